@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Runs other programs: argument lists only, C locale, a time limit, an environment that is made anew each time."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import typing as t
+
+from ._errors import SessionsError
+
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclasses.dataclass(frozen=True)
+class Completed:
+    """What a finished program left: exit code and its decoded output."""
+
+    argv: tuple[str, ...]
+    rc: int
+    stdout: str
+    stderr: str
+
+
+def run(
+    argv: t.Sequence[str],
+    *,
+    timeout: float = 60.0,
+    environment: t.Mapping[str, str] | None = None,
+    identity: tuple[int, int] | None = None,
+    pass_fds: t.Sequence[int] = (),
+) -> Completed:
+    """Run ``argv`` and return its outcome, whatever its exit code. ``timeout`` in seconds; ``identity`` is (uid, gid) to run as.
+
+    Raises SessionsError when the program is missing or does not end in time.
+    """
+    account: dict[str, t.Any] = {}
+    if identity is not None and identity[0] != os.geteuid():
+        account = {"user": identity[0], "group": identity[1], "extra_groups": []}
+    try:
+        done = subprocess.run(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            env={"PATH": SEARCH_PATH, "LC_ALL": "C", **(environment or {})},
+            pass_fds=tuple(pass_fds),
+            check=False,
+            **account,
+        )
+    except FileNotFoundError as error:
+        raise SessionsError(f"the program {argv[0]!r} is not on this host; install the package that has it and run again") from error
+    except subprocess.TimeoutExpired as error:
+        raise SessionsError(f"{' '.join(argv[:2])!r} did not end within {timeout:g} seconds; see why and run again") from error
+    return Completed(tuple(argv), done.returncode, _text(done.stdout), _text(done.stderr))
+
+
+def run_checked(argv: t.Sequence[str], *, purpose: str, timeout: float = 60.0, environment: t.Mapping[str, str] | None = None) -> Completed:
+    """Run ``argv``; raise SessionsError naming ``purpose`` and the program's own last words when it fails."""
+    done = run(argv, timeout=timeout, environment=environment)
+    if done.rc != 0:
+        words = (done.stderr or done.stdout).strip().splitlines()
+        raise SessionsError(f"cannot {purpose}: {' '.join(argv[:2])!r} ended with {done.rc}" + (f": {words[-1]}" if words else ""))
+    return done
+
+
+def _text(output: bytes) -> str:
+    return output.decode("utf-8", "surrogateescape")

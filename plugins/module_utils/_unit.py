@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""What systemd knows about one unit. Reads only; starting and stopping is in _cutover.py."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import typing as t
+
+from ._command import run, run_checked
+from ._errors import SessionsError
+from ._identity import Identity, identity_of
+
+_NAME = re.compile(r"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?")
+_SUFFIXES = (".service", ".socket", ".timer", ".target", ".mount", ".path", ".slice", ".scope")
+
+# All that any part of the collection asks about: one call of systemctl answers it (13 ms measured on systemd 252).
+PROPERTIES = (
+    "Id LoadState ActiveState SubState Result MainPID ControlGroup FragmentPath DropInPaths NeedDaemonReload "
+    "User Group UID GID DynamicUser WorkingDirectory RootDirectory RootImage Environment EnvironmentFiles UnsetEnvironment PassEnvironment "
+    "KillMode KillSignal TimeoutStopUSec Restart UMask ExecStart ExecMainStartTimestampMonotonic "
+    "ProtectSystem ProtectHome PrivateTmp ReadWritePaths ReadOnlyPaths InaccessiblePaths TemporaryFileSystem BindPaths BindReadOnlyPaths "
+    "StateDirectory RequiresMountsFor"
+).split()
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """One loaded unit. ``properties`` holds every property of PROPERTIES as ``systemctl show`` prints it."""
+
+    name: str
+    properties: t.Mapping[str, str]
+
+    @property
+    def active(self) -> bool:
+        """Whether the backend runs or is on its way up (also between two automatic restarts)."""
+        return self.properties["ActiveState"] in ("active", "activating", "reloading", "deactivating")
+
+    @property
+    def main_pid(self) -> int:
+        """PID of the main process, 0 when there is none."""
+        return int(self.properties["MainPID"] or 0)
+
+    @property
+    def drop_in_paths(self) -> tuple[str, ...]:
+        """Drop-ins in the order in which systemd reads them: later ones win."""
+        return tuple(self.properties["DropInPaths"].split())
+
+    @property
+    def working_directory(self) -> str:
+        """WorkingDirectory= without systemd's marks: ``!`` in front where it may be missing, ``~`` for the home (systemd.exec(5))."""
+        shown = self.properties["WorkingDirectory"].lstrip("!")
+        return shown or "/"
+
+
+def unit_name(name: str) -> str:
+    """Return ``name`` with its suffix (``.service`` where none is given); raise SessionsError when no unit could be called so."""
+    if not _NAME.fullmatch(name) or len(name) > 255:
+        raise SessionsError(f"{name!r} is not a name of a unit: letters, digits and :-_.\\@ only; give the name as systemctl shows it")
+    return name if name.endswith(_SUFFIXES) else f"{name}.service"
+
+
+def systemd_runs() -> bool:
+    """Whether this host was booted with systemd, sd_booted(3)."""
+    return os.path.isdir("/run/systemd/system")
+
+
+def read_unit(name: str) -> Unit:
+    """Ask systemd about the unit ``name``. Raises SessionsError when systemd does not run or does not know the unit."""
+    called = unit_name(name)
+    if not systemd_runs():
+        raise SessionsError(f"systemd does not run here, so nothing can be asked about {called}; leave 'unit' out or run on the booted host")
+    shown = run_checked(["systemctl", "show", f"--property={','.join(PROPERTIES)}", "--", called], purpose=f"ask systemd about {called}")
+    properties = {**dict.fromkeys(PROPERTIES, ""), **parse_show(shown.stdout)}
+    if properties["LoadState"] == "masked":
+        raise SessionsError(f"the unit {called} is masked on this host; unmask it first (systemctl unmask {called})")
+    if properties["LoadState"] != "loaded":
+        raise SessionsError(f"the unit {called} does not exist on this host ({properties['LoadState'] or 'unknown'}); check the name in 'unit' or install the backend first")
+    return Unit(called, properties)
+
+
+def parse_show(text: str) -> dict[str, str]:
+    """Parse what ``systemctl show`` prints. A property that comes several times (EnvironmentFiles) keeps its lines, joined by newlines."""
+    properties: dict[str, str] = {}
+    for line in text.splitlines():
+        name, mark, value = line.partition("=")
+        if mark:
+            properties[name] = f"{properties[name]}\n{value}" if name in properties else value
+    return properties
+
+
+def unit_identity(unit: Unit) -> Identity:
+    """Return user and group that the unit's processes run as: User= (root where unset) and Group=, else that user's primary group.
+
+    Raises SessionsError for DynamicUser=, whose numbers change with each start, and for a user that does not exist.
+    """
+    if unit.properties["DynamicUser"] == "yes":
+        raise SessionsError(
+            f"the unit {unit.name} has DynamicUser=, so its files change owner at each start; "
+            "use StateDirectory= in the unit for its sessions, or give it a fixed User="
+        )
+    return identity_of(unit.properties["User"] or "root", unit.properties["Group"] or None)
+
+
+def daemon_reload() -> None:
+    """Make systemd read its unit files again."""
+    run_checked(["systemctl", "daemon-reload"], purpose="make systemd read its unit files again", timeout=120)
+
+
+def process_environment(pid: int, names: t.Collection[str]) -> dict[str, str]:
+    """Return those of ``names`` that process ``pid`` was started with. Empty when the process is gone.
+
+    The environment may hold secrets: nothing but ``names`` is kept.
+    """
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            items = os.fsdecode(file.read()).split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    pairs = (item.partition("=") for item in items)
+    return {name: value for name, _mark, value in pairs if name in names}
+
+
+def is_running(name: str) -> bool:
+    """Whether systemd says that the unit is active right now."""
+    return run(["systemctl", "is-active", "--quiet", "--", name]).rc == 0
