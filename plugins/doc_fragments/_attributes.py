@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""What each module says about itself in the same words: the attributes of its documentation.
+
+A module takes ``whatsapp_ops.sessions._attributes`` and states the support of each attribute; ``.info`` and
+``.action_group`` state it themselves.
+"""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options: {}
+attributes:
+  check_mode:
+    description: Predicts in check mode what a run would change, and changes nothing.
+  diff_mode:
+    description: Shows in diff mode what changed or would change. Metadata only, never anything from inside a session.
+  idempotent:
+    description: Run again with the same options it changes nothing and interrupts nothing, unless something else changed the host.
+  safe_file_operations:
+    description:
+      - Works on descriptors instead of path names, so that nobody can lead it astray while it works. A link, a device
+        or a directory that somebody else can swap is never followed.
+      - Files appear whole or not at all.
+  platform:
+    description: Systems on targets that it works on.
+    platforms: linux
+"""
+
+    # For modules that only look.
+    INFO = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+    details: Changes nothing in any mode.
+  diff_mode:
+    support: N/A
+    details: Changes nothing, so there is no difference to show.
+  idempotent:
+    support: full
+    details: Changes nothing in any mode.
+"""
+
+    # All modules belong to one group, so that module_defaults can set common options once.
+    ACTION_GROUP = r"""
+options: {}
+attributes:
+  action_group:
+    description: Use V(group/whatsapp_ops.sessions.sessions) in C(module_defaults) to set options for all modules of this collection.
+    support: full
+    membership:
+      - whatsapp_ops.sessions.sessions
+"""
