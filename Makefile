@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Everything that is done with this collection before an operator gets it: `make` lists it.
+# On a bare Debian 12 or newer, as root, `make demo` and `make test` install what they need first.
+# All that is made lies under .work, the built collection in dist.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SECONDARY:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+# The Python that environments are made with: 3.11 or newer.
+PYTHON ?= python3
+PYTHON_VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null)
+
+VENV := .work/venv
+PINS := tests/requirements/constraints.txt
+units = PATH="$(CURDIR)/$(VENV)/units/bin:$$PATH"
+molecule = PATH="$(CURDIR)/$(VENV)/molecule/bin:$$PATH"
+docs = PATH="$(CURDIR)/$(VENV)/docs/bin:$$PATH"
+ready = $(VENV)/$1/.ready-$(PYTHON_VERSION)
+say = @printf '\n\033[1m== %s\033[0m\n' "$1"
+
+export LC_ALL := C.UTF-8
+export ANSIBLE_HOME := $(CURDIR)/.work/ansible
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/playbooks/collections
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.work/cache/hypothesis
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.work/cache/python
+
+.PHONY: help demo test
+help:  ## lists what can be made
+	@sed -En 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: deps $(call ready,molecule)  ## shows the main job on a throw-away host: a redeploy with and without this collection
+	@$(molecule) demo/demo
+
+GATES := lint sanity docs-check build units module-tests molecule
+test: deps  ## all gates: lint, sanity, docs-check, build, units, module-tests, molecule
+	@for gate in $(GATES); do \
+	    $(MAKE) "$$gate"; \
+	    echo "-- $$gate passed, $${SECONDS} s since the start"; \
+	done
+	@echo "gates: $(words $(GATES)) passed, 0 failed"
+
+# --- What the gates need -----------------------------------------------------------------------------
+
+.PHONY: deps deps-gates pins
+deps:  ## installs the Debian packages that are missing, and nothing when none is
+	@tests/tools/install_packages tests/requirements/debian.txt tests/lab/packages.txt
+
+deps-gates:
+	@tests/tools/install_packages tests/requirements/debian.txt
+
+# One environment each: their pytest plugins and pins get in each other's way in a common one.
+$(VENV)/%/.ready-$(PYTHON_VERSION): tests/requirements/%.txt $(PINS) | deps-gates
+	$(call say,environment $*)
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	@rm -rf $(VENV)/$*
+	@$(PYTHON) -m venv $(VENV)/$*
+	@$(VENV)/$*/bin/pip install -qq --requirement $< --constraint $(PINS)
+	@touch $@
+
+pins: $(call ready,pins)  ## resolves tests/requirements/*.txt anew into constraints.txt
+	@sed -i '/^[^#]/d' $(PINS)
+	@$(VENV)/pins/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
+	    tests/requirements/{units,molecule,docs,pins}.txt >>$(PINS)
+	@grep -c == $(PINS)
+
+# --- Gates without a host ----------------------------------------------------------------------------
+
+.PHONY: lint lint-python lint-shell lint-yaml lint-repository format readmes
+lint: lint-python lint-shell lint-repository lint-yaml  ## style, types, Python floor, shell, YAML, roles, licences
+
+lint-python: $(call ready,units)
+	$(call say,ruff)
+	@$(VENV)/units/bin/ruff check --output-format concise .
+	@$(VENV)/units/bin/ruff format --check .
+	$(call say,mypy)
+	@$(VENV)/units/bin/mypy --package ansible_collections.whatsapp_ops.sessions.plugins
+	@MYPYPATH=tests/tools $(VENV)/units/bin/mypy --no-warn-unused-configs tests/tools
+	$(call say,nothing newer than Python 3.9 on targets)
+	@$(VENV)/units/bin/vermin --quiet --target=3.9- --no-tips --violations --backport dataclasses plugins
+
+lint-shell: deps-gates
+	$(call say,shellcheck)
+	@$(PYTHON) tests/tools/list_shell_scripts.py | xargs --no-run-if-empty shellcheck
+
+lint-repository: $(call ready,units)
+	$(call say,licences and module sizes and specs of roles and playbooks)
+	@for check in check_licences check_module_size check_role_specs check_playbook_specs "generate_role_readme --check"; do \
+	    read -r tool arguments <<<"$$check"; \
+	    $(VENV)/units/bin/python "tests/tools/$$tool.py" $$arguments; \
+	done
+
+lint-yaml: $(call ready,molecule)
+	$(call say,yamllint)
+	@$(VENV)/molecule/bin/yamllint --strict .
+	$(call say,ansible-lint)
+	@$(molecule) ansible-lint
+
+format: $(call ready,units)  ## lays out Python as the gates want it (FILES=... for some only)
+	@$(VENV)/units/bin/ruff format $(or $(FILES),.)
+	@$(VENV)/units/bin/ruff check --fix $(or $(FILES),.)
+
+readmes: $(call ready,units)  ## writes the READMEs of the roles from their argument specs
+	@$(VENV)/units/bin/python tests/tools/generate_role_readme.py
+
+.PHONY: sanity units docs-check build
+sanity: $(call ready,units)  ## every test of ansible-test sanity (ARGS=... for it)
+	$(call say,ansible-test sanity)
+	@tests/sanity/run $(CURDIR)/.work $(CURDIR)/$(VENV)/units $(ARGS)
+
+units: $(call ready,units)  ## unit tests, without hosts and without root (ARGS=... for pytest)
+	$(call say,unit tests)
+	@$(units) pytest --numprocesses 2 --timeout 120 tests/unit $(ARGS)
+
+docs-check: $(call ready,docs)  ## documentation of plugins and roles, and the change log
+	$(call say,documentation)
+	@$(docs) antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=all \
+	    --disallow-unknown-collection-refs .
+	$(call say,change log)
+	@$(docs) antsibull-changelog lint
+
+build: $(call ready,units)  ## builds dist/whatsapp_ops-sessions-VERSION.tar.gz, installs it aside and reads its documentation
+	$(call say,build and install)
+	@$(units) tests/tools/build dist .work/installed
+
+# --- Gates on real parts -----------------------------------------------------------------------------
+
+.PHONY: module-tests molecule
+module-tests: deps $(call ready,units)  ## real modules against real directories, users and mounts; root (ARGS=... for pytest)
+	$(call say,module tests)
+	@$(units) pytest --timeout 300 tests/module $(ARGS)
+
+molecule: deps $(call ready,molecule)  ## scenarios on throw-away systemd hosts; root (SCENARIO=... for one)
+	$(call say,molecule)
+	@$(molecule) molecule test $(if $(SCENARIO),--scenario-name $(SCENARIO),--all)
+
+.PHONY: clean
+clean:  ## removes what was built; images and environments stay (rm -rf .work removes them too)
+	@rm -rf dist .work/ansible .work/ansible_collections .work/cache .work/installed .work/interpreters
