@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs the real modules, each in a process of its own, against real directories and real filesystems.
+
+Everything happens in a mount namespace of the test process: what a test mounts is gone with the process, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import typing as t
+
+import ansible
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+COLLECTIONS = REPOSITORY / "playbooks" / "collections"
+CLONE_NEWNS = 0x00020000  # sched.h; os.unshare() came with Python 3.12 only
+
+Result = t.Dict[str, t.Any]
+
+
+class RunModule(t.Protocol):
+    """Signature of the fixture ``run_module``."""
+
+    def __call__(self, name: str, check: bool = False, diff: bool = False, **options: t.Any) -> Result: ...
+
+
+class Mount(t.Protocol):
+    """Signature of the fixture ``mount``."""
+
+    def __call__(self, kind: str, where: pathlib.Path, *, options: str = "", megabytes: int = 16, inodes: int = 0) -> pathlib.Path: ...
+
+
+@pytest.fixture(scope="session")
+def run_module() -> RunModule:
+    """Run the module ``name`` with ``options`` and return what it printed, for example ``{"changed": False, ...}``.
+
+    A failed module gives ``{"failed": True, "msg": ...}``. ``WA_MODULE_PYTHON`` names another Python to stand for a target's.
+    """
+
+    def run(name: str, check: bool = False, diff: bool = False, **options: t.Any) -> Result:
+        arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": diff}
+        search_path = os.pathsep.join([str(COLLECTIONS), str(pathlib.Path(ansible.__file__).parents[1])])
+        done = subprocess.run(
+            [os.environ.get("WA_MODULE_PYTHON", sys.executable), "-m", f"ansible_collections.whatsapp_ops.sessions.plugins.modules.{name}"],
+            input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd="/",
+            env={**os.environ, "PYTHONPATH": search_path, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONWARNINGS": "error::ResourceWarning"},
+            check=False,
+        )
+        try:
+            return t.cast(Result, json.loads(done.stdout))
+        except json.JSONDecodeError:
+            raise AssertionError(f"{name} ended with {done.returncode} and printed no result:\n{done.stdout}\n{done.stderr}") from None
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def _own_mounts() -> None:
+    """Move this process into a mount namespace of its own, from which nothing gets out."""
+    if os.geteuid() != 0:
+        pytest.fail("module tests mount filesystems and change owners: run them as root")
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNS) != 0:
+        raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS)")
+    _command("mount", "--make-rprivate", "/")
+
+
+@pytest.fixture(scope="session")
+def _disk(_own_mounts: None) -> pathlib.Path:
+    """A real disk filesystem of our own at /srv, which other processes do not see."""
+    disk = pathlib.Path("/srv")
+    _mount_image("ext4", disk, options="", megabytes=256, inodes=0)
+    return disk
+
+
+@pytest.fixture
+def place(_disk: pathlib.Path) -> pathlib.Path:
+    """A new directory on a disk filesystem, with no directory above it that anyone but root can write."""
+    made = pathlib.Path(tempfile.mkdtemp(prefix="wa-", dir=_disk))
+    made.chmod(0o755)
+    return made
+
+
+@pytest.fixture
+def mount(_own_mounts: None) -> t.Iterator[Mount]:
+    """Mount a filesystem for one test: ``tmpfs``, ``overlay``, or one with a disk image behind it (``ext4``, ``xfs``)."""
+    with contextlib.ExitStack() as mounted:
+
+        def make(kind: str, where: pathlib.Path, *, options: str = "", megabytes: int = 16, inodes: int = 0) -> pathlib.Path:
+            where.mkdir(parents=True, exist_ok=True)
+            if kind == "tmpfs":
+                _command("mount", "-t", "tmpfs", "-o", ",".join(filter(None, [f"size={megabytes}m", options])), "wa-test", str(where))
+            elif kind == "overlay":
+                _mount_overlay(where)
+            else:
+                _mount_image(kind, where, options=options, megabytes=megabytes, inodes=inodes)
+            mounted.callback(_command, "umount", "--lazy", str(where))
+            where.chmod(0o755)
+            return where
+
+        yield make
+
+
+def _mount_image(kind: str, where: pathlib.Path, *, options: str, megabytes: int, inodes: int) -> None:
+    with tempfile.NamedTemporaryFile(prefix="wa-image-") as image:  # once mounted, the image lives as long as the mount
+        os.truncate(image.name, megabytes << 20)
+        _command(f"mkfs.{kind}", "-q", *(["-N", str(inodes)] if inodes else []), image.name)
+        _command("mount", "-o", ",".join(filter(None, ["loop", options])), image.name, str(where))
+
+
+def _mount_overlay(where: pathlib.Path) -> None:
+    layers = pathlib.Path(tempfile.mkdtemp(prefix=f"{where.name}-", dir=where.parent))
+    for name in ("lower", "upper", "work"):
+        (layers / name).mkdir()
+    _command("mount", "-t", "overlay", "-o", f"lowerdir={layers}/lower,upperdir={layers}/upper,workdir={layers}/work", "wa-test", str(where))
+
+
+def _command(*argv: str) -> None:
+    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=60)
