@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A cgroup for each host, on machines where no systemd makes one.
+
+All hierarchies that systemd inside a host uses: the unified one, or the named and the accounting ones of version 1.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Iterator
+
+from .command import until
+
+MOUNTED = Path("/sys/fs/cgroup")
+HIERARCHIES = (".", "systemd", "unified", "memory", "pids", "cpuacct")
+
+
+def enter(tag: str, name: str) -> None:
+    """Move this process into the cgroup of a host, which is made for it."""
+    for hierarchy in _hierarchies():
+        group = _group(hierarchy, tag, name)
+        group.mkdir(parents=True, exist_ok=True)
+        (group / "cgroup.procs").write_text(str(os.getpid()))
+
+
+def kill(tag: str, name: str) -> None:
+    """Kill everything that is left of a host: all of it was started by the host's own boot."""
+    for hierarchy in _hierarchies():
+        for processes in _group(hierarchy, tag, name).rglob("cgroup.procs"):
+            for pid in processes.read_text().split():
+                _kill(int(pid))
+
+
+def remove(tag: str, name: str) -> None:
+    """Remove the cgroups of a host, and those above them once they are empty."""
+    for hierarchy in _hierarchies():
+        group = _group(hierarchy, tag, name)
+        until(lambda: _is_removed(group), 5)  # noqa: B023 - asked within this round of the loop
+        for parent in (group.parent, group.parent.parent):
+            _remove(parent)
+
+
+def _hierarchies() -> Iterator[Path]:
+    return (MOUNTED / part for part in HIERARCHIES if os.access(MOUNTED / part / "cgroup.procs", os.W_OK))
+
+
+def _group(hierarchy: Path, tag: str, name: str) -> Path:
+    return hierarchy / "wa-lab" / tag / name
+
+
+def _is_removed(group: Path) -> bool:
+    """Remove it from the leaves up; processes that have just died may still hold it for a moment."""
+    for below in sorted(group.rglob("*"), key=lambda path: len(path.parts), reverse=True) if group.exists() else ():
+        if below.is_dir():
+            _remove(below)
+    _remove(group)
+    return not group.exists()
+
+
+def _remove(group: Path) -> None:
+    try:
+        group.rmdir()
+    except OSError:
+        pass
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a lab keeps what, and the names that make it its own.
+
+Several labs may run on one machine at once (tests and the demo). Everything that is global to the
+machine - bridge, interfaces, cgroups, systemd units - carries a tag derived from the lab's folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterator
+
+from .command import LabError, run
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+TOOL = Path(__file__).resolve().parents[1] / "lab"
+
+# What is shared by all labs of the machine while any is up; gone after a reboot, as bridges are.
+MACHINE = Path("/run/wa-lab")
+
+
+@dataclass(frozen=True)
+class Lab:
+    folder: Path
+    cache: Path
+
+    @classmethod
+    def from_environment(cls) -> Lab:
+        work = CHECKOUT / ".work"
+        return cls(
+            folder=Path(os.environ.get("LAB_DIR") or work / "lab").absolute(),
+            cache=Path(os.environ.get("LAB_CACHE") or work / "lab-cache").absolute(),
+        )
+
+    @property
+    def tag(self) -> str:
+        return hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:6]
+
+    @property
+    def bridge(self) -> str:
+        return f"wa-{self.tag}"
+
+    @property
+    def hosts(self) -> Path:
+        return self.folder / "host"
+
+    @property
+    def key(self) -> Path:
+        return self.folder / "id"
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.folder / "known_hosts"
+
+    def make(self) -> None:
+        """Make the lab's folder and the key that opens its hosts."""
+        self.hosts.mkdir(parents=True, exist_ok=True)
+        kind = run(["stat", "--file-system", "--format=%T", self.folder]).strip()
+        if kind in ("overlayfs", "tmpfs", "ramfs"):
+            raise LabError(f"{self.folder} lies on {kind}, servers keep sessions on a disk: set LAB_DIR to a place on one")
+        if not self.key.exists():
+            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.bridge, "-f", self.key])
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def locked(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return locked(self.folder / "lock")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file; it is released with the process, however that ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
