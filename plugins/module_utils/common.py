@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import os
+import traceback
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -18,7 +20,21 @@ def run_module(job: Job, argument_spec: t.Mapping[str, t.Any], **rules: t.Any) -
     try:
         outcome = execute(job, module.params, check_mode=module.check_mode)
     except SessionsError as error:
-        module.fail_json(msg=str(error), **error.facts)
-    for warning in outcome.report.warnings:
-        module.warn(warning)
-    module.exit_json(changed=outcome.changed, diff=outcome.diff, **outcome.report.values)
+        message, facts = str(error), error.facts
+    except Exception as error:
+        message, facts = _unforeseen(error), {}
+    else:
+        for warning in outcome.report.warnings:
+            module.warn(warning)
+        module.exit_json(changed=outcome.changed, diff=outcome.diff, **outcome.report.values)
+    # Only now, with no exception pending: from -vvv on Ansible adds the traceback of a pending one to the result, and the texts
+    # in it (and in what caused it) name files inside accounts.
+    module.fail_json(msg=message, **facts)
+
+
+def _unforeseen(error: Exception) -> str:
+    """Say what happened by kind and by place in our code; the error's own text may name files inside an account."""
+    words = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
+    calls = traceback.extract_tb(error.__traceback__)
+    places = " < ".join(f"{os.path.basename(call.filename)}:{call.lineno}" for call in reversed(calls[-4:]))
+    return f"stopped by an error that was not foreseen: {type(error).__name__}{words} at {places}; report it to the collection, see what the host lacks, and run again"
