@@ -17,7 +17,7 @@ def main():
     subprocess.check_call([sys.executable, "-m", "ensurepip", "--default-pip"], stdout=subprocess.DEVNULL)
     packages = [argument for argument in sys.argv[1:] if argument not in NOT_FOR_PIP]
     # A process of its own: ensurepip hides the configuration of pip from the process that it runs in.
-    os.execv(sys.executable, [sys.executable, "-m", "pip", "install", *packages])
+    os.execv(sys.executable, [sys.executable, "-m", "pip", "install", "--quiet", *packages])
 
 
 if __name__ == "__main__":
