@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The gates of this repository find what they are there for."""
+
+from __future__ import annotations
+
+import typing as t
+from pathlib import Path
+
+import pytest
+
+import check_licences
+import check_module_size
+import check_playbook_specs
+import check_role_specs
+import generate_role_readme
+from roles import Role
+
+
+def role(defaults: dict[str, t.Any], options: dict[str, t.Any]) -> Role:
+    return Role("greet", defaults, {"main": {"short_description": "Greets", "options": options}})
+
+
+@pytest.mark.parametrize(
+    ("default", "option", "problem"),
+    [
+        (3, {"default": 3}, None),
+        (3, {"default": 4}, "is 4 in argument_specs but 3 in defaults"),
+        (True, {"default": 1}, "is 1 in argument_specs but True in defaults"),
+        (3, {}, "is absent in argument_specs but 3 in defaults"),
+        (3, {"required": True}, "is required, so defaults must not set it"),
+        ("{{ wa_greeting | default('hello') }}", {"default": "hello"}, None),
+        ("{{ wa_greeting | default('hello', true) }}", {"default": "hello"}, None),
+        ("{{ wa_greeting | default('hello') }}", {"default": "bye"}, "but 'hello' in defaults"),
+        ("{{ wa_greeting | default(false) }}", {"default": False}, None),
+        ("{{ wa_greeting | default(omit) }}", {}, None),
+        ("{{ wa_greeting | default([]) }}", {"default": []}, None),
+        ("{{ wa_greeting | default(wa_name ~ '!') }}", {}, None),
+        ("{{ wa_greeting | default(wa_name ~ '!') }}", {"default": "x"}, "is computed in defaults"),
+    ],
+)
+def test_drift_of_a_default(default: t.Any, option: dict[str, t.Any], problem: str | None) -> None:
+    found = list(check_role_specs.drift(role({"greet_x": default}, {"greet_x": option})))
+    assert len(found) == (problem is not None)
+    assert problem is None or problem in found[0]
+
+
+def test_drift_of_names() -> None:
+    found = list(check_role_specs.drift(role({"greet_new": 1}, {"greet_old": {"default": 1}})))
+    assert found == [
+        "greet_new is in defaults but not in argument_specs",
+        "greet_old is 1 in argument_specs but absent in defaults",
+    ]
+
+
+def test_readme_shows_every_variable_as_a_user_writes_it() -> None:
+    options = {
+        "greet_often": {"type": "bool", "default": False, "description": "Whether O(greet_whom) hears V(hello) | bye."},
+        "greet_whom": {"type": "list", "elements": "str", "required": True, "description": ["One.", "Two."]},
+        "greet_how": {"type": "dict", "options": {"mood": {"choices": ["glad", "sad"]}}},
+    }
+    text = generate_role_readme.rendered(role({"greet_often": False}, options))
+    assert "| `greet_often` | bool | `false` | Whether `greet_whom` hears `hello` \\| bye. |" in text
+    assert "| `greet_whom` | list of str | **required** | One. Two. |" in text
+    assert "| `greet_how.mood` | str |  | One of `glad`, `sad`. |" in text
+    assert "        greet_whom: ...\n" in text
+
+
+def test_only_code_counts_for_the_size_of_a_module() -> None:
+    source = '# comment\n\nDOCUMENTATION = """\na\nb\n"""\n\nimport os  # needed\n\nNAMES = (\n    "a",\n)\n'
+    assert check_module_size.code_lines(source) == 4
+
+
+def test_first_task_is_found_inside_a_block() -> None:
+    validate = {"ansible.builtin.validate_argument_spec": {"argument_spec": "{{ spec }}"}}
+    block = {"block": [validate], "vars": {"spec": "greet.meta.yml"}}
+    task = check_playbook_specs.first_task([{"hosts": "all", "tasks": [block]}])
+    assert check_playbook_specs.VALIDATE in task
+    assert "greet.meta.yml" in str(task)
+
+
+@pytest.mark.parametrize(
+    ("path", "is_source"),
+    [
+        ("plugins/modules/session_dir.py", True),
+        ("Makefile", True),
+        ("tests/sanity/run", True),
+        ("LICENSE", False),
+        ("changelogs/changelog.yaml", False),
+        ("tests/unit/recorded/systemctl-252.txt", False),
+    ],
+)
+def test_what_must_state_its_licence(path: str, is_source: bool) -> None:
+    assert check_licences.is_source(Path(path)) is is_source
