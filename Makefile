@@ -21,7 +21,7 @@ units = PATH="$(CURDIR)/$(VENV)/units/bin:$$PATH"
 molecule = PATH="$(CURDIR)/$(VENV)/molecule/bin:$$PATH"
 docs = PATH="$(CURDIR)/$(VENV)/docs/bin:$$PATH"
 ready = $(VENV)/$1/.ready-$(PYTHON_VERSION)
-say = @printf '\n\033[1m== %s\033[0m\n' "$1"
+say = @printf '\n== %s\n' "$1"
 
 export LC_ALL := C.UTF-8
 export ANSIBLE_HOME := $(CURDIR)/.work/ansible
@@ -90,16 +90,18 @@ lint-shell: deps-gates
 
 lint-repository: $(call ready,units)
 	$(call say,licences and module sizes and specs of roles and playbooks)
-	@for check in check_licences check_module_size check_role_specs check_playbook_specs "generate_role_readme --check"; do \
+	@failed=0; \
+	for check in check_licences check_module_size check_role_specs check_playbook_specs "generate_role_readme --check"; do \
 	    read -r tool arguments <<<"$$check"; \
-	    $(VENV)/units/bin/python "tests/tools/$$tool.py" $$arguments; \
-	done
+	    $(VENV)/units/bin/python "tests/tools/$$tool.py" $$arguments || failed=1; \
+	done; \
+	exit "$$failed"
 
 lint-yaml: $(call ready,molecule)
 	$(call say,yamllint)
 	@$(VENV)/molecule/bin/yamllint --strict .
 	$(call say,ansible-lint)
-	@$(molecule) ansible-lint
+	@$(molecule) ansible-lint --nocolor -q
 
 format: $(call ready,units)  ## lays out Python as the gates want it (FILES=... for some only)
 	@$(VENV)/units/bin/ruff format $(or $(FILES),.)
@@ -139,6 +141,9 @@ molecule: deps $(call ready,molecule)  ## scenarios on throw-away systemd hosts;
 	$(call say,molecule)
 	@$(molecule) molecule test $(if $(SCENARIO),--scenario-name $(SCENARIO),--all)
 
-.PHONY: clean
+.PHONY: changelog clean
+changelog: $(call ready,docs)  ## closes the version of galaxy.yml: fragments become its entry in CHANGELOG.md
+	@$(docs) antsibull-changelog release
+
 clean:  ## removes what was built; images and environments stay (rm -rf .work removes them too)
 	@rm -rf dist .work/ansible .work/ansible_collections .work/cache .work/installed .work/interpreters
