@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Whether a unit's own sandbox lets it write at a path, and the lines that would. Pure: works on what ``systemctl show`` printed.
+
+Follows systemd's own rules (src/core/namespace.c): each directive lays a rule on a path, the rule of the longest path
+wins, and what lies below an inaccessible path stays inaccessible whatever else is said about it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import shlex
+import typing as t
+
+
+class Kind(enum.IntEnum):
+    """What a directive makes of a path. Where two name the same path systemd keeps the first of these (enum MountMode)."""
+
+    INACCESSIBLE = 0
+    BOUND = 1  # the host's directory, mounted again: visible whatever hides its parent, and writable
+    BOUND_READ_ONLY = 2
+    REPLACED = 3  # something else lies there: a private or empty directory, another root
+    READ_ONLY = 4
+    WRITABLE = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """One directive's word on a path and everything below it; ``directive`` as it would stand in the unit file."""
+
+    path: str
+    kind: Kind
+    directive: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What a unit may do at a path.
+
+    ``directive`` is what forbids writing (``ProtectSystem=strict``), None when nothing does. ``lines`` allow it once they stand in
+    a drop-in's [Service]. ``needs_read_write_paths`` tells that one ReadWritePaths= is all that is missing.
+    """
+
+    writable: bool
+    directive: str | None = None
+    lines: tuple[str, ...] = ()
+
+    @property
+    def needs_read_write_paths(self) -> bool:
+        """Whether a drop-in that lists the path in ReadWritePaths= is enough."""
+        return len(self.lines) == 1 and self.lines[0].startswith("ReadWritePaths=")
+
+
+def verdict(properties: t.Mapping[str, str], path: str, extra_read_write_paths: t.Collection[str] = ()) -> Verdict:
+    """Judge ``path`` (absolute, free of links) for a unit with ``properties``; those that are missing count as unset.
+
+    ``extra_read_write_paths``: what a drop-in that is still to be written will list in ReadWritePaths=.
+    """
+    rules = [rule for rule in _rules(properties, extra_read_write_paths) if _covers(rule.path, path)]
+    rules.sort(key=lambda rule: (-len(rule.path), rule.kind))
+    closed = _first(rules, Kind.INACCESSIBLE)
+    if closed:
+        return Verdict(False, closed.directive, _opening_lines(closed, properties, path))
+    content = _first(rules, Kind.BOUND, Kind.BOUND_READ_ONLY, Kind.REPLACED)
+    if content and content.kind == Kind.REPLACED:
+        return Verdict(False, content.directive, (_line("BindPaths", path),))
+    access = _first(rules, Kind.BOUND, Kind.BOUND_READ_ONLY, Kind.READ_ONLY, Kind.WRITABLE)
+    if access is None or access.kind in (Kind.BOUND, Kind.WRITABLE):
+        return Verdict(True)
+    if access.path == path:  # at the very same path ReadWritePaths= would lose
+        return Verdict(False, access.directive, _opening_lines(access, properties, path))
+    return Verdict(False, access.directive, (_line("ReadWritePaths", path),))
+
+
+def _rules(properties: t.Mapping[str, str], extra_read_write_paths: t.Collection[str]) -> t.Iterator[Rule]:
+    """Translate every directive that says something about writing. The order does not matter."""
+    yield from _protections(properties)
+    yield from _replacements(properties)
+    for name, kind in (
+        ("InaccessiblePaths", Kind.INACCESSIBLE),
+        ("ReadOnlyPaths", Kind.READ_ONLY),
+        ("ReadWritePaths", Kind.WRITABLE),
+    ):
+        yield from (Rule(_plain(item), kind, f"{name}={item}") for item in _words(properties, name))
+    yield from _binds(properties, "BindPaths", Kind.BOUND)
+    yield from _binds(properties, "BindReadOnlyPaths", Kind.BOUND_READ_ONLY)
+    yield from _own_directories(properties)
+    yield from (Rule(_plain(path), Kind.WRITABLE, f"ReadWritePaths={path}") for path in extra_read_write_paths)
+
+
+_SYSTEM = ("/usr", "/boot", "/efi")
+_HOMES = ("/home", "/root", "/run/user")
+_PROTECTIONS: dict[tuple[str, str], tuple[Kind, tuple[str, ...]]] = {
+    ("ProtectSystem", "yes"): (Kind.READ_ONLY, _SYSTEM),
+    ("ProtectSystem", "full"): (Kind.READ_ONLY, (*_SYSTEM, "/etc")),
+    ("ProtectSystem", "strict"): (Kind.READ_ONLY, ("/",)),
+    ("ProtectHome", "yes"): (Kind.INACCESSIBLE, _HOMES),
+    ("ProtectHome", "read-only"): (Kind.READ_ONLY, _HOMES),
+    ("ProtectHome", "tmpfs"): (Kind.REPLACED, _HOMES),
+}
+_NOT_STRICT = ("/proc", "/sys", "/dev", *_HOMES)
+
+
+def _protections(properties: t.Mapping[str, str]) -> t.Iterator[Rule]:
+    for (name, value), (kind, paths) in _PROTECTIONS.items():
+        if properties.get(name) == value:
+            yield from (Rule(path, kind, f"{name}={value}") for path in paths)
+    if properties.get("ProtectSystem") == "strict":
+        yield from (Rule(path, Kind.WRITABLE, "ProtectSystem=strict") for path in _NOT_STRICT)
+
+
+def _replacements(properties: t.Mapping[str, str]) -> t.Iterator[Rule]:
+    """Directives that put something else where the host has the path."""
+    for name in ("RootDirectory", "RootImage"):
+        if properties.get(name, "") not in ("", "/"):
+            yield Rule("/", Kind.REPLACED, f"{name}={properties[name]}")
+    if properties.get("PrivateTmp", "") not in ("", "no"):
+        yield from (
+            Rule(path, Kind.REPLACED, f"PrivateTmp={properties['PrivateTmp']}") for path in ("/tmp", "/var/tmp")
+        )
+    for item in _words(properties, "TemporaryFileSystem"):
+        yield Rule(_plain(item.partition(":")[0]), Kind.REPLACED, f"TemporaryFileSystem={item}")
+
+
+def _binds(properties: t.Mapping[str, str], name: str, kind: Kind) -> t.Iterator[Rule]:
+    """Bind mounts, ``source[:destination[:option]]``: from elsewhere they hide what the host has there."""
+    for item in _words(properties, name):
+        source, _mark, rest = item.partition(":")
+        destination = rest.partition(":")[0] or source
+        same = _plain(source) == _plain(destination)
+        yield Rule(_plain(destination), kind if same else Kind.REPLACED, f"{name}={item}")
+
+
+_OWN_DIRECTORIES = (("StateDirectory", "/var/lib"), ("CacheDirectory", "/var/cache"), ("LogsDirectory", "/var/log"))
+
+
+def _own_directories(properties: t.Mapping[str, str]) -> t.Iterator[Rule]:
+    """Directories that systemd makes for the unit and lets it write, ``name[:link[:ro]]``, systemd.exec(5)."""
+    for name, above in _OWN_DIRECTORIES:
+        for item in _words(properties, name):
+            directory, _mark, rest = item.partition(":")
+            if not rest.endswith("ro"):
+                yield Rule(f"{above}/{directory}", Kind.WRITABLE, f"{name}={item}")
+
+
+def _opening_lines(rule: Rule, properties: t.Mapping[str, str], path: str) -> tuple[str, ...]:
+    """Lines that take ``rule`` back: another value where there is one, or the list without the item that forbids."""
+    name, _mark, value = rule.directive.partition("=")
+    if name.startswith("Protect"):
+        return (f"{name}=tmpfs", _line("BindPaths", path)) if name == "ProtectHome" else (f"{name}=no",)
+    others = [item for item in _words(properties, name) if item != value]
+    return (f"{name}=", *(_line(name, item) for item in others))
+
+
+def _first(rules: t.Iterable[Rule], *kinds: Kind) -> Rule | None:
+    return next((rule for rule in rules if rule.kind in kinds), None)
+
+
+def _covers(above: str, path: str) -> bool:
+    return above in ("/", path) or path.startswith(f"{above}/")
+
+
+def _words(properties: t.Mapping[str, str], name: str) -> list[str]:
+    """Split a list as ``systemctl show`` prints it: items with a space are quoted."""
+    shown = properties.get(name, "")
+    try:
+        return shlex.split(shown)
+    except ValueError:  # an odd quote in a path that systemd did not quote
+        return shown.split()
+
+
+def _plain(item: str) -> str:
+    """Take the marks off a path: ``-`` (may be missing), ``+`` (below RootDirectory=), and a slash at the end."""
+    return "/" + item.lstrip("-+").strip("/")
+
+
+def _line(name: str, path: str) -> str:
+    """Write a line for a unit file: ``%`` starts a specifier there, and a space ends an item, systemd.syntax(7)."""
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'{name}="{escaped}"' if any(mark in path for mark in " \"'\\") else f"{name}={escaped}"
