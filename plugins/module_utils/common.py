@@ -16,7 +16,7 @@ from ._job import Job, execute
 
 def run_module(job: Job, argument_spec: t.Mapping[str, t.Any], **rules: t.Any) -> t.NoReturn:
     """Run ``job`` as a module. ``rules`` are AnsibleModule's own (``required_if``, ``mutually_exclusive``, ...)."""
-    module = AnsibleModule(argument_spec=dict(argument_spec), supports_check_mode=True, **rules)
+    module = _Module(argument_spec=dict(argument_spec), supports_check_mode=True, **rules)
     try:
         outcome = execute(job, module.params, check_mode=module.check_mode)
     except SessionsError as error:
@@ -32,9 +32,18 @@ def run_module(job: Job, argument_spec: t.Mapping[str, t.Any], **rules: t.Any) -
     module.fail_json(msg=message, **facts)
 
 
+class _Module(AnsibleModule):
+    def add_path_info(self, kwargs: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Leave results alone: AnsibleModule would put owner and mode of what is at ``path`` now over what a job foresees in check mode."""
+        return kwargs
+
+
 def _unforeseen(error: Exception) -> str:
     """Say what happened by kind and by place in our code; the error's own text may name files inside an account."""
     words = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
     calls = traceback.extract_tb(error.__traceback__)
     places = " < ".join(f"{os.path.basename(call.filename)}:{call.lineno}" for call in reversed(calls[-4:]))
-    return f"stopped by an error that was not foreseen: {type(error).__name__}{words} at {places}; report it to the collection, see what the host lacks, and run again"
+    return (
+        f"stopped by an error that was not foreseen: {type(error).__name__}{words} at {places}; "
+        "see whether the host lacks something, and report it to the collection's authors"
+    )

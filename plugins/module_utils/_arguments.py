@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Argument specs of the modules, one name each, so that session_plan takes them as suboptions. Plain data, no Ansible."""
+
+from __future__ import annotations
+
+import typing as t
+
+Spec = dict[str, dict[str, t.Any]]
+
+SESSION_DIR: Spec = {
+    "path": {"type": "path", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "unit": {"type": "str"},
+    "owner": {"type": "str"},
+    "group": {"type": "str"},
+    "mode": {"type": "raw", "default": "0750"},
+    "allow_ephemeral": {"type": "bool", "default": False},
+    "require_mount": {"type": "bool", "default": False},
+    "min_free_bytes": {"type": "int"},
+    "min_free_inodes": {"type": "int"},
+    "recurse": {"type": "bool", "default": False},
+}
+
+SESSION_HEALTH: Spec = {
+    "url": {"type": "str"},
+    "expect": {"type": "dict", "default": {}},
+    "unit": {"type": "str"},
+    "timeout": {"type": "float", "default": 60.0},
+    "interval": {"type": "float", "default": 2.0},
+    "headers": {"type": "dict", "default": {}, "no_log": True},
+}
+# Rules between the options of session_health, by AnsibleModule's names; suboptions take the same keys.
+SESSION_HEALTH_RULES: dict[str, t.Any] = {
+    "required_one_of": [["url", "unit"]],
+}
+
+SESSION_INFO: Spec = {
+    "path": {"type": "path", "required": True},
+    "layout": {"type": "str", "default": "auto"},
+    "inspect": {"type": "str", "choices": ["structure", "metadata"], "default": "structure"},
+    "sizes": {"type": "bool", "default": False},
+    "expected": {"type": "list", "elements": "str"},
+    "show_accounts": {"type": "bool", "default": False},
+}
+
+ENVIRONMENT_FILE: Spec = {
+    "path": {"type": "path", "required": True},
+    "values": {"type": "dict", "required": True},
+}
+
+SESSION_MIGRATE: Spec = {
+    "src": {"type": "list", "elements": "path", "default": []},
+    "path": {"type": "path", "required": True},
+    "unit": {"type": "str"},
+    "layout": {"type": "str", "default": "auto"},
+    "owner": {"type": "str"},
+    "group": {"type": "str"},
+    "state": {"type": "str", "choices": ["staged", "migrated", "retired"], "default": "migrated"},
+    "on_conflict": {"type": "str", "choices": ["newest", "keep", "replace", "fail"], "default": "newest"},
+    "engine": {"type": "str", "choices": ["native", "rsync", "rename"], "default": "native"},
+    "switch": {
+        "type": "dict",
+        "options": {
+            "overrides": {"type": "list", "elements": "dict", "default": []},
+            "environment_file": {"type": "dict", "options": ENVIRONMENT_FILE},
+        },
+    },
+    "exclude_caches": {"type": "bool", "default": True},
+    "verify": {"type": "str", "choices": ["checksum", "metadata"], "default": "checksum"},
+    "unit_timeout": {"type": "int", "default": 120},
+}
+# Without either there is nothing that tells where the accounts were.
+SESSION_MIGRATE_RULES: dict[str, t.Any] = {
+    "required_one_of": [["src", "unit"]],
+}

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""What session_dir wants to know about a path, and the look that finds it out. Changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import stat
+import typing as t
+
+from ._as_user import first_closed, may_become, why_not_writable
+from ._errors import SessionsError
+from ._filesystem import Filesystem, filesystem_of
+from ._identity import Identity, group_name, group_number, identity_of, owner_name
+from ._mode import Mode
+from ._ownership import Tally, Wanted, survey
+from ._parents import Way, way_to
+from ._paths import open_directory, real_path
+from ._sandbox import Verdict, verdict
+from ._unit import Unit, read_unit, unit_identity
+
+_LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclasses.dataclass(frozen=True)
+class Params:
+    """Options of the module; ``path`` is absolute and normal."""
+
+    path: str
+    mode: Mode
+    state: str = "present"
+    unit: str | None = None
+    owner: str | None = None
+    group: str | None = None
+    allow_ephemeral: bool = False
+    require_mount: bool = False
+    min_free_bytes: int = 0
+    min_free_inodes: int = 0
+    recurse: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What is at the path. ``kind``: directory, link or other; ``place`` is (device, inode), by which it is known again."""
+
+    kind: str
+    uid: int
+    gid: int
+    mode: int
+    place: tuple[int, int] = (0, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """All that is known about the path.
+
+    ``wanted``: who is to own it. ``sandbox``: what the unit may do there, None without a unit. ``closed_to_owner``: the first
+    directory above that the owner may not pass. ``not_writable``: why a real write as the owner failed, empty when it succeeded,
+    None when it could not be tried. ``entries``: how many a directory to be removed holds. ``own_uid``: as whom this runs.
+    """
+
+    way: Way
+    entry: Entry | None
+    filesystem: Filesystem
+    wanted: Identity
+    sandbox: Verdict | None = None
+    closed_to_owner: str | None = None
+    not_writable: str | None = None
+    below: Tally | None = None
+    entries: int = 0
+    own_uid: int = 0
+
+    @property
+    def trusted(self) -> frozenset[int]:
+        """Who may be able to change the directories above: root, the owner to be, and whoever runs this."""
+        return frozenset((0, self.wanted.uid, self.own_uid))
+
+
+def observed(params: Params) -> State:
+    """Look at the path and everything above it; below it only for ``recurse``.
+
+    Raises SessionsError for a unit, user or group that this host does not have.
+    """
+    wants = params.state == "present"
+    unit = read_unit(params.unit) if params.unit and wants else None
+    named = _named_identity(params, unit) if wants else None
+    way = way_to(params.path, friends={os.geteuid(), *([named.uid] if named else [])})
+    with opened_base(way) as base:
+        entry = None if way.missing else _entry_at(base, way.name)
+        wanted = named or _kept_identity(params.group if wants else None, entry)
+        if entry is None or entry.kind != "directory":
+            state = State(way, entry, filesystem_of(base), wanted, own_uid=os.geteuid())
+            return _with_use(state, unit) if wants else state
+        with opened_same(base, way, entry) as directory:
+            state = State(way, entry, filesystem_of(directory), wanted, own_uid=os.geteuid())
+            if not wants:
+                return dataclasses.replace(state, entries=_count_entries(directory, way.path))
+            return _with_use(_with_below(state, params, directory), unit)
+
+
+@contextlib.contextmanager
+def opened_base(way: Way) -> t.Iterator[int]:
+    """Open the deepest directory of ``way``; raise SessionsError when another one has taken its place since."""
+    descriptor = open_directory(way.base)
+    try:
+        if real_path(descriptor) != way.base:
+            raise SessionsError(f"{way.base} was replaced by a link while this ran; find out who did it and run again")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def opened_same(base: int, way: Way, entry: Entry) -> t.Iterator[int]:
+    """Open the directory at the path without reading it; raise SessionsError when it is not the one that was looked at."""
+    try:
+        descriptor = os.open(way.name, _LOOK, dir_fd=base)
+    except OSError as error:
+        raise SessionsError(f"{way.path} was replaced while this ran; find out who did it and run again") from error
+    try:
+        if _place(os.fstat(descriptor)) != entry.place:
+            raise SessionsError(f"{way.path} was replaced while this ran; find out who did it and run again")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def reopened(directory: int) -> int:
+    """Return a descriptor that can list the directory which ``directory`` only pins."""
+    return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+
+
+def _named_identity(params: Params, unit: Unit | None) -> Identity | None:
+    """Return who the options say is to own the path; None where they leave that to what is there."""
+    by_unit = unit_identity(unit) if unit else None
+    if params.owner is not None:
+        named = identity_of(params.owner, params.group)
+        return by_unit if by_unit and by_unit.uid == named.uid and params.group is None else named
+    return by_unit and (_in_group(by_unit, params.group) if params.group is not None else by_unit)
+
+
+def _kept_identity(group: str | None, entry: Entry | None) -> Identity:
+    """Return who owns what is there; whoever runs this (root) where nothing is."""
+    uid, gid = (entry.uid, entry.gid) if entry else (os.geteuid(), os.getegid())
+    kept = Identity(uid, gid, owner_name(uid), group_name(gid))
+    return kept if group is None else _in_group(kept, group)
+
+
+def _in_group(identity: Identity, group: str) -> Identity:
+    gid = group_number(group)
+    return dataclasses.replace(identity, gid=gid, group=group_name(gid))
+
+
+def _entry_at(base: int, name: str) -> Entry | None:
+    try:
+        status = os.stat(name, dir_fd=base, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    kind = "directory" if stat.S_ISDIR(status.st_mode) else "link" if stat.S_ISLNK(status.st_mode) else "other"
+    return Entry(kind, status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), _place(status))
+
+
+def _with_use(state: State, unit: Unit | None) -> State:
+    """Add what the owner can do at the path, by itself and inside the unit."""
+    groups = _supplementary_groups(unit) if unit else ()
+    sandbox = verdict(unit.properties, state.way.path) if unit else None
+    if not may_become(state.wanted):
+        return dataclasses.replace(state, sandbox=sandbox)
+    closed = first_closed(state.wanted, [directory.path for directory in state.way.above], groups)
+    exists = state.entry is not None and state.entry.kind == "directory"
+    tried = (why_not_writable(state.wanted, state.way.path, groups) or "") if exists else None
+    return dataclasses.replace(state, sandbox=sandbox, closed_to_owner=closed, not_writable=tried)
+
+
+def _with_below(state: State, params: Params, directory: int) -> State:
+    """Add how much below the path has another owner or mode, where that is to be repaired."""
+    if not params.recurse:
+        return state
+    try:
+        below = reopened(directory)
+        try:
+            return dataclasses.replace(state, below=survey(below, Wanted(state.wanted, params.mode)))
+        finally:
+            os.close(below)
+    except OSError as error:
+        raise SessionsError(
+            f"cannot look at everything below {state.way.path}: {error.strerror}; run as root"
+        ) from error
+
+
+def _count_entries(directory: int, path: str) -> int:
+    try:
+        below = reopened(directory)
+    except OSError as error:
+        raise SessionsError(f"cannot look into {path}: {error.strerror}; run as root") from error
+    try:
+        return len(os.listdir(below))
+    finally:
+        os.close(below)
+
+
+def _supplementary_groups(unit: Unit) -> tuple[int, ...]:
+    return tuple(group_number(name) for name in unit.properties["SupplementaryGroups"].split())
+
+
+def _place(status: os.stat_result) -> tuple[int, int]:
+    return (status.st_dev, status.st_ino)
