@@ -23,7 +23,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 COLLECTIONS = REPOSITORY / "playbooks" / "collections"
 CLONE_NEWNS = 0x00020000  # sched.h; os.unshare() came with Python 3.12 only
 
-Result = t.Dict[str, t.Any]
+Result = dict[str, t.Any]
 
 
 class RunModule(t.Protocol):
@@ -35,7 +35,9 @@ class RunModule(t.Protocol):
 class Mount(t.Protocol):
     """Signature of the fixture ``mount``."""
 
-    def __call__(self, kind: str, where: pathlib.Path, *, options: str = "", megabytes: int = 16, inodes: int = 0) -> pathlib.Path: ...
+    def __call__(
+        self, kind: str, where: pathlib.Path, *, options: str = "", megabytes: int = 16, inodes: int = 0
+    ) -> pathlib.Path: ...
 
 
 @pytest.fixture(scope="session")
@@ -49,19 +51,30 @@ def run_module() -> RunModule:
         arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": diff}
         search_path = os.pathsep.join([str(COLLECTIONS), str(pathlib.Path(ansible.__file__).parents[1])])
         done = subprocess.run(
-            [os.environ.get("WA_MODULE_PYTHON", sys.executable), "-m", f"ansible_collections.whatsapp_ops.sessions.plugins.modules.{name}"],
+            [
+                os.environ.get("WA_MODULE_PYTHON", sys.executable),
+                "-m",
+                f"ansible_collections.whatsapp_ops.sessions.plugins.modules.{name}",
+            ],
             input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
             capture_output=True,
             text=True,
             timeout=120,
             cwd="/",
-            env={**os.environ, "PYTHONPATH": search_path, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONWARNINGS": "error::ResourceWarning"},
+            env={
+                **os.environ,
+                "PYTHONPATH": search_path,
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTHONWARNINGS": "error::ResourceWarning",
+            },
             check=False,
         )
         try:
             return t.cast(Result, json.loads(done.stdout))
         except json.JSONDecodeError:
-            raise AssertionError(f"{name} ended with {done.returncode} and printed no result:\n{done.stdout}\n{done.stderr}") from None
+            raise AssertionError(
+                f"{name} ended with {done.returncode} and printed no result:\n{done.stdout}\n{done.stderr}"
+            ) from None
 
     return run
 
@@ -97,10 +110,20 @@ def mount(_own_mounts: None) -> t.Iterator[Mount]:
     """Mount a filesystem for one test: ``tmpfs``, ``overlay``, or one with a disk image behind it (``ext4``, ``xfs``)."""
     with contextlib.ExitStack() as mounted:
 
-        def make(kind: str, where: pathlib.Path, *, options: str = "", megabytes: int = 16, inodes: int = 0) -> pathlib.Path:
+        def make(
+            kind: str, where: pathlib.Path, *, options: str = "", megabytes: int = 16, inodes: int = 0
+        ) -> pathlib.Path:
             where.mkdir(parents=True, exist_ok=True)
             if kind == "tmpfs":
-                _command("mount", "-t", "tmpfs", "-o", ",".join(filter(None, [f"size={megabytes}m", options])), "wa-test", str(where))
+                _command(
+                    "mount",
+                    "-t",
+                    "tmpfs",
+                    "-o",
+                    ",".join(filter(None, [f"size={megabytes}m", options])),
+                    "wa-test",
+                    str(where),
+                )
             elif kind == "overlay":
                 _mount_overlay(where)
             else:
@@ -123,7 +146,15 @@ def _mount_overlay(where: pathlib.Path) -> None:
     layers = pathlib.Path(tempfile.mkdtemp(prefix=f"{where.name}-", dir=where.parent))
     for name in ("lower", "upper", "work"):
         (layers / name).mkdir()
-    _command("mount", "-t", "overlay", "-o", f"lowerdir={layers}/lower,upperdir={layers}/upper,workdir={layers}/work", "wa-test", str(where))
+    _command(
+        "mount",
+        "-t",
+        "overlay",
+        "-o",
+        f"lowerdir={layers}/lower,upperdir={layers}/upper,workdir={layers}/work",
+        "wa-test",
+        str(where),
+    )
 
 
 def _command(*argv: str) -> None:

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Asks a backend one question over HTTP, bounded in time and size.
+
+No proxy (backends answer on loopback), no redirect (it could lead anywhere, with the headers), no body in any error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http.client
+import re
+import socket
+import ssl
+import threading
+import time
+import typing as t
+import urllib.parse
+
+from ._errors import SessionsError
+
+_BODY_AT_MOST = 1 << 20  # bytes
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token of RFC 9110, 5.6.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoint:
+    """Where to ask. As text it is the URL without its query, which may hold a key."""
+
+    secure: bool
+    host: str
+    port: int | None
+    path: str
+    target: str
+    headers: tuple[tuple[str, str], ...] = dataclasses.field(default=(), repr=False)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.secure else 'http'}://{host}{f':{self.port}' if self.port else ''}{self.path}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What came back: ``status`` is None, and ``trouble`` says why, when nothing did. ``trouble`` may also tell about the body."""
+
+    status: int | None = None
+    body: bytes = b""
+    trouble: str | None = None
+
+
+def endpoint_of(url: str, headers: t.Mapping[str, t.Any]) -> Endpoint:
+    """Make an Endpoint; raises SessionsError for what cannot be asked. Its message holds neither query nor headers."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise SessionsError("url is not a URL; give one such as http://127.0.0.1:8080/health") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SessionsError(
+            "url has to begin with http:// or https:// and a host; give one such as http://127.0.0.1:8080/health"
+        )
+    if parts.username is not None or parts.password is not None:
+        raise SessionsError(
+            "url holds a user name or password, which would be seen in messages; give it in headers (Authorization)"
+        )
+    if any(ord(character) <= 32 or ord(character) >= 127 for character in url):
+        raise SessionsError("url holds a space, a control character or one outside ASCII; give them percent-encoded")
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Endpoint(parts.scheme == "https", parts.hostname, port, parts.path or "/", target, tuple(_checked(headers)))
+
+
+def fetched(endpoint: Endpoint, seconds: float, *, with_body: bool) -> Answer:
+    """Send one GET and return the answer, with at most 1 MiB of its body; everything together takes at most ``seconds``."""
+    deadline = time.monotonic() + seconds
+    try:
+        with _connected(endpoint, seconds) as connection:
+            connection.request("GET", endpoint.target, headers=_headers(endpoint))
+            response = connection.getresponse()
+            body = response.read(_BODY_AT_MOST + 1) if with_body else b""
+    except (OSError, http.client.HTTPException) as error:
+        late = isinstance(error, TimeoutError) or time.monotonic() >= deadline
+        return Answer(trouble=_too_late(seconds) if late else _words(error))
+    if time.monotonic() >= deadline:  # a body without a length ends wherever it was cut off
+        return Answer(trouble=_too_late(seconds))
+    if len(body) > _BODY_AT_MOST:
+        return Answer(response.status, trouble=f"it is larger than {_BODY_AT_MOST} bytes")
+    return Answer(response.status, body)
+
+
+@contextlib.contextmanager
+def _connected(endpoint: Endpoint, seconds: float) -> t.Iterator[http.client.HTTPConnection]:
+    """Connect, and cut the connection after ``seconds``: a socket's own time limit starts anew with every byte that drips in."""
+    kind = http.client.HTTPSConnection if endpoint.secure else http.client.HTTPConnection
+    connection = kind(endpoint.host, endpoint.port)
+    sockets = [socket.create_connection((connection.host, connection.port), timeout=seconds)]
+
+    def cut() -> None:
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(sockets[-1], socket.SHUT_RDWR)  # below TLS, whose state belongs to the other thread
+
+    timer = threading.Timer(seconds, cut)
+    timer.start()
+    try:
+        if endpoint.secure:
+            context = ssl.create_default_context()
+            sockets.append(
+                context.wrap_socket(sockets[0], server_hostname=endpoint.host, do_handshake_on_connect=False)
+            )
+            t.cast(ssl.SSLSocket, sockets[-1]).do_handshake()
+        connection.sock = sockets[-1]
+        yield connection
+    finally:
+        timer.cancel()
+        timer.join()
+        connection.close()
+        sockets[-1].close()
+
+
+def _headers(endpoint: Endpoint) -> dict[str, str]:
+    given = dict(endpoint.headers)
+    return given if any(name.lower() == "accept" for name in given) else {"Accept": "application/json", **given}
+
+
+def _too_late(seconds: float) -> str:
+    return f"nothing complete within {seconds:.1f} seconds"
+
+
+def _checked(headers: t.Mapping[str, t.Any]) -> t.Iterator[tuple[str, str]]:
+    for name, value in headers.items():
+        text = str(value)
+        if (
+            not _HEADER_NAME.fullmatch(str(name))
+            or not text.isascii()
+            or any(ord(character) < 32 for character in text)
+        ):
+            raise SessionsError(
+                f"the header {str(name)!r} cannot be sent: names are of letters, digits and hyphens, values one line of ASCII"
+            )
+        yield str(name), text
+
+
+def _words(error: Exception) -> str:
+    """Say what went wrong in words that hold nothing of what the other side sent."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return "no TLS connection"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[0].lower() + error.strerror[1:]
+    return "it does not speak HTTP"

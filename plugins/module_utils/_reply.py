@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Reads single values out of a backend's JSON reply, and never lets more of it out than was asked for. Pure."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+_TEXT_AT_MOST = 200  # characters of a value that are shown
+
+
+def parsed(body: bytes) -> t.Any:
+    """Parse a JSON reply; raises ValueError with a sentence that holds nothing of the reply."""
+    try:
+        return json.loads(body, parse_constant=_refused)
+    except (ValueError, RecursionError):  # pending exceptions hold the body: they end here
+        pass
+    raise ValueError("it is not JSON")
+
+
+def _refused(constant: str) -> t.NoReturn:
+    """NaN and Infinity are no JSON, RFC 8259, although Python takes them."""
+    raise ValueError(constant)
+
+
+def facts_of(reply: t.Any, keys: t.Iterable[str]) -> dict[str, t.Any]:
+    """Return the values of those ``keys`` that ``reply`` has.
+
+    A key is a path, with dots between names in objects and positions in lists (``accounts.0.status``). A name that has dots
+    itself is found too.
+    """
+    found = ((key, _values_at(reply, key)) for key in keys)
+    return {key: values[0] for key, values in found if values}
+
+
+def is_equal(expected: t.Any, seen: t.Any) -> bool:
+    """Compare as JSON does: true is not 1. Text also equals what it is written like, for templates and command lines make text."""
+    if isinstance(expected, str) and not isinstance(seen, (str, dict, list)):
+        return expected.strip().lower() == json.dumps(seen)
+    if isinstance(expected, bool) or isinstance(seen, bool):
+        return expected is seen
+    if isinstance(expected, dict) and isinstance(seen, dict):
+        return expected.keys() == seen.keys() and all(is_equal(expected[key], seen[key]) for key in expected)
+    if isinstance(expected, list) and isinstance(seen, list):
+        return len(expected) == len(seen) and all(is_equal(one, other) for one, other in zip(expected, seen))
+    return bool(expected == seen)
+
+
+def shown(expected: t.Any, seen: t.Any) -> t.Any:
+    """Return ``seen`` as it may be shown: as it is when expected or a short value; of an object or a list only the size."""
+    if is_equal(expected, seen):
+        return seen
+    if isinstance(seen, dict):
+        return f"<object with {len(seen)} keys>"
+    if isinstance(seen, list):
+        return f"<list of {len(seen)}>"
+    if isinstance(seen, str) and len(seen) > _TEXT_AT_MOST:
+        return f"<text of {len(seen)} characters>"
+    return seen
+
+
+def _values_at(value: t.Any, key: str) -> tuple[t.Any, ...]:
+    """Return what is at ``key`` as a tuple of one; empty when nothing is there (null is something)."""
+    if isinstance(value, dict) and key in value:
+        return (value[key],)
+    if isinstance(value, list) and key.isdecimal():
+        return tuple(value[int(key) : int(key) + 1])
+    head, dot, rest = key.partition(".")
+    if not dot:
+        return ()
+    return next((found for found in (_values_at(inner, rest) for inner in _values_at(value, head)) if found), ())
