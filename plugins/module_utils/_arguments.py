@@ -74,3 +74,19 @@ SESSION_MIGRATE: Spec = {
 SESSION_MIGRATE_RULES: dict[str, t.Any] = {
     "required_one_of": [["src", "unit"]],
 }
+
+SYSTEMD_OVERRIDE: Spec = {
+    "unit": {"type": "str", "required": True},
+    "name": {"type": "str", "default": "override"},
+    "sections": {"type": "dict"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "scope": {"type": "str", "choices": ["persistent", "runtime"], "default": "persistent"},
+    "daemon_reload": {"type": "bool", "default": True},
+    "validate": {"type": "bool", "default": True},
+    "on_shadowed": {"type": "str", "choices": ["warn", "fail", "ignore"], "default": "warn"},
+    "sensitive": {"type": "bool", "default": False},
+    "backup": {"type": "bool", "default": False},
+}
+SYSTEMD_OVERRIDE_RULES: dict[str, t.Any] = {
+    "required_if": [["state", "present", ["sections"]]],
+}

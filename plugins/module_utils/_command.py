@@ -51,18 +51,26 @@ def run(
             **account,
         )
     except FileNotFoundError as error:
-        raise SessionsError(f"the program {argv[0]!r} is not on this host; install the package that has it and run again") from error
+        raise SessionsError(
+            f"the program {argv[0]!r} is not on this host; install the package that has it and run again"
+        ) from error
     except subprocess.TimeoutExpired as error:
-        raise SessionsError(f"{' '.join(argv[:2])!r} did not end within {timeout:g} seconds; see why and run again") from error
+        raise SessionsError(
+            f"{' '.join(argv[:2])!r} did not end within {timeout:g} seconds; see why and run again"
+        ) from error
     return Completed(tuple(argv), done.returncode, _text(done.stdout), _text(done.stderr))
 
 
-def run_checked(argv: t.Sequence[str], *, purpose: str, timeout: float = 60.0, environment: t.Mapping[str, str] | None = None) -> Completed:
+def run_checked(
+    argv: t.Sequence[str], *, purpose: str, timeout: float = 60.0, environment: t.Mapping[str, str] | None = None
+) -> Completed:
     """Run ``argv``; raise SessionsError naming ``purpose`` and the program's own last words when it fails."""
     done = run(argv, timeout=timeout, environment=environment)
     if done.rc != 0:
         words = (done.stderr or done.stdout).strip().splitlines()
-        raise SessionsError(f"cannot {purpose}: {' '.join(argv[:2])!r} ended with {done.rc}" + (f": {words[-1]}" if words else ""))
+        raise SessionsError(
+            f"cannot {purpose}: {' '.join(argv[:2])!r} ended with {done.rc}" + (f": {words[-1]}" if words else "")
+        )
     return done
 
 

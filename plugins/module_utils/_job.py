@@ -39,7 +39,10 @@ class Job(t.Protocol):
         """Look at the host. Reads only."""
 
     def plan(self, state: t.Any, params: t.Any) -> tuple[t.Any, ...]:
-        """Say what has to be done. Pure: no look at the host, nothing written."""
+        """Say what has to be done. Pure: no look at the host, nothing written.
+
+        A step may have an attribute ``bookkeeping``, true when it only writes down what was seen: it does not count as a change.
+        """
 
     def diff(self, state: t.Any, steps: tuple[t.Any, ...], params: t.Any) -> t.Mapping[str, t.Any]:
         """Give ``before`` and ``after`` as the steps would make it. Pure, metadata only."""
@@ -60,9 +63,10 @@ def execute(job: Job, options: t.Mapping[str, t.Any], *, check_mode: bool) -> Ou
     before = job.observe(params)
     steps = job.plan(before, params)
     difference = job.diff(before, steps, params)
+    changed = any(not getattr(step, "bookkeeping", False) for step in steps)
     if check_mode or not steps:
-        return Outcome(bool(steps), difference, job.report(params, before, steps, None))
+        return Outcome(changed, difference, job.report(params, before, steps, None))
     evidence = job.apply(steps, before, params)
     after = job.observe(params)
     job.verify(after, params)
-    return Outcome(True, difference, job.report(params, after, steps, evidence))
+    return Outcome(changed, difference, job.report(params, after, steps, evidence))

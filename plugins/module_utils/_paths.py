@@ -21,14 +21,21 @@ _LINKS_AT_MOST = 40  # as many as the kernel follows, path_resolution(7)
 
 
 def normal_path(path: str, option: str) -> str:
-    """Return ``path`` without doubled or trailing slashes; raise SessionsError when it is relative or holds ``..`` or a control character."""
+    """Return ``path`` without doubled or trailing slashes.
+
+    Raises SessionsError when it is relative or holds ``..`` or a control character; ``option`` is what to call it.
+    """
     if not path.startswith("/"):
-        raise SessionsError(f"{option} is {path!r}: a relative path means another place after each redeploy; give an absolute path")
+        raise SessionsError(
+            f"{option} is {path!r}: a relative path means another place after each redeploy; give an absolute path"
+        )
     if any(ord(character) < 32 or ord(character) == 127 for character in path):
         raise SessionsError(f"{option} holds a control character (a newline, say); give a plain path")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise SessionsError(f"{option} is {path!r}: '..' means another place once a link on the way changes; write the path out")
+        raise SessionsError(
+            f"{option} is {path!r}: '..' means another place once a link on the way changes; write the path out"
+        )
     return "/" + "/".join(parts)
 
 
@@ -53,8 +60,31 @@ def open_directory(path: str, *, friends: t.Collection[int] = ()) -> int:
     owner = os.fstat(descriptor).st_uid
     if any(maker not in (0, owner) for maker in makers) and owner not in friends:
         os.close(descriptor)
-        raise SessionsError(f"{path} leads through a symbolic link that an unprivileged user made to a directory of another user; name the real directory")
+        raise SessionsError(
+            f"{path} leads through a symbolic link that an unprivileged user made to a directory of another user; name the real directory"
+        )
     return descriptor
+
+
+def make_directory(path: str, mode: int, *, uid: int, gid: int) -> None:
+    """Make the directory at ``path`` for ``uid`` and ``gid`` where it is missing; parents that are missing become root's, mode 0755."""
+    try:
+        with opened_directory(path):
+            return
+    except FileNotFoundError:
+        directory, name = os.path.split(path)
+    if directory != "/":
+        make_directory(directory, 0o755, uid=os.geteuid(), gid=os.getegid())
+    with opened_directory(directory) as parent:
+        os.mkdir(name, 0o700, dir_fd=parent)
+        descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
+        try:
+            if os.geteuid() == 0:
+                os.fchown(descriptor, uid, gid)
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+        os.fsync(parent)
 
 
 def real_path(descriptor: int) -> str:
@@ -72,7 +102,9 @@ def write_atomic(path: str, content: bytes, mode: int, *, uid: int = 0, gid: int
 def write_atomic_at(parent: int, name: str, content: bytes, mode: int, *, uid: int = 0, gid: int = 0) -> None:
     """Do as write_atomic, in the open directory ``parent``."""
     temporary = f".{name}.{secrets.token_hex(6)}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent)
+    descriptor = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
+    )
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -108,7 +140,9 @@ def read_file_at(parent: int, name: str, *, at_most: int = 1 << 20, called: str 
         raise SessionsError(f"cannot read {called or name}: {error.strerror}; it has to be a regular file") from error
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise SessionsError(f"cannot read {called or name}: it is not a regular file; remove it or name another one")
+            raise SessionsError(
+                f"cannot read {called or name}: it is not a regular file; remove it or name another one"
+            )
         content = file.read(at_most + 1)
     if len(content) > at_most:
         raise SessionsError(f"{called or name} is larger than {at_most} bytes, which no such file is; see what it is")

@@ -14,15 +14,27 @@ from ._errors import SessionsError
 from ._identity import Identity, identity_of
 
 _NAME = re.compile(r"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?")
-_SUFFIXES = (".service", ".socket", ".timer", ".target", ".mount", ".path", ".slice", ".scope")
+_SUFFIXES = (
+    ".service",
+    ".socket",
+    ".timer",
+    ".target",
+    ".mount",
+    ".automount",
+    ".swap",
+    ".device",
+    ".path",
+    ".slice",
+    ".scope",
+)
 
 # All that any part of the collection asks about: one call of systemctl answers it (13 ms measured on systemd 252).
 PROPERTIES = (
     "Id LoadState ActiveState SubState Result MainPID ControlGroup FragmentPath DropInPaths NeedDaemonReload "
     "User Group UID GID DynamicUser WorkingDirectory RootDirectory RootImage Environment EnvironmentFiles UnsetEnvironment PassEnvironment "
-    "KillMode KillSignal TimeoutStopUSec Restart UMask ExecStart ExecMainStartTimestampMonotonic "
+    "KillMode KillSignal TimeoutStopUSec Restart UMask ExecStart ExecMainStatus ExecMainStartTimestampMonotonic "
     "ProtectSystem ProtectHome PrivateTmp ReadWritePaths ReadOnlyPaths InaccessiblePaths TemporaryFileSystem BindPaths BindReadOnlyPaths "
-    "StateDirectory RequiresMountsFor"
+    "StateDirectory CacheDirectory LogsDirectory SupplementaryGroups RequiresMountsFor"
 ).split()
 
 
@@ -58,7 +70,9 @@ class Unit:
 def unit_name(name: str) -> str:
     """Return ``name`` with its suffix (``.service`` where none is given); raise SessionsError when no unit could be called so."""
     if not _NAME.fullmatch(name) or len(name) > 255:
-        raise SessionsError(f"{name!r} is not a name of a unit: letters, digits and :-_.\\@ only; give the name as systemctl shows it")
+        raise SessionsError(
+            f"{name!r} is not a name of a unit: letters, digits and :-_.\\@ only; give the name as systemctl shows it"
+        )
     return name if name.endswith(_SUFFIXES) else f"{name}.service"
 
 
@@ -71,13 +85,20 @@ def read_unit(name: str) -> Unit:
     """Ask systemd about the unit ``name``. Raises SessionsError when systemd does not run or does not know the unit."""
     called = unit_name(name)
     if not systemd_runs():
-        raise SessionsError(f"systemd does not run here, so nothing can be asked about {called}; leave 'unit' out or run on the booted host")
-    shown = run_checked(["systemctl", "show", f"--property={','.join(PROPERTIES)}", "--", called], purpose=f"ask systemd about {called}")
+        raise SessionsError(
+            f"systemd does not run here, so nothing can be asked about {called}; leave 'unit' out or run on the booted host"
+        )
+    shown = run_checked(
+        ["systemctl", "show", f"--property={','.join(PROPERTIES)}", "--", called], purpose=f"ask systemd about {called}"
+    )
     properties = {**dict.fromkeys(PROPERTIES, ""), **parse_show(shown.stdout)}
     if properties["LoadState"] == "masked":
         raise SessionsError(f"the unit {called} is masked on this host; unmask it first (systemctl unmask {called})")
     if properties["LoadState"] != "loaded":
-        raise SessionsError(f"the unit {called} does not exist on this host ({properties['LoadState'] or 'unknown'}); check the name in 'unit' or install the backend first")
+        raise SessionsError(
+            f"the unit {called} does not exist on this host ({properties['LoadState'] or 'unknown'}); "
+            "check the name in 'unit' or install the backend first"
+        )
     return Unit(called, properties)
 
 
@@ -89,6 +110,32 @@ def parse_show(text: str) -> dict[str, str]:
         if mark:
             properties[name] = f"{properties[name]}\n{value}" if name in properties else value
     return properties
+
+
+def instances_of(template: str) -> tuple[str, ...]:
+    """Give the loaded instances of ``template`` (``wa@.service``), running or not. Empty when systemd does not run."""
+    if not systemd_runs():
+        return ()
+    pattern = template.replace("@.", "@*.")
+    listed = run_checked(
+        ["systemctl", "list-units", "--all", "--full", "--plain", "--no-legend", "--no-pager", "--", pattern],
+        purpose=f"list the instances of {template}",
+    )
+    return tuple(line.split()[0] for line in listed.stdout.splitlines() if line.strip())
+
+
+def last_reload() -> str:
+    """Give the moment at which systemd last read all unit files: a monotonic timestamp in microseconds, as systemd prints it."""
+    properties = (
+        "UnitsLoadTimestampMonotonic",
+        "UnitsLoadStartTimestampMonotonic",
+    )  # of the last reload, and of the boot
+    shown = run_checked(
+        ["systemctl", "show", f"--property={','.join(properties)}"],
+        purpose="ask systemd when it last read its unit files",
+    )
+    moments = parse_show(shown.stdout)
+    return str(max(int(moments.get(name) or 0) for name in properties))
 
 
 def unit_identity(unit: Unit) -> Identity:

@@ -34,8 +34,28 @@ def run_module(job: Job, argument_spec: t.Mapping[str, t.Any], **rules: t.Any) -
 
 class _Module(AnsibleModule):
     def add_path_info(self, kwargs: dict[str, t.Any]) -> dict[str, t.Any]:
-        """Leave results alone: AnsibleModule would put owner and mode of what is at ``path`` now over what a job foresees in check mode."""
+        """Finish a result: the options that it tells, without sensitive ones.
+
+        AnsibleModule's own would put owner and mode of what is at ``path`` now over what a job foresees in check mode.
+        """
+        kwargs.setdefault("invocation", {"module_args": _shown(self.params)})
         return kwargs
+
+    def log(self, msg: str, log_args: dict[str, t.Any] | None = None) -> None:
+        """Write to this host's log, where AnsibleModule notes each call with all its options, unless one of them is sensitive."""
+        if _shown(self.params) != self.params:
+            msg, log_args = "Invoked with sensitive options", {}
+        super().log(msg, log_args)
+
+
+def _shown(options: t.Any) -> t.Any:
+    """Give options as anybody may see them: what a drop-in that is called ``sensitive`` is to hold is left out."""
+    if isinstance(options, (list, tuple)):
+        return [_shown(option) for option in options]
+    if not isinstance(options, t.Mapping):
+        return options
+    hidden = {"sections": "(sensitive)"} if options.get("sensitive") and "sections" in options else {}
+    return {**{name: _shown(option) for name, option in options.items()}, **hidden}
 
 
 def _unforeseen(error: Exception) -> str:

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""The job behind session_migrate: accounts from legacy paths to the sessions path, with the shortest interruption that is safe.
+
+Copies are made while the backend runs. Only the difference is copied while it is stopped, then everything is put in place by renames
+and the configuration is switched before the backend starts again. See _cutover.py and _rescue.py for what happens when it goes wrong.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ._area import area_path
+from ._cutover import Stopwatch
+from ._errors import SessionsError
+from ._job import Report
+from ._migrate_run import Evidence, carry_out
+from ._migrate_state import Params, State, Step, described, observe, plan, read_params
+from ._receipts import RECEIPT
+from ._survey import Account
+
+__all__ = ["Params", "State", "Step", "apply", "diff", "observe", "plan", "read_params", "report", "verify"]
+
+ACTIONS = ("migrated", "unchanged", "kept", "displaced", "corrupt", "diverged", "skipped")
+
+
+def diff(state: State, steps: tuple[Step, ...], params: Params) -> t.Mapping[str, t.Any]:
+    """Give counts before and after; no account is named."""
+    names = {step.name for step in steps}
+    present = len(state.survey.present)
+    added = (
+        sum(account.decision.publish and account.present is None for account in state.survey.accounts)
+        if "publish" in names
+        else 0
+    )
+    before = {
+        "path": params.path,
+        "accounts": present,
+        "steps_left": [step.name for step in steps if not step.bookkeeping],
+    }
+    return {"before": before, "after": {"path": params.path, "accounts": present + added, "steps_left": []}}
+
+
+def apply(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:
+    """Carry the steps out."""
+    return carry_out(steps, state, params)
+
+
+def verify(state: State, params: Params) -> None:
+    """Raise SessionsError when something is still left to do."""
+    left = [step.name for step in plan(state, params) if not step.bookkeeping and step.name != "stage"]
+    if left and params.state != "staged":
+        raise SessionsError(
+            f"after the migration to {params.path} there is still something to do "
+            f"({', '.join(left)}); something changes it: see what, and run again"
+        )
+
+
+def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Evidence | None) -> Report:
+    """Describe accounts (masked), counts, timings and where the receipt is."""
+    decided = evidence.accounts if evidence else state.survey.accounts
+    watch = evidence.watch if evidence else Stopwatch()
+    corrupt = sum(account.decision.action == "corrupt" for account in decided)
+    warnings = (
+        [f"{corrupt} damaged accounts stay at the legacy path; session_info tells their problems"] if corrupt else []
+    )
+    return Report(
+        {
+            "path": params.path,
+            "src": [source.given for source in state.sources],
+            "layout": state.survey.layout.name,
+            "accounts": [described(account) for account in decided],
+            "counts": {action: _count(decided, action) for action in ACTIONS},
+            "companions": sum(step.count for step in steps if step.name == "companions"),
+            "steps": [step.name for step in steps],
+            "downtime_seconds": watch.downtime,
+            "phases": watch.phases,
+            "receipt": f"{area_path(params.path)}/{RECEIPT}",
+        },
+        tuple(warnings + (evidence.warnings if evidence else [])),
+    )
+
+
+def _count(accounts: t.Iterable[Account], action: str) -> int:
+    if action == "displaced":
+        return sum(account.decision.displace for account in accounts)
+    return sum(account.decision.action == action for account in accounts)

@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Carries a migration out: live copies first, then everything between stop and start, taken back as a whole when anything fails."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import time
+import typing as t
+
+from . import _publish
+from ._area import area_path, locked, open_private, opened_area, read_document_at, remove_document_at, write_document_at
+from ._cutover import StartFailed, Stopwatch, lift_leftover_guard, start, stop_now, stopped
+from ._errors import SessionsError
+from ._kernel import rename_new, same_mount, sync_filesystem
+from ._layouts import account_names
+from ._migrate_state import Params, State, Step, observe, plan, require_decided
+from ._paths import make_directory, opened_directory
+from ._processes import holders
+from ._publish import INTENT, Place, Publication
+from ._receipts import RECEIPT, Entry, account_key, document_of, entries_in
+from ._rescue import take_back
+from ._retire import retire
+from ._sources import layout_of, values_in_use
+from ._staging import Stage, Task, clear_staging, need_of, open_staged, stage_final, stage_live
+from ._survey import Account, Survey, side
+from ._switch import files_of, install, lacks_value
+from ._tree import Rules, Tally, UnfitTree, bring_entry, remove_tree
+from ._unit import Unit, daemon_reload, read_unit
+
+_COMPANIONS = "companions"
+_LIVE_ROUNDS = 3
+_RESERVE = 1.1  # of what the copies need: a full disk truncates the credentials of the running backend
+
+
+@dataclasses.dataclass
+class Evidence:
+    """What a run measured, and the decisions that it carried out."""
+
+    watch: Stopwatch
+    accounts: tuple[Account, ...]
+    copied: Tally
+    warnings: list[str]
+
+
+def carry_out(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:
+    """Carry the steps out, under the lock of the area. Raises SessionsError, also for what the kernel refuses."""
+    evidence = Evidence(Stopwatch(), state.survey.accounts, Tally(), [])
+    try:
+        make_directory(params.path, 0o750, uid=state.identity.uid, gid=state.identity.gid)
+        with opened_area(params.path) as area, locked(area, params.path):
+            _carry_out(area, steps, state, params, evidence)
+    except OSError as error:
+        raise SessionsError(
+            f"cannot migrate to {params.path}: {error.strerror}; what was done was taken back, mend the disk or its rights and run again"
+        ) from error
+    return evidence
+
+
+def _carry_out(area: int, steps: tuple[Step, ...], state: State, params: Params, evidence: Evidence) -> None:
+    if state.interrupted:
+        _recover(area, state)
+        state = observe(params)
+        steps = plan(state, params)
+        evidence.accounts = state.survey.accounts
+    names = {step.name for step in steps}
+    if "stage" in names:
+        _stage_live(area, state, params, evidence)
+    if names & {"publish", "companions", "switch", "restart"}:
+        _cut_over(area, state, params, evidence)
+    else:
+        _keep_up(area, state, params, names)
+    if "retire" in names:
+        _require_unused(params)
+        retire(state.sources, params.path)
+
+
+def _keep_up(area: int, state: State, params: Params, names: t.Collection[str]) -> None:
+    """What needs no interruption."""
+    if "reload" in names:
+        daemon_reload()
+    if "remember" in names:
+        _write_receipt(area, state.survey, params, state.receipts, ())
+
+
+def _recover(area: int, state: State) -> None:
+    """Finish with what a killed run left behind. A backend that already runs on the sessions path makes it final; else it is taken back."""
+    intent = read_document_at(area, INTENT)
+    in_use = values_in_use(state.unit.main_pid) if state.unit and state.unit.main_pid else frozenset()
+    if intent and not any(str(move["target"]) in in_use for move in intent["moves"]):
+        take_back(intent)
+    remove_document_at(area, INTENT)
+    if state.unit is not None:
+        lift_leftover_guard(state.unit.name)
+
+
+def _stage_of(area: int, state: State, params: Params) -> Stage:
+    return Stage(area, state.survey.layout, state.identity.uid, state.identity.gid, params.engine, params.checksum)
+
+
+def _tasks(survey_: Survey) -> list[Task]:
+    return [Task(account.root, account.name, account.label) for account in survey_.to_publish]
+
+
+def _stage_live(area: int, state: State, params: Params, evidence: Evidence) -> None:
+    """Copy while the backend runs, again and again as long as less is left each time."""
+    stage, tasks = _stage_of(area, state, params), _tasks(state.survey)
+    if params.engine == "rename":
+        _require_one_mount(area, state)
+        return
+    with evidence.watch.phase("stage"):
+        _require_space(area, need_of(stage, tasks), params.path)
+        copied = 0
+        for round_ in range(_LIVE_ROUNDS):
+            figures = stage_live(stage, tasks)
+            evidence.copied.add(figures)
+            if not figures.copied or (round_ and figures.copied >= copied):
+                break
+            copied = figures.copied
+        _stage_companions(area, state)
+        sync_filesystem(area)
+
+
+def _require_space(area: int, need: Tally, path: str) -> None:
+    disk = os.fstatvfs(area)
+    size = int((need.bytes + need.files * disk.f_frsize) * _RESERVE)
+    free = disk.f_bavail * disk.f_frsize
+    if size > free or (disk.f_files and need.files * _RESERVE > disk.f_favail):
+        raise SessionsError(
+            f"the disk of {path} has {free >> 20} MiB and {disk.f_favail} inodes free, "
+            f"the accounts need {size >> 20} MiB and {need.files} inodes; nothing was changed, free space and run again"
+        )
+
+
+def _require_one_mount(area: int, state: State) -> None:
+    for source in state.sources:
+        with opened_directory(source.path) as root:
+            if not same_mount(root, area):
+                raise SessionsError(
+                    f"the engine 'rename' works within one filesystem, and {source.path} is on another one; use the engine 'native'"
+                )
+
+
+def _require_nobody_holds(state: State) -> None:
+    """Stop before anything happens when a process outside the unit works on the accounts: two writers tear them."""
+    directories = [source.path for source in state.sources]
+    control_group, main_pid = (state.unit.properties["ControlGroup"], state.unit.main_pid) if state.unit else ("", 0)
+    found = holders(directories, control_group, main_pid) if directories else ()
+    if found:
+        named = ", ".join(f"PID {holder.pid} ({holder.command})" for holder in found[:5])
+        raise SessionsError(
+            f"processes outside the unit hold the legacy path: {named}; nothing was changed, stop them and run again"
+        )
+
+
+def _cut_over(area: int, state: State, params: Params, evidence: Evidence) -> None:
+    """Everything between stop and start. On any error what was done is taken back before the backend starts again."""
+    _require_nobody_holds(state)
+    intent_path = f"{area_path(params.path)}/{INTENT}"
+    done: dict[str, t.Any] = {}
+    holding = (
+        stopped(state.unit, intent_path, params.unit_timeout, evidence.watch)
+        if state.unit
+        else contextlib.nullcontext()
+    )
+    try:
+        with holding:
+            try:
+                done.update(_publish_all(area, params, evidence))
+            except BaseException:
+                _take_back(area, state.unit)
+                raise
+    except StartFailed as error:
+        if done and state.unit:
+            _fall_back(area, done["intent"], state.unit, params, str(error))
+        raise
+    remove_document_at(area, INTENT)
+    clear_staging(area)
+    if state.unit is not None and state.unit.active:
+        with evidence.watch.phase("prove"):
+            _prove(state.unit.name, params)
+
+
+def _publish_all(area: int, params: Params, evidence: Evidence) -> dict[str, t.Any]:
+    """Decide again now that nobody writes, copy the difference, publish, write the receipt, switch. Returns the intent."""
+    state = observe(params)
+    require_decided(state, params)
+    evidence.accounts = state.survey.accounts
+    watch, stage = evidence.watch, _stage_of(area, state, params)
+    with opened_directory(params.path) as path:
+        place = Place(area, path, state.identity.uid, state.identity.gid)
+        publications = [
+            Publication(account.name, account.label, account.root, account.decision.displace or account.name == ".")
+            for account in state.survey.to_publish
+        ]
+        _publish.require_replaceable(place, publications)
+        files = [*files_of(params.switch, state.switch), f"{area_path(params.path)}/{RECEIPT}"]
+        taking = _publish.taking_moves(place, publications) if params.engine == "rename" else []
+        if taking:
+            _publish.announce(place, taking, files)
+        with watch.phase("difference"):
+            evidence.copied.add(stage_final(stage, _tasks(state.survey)))
+            _stage_companions(area, state)
+        with watch.phase("verify"):
+            _require_same_states(area, state.survey)
+        with watch.phase("durable"):
+            sync_filesystem(area)
+        _dress_root(area, path, publications)
+        _publish.make_folders(place, publications)
+        publishing = _publish.publishing_moves(place, publications)
+        intent = _publish.announce(place, [*taking, *publishing], files)
+        with watch.phase("publish"):
+            _publish.note_displaced(place, publishing)
+            _publish.carry_out(publishing)
+            _publish_companions(area, path, state.survey)
+            sync_filesystem(area)
+    _write_receipt(area, state.survey, params, state.receipts, publications)
+    with watch.phase("switch"):
+        install(params.switch, state.switch)
+        if state.unit is not None:
+            daemon_reload()
+    return {"intent": intent}
+
+
+def _dress_root(area: int, path: int, publications: t.Sequence[Publication]) -> None:
+    """An account that takes the place of the sessions path itself also takes its mode."""
+    if any(publication.name == "." for publication in publications):
+        staged = open_staged(area, ".")
+        try:
+            os.fchmod(staged, os.fstat(path).st_mode & 0o777)
+        finally:
+            os.close(staged)
+
+
+def _take_back(area: int, unit: Unit | None) -> None:
+    intent = read_document_at(area, INTENT)
+    if intent:
+        take_back(intent)
+        remove_document_at(area, INTENT)
+        if unit is not None and intent["files"]:
+            daemon_reload()
+
+
+def _fall_back(area: int, intent: t.Mapping[str, t.Any], unit: Unit, params: Params, why: str) -> None:
+    """The backend does not start on the sessions path: back to the legacy one, unless it already wrote to the accounts."""
+    stop_now(unit.name, params.unit_timeout)
+    if _was_used(area, params):
+        raise SessionsError(
+            f"{why}; it wrote to its accounts at {params.path} before, so they stay there: mend the unit and start it"
+        )
+    take_back(intent)
+    remove_document_at(area, INTENT)
+    daemon_reload()
+    start(unit.name, params.unit_timeout)
+    raise SessionsError(
+        f"{why}; it runs on the legacy path again and nothing was lost: mend what keeps it from {params.path} and run again"
+    )
+
+
+def _was_used(area: int, params: Params) -> bool:
+    entries = entries_in(read_document_at(area, RECEIPT))
+    with opened_directory(params.path) as root:
+        layout = layout_of((), params.path, params.layout)
+        for name in account_names(root, layout):
+            entry = entries.get(account_key(name))
+            found = side(root, name, layout, False)
+            if entry is not None and found is not None and found.mark.differs_from(entry.present):
+                return True
+    return False
+
+
+def _require_same_states(area: int, seen: Survey) -> None:
+    """Judge each staged copy as the original was judged."""
+    for account in seen.to_publish:
+        staged = open_staged(area, account.name)
+        try:
+            state = seen.layout.judge(staged).state
+        finally:
+            os.close(staged)
+        if state != account.legacy.state:
+            raise SessionsError(
+                f"the copy of account {account.label!r} is {state} while the original is {account.legacy.state}; "
+                "nothing was published, run again"
+            )
+
+
+def _companion_rules(root: int, state: State) -> Rules:
+    owners = frozenset((state.identity.uid, os.fstat(root).st_uid))
+    return Rules(state.identity.uid, state.identity.gid, owners, state.survey.layout.is_volatile, True)
+
+
+def _stage_companions(area: int, state: State) -> None:
+    """Copy what lies beside the accounts, as it is."""
+    if not state.survey.companions:
+        return
+    holder = open_private(area, _COMPANIONS, called="the staging area of companions")
+    try:
+        for companion in state.survey.companions:
+            with opened_directory(companion.root) as root:
+                bring_entry(root, holder, companion.name, _companion_rules(root, state))
+    except UnfitTree as error:
+        raise SessionsError(f"cannot copy what lies beside the accounts: {error}; nothing was published") from error
+    finally:
+        os.close(holder)
+
+
+def _publish_companions(area: int, path: int, seen: Survey) -> None:
+    if not seen.companions:
+        return
+    holder = open_private(area, _COMPANIONS, called="the staging area of companions")
+    try:
+        for companion in seen.companions:
+            with contextlib.suppress(
+                FileExistsError, FileNotFoundError
+            ):  # it is there by now, or was left out as no file
+                rename_new(holder, companion.name, path, companion.name)
+    finally:
+        os.close(holder)
+    remove_tree(area, _COMPANIONS)
+
+
+def _write_receipt(
+    area: int, seen: Survey, params: Params, entries: t.Mapping[str, Entry], publications: t.Sequence[Publication]
+) -> None:
+    """Write down every account that is at the sessions path by now, with how both sides look."""
+    written = dict(entries)
+    published = {publication.name for publication in publications}
+    with opened_directory(params.path) as root:
+        for account in seen.accounts:
+            if account.name in published or account.decision.adopt:
+                present = side(root, account.name, seen.layout, False)
+                if present is not None:
+                    written[account_key(account.name)] = Entry(
+                        account.root, account.legacy.mark, present.mark, time.time()
+                    )
+        document = {**document_of(params.path, written), "path_inode": os.fstat(root).st_ino}
+    write_document_at(area, RECEIPT, document)
+
+
+def _prove(unit: str, params: Params) -> None:
+    """Wait until the main process is there and runs with the switch's values."""
+    deadline = time.monotonic() + params.unit_timeout
+    while True:
+        now = read_unit(unit)
+        if now.main_pid and not lacks_value(params.switch, now):
+            return
+        if time.monotonic() > deadline:
+            raise SessionsError(
+                f"{unit} was started, but its main process does not have the values of the switch; see 'systemctl status {unit}'"
+            )
+        time.sleep(0.05)
+
+
+def _require_unused(params: Params) -> None:
+    """Refuse to retire a legacy path that the backend still uses."""
+    if params.unit is None:
+        return
+    unit = read_unit(params.unit)
+    if unit.main_pid and params.path not in values_in_use(unit.main_pid):
+        raise SessionsError(
+            f"{unit.name} does not run on {params.path} yet, so its legacy path stays; point it there (option 'switch') and run again"
+        )

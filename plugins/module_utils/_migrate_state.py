@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""What session_migrate looks at and decides: parameters, state, plan. Nothing is written from here."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import stat
+import time
+import typing as t
+
+from ._area import opened_staging, read_document
+from ._errors import SessionsError
+from ._identity import Identity, identity_of
+from ._layouts import layout_named
+from ._paths import normal_path, opened_directory
+from ._publish import INTENT
+from ._receipts import RECEIPT, Entry, Mark, entries_in
+from ._sources import Source, found_sources, layout_of, named_sources, values_in_use
+from ._staging import is_staged
+from ._survey import Account, Survey, survey
+from ._switch import Switch, SwitchState, observe_switch, read_switch
+from ._unit import Unit, read_unit, unit_identity, unit_name
+
+
+@dataclasses.dataclass(frozen=True)
+class Params:
+    """Options of session_migrate. Paths are normalised; ``sources`` empty means: find them from the unit."""
+
+    sources: tuple[str, ...]
+    path: str
+    unit: str | None
+    layout: str
+    owner: str | None
+    group: str | None
+    state: str
+    on_conflict: str
+    engine: str
+    switch: Switch
+    exclude_caches: bool
+    checksum: bool
+    unit_timeout: float
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """What is there now."""
+
+    unit: Unit | None
+    identity: Identity
+    sources: tuple[Source, ...]
+    survey: Survey
+    staged: frozenset[str]
+    receipts: t.Mapping[str, Entry]
+    receipt_inode: int
+    switch: SwitchState
+    interrupted: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One thing to do: recover, stage, publish, companions, switch, restart, reload, remember or retire."""
+
+    name: str
+    count: int = 1
+
+    @property
+    def bookkeeping(self) -> bool:
+        """Whether the step only writes down what was seen."""
+        return self.name == "remember"
+
+
+def read_params(options: t.Mapping[str, t.Any]) -> Params:
+    """Make the typed parameters; raise SessionsError for what no host could accept."""
+    path = normal_path(options["path"], "path")
+    unit = unit_name(options["unit"]) if options.get("unit") else None
+    layout = options.get("layout") or "auto"
+    if layout != "auto":
+        layout_named(layout)
+    if not options.get("src") and unit is None:
+        raise SessionsError(
+            "neither 'src' nor 'unit' is given; name the legacy path, or the unit that it can be found from"
+        )
+    return Params(
+        sources=tuple(normal_path(source, "src") for source in options.get("src") or ()),
+        path=path,
+        unit=unit,
+        layout=layout,
+        owner=options.get("owner"),
+        group=options.get("group"),
+        state=options.get("state") or "migrated",
+        on_conflict=options.get("on_conflict") or "newest",
+        engine=options.get("engine") or "native",
+        switch=read_switch(options.get("switch"), unit),
+        exclude_caches=options.get("exclude_caches") is not False,
+        checksum=(options.get("verify") or "checksum") == "checksum",
+        unit_timeout=float(options.get("unit_timeout") or 120),
+    )
+
+
+def observe(params: Params) -> State:
+    """Look at unit, legacy paths, sessions path, receipt and configuration."""
+    unit = read_unit(params.unit) if params.unit else None
+    identity = _identity(params, unit)
+    _require_directory_or_nothing(params.path)
+    if params.sources:
+        sources = named_sources(params.sources, params.path, (identity.uid,))
+    else:
+        sources = found_sources(unit, params.path, params.layout, (identity.uid,)) if unit else ()
+    receipt = read_document(params.path, RECEIPT)
+    receipts = entries_in(receipt)
+    layout = layout_of(sources, params.path, params.layout)
+    in_use = values_in_use(unit.main_pid) if unit and unit.main_pid else None
+    seen = survey(sources, params.path, layout, receipts, params.on_conflict, in_use)
+    switch = observe_switch(params.switch, unit)
+    return State(
+        unit=unit,
+        identity=identity,
+        sources=sources,
+        survey=seen,
+        staged=_staged(params.path, seen),
+        receipts=receipts,
+        receipt_inode=int(receipt.get("path_inode", 0)),
+        switch=switch,
+        interrupted=bool(read_document(params.path, INTENT)),
+    )
+
+
+def plan(state: State, params: Params) -> tuple[Step, ...]:
+    """Say what has to be done. Raises SessionsError where only the operator can decide."""
+    require_decided(state, params)
+    steps = [Step("recover")] if state.interrupted else []
+    publish = len(state.survey.to_publish)
+    if params.state == "staged":
+        left = sum(account.name not in state.staged for account in state.survey.to_publish)
+        return (*steps, *([Step("stage", left)] if left else []))
+    if publish:
+        steps += [Step("stage", publish), Step("publish", publish)]
+    if publish and state.survey.companions:  # alone they are no reason to interrupt a backend
+        steps.append(Step("companions", len(state.survey.companions)))
+    if state.switch.differs:
+        steps.append(Step("switch"))
+    elif state.switch.lacking:
+        steps.append(Step("restart"))
+    elif state.switch.stale:
+        steps.append(Step("reload"))
+    adopt = sum(account.decision.adopt for account in state.survey.accounts)
+    if adopt:
+        steps.append(Step("remember", adopt))
+    if params.state == "retired" and state.sources:
+        steps.append(Step("retire", len(state.sources)))
+    return tuple(steps)
+
+
+def require_decided(state: State, params: Params) -> None:
+    """Raise SessionsError where only the operator can decide."""
+    diverged = state.survey.with_action("diverged")
+    if diverged:
+        first = diverged[0]
+        ages = f"legacy copy last written {_age(first.legacy.mark)} ago, the other {_age(first.present.mark) if first.present else '?'} ago"
+        raise SessionsError(
+            f"{len(diverged)} account(s), first {first.label!r}, differ between the legacy path "
+            f"and {params.path} ({first.decision.reason}; {ages}); nothing was changed: decide with on_conflict=keep or on_conflict=replace",
+            accounts=[described(account) for account in state.survey.accounts],
+        )
+    gone = state.survey.with_action("skipped")
+    wiped = state.receipt_inode not in (0, state.survey.path_inode)
+    if gone and wiped and not state.survey.present and not state.survey.to_publish:
+        raise SessionsError(
+            f"{params.path} was emptied or made anew since {len(gone)} account(s) were migrated to it, "
+            "and the legacy path has older copies; nothing was changed: restore a backup, or bring the older copies back with on_conflict=replace"
+        )
+
+
+def described(account: Account) -> dict[str, str]:
+    """Give what may be told of an account and what was decided about it."""
+    return {"id": account.label, "action": account.decision.action, "reason": account.decision.reason}
+
+
+def _staged(path: str, seen: Survey) -> frozenset[str]:
+    with opened_staging(path) as staging:
+        if staging is None:
+            return frozenset()
+        return frozenset(account.name for account in seen.to_publish if is_staged(staging, account.name, account.legacy.mark))
+
+
+def _identity(params: Params, unit: Unit | None) -> Identity:
+    """Who will own the accounts: as named, else the unit's user, else whoever owns the sessions path or the first source."""
+    if unit is not None:
+        own = unit_identity(unit)
+        return identity_of(
+            params.owner or own.owner, params.group or (own.group if params.owner in (None, own.owner) else None)
+        )
+    if params.owner is not None:
+        return identity_of(params.owner, params.group)
+    for place in (*params.sources, params.path):
+        with contextlib.suppress(OSError, SessionsError), opened_directory(place) as directory:
+            status = os.fstat(directory)
+            return identity_of(str(status.st_uid), params.group or str(status.st_gid))
+    return identity_of(str(os.geteuid()), params.group or str(os.getegid()))
+
+
+def _require_directory_or_nothing(path: str) -> None:
+    directory, name = os.path.split(path)
+    if not name:
+        raise SessionsError("the sessions path is the root of the file system; choose a directory of its own")
+    try:
+        with opened_directory(directory) as parent:
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError as error:
+        raise SessionsError(
+            f"something on the way to {path} is not a directory; choose another sessions path"
+        ) from error
+    if stat.S_ISLNK(status.st_mode):
+        raise SessionsError(f"the sessions path {path} is a symbolic link; name the directory that it leads to")
+    if not stat.S_ISDIR(status.st_mode):
+        raise SessionsError(
+            f"the sessions path {path} is not a directory; move what is there away, or choose another path"
+        )
+
+
+def _age(mark: Mark) -> str:
+    newest = max([mark.folder[1], *(look[2] for look in mark.files.values())])
+    seconds = max(0, int(time.time() - newest / 1e9))
+    return (
+        f"{seconds // 3600} h {seconds % 3600 // 60} min"
+        if seconds >= 3600
+        else f"{seconds // 60} min {seconds % 60} s"
+    )

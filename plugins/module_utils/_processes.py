@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Who works on a directory right now, outside the unit that is meant to: read from /proc, named by PID and command name only."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing as t
+
+
+@dataclasses.dataclass(frozen=True)
+class Holder:
+    """A process outside the unit, and how it holds the directory: ``open``, ``inside`` (its cwd) or ``copy`` (a second backend)."""
+
+    pid: int
+    command: str
+    how: str
+
+
+def holders(directories: t.Sequence[str], control_group: str, main_pid: int) -> tuple[Holder, ...]:
+    """Return the processes that hold one of ``directories`` (real paths) and are not of the unit's control group.
+
+    Libraries like Baileys open their files only for moments. So a process that runs the same program in the same working directory as
+    the unit's main process counts, too: a backend somebody started by hand.
+    """
+    program = _program(main_pid)
+    found = []
+    for pid in _others(control_group):
+        how = _how(pid, directories, program)
+        if how:
+            found.append(Holder(pid, _command(pid), how))
+    return tuple(found)
+
+
+def _others(control_group: str) -> t.Iterator[int]:
+    mine = {os.getpid(), os.getppid()}
+    for name in os.listdir("/proc"):
+        if name.isdecimal() and int(name) not in mine and not _belongs(int(name), control_group):
+            yield int(name)
+
+
+def _belongs(pid: int, control_group: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="ascii", errors="replace") as file:
+            groups = [line.rstrip("\n").split(":", 2)[2] for line in file]
+    except OSError:
+        return True  # it ended: nothing to report
+    return bool(control_group) and any(
+        group.endswith(control_group) or f"{control_group}/" in group for group in groups
+    )
+
+
+def _how(pid: int, directories: t.Sequence[str], program: tuple[str, str] | None) -> str:
+    where = _link(pid, "cwd")
+    if any(_is_below(where, directory) for directory in directories):
+        return "inside"
+    if program is not None and (_link(pid, "exe"), where) == program:
+        return "copy"
+    if any(_is_below(opened, directory) for opened in _opened(pid) for directory in directories):
+        return "open"
+    return ""
+
+
+def _opened(pid: int) -> t.Iterator[str]:
+    try:
+        numbers = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return
+    for number in numbers:
+        yield _link(pid, f"fd/{number}")
+
+
+def _program(pid: int) -> tuple[str, str] | None:
+    program = (_link(pid, "exe"), _link(pid, "cwd")) if pid else ("", "")
+    return program if all(program) and program[1] != "/" else None
+
+
+def _link(pid: int, name: str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/{name}")
+    except OSError:
+        return ""
+
+
+def _command(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return "?"
+
+
+def _is_below(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(f"{directory}/")

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Takes back a cutover that did not finish, and starts the backend: as a function of the run itself, or as a program when the run was killed.
+
+As a program it is a copy of this file in /run, started by systemd before the backend is stopped: it waits for the run's lock, which
+the kernel releases when the run ends in whatever way. So this file must not import anything but the standard library.
+
+An intent is the list of what a cutover is about to do, written durably before the first step: ``moves`` (renames, in order) and
+``files`` (what configuration files hold before). It is removed when all is done; while it is there, taking back is what is right.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import json
+import os
+import stat
+import subprocess
+import sys
+import typing as t
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def take_back(intent: t.Mapping[str, t.Any]) -> None:
+    """Undo what was done of an intent: files get their former content, renames are reversed. Doing it twice does no harm."""
+    for file in reversed(intent["files"]):
+        _restore_file(file)
+    for move in reversed(intent["moves"]):
+        _reverse(move)
+
+
+def kept_file(path: str) -> dict[str, t.Any]:
+    """Describe what the file ``path`` holds now, for an intent; ``content`` is None when it is not there."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return {"path": path, "content": None, "mode": 0, "uid": 0, "gid": 0}
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        content = base64.b64encode(file.read()).decode("ascii")
+    return {
+        "path": path,
+        "content": content,
+        "mode": stat.S_IMODE(status.st_mode),
+        "uid": status.st_uid,
+        "gid": status.st_gid,
+    }
+
+
+def planned_move(source: str, name: str, target: str, new_name: str, inode: int) -> dict[str, t.Any]:
+    """Describe one rename between two directories (real paths), for an intent."""
+    return {"source": source, "name": name, "target": target, "new_name": new_name, "inode": inode}
+
+
+def open_real(path: str) -> int:
+    """Open a directory by its real path: a link anywhere on the way is refused."""
+    here = os.open("/", _DIRECTORY)
+    for part in path.split("/"):
+        if part:
+            try:
+                below = os.open(part, _DIRECTORY, dir_fd=here)
+            finally:
+                os.close(here)
+            here = below
+    return here
+
+
+def _restore_file(file: t.Mapping[str, t.Any]) -> None:
+    directory, name = os.path.split(file["path"])
+    try:
+        parent = open_real(directory)
+    except FileNotFoundError:
+        return  # its directory was never made
+    try:
+        if file["content"] is None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=parent)
+        else:
+            _write(parent, name, file)
+        os.fsync(parent)
+    finally:
+        os.close(parent)
+
+
+def _write(parent: int, name: str, file: t.Mapping[str, t.Any]) -> None:
+    temporary = f".{name}.taken-back"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary, dir_fd=parent)
+    descriptor = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
+    )
+    with os.fdopen(descriptor, "wb") as writing:
+        writing.write(base64.b64decode(file["content"]))
+        writing.flush()
+        os.fchown(descriptor, file["uid"], file["gid"])
+        os.fchmod(descriptor, file["mode"])
+        os.fsync(descriptor)
+    os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+
+
+def _reverse(move: t.Mapping[str, t.Any]) -> None:
+    try:
+        source, target = open_real(move["source"]), open_real(move["target"])
+    except FileNotFoundError:
+        return  # one of the two was never made, so nothing was moved
+    try:
+        if _inode(target, move["new_name"]) == move["inode"] and _inode(source, move["name"]) is None:
+            os.rename(move["new_name"], move["name"], src_dir_fd=target, dst_dir_fd=source)
+            os.fsync(source)
+            os.fsync(target)
+    finally:
+        os.close(source)
+        os.close(target)
+
+
+def _inode(directory: int, name: str) -> int | None:
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino
+    except FileNotFoundError:
+        return None
+
+
+def _main(lock: str, busy: str, flag: str, guard: str, intent: str, unit: str, start: str) -> None:
+    with open(lock, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    if not os.path.lexists(busy):
+        return  # the run ended by itself and did all of this
+    if os.path.lexists(flag):  # not committed yet, see _cutover.py
+        with contextlib.suppress(FileNotFoundError), open(intent, "rb") as file:
+            take_back(json.load(file))
+            os.unlink(intent)
+    for path in (flag, guard, busy):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    subprocess.run(["systemctl", "daemon-reload"], check=False)
+    if start == "yes":
+        subprocess.run(["systemctl", "reset-failed", "--", unit], check=False)
+        subprocess.run(["systemctl", "start", "--", unit], check=False)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

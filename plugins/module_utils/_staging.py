@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Fills the staging area: the three engines, each in its own way, and the pass that all of them end in.
+
+A staged account is a directory ``staging/<key>`` and an index ``staging/<key>.json`` that says which state of each source file the
+copy was made from. The index counts only within one boot: it is not made durable before the copies are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import typing as t
+
+from ._area import STAGING, open_private
+from ._command import run
+from ._errors import SessionsError
+from ._kernel import rename_new
+from ._layouts import Layout, open_account
+from ._paths import read_file_at
+from ._receipts import Mark, account_key, mark_of
+from ._rescue import open_real
+from ._tree import Index, Rules, Tally, UnfitTree, bring_up_to_date, hand_over, measure, remove_tree
+from ._workers import spread
+
+ENGINES = ("native", "rsync", "rename")
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_RSYNC_HOURS = 6 * 3600.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One account to stage: where it is (the real path of its root, and its name below it) and how to call it to people."""
+
+    root: str
+    name: str
+    label: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Where and how to stage: the open area, the layout, owner of the copies, engine and whether copies are read back."""
+
+    area: int
+    layout: Layout
+    uid: int
+    gid: int
+    engine: str
+    checksum: bool
+
+
+def stage_live(stage: Stage, tasks: t.Sequence[Task]) -> Tally:
+    """Copy each account while its backend may be writing; what it writes meanwhile is left for ``stage_final``."""
+    if stage.engine == "rename":
+        return Tally()
+    return _in_all(stage, tasks, _stage_once)
+
+
+def stage_final(stage: Stage, tasks: t.Sequence[Task]) -> Tally:
+    """Bring each staged account up to date with a source that nobody writes to any more. Raises SessionsError when somebody does."""
+    if stage.engine == "rename":
+        return _in_all(stage, tasks, _take)
+    return _in_all(stage, tasks, _stage_until_settled)
+
+
+def need_of(stage: Stage, tasks: t.Sequence[Task]) -> Tally:
+    """Measure what staging would copy: files and bytes of all accounts."""
+    return _in_all(stage, tasks, _measure)
+
+
+def is_staged(staging: int, name: str, mark: Mark) -> bool:
+    """Whether the copy of the account ``name`` was made while it looked like ``mark``, in this boot."""
+    content = read_file_at(staging, f"{account_key(name)}.mark", called="a mark")
+    return content == _mark_document(mark)
+
+
+def open_staged(area: int, name: str) -> int:
+    """Open the staged copy of the account ``name``."""
+    staging = open_private(area, STAGING, called="the staging area")
+    try:
+        return os.open(account_key(name), _DIRECTORY, dir_fd=staging)
+    finally:
+        os.close(staging)
+
+
+def place_of(root: str, name: str) -> tuple[str, str]:
+    """Return the directory that an account lies in, and its name there; an account called ``.`` is its root."""
+    path = root if name == "." else f"{root}/{name}"
+    folder, _mark, last = path.rpartition("/")
+    return folder or "/", last
+
+
+def forget_index(staging: int, name: str) -> None:
+    """Remove what is known of the staged copy of the account ``name``."""
+    for kind in ("json", "mark"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{account_key(name)}.{kind}", dir_fd=staging)
+
+
+def clear_staging(area: int) -> None:
+    """Remove everything staged."""
+    staging = open_private(area, STAGING, called="the staging area")
+    try:
+        for name in os.listdir(staging):
+            remove_tree(staging, name)
+    finally:
+        os.close(staging)
+
+
+def _in_all(stage: Stage, tasks: t.Sequence[Task], work: t.Callable[[Stage, Task], Tally]) -> Tally:
+    total = Tally()
+    for figures in spread(lambda task: dataclasses.asdict(_named(stage, task, work)), tasks):
+        total.add(Tally(**figures))
+    return total
+
+
+def _named(stage: Stage, task: Task, work: t.Callable[[Stage, Task], Tally]) -> Tally:
+    """Do the work; an error says which account it is about and never which file."""
+    try:
+        return work(stage, task)
+    except UnfitTree as error:
+        raise SessionsError(
+            f"cannot stage account {task.label!r} from {task.root}: {error}; nothing was published"
+        ) from error
+    except OSError as error:
+        raise SessionsError(
+            f"cannot stage account {task.label!r} from {task.root}: {error.strerror}; nothing was published"
+        ) from error
+
+
+def _stage_until_settled(stage: Stage, task: Task) -> Tally:
+    total = _stage_once(stage, task)
+    for _attempt in range(20):  # a file stamped within the clock's grain settles on the next pass
+        if not total.unsettled:
+            return total
+        again = _stage_once(stage, task)
+        total.unsettled = again.unsettled
+        total.copied += again.copied
+    raise UnfitTree(
+        "something still writes to it although its backend is stopped; find what it is (fuser, lsof) and stop it"
+    )
+
+
+def _stage_once(stage: Stage, task: Task) -> Tally:
+    root = open_real(task.root)
+    try:
+        source = open_account(root, task.name)
+    finally:
+        os.close(root)
+    staging = open_private(stage.area, STAGING, called="the staging area")
+    try:
+        index, mark = _read_index(staging, task.name), mark_of(source, stage.layout)
+        target = _open_target(staging, task.name)
+        try:
+            if stage.engine == "rsync" and not index:
+                _fill_by_rsync(source, target, stage, task)
+            rules = Rules(
+                stage.uid,
+                stage.gid,
+                frozenset((stage.uid, os.fstat(source).st_uid)),
+                stage.layout.is_volatile,
+                stage.checksum,
+            )
+            fresh, tally = bring_up_to_date(source, target, rules, index)
+        finally:
+            os.close(target)
+        _write(staging, f"{account_key(task.name)}.json", json.dumps({"boot": _boot(), "files": fresh}).encode())
+        _write(staging, f"{account_key(task.name)}.mark", _mark_document(mark))
+        return tally
+    finally:
+        os.close(staging)
+        os.close(source)
+
+
+def _open_target(staging: int, name: str) -> int:
+    # Nobody but root gets into the staging area, so whoever owns this directory by now, we made it.
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(account_key(name), 0o700, dir_fd=staging)
+    return os.open(account_key(name), _DIRECTORY, dir_fd=staging)
+
+
+def _measure(stage: Stage, task: Task) -> Tally:
+    root = open_real(task.root)
+    try:
+        source = open_account(root, task.name)
+    finally:
+        os.close(root)
+    try:
+        return measure(source, stage.layout.is_volatile)
+    finally:
+        os.close(source)
+
+
+def _take(stage: Stage, task: Task) -> Tally:
+    """The engine 'rename': the account itself becomes the staged copy. Its owner is set once it is out of everybody's reach."""
+    folder, name = place_of(task.root, task.name)
+    staging = open_private(stage.area, STAGING, called="the staging area")
+    parent = open_real(folder)
+    try:
+        if _read_index(
+            staging, task.name
+        ):  # a copy made by another engine; without an index it might be the account itself
+            remove_tree(staging, account_key(task.name))
+            forget_index(staging, task.name)
+        rename_new(parent, name, staging, account_key(task.name))
+        target = open_staged(stage.area, task.name)
+        try:
+            rules = Rules(
+                stage.uid,
+                stage.gid,
+                frozenset((stage.uid, os.fstat(target).st_uid)),
+                stage.layout.is_volatile,
+                stage.checksum,
+            )
+            return hand_over(target, rules)
+        finally:
+            os.close(target)
+    finally:
+        os.close(parent)
+        os.close(staging)
+
+
+def _fill_by_rsync(source: int, target: int, stage: Stage, task: Task) -> None:
+    """Let rsync copy, as the owner of the source where that is not root, so that nothing it follows can lead to a file of root.
+
+    Both directories are handed over as descriptors: the owner could not enter the staging area, and nobody can swap what is open.
+    """
+    owner = os.fstat(source)
+    if owner.st_uid != 0 and os.geteuid() == 0:
+        os.fchown(target, owner.st_uid, owner.st_gid)
+    left_out = [f"--exclude={pattern}" for pattern in stage.layout.volatile]
+    done = run(
+        [
+            *("rsync", "--recursive", "--times", "--perms", "--delete", "--no-specials", "--no-devices", *left_out),
+            *("--", f"/proc/self/fd/{source}/", f"/proc/self/fd/{target}/"),
+        ],
+        timeout=_RSYNC_HOURS,
+        identity=(owner.st_uid, owner.st_gid) if owner.st_uid != 0 else None,
+        pass_fds=(source, target),
+    )
+    if os.geteuid() == 0:
+        os.fchown(target, 0, 0)
+    if done.rc not in (
+        0,
+        23,
+        24,
+    ):  # 23, 24: files that vanished or could not be read; the pass that follows settles them, or says why not
+        raise SessionsError(
+            f"rsync ended with {done.rc} for account {task.label!r}; nothing was published, use the engine 'native'"
+        )
+
+
+def _boot() -> str:
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def _read_index(staging: int, name: str) -> Index:
+    content = read_file_at(staging, f"{account_key(name)}.json", at_most=1 << 30, called="an index")
+    try:
+        document = json.loads(content or b"{}")
+    except ValueError:
+        return {}  # a run was killed while it wrote it
+    index: Index = document.get("files", {}) if document.get("boot") == _boot() else {}
+    return index
+
+
+def _mark_document(mark: Mark) -> bytes:
+    return json.dumps({"boot": _boot(), "mark": dataclasses.asdict(mark)}, sort_keys=True).encode()
+
+
+def _write(staging: int, name: str, content: bytes) -> None:
+    """Write without fsync: the boot's name in it makes it worthless after a power cut, when the copies may be too."""
+    descriptor = os.open(f"{name}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=staging)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    os.rename(f"{name}.new", name, src_dir_fd=staging, dst_dir_fd=staging)

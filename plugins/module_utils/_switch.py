@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""The configuration that sends a backend to its new sessions path: drop-ins and an environment file, changed while the unit is down.
+
+An environment file beats every drop-in (systemd.exec(5)), so both are decided, checked and written together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing as t
+
+from . import _environment_file, _override
+from ._effective import Sources, effective_in, read_sources
+from ._errors import SessionsError
+from ._paths import normal_path, opened_directory, read_file, write_atomic
+from ._unit import Unit, process_environment, unit_name
+from ._unitfile import environment_items
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvironmentFile:
+    """The file that systemd reads with EnvironmentFile=, and the variables it has to set."""
+
+    path: str
+    values: t.Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Switch:
+    """What is wanted: drop-ins (parameters of systemd_override) and an environment file."""
+
+    overrides: tuple[_override.Params, ...]
+    environment_file: EnvironmentFile | None
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """Names of the variables that the switch sets."""
+        return frozenset(name for name, _value in _variables(self.overrides)) | frozenset(self._values)
+
+    @property
+    def _values(self) -> t.Mapping[str, str]:
+        return self.environment_file.values if self.environment_file else {}
+
+
+@dataclasses.dataclass(frozen=True)
+class SwitchState:
+    """What is there: per drop-in the steps it needs, the environment file's text now and as wanted, what the process lacks."""
+
+    steps: tuple[tuple[_override.Step, ...], ...]
+    text: str | None
+    wanted_text: str | None
+    lacking: tuple[str, ...]
+
+    @property
+    def differs(self) -> bool:
+        """Whether a file has to be written."""
+        return any(map(_writes, self.steps)) or self.text != self.wanted_text
+
+    @property
+    def stale(self) -> bool:
+        """Whether systemd has to read its files again although none has to be written."""
+        return any(self.steps) and not self.differs
+
+
+def read_switch(options: t.Mapping[str, t.Any] | None, unit: str | None) -> Switch:
+    """Make the typed switch from the option ``switch``; drop-ins are for ``unit`` unless they say otherwise."""
+    options = options or {}
+    overrides = tuple(_override.read_params(_for_unit(given, unit)) for given in options.get("overrides") or ())
+    switch = Switch(overrides, read_environment_file(options.get("environment_file")))
+    for name, value in _variables(overrides):
+        if switch.environment_file and switch.environment_file.values.get(name, value) != value:
+            raise SessionsError(
+                f"'switch' sets {name} to one value in a drop-in and to another in {switch.environment_file.path}; give one"
+            )
+    return switch
+
+
+def read_environment_file(options: t.Mapping[str, t.Any] | None) -> EnvironmentFile | None:
+    """Make the typed environment file from its option (``path``, ``values``)."""
+    if not options:
+        return None
+    values = {str(name): str(value) for name, value in (options.get("values") or {}).items()}
+    _environment_file.with_values("", values)  # refuses names and values that no environment file can hold
+    return EnvironmentFile(normal_path(options["path"], "environment_file.path"), values)
+
+
+def observe_switch(switch: Switch, unit: Unit | None) -> SwitchState:
+    """Look at drop-ins, environment file and process.
+
+    Raises SessionsError for a drop-in that systemd would not accept, and when a file beats the switch, naming file and line.
+    """
+    states = [_override.observe(wanted) for wanted in switch.overrides]
+    file = switch.environment_file
+    text = _read_text(file.path) if file else None
+    wanted_text = _environment_file.with_values(text or "", file.values) if file else None
+    lacking = {option for state in states for option in state.lacking}
+    if unit is not None:
+        sources = read_sources(unit.name, _overlay(switch, wanted_text))
+        _require_in_force(switch, sources)
+        lacking |= _lacking_variables(switch, unit, sources)
+    steps = tuple(_override.plan(state, wanted) for state, wanted in zip(states, switch.overrides))
+    return SwitchState(steps, text, wanted_text, tuple(sorted(lacking)))
+
+
+def files_of(switch: Switch, state: SwitchState) -> list[str]:
+    """Return the files that installing would change."""
+    paths = [wanted.path for wanted, steps in zip(switch.overrides, state.steps) if _writes(steps)]
+    if switch.environment_file and state.text != state.wanted_text:
+        paths.append(switch.environment_file.path)
+    return paths
+
+
+def install(switch: Switch, state: SwitchState) -> None:
+    """Write what differs, durably, the environment file first: it is the one that wins. systemd is not told here."""
+    file = switch.environment_file
+    if file and state.wanted_text is not None and state.text != state.wanted_text:
+        _write_text(file.path, state.wanted_text)
+    for wanted, steps in zip(switch.overrides, state.steps):
+        _override.install(steps, wanted)
+
+
+def lacks_value(switch: Switch, unit: Unit) -> bool:
+    """Whether the running main process was started with other values than the next start would give it."""
+    return bool(_lacking_variables(switch, unit, read_sources(unit.name)))
+
+
+def _for_unit(given: t.Mapping[str, t.Any], unit: str | None) -> dict[str, t.Any]:
+    named = {**given, "unit": given.get("unit") or unit}
+    if named["unit"] is None:
+        raise SessionsError("a drop-in in 'switch' has no unit; name it in 'unit'")
+    if unit is not None and unit_name(named["unit"]) != unit:
+        raise SessionsError(
+            f"a drop-in in 'switch' is for {named['unit']}, the sessions are those of {unit}; use systemd_override for it"
+        )
+    return named
+
+
+def _variables(overrides: t.Iterable[_override.Params]) -> t.Iterator[tuple[str, str]]:
+    for wanted in overrides:
+        for setting in wanted.settings:
+            if setting.option == "Environment" and setting.value:
+                yield from environment_items(setting.value)
+
+
+def _writes(steps: t.Iterable[_override.Step]) -> bool:
+    return any(not isinstance(step, _override.Reload) for step in steps)
+
+
+def _overlay(switch: Switch, wanted_text: str | None) -> dict[str, str | None]:
+    """The files as they are going to be."""
+    overlay = {wanted.path: wanted.text for wanted in switch.overrides}
+    if switch.environment_file:
+        overlay[switch.environment_file.path] = wanted_text
+    return overlay
+
+
+def _require_in_force(switch: Switch, sources: Sources) -> None:
+    """Refuse to stop a backend for a change that another file would beat."""
+    own = set(_overlay(switch, None))
+    for name in sorted(switch.variables):
+        winner = effective_in(sources, name)
+        if winner.source not in own and winner.source:
+            raise SessionsError(
+                f"{winner.source} line {winner.line} sets {name}, too, and beats this change; nothing was changed: mend that line and run again"
+            )
+
+
+def _lacking_variables(switch: Switch, unit: Unit, sources: Sources) -> set[str]:
+    if not unit.main_pid:
+        return set()
+    has = process_environment(unit.main_pid, switch.variables)
+    wanted = {name: effective_in(sources, name).value for name in switch.variables}
+    return {name for name, value in wanted.items() if value is not None and has.get(name) != value}
+
+
+def _read_text(path: str) -> str | None:
+    content = read_file(path)
+    return None if content is None else content.decode("utf-8", "surrogateescape")
+
+
+def _write_text(path: str, text: str) -> None:
+    """Keep owner and mode of a file that is there; a new one is for root alone, for such files tend to hold secrets."""
+    directory = os.path.dirname(path)
+    os.makedirs(directory, mode=0o755, exist_ok=True)
+    mode, uid, gid = 0o600, os.geteuid(), os.getegid()
+    with opened_directory(directory) as parent:
+        try:
+            status = os.stat(os.path.basename(path), dir_fd=parent, follow_symlinks=False)
+            mode, uid, gid = status.st_mode & 0o777, status.st_uid, status.st_gid
+        except FileNotFoundError:
+            pass
+    write_atomic(path, text.encode("utf-8", "surrogateescape"), mode, uid=uid, gid=gid)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Spreads work over processes by fork(2): no threads (the interpreter lock), no semaphores (containers without /dev/shm)."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import typing as t
+
+from ._errors import SessionsError
+
+_PR_SET_PDEATHSIG = 1
+Item = t.TypeVar("Item")
+
+
+def spread(work: t.Callable[[Item], t.Any], items: t.Sequence[Item]) -> list[t.Any]:
+    """Return ``work(item)`` for each item, in order, done by as many processes as there are CPUs. Results must be JSON values.
+
+    The first SessionsError or OSError of any process is raised here, once all have ended.
+    """
+    workers = min(len(os.sched_getaffinity(0)), len(items))
+    if workers < 2:
+        return [work(item) for item in items]
+    pipes = [_begin(work, items[number::workers]) for number in range(workers)]
+    replies = [_end(pid, pipe) for pid, pipe in pipes]
+    for reply in replies:
+        _raise_error(reply)
+    return [replies[number % workers]["results"][number // workers] for number in range(len(items))]
+
+
+def _begin(work: t.Callable[[Item], t.Any], items: t.Sequence[Item]) -> tuple[int, int]:
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        os.close(writing)
+        return pid, reading
+    try:
+        os.close(reading)
+        # Without its parent nobody would hear the result, and the parent's lock must not outlive it.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(json.dumps(_reply(work, items)).encode())
+    finally:
+        os._exit(0)
+
+
+def _reply(work: t.Callable[[Item], t.Any], items: t.Sequence[Item]) -> dict[str, t.Any]:
+    try:
+        return {"results": [work(item) for item in items]}
+    except SessionsError as error:
+        return {"refused": str(error)}
+    except OSError as error:
+        return {"errno": error.errno or 0, "text": error.strerror or str(error)}
+    except Exception as error:  # a defect of ours: its kind is told, its text might quote a file name
+        return {
+            "refused": f"a copying process ended with {type(error).__name__}; nothing was published, please report this"
+        }
+
+
+def _end(pid: int, pipe: int) -> dict[str, t.Any]:
+    with os.fdopen(pipe, "rb") as file:
+        content = file.read()
+    os.waitpid(pid, 0)
+    return (
+        json.loads(content)
+        if content
+        else {"refused": "a copying process was killed; nothing was published, run again"}
+    )
+
+
+def _raise_error(reply: t.Mapping[str, t.Any]) -> None:
+    if "refused" in reply:
+        raise SessionsError(reply["refused"])
+    if "errno" in reply:
+        raise OSError(reply["errno"], reply["text"])

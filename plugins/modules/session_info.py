@@ -1,0 +1,182 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Tells how many WhatsApp sessions there are and in what state, without showing what is in them."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: session_info
+short_description: Tell how many WhatsApp sessions are on disk and in what state
+version_added: 0.1.0
+description:
+  - Counts the accounts below a directory and judges each by its structure, on the host itself.
+  - Returns metadata only. Nothing from inside a file and no name of a file inside an account leaves the host, and account
+    names are masked unless you ask for them.
+  - The cost grows with the number of accounts, not of files, unless O(sizes=true).
+extends_documentation_fragment:
+  - whatsapp_ops.sessions._attributes
+  - whatsapp_ops.sessions._attributes.info
+  - whatsapp_ops.sessions._attributes.action_group
+attributes:
+  safe_file_operations:
+    support: full
+  platform:
+    support: full
+options:
+  path:
+    description: The directory that holds the accounts. One that does not exist has none, which is no error.
+    type: path
+    required: true
+  layout:
+    description: How the library keeps accounts, one of the names in the table of layouts, or V(auto) to recognise it.
+    type: str
+    default: auto
+  inspect:
+    description:
+      - With V(structure) the credentials of each account are parsed on the host to see whether it is linked.
+      - With V(metadata) no file is opened, and each account is V(unknown).
+    type: str
+    choices: [structure, metadata]
+    default: structure
+  sizes:
+    description: Also count the files and bytes of each account, which reads every directory below it.
+    type: bool
+    default: false
+  expected:
+    description: Names of the accounts that a database says exist. The difference comes back in RV(missing) and RV(orphaned).
+    type: list
+    elements: str
+  show_accounts:
+    description: Return account names as they are. They are often phone numbers.
+    type: bool
+    default: false
+author:
+  - whatsapp_ops maintainers (@whatsapp-ops)
+"""
+
+EXAMPLES = r"""
+- name: See what is there
+  whatsapp_ops.sessions.session_info:
+    path: /var/lib/whatsapp-backend/sessions
+  register: sessions
+
+- name: Every account has to be linked
+  ansible.builtin.assert:
+    that: sessions.sound == sessions.total
+    fail_msg: "{{ sessions.total - sessions.sound }} of {{ sessions.total }} accounts need a QR code"
+"""
+
+RETURN = r"""
+path:
+  description: The directory that was looked at.
+  returned: success
+  type: str
+  sample: /var/lib/whatsapp-backend/sessions
+exists:
+  description: Whether it is there.
+  returned: success
+  type: bool
+  sample: true
+layout:
+  description: The layout of the accounts. The first of the table where there are none.
+  returned: success
+  type: str
+  sample: baileys
+count:
+  description: Number of marker files down to three levels, as C(find -maxdepth 3 -name creds.json | wc -l) counts them.
+  returned: success
+  type: int
+  sample: 3
+total:
+  description: Number of accounts.
+  returned: success
+  type: int
+  sample: 3
+sound:
+  description: Number of accounts that are linked, so that they come back after a restart without a QR code.
+  returned: success
+  type: int
+  sample: 3
+states:
+  description: Number of accounts in each state.
+  returned: success
+  type: dict
+  sample: {paired: 3, pending: 0, fresh: 0, corrupt: 0}
+accounts:
+  description: What may be told of each account.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: The account's name, masked unless O(show_accounts=true).
+      type: str
+      sample: 4…7-9c1f
+    state:
+      description:
+        - V(paired), linked to a phone; V(pending), a pairing code was asked for; V(fresh), new keys without a phone;
+          V(corrupt), not usable; V(unknown) with O(inspect=metadata).
+      type: str
+      sample: paired
+    problems:
+      description: What is wrong, in fixed words.
+      type: list
+      elements: str
+      sample: []
+    files:
+      description: Number of files, null unless O(sizes=true).
+      type: int
+      sample: 254
+    bytes:
+      description: Their size in bytes, null unless O(sizes=true).
+      type: int
+      sample: 95211
+    newest:
+      description: When its credentials or its list of files last changed, or any of its files with O(sizes=true). UTC.
+      type: str
+      sample: "2026-11-20T12:00:00Z"
+    owner:
+      description: Owner of its directory.
+      type: str
+      sample: whatsapp
+    mode:
+      description: Mode of its directory.
+      type: str
+      sample: "0700"
+    locked:
+      description: Whether a lock says that a process uses it.
+      type: bool
+      sample: false
+missing:
+  description: Accounts in O(expected) that are not on disk. Empty without O(expected).
+  returned: success
+  type: list
+  elements: str
+  sample: []
+orphaned:
+  description: Accounts on disk that are not in O(expected). Empty without O(expected).
+  returned: success
+  type: list
+  elements: str
+  sample: []
+duplicates:
+  description: Groups of accounts on disk that are one account.
+  returned: success
+  type: list
+  elements: list
+  sample: []
+"""
+
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _info
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import SESSION_INFO
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
+
+
+def main() -> None:
+    """Run the module."""
+    run_module(_info, SESSION_INFO)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Moves WhatsApp sessions to their persistent directory with the shortest interruption that is safe."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: session_migrate
+short_description: Move WhatsApp sessions to a persistent directory without losing one
+version_added: 0.1.0
+description:
+  - Copies accounts from where they were (a relative path, a release directory) to the sessions path, while the backend runs.
+    Then stops the backend, copies what changed since, verifies, puts each account in its place by one rename, switches the
+    configuration, and starts the backend again.
+  - An account is one whole generation at any moment, also after a crash. A newer generation is never replaced by an older one
+    unless you ask for exactly that, and what is replaced is kept aside.
+  - A backend that ran before runs afterwards, on the sessions path when everything went well, else where it was before.
+  - Source files are left as they are, except with O(engine=rename) and O(state=retired).
+  - Staging, displaced accounts and the receipt are kept in a directory that only root can enter, beside O(path) or inside it
+    where O(path) is a mount of its own.
+extends_documentation_fragment:
+  - whatsapp_ops.sessions._attributes
+  - whatsapp_ops.sessions._attributes.action_group
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+  safe_file_operations:
+    support: full
+  platform:
+    support: full
+options:
+  src:
+    description:
+      - The legacy paths, most trusted first. One that does not exist is no error, there is nothing to do for it then.
+      - Left out, they are found from O(unit), in the environment it runs with, below its working directory, and around the files
+        that it has open.
+    type: list
+    elements: path
+    default: []
+  path:
+    description: The sessions path, where the accounts are kept from then on. Made where it is missing.
+    type: path
+    required: true
+  unit:
+    description:
+      - The systemd unit of the backend, with or without C(.service). It is stopped only if something is left to publish or to
+        switch, and only after everything that can be done before is done.
+      - Without it nothing needs a running systemd. Then it is up to you that nothing writes to the accounts.
+    type: str
+  layout:
+    description: How the library keeps accounts, one of the names in the table of layouts, or V(auto) to recognise it.
+    type: str
+    default: auto
+  owner:
+    description: Who will own the accounts. Defaults to the user of O(unit), else to the owner of the first source.
+    type: str
+  group:
+    description: Defaults to the group of O(unit), else to the primary group of O(owner).
+    type: str
+  state:
+    description:
+      - V(staged) copies to the staging area and publishes nothing; there is no interruption.
+      - V(migrated) publishes.
+      - V(retired) also renames each legacy path aside and leaves a file in its place that says where the accounts went.
+    type: str
+    choices: [staged, migrated, retired]
+    default: migrated
+  on_conflict:
+    description:
+      - What to do with an account that is at both paths and was used at both since the last migration, or has no receipt.
+      - V(newest) decides by evidence, sound credentials first, then the copy that the backend uses, then the newest key. Where
+        both were used since the last migration it fails, whatever their age.
+      - V(keep) keeps the copy at O(path), V(replace) takes the legacy one, V(fail) fails.
+      - The copy that gives way is kept aside. Whole accounts only are decided about.
+    type: str
+    choices: [newest, keep, replace, fail]
+    default: newest
+  engine:
+    description:
+      - V(native) copies by itself. V(rsync) lets rsync fill the staging area, as the owner of the source where that is not root.
+      - V(rename) moves the accounts, which takes no time and no space and leaves no copy; both paths have to be on one filesystem.
+      - All end in the same verification and publishing.
+    type: str
+    choices: [native, rsync, rename]
+    default: native
+  switch:
+    description: The configuration that points the backend to O(path). It is written while the backend is stopped.
+    type: dict
+    suboptions:
+      overrides:
+        description: Drop-ins, each with the options of M(whatsapp_ops.sessions.systemd_override). The unit defaults to O(unit).
+        type: list
+        elements: dict
+        default: []
+      environment_file:
+        description: A file that the unit reads with C(EnvironmentFile=), which beats every drop-in.
+        type: dict
+        suboptions:
+          path:
+            description: The file. Made for root alone where it is missing.
+            type: path
+            required: true
+          values:
+            description: Variables to set. All else in the file stays as it is.
+            type: dict
+            required: true
+  exclude_caches:
+    description: Leave out what a browser can make anew. Layouts without a browser have no caches.
+    type: bool
+    default: true
+  verify:
+    description: V(checksum) reads every copy back and compares, V(metadata) compares names, sizes and times.
+    type: str
+    choices: [checksum, metadata]
+    default: checksum
+  unit_timeout:
+    description: Seconds to wait for the unit to stop, and again to start.
+    type: int
+    default: 120
+seealso:
+  - module: whatsapp_ops.sessions.session_dir
+  - module: whatsapp_ops.sessions.session_info
+  - module: whatsapp_ops.sessions.systemd_override
+author:
+  - whatsapp_ops maintainers (@whatsapp-ops)
+"""
+
+EXAMPLES = r"""
+- name: Move the accounts of a release to their persistent directory, and point the backend there
+  whatsapp_ops.sessions.session_migrate:
+    src: [/opt/whatsapp/current/.baileys_auth]
+    path: /var/lib/whatsapp-backend/sessions
+    unit: whatsapp-backend
+    switch:
+      overrides:
+        - name: 20-sessions
+          sections:
+            Service:
+              Environment: {SESSIONS_PATH: /var/lib/whatsapp-backend/sessions}
+              UMask: "0077"
+      environment_file:
+        path: /etc/whatsapp-backend/env
+        values: {SESSIONS_PATH: /var/lib/whatsapp-backend/sessions}
+
+- name: Copy ahead of a maintenance window
+  whatsapp_ops.sessions.session_migrate:
+    src: [/opt/whatsapp/current/.baileys_auth]
+    path: /var/lib/whatsapp-backend/sessions
+    unit: whatsapp-backend
+    state: staged
+
+- name: Put sessions into an image that is being built
+  whatsapp_ops.sessions.session_migrate:
+    src: [/build/sessions]
+    path: /var/lib/whatsapp-backend/sessions
+    owner: whatsapp
+"""
+
+RETURN = r"""
+path:
+  description: The sessions path.
+  returned: success
+  type: str
+  sample: /var/lib/whatsapp-backend/sessions
+src:
+  description: The legacy paths that exist.
+  returned: success
+  type: list
+  elements: str
+  sample: [/opt/whatsapp/current/.baileys_auth]
+layout:
+  description: The layout of the accounts.
+  returned: success
+  type: str
+  sample: baileys
+accounts:
+  description: What was, or in check mode would be, done about each account of the legacy paths.
+  returned: success, and when accounts diverged
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: The account's name, masked.
+      type: str
+      sample: 4…7-9c1f
+    action:
+      description:
+        - V(migrated); V(unchanged), migrated before; V(kept), the copy at the sessions path won; V(corrupt), damaged and left
+          where it is; V(diverged), only you can decide; V(skipped), it was removed from the sessions path on purpose.
+      type: str
+      sample: migrated
+    reason:
+      description: Why.
+      type: str
+      sample: only the legacy path has it
+counts:
+  description: Number of accounts per action. C(displaced) counts the copies that were put aside.
+  returned: success
+  type: dict
+  sample: {migrated: 3, unchanged: 0, kept: 0, displaced: 0, corrupt: 0, diverged: 0, skipped: 0}
+companions:
+  description: Number of other files and directories that were copied because they lie beside the accounts.
+  returned: success
+  type: int
+  sample: 0
+steps:
+  description: What was done, or in check mode would be.
+  returned: success
+  type: list
+  elements: str
+  sample: [stage, publish, switch]
+downtime_seconds:
+  description: How long the backend was down, from the stop to the end of the start. 0 where it was not interrupted.
+  returned: success
+  type: float
+  sample: 0.9
+phases:
+  description: Seconds that each phase took.
+  returned: success
+  type: dict
+  sample: {stage: 4.1, guard: 0.2, stop: 0.3, difference: 0.1, verify: 0.0, durable: 0.1, publish: 0.0, switch: 0.2, start: 0.1}
+receipt:
+  description: Where the receipt is kept, for root only.
+  returned: success
+  type: str
+  sample: /var/lib/whatsapp-backend/.sessions.whatsapp-ops/receipt.json
+"""
+
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _migrate
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import SESSION_MIGRATE, SESSION_MIGRATE_RULES
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
+
+
+def main() -> None:
+    """Run the module."""
+    run_module(_migrate, SESSION_MIGRATE, **SESSION_MIGRATE_RULES)
+
+
+if __name__ == "__main__":
+    main()
