@@ -71,16 +71,21 @@ pins: $(call ready,pins)  ## resolves tests/requirements/*.txt anew into constra
 
 # --- Gates without a host ----------------------------------------------------------------------------
 
-.PHONY: lint lint-python lint-shell lint-yaml lint-repository format readmes
-lint: lint-python lint-shell lint-repository lint-yaml  ## style, types, Python floor, shell, YAML, roles, licences
+.PHONY: lint lint-style lint-types lint-floor lint-shell lint-repository lint-yaml format readmes
+lint:  ## style, types, Python floor, shell, licences, roles, YAML: all of them, even when one fails
+	@$(MAKE) --keep-going lint-style lint-types lint-floor lint-shell lint-repository lint-yaml
 
-lint-python: $(call ready,units)
-	$(call say,ruff)
+lint-style: $(call ready,units)
+	$(call say,style)
 	@$(VENV)/units/bin/ruff check --output-format concise .
-	@$(VENV)/units/bin/ruff format --check .
-	$(call say,mypy)
+	@$(VENV)/units/bin/ruff format --check --output-format concise .
+
+lint-types: $(call ready,units)
+	$(call say,types)
 	@$(VENV)/units/bin/mypy --package ansible_collections.whatsapp_ops.sessions.plugins
 	@MYPYPATH=tests/tools $(VENV)/units/bin/mypy --no-warn-unused-configs tests/tools
+
+lint-floor: $(call ready,units)
 	$(call say,nothing newer than Python 3.9 on targets)
 	@$(VENV)/units/bin/vermin --quiet --target=3.9- --no-tips --violations --backport dataclasses plugins
 
