@@ -3,12 +3,12 @@
 // Stands in for the person with the phone: links every account that needs it, then lets it exchange messages,
 // so that its directory holds what a used account's directory holds. All of it is made by the library itself.
 //
-//   node pair.mjs [--canary WORD] DIRECTORY
+//   node pair.mjs [--canaries] DIRECTORY
 //
-// With a canary, recognizable strings lie in file contents and in file names of each account afterwards. Whatever
+// With canaries, recognizable strings (CANARY...) lie in file contents and in file names of each account afterwards. Whatever
 // shows one of them has shown the inside of a session.
 
-import { createHmac } from 'node:crypto'
+import { createHmac, randomBytes } from 'node:crypto'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -22,8 +22,9 @@ const MESSAGES_EACH = 2
 // The prefixes with which phone and device sign each other's keys (WA_ADV_*_SIG_PREFIX of the library).
 const ACCOUNT_SIGNATURE = Buffer.from([6, 0])
 
-const { values, positionals } = parseArgs({ options: { canary: { type: 'string' } }, allowPositionals: true })
+const { values, positionals } = parseArgs({ options: { canaries: { type: 'boolean', default: false } }, allowPositionals: true })
 const [sessions] = positionals
+const word = randomBytes(6).toString('hex')
 
 async function main() {
   for (const account of readAccounts()) {
@@ -33,7 +34,7 @@ async function main() {
     await link(account, state)
     await saveCreds()
     await talk(account, state, saveCreds)
-    if (values.canary) await plantCanaries(directory, values.canary)
+    if (values.canaries) await plantCanaries(directory)
   }
   console.log(`${readAccounts().length} accounts are paired`)
 }
@@ -60,7 +61,7 @@ async function link(account, { creds, keys }) {
           { tag: 'device-identity', attrs: {}, content: proto.ADVSignedDeviceIdentityHMAC.encode({ details: signed, hmac }).finish() },
           { tag: 'platform', attrs: { name: 'android' } },
           { tag: 'device', attrs: { jid: `${number}:1@s.whatsapp.net`, lid: `${number}:1@lid` } },
-          { tag: 'biz', attrs: { name: values.canary ? `CANARY_${values.canary}` : 'Test shop' } },
+          { tag: 'biz', attrs: { name: values.canaries ? `CANARY_${word}` : 'Test shop' } },
         ],
       },
     ],
@@ -92,7 +93,7 @@ function connected(socket) {
 }
 
 /** The library keeps fields that it does not know, and never looks at files that it did not ask for. */
-async function plantCanaries(directory, word) {
+async function plantCanaries(directory) {
   const preKey = join(directory, 'pre-key-1.json')
   const content = JSON.parse(await readFile(preKey, 'utf8'))
   await writeFile(preKey, JSON.stringify({ ...content, note: `CANARY_${word}` }))

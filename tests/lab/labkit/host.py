@@ -14,9 +14,9 @@ import shlex
 import signal
 import socket
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Sequence
 
 from . import cgroup, network
 from .command import LabError, run, succeeds, until
@@ -78,7 +78,9 @@ def wait(lab: Lab, name: str) -> None:
         raise LabError(f"host '{name}' did not answer within {BOOT_SECONDS:.0f} s: see {_console(lab, host)}")
     if not _is_running(lab, host):
         raise LabError(f"host '{name}' went off while it booted: see {_console(lab, host)}")
-    state = _ssh_output(lab, host, "systemctl is-system-running --wait || systemctl list-units --failed --no-legend --plain").split()
+    state = _ssh_output(
+        lab, host, "systemctl is-system-running --wait || systemctl list-units --failed --no-legend --plain"
+    ).split()
     if state != ["running"]:
         raise LabError(f"host '{name}' has booted badly: {' '.join(state)}")
 
@@ -100,7 +102,16 @@ def down(lab: Lab, wanted: Sequence[str]) -> None:
     for host in hosts:
         _see_it_gone(lab, host)
         cgroup.remove(lab.tag, host.name)
-        run(["rm", "--recursive", "--force", "--one-file-system", "/run/systemd/nspawn/propagate/" + machine(lab, host), host.folder(lab)])
+        run(
+            [
+                "rm",
+                "--recursive",
+                "--force",
+                "--one-file-system",
+                "/run/systemd/nspawn/propagate/" + machine(lab, host),
+                host.folder(lab),
+            ]
+        )
 
 
 # --- laying out -----------------------------------------------------------------------------------
@@ -180,7 +191,12 @@ def _start(lab: Lab, host: Host) -> None:
         # The mount vanishes with the process: nothing to unmount, ever.
         words = ["unshare", "--mount", "--propagation", "private", *words]
     if _has_systemd():
-        properties = ("Delegate=yes", "KillMode=mixed", f"StandardOutput=append:{_console(lab, host)}", "StandardError=inherit")
+        properties = (
+            "Delegate=yes",
+            "KillMode=mixed",
+            f"StandardOutput=append:{_console(lab, host)}",
+            "StandardError=inherit",
+        )
         run(
             ["systemd-run", "--quiet", "--collect", f"--unit={host.unit(lab)}"]
             + [f"--property={item}" for item in properties]
@@ -265,12 +281,28 @@ def _answers(host: Host) -> bool:
 
 
 def ssh_options(lab: Lab) -> list[str]:
-    settings = (f"UserKnownHostsFile={lab.known_hosts}", "GlobalKnownHostsFile=/dev/null", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes")
+    settings = (
+        f"UserKnownHostsFile={lab.known_hosts}",
+        "GlobalKnownHostsFile=/dev/null",
+        "StrictHostKeyChecking=yes",
+        "IdentitiesOnly=yes",
+    )
     return [word for setting in settings for word in ("-o", setting)]
 
 
 def _ssh_words(lab: Lab, host: Host) -> list[str]:
-    return ["ssh", "-F", "none", "-i", str(lab.key), *ssh_options(lab), "-o", "LogLevel=ERROR", f"root@{host.address}", "--"]
+    return [
+        "ssh",
+        "-F",
+        "none",
+        "-i",
+        str(lab.key),
+        *ssh_options(lab),
+        "-o",
+        "LogLevel=ERROR",
+        f"root@{host.address}",
+        "--",
+    ]
 
 
 def _ssh_output(lab: Lab, host: Host, command: str) -> str:

@@ -13,7 +13,9 @@ def as_script(lab: Lab) -> dict[str, object]:
     hosts = [host.load(lab, name) for name in host.names(lab)]
     suites = sorted({item.suite for item in hosts})
     return {
-        "_meta": {"hostvars": {item.name: {"ansible_host": item.address, "lab_root": str(item.root(lab))} for item in hosts}},
+        "_meta": {
+            "hostvars": {item.name: {"ansible_host": item.address, "lab_root": str(item.root(lab))} for item in hosts}
+        },
         "lab": {"children": suites, "vars": _connection(lab)},
         **{suite: {"hosts": [item.name for item in hosts if item.suite == suite]} for suite in suites},
     }

@@ -11,10 +11,10 @@ import fcntl
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator
 
 from .command import LabError, run
 
@@ -63,7 +63,9 @@ class Lab:
         self.hosts.mkdir(parents=True, exist_ok=True)
         kind = run(["stat", "--file-system", "--format=%T", self.folder]).strip()
         if kind in ("overlayfs", "tmpfs", "ramfs"):
-            raise LabError(f"{self.folder} lies on {kind}, servers keep sessions on a disk: set LAB_DIR to a place on one")
+            raise LabError(
+                f"{self.folder} lies on {kind}, servers keep sessions on a disk: set LAB_DIR to a place on one"
+            )
         if not self.key.exists():
             run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.bridge, "-f", self.key])
 

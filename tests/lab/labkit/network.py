@@ -10,8 +10,8 @@ import hashlib
 import ipaddress
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
 
 from .command import LabError, run, succeeds
 from .layout import MACHINE, Lab, locked
@@ -27,7 +27,9 @@ def up(lab: Lab) -> None:
         if _is_up(lab):
             return
         if succeeds(["ip", "link", "show", lab.bridge]):
-            raise LabError(f"the bridge {lab.bridge} is there but not recorded in {lab.folder}: remove whichever is left over")
+            raise LabError(
+                f"the bridge {lab.bridge} is there but not recorded in {lab.folder}: remove whichever is left over"
+            )
         lab.make()
         subnet = next(free for free in _candidates(lab) if not _is_used(free))
         _record(lab).write_text(json.dumps({"subnet": str(subnet)}))
@@ -66,7 +68,11 @@ def _candidates(lab: Lab) -> Iterator[ipaddress.IPv4Network]:
 
 def _is_used(subnet: ipaddress.IPv4Network) -> bool:
     routes = json.loads(run(["ip", "-json", "-4", "route", "show", "table", "all"]))
-    taken = (ipaddress.ip_network(route["dst"], strict=False) for route in routes if route["dst"] not in ("default", "0.0.0.0/0"))
+    taken = (
+        ipaddress.ip_network(route["dst"], strict=False)
+        for route in routes
+        if route["dst"] not in ("default", "0.0.0.0/0")
+    )
     return any(subnet.overlaps(other) for other in taken)
 
 
