@@ -2,8 +2,8 @@
 # This file is private to the collection whatsapp_ops.sessions.
 """What each module says about itself in the same words: the attributes of its documentation.
 
-A module takes ``whatsapp_ops.sessions._attributes`` and states the support of each attribute; ``.info`` and
-``.action_group`` state it themselves.
+A module takes ``whatsapp_ops.sessions._attributes`` and states how far it supports each attribute but the platform, which
+is the same for all; ``.info`` and ``.action_group`` state it themselves.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ attributes:
       - Files appear whole or not at all.
   platform:
     description: Systems on targets that it works on.
+    support: full
     platforms: linux
 """
 
