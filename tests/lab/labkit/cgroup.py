@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from .command import until
@@ -25,12 +26,15 @@ def enter(tag: str, name: str) -> None:
         (group / "cgroup.procs").write_text(str(os.getpid()))
 
 
+def is_populated(tag: str, name: str) -> bool:
+    return any(True for _ in _processes(tag, name))
+
+
 def kill(tag: str, name: str) -> None:
     """Kill everything that is left of a host: all of it was started by the host's own boot."""
-    for hierarchy in _hierarchies():
-        for processes in _group(hierarchy, tag, name).rglob("cgroup.procs"):
-            for pid in processes.read_text().split():
-                _kill(int(pid))
+    for pid in _processes(tag, name):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def remove(tag: str, name: str) -> None:
@@ -50,6 +54,14 @@ def _group(hierarchy: Path, tag: str, name: str) -> Path:
     return hierarchy / "wa-lab" / tag / name
 
 
+def _processes(tag: str, name: str) -> Iterator[int]:
+    for hierarchy in _hierarchies():
+        for processes in _group(hierarchy, tag, name).rglob("cgroup.procs"):
+            # A group may vanish while it is read: then it has no processes.
+            with suppress(OSError):
+                yield from map(int, processes.read_text().split())
+
+
 def _is_removed(group: Path) -> bool:
     """Remove it from the leaves up; processes that have just died may still hold it for a moment."""
     for below in sorted(group.rglob("*"), key=lambda path: len(path.parts), reverse=True) if group.exists() else ():
@@ -60,14 +72,5 @@ def _is_removed(group: Path) -> bool:
 
 
 def _remove(group: Path) -> None:
-    try:
+    with suppress(OSError):
         group.rmdir()
-    except OSError:
-        pass
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass

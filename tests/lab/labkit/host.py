@@ -238,7 +238,8 @@ def _see_it_gone(lab: Lab, host: Host) -> None:
 def _is_running(lab: Lab, host: Host) -> bool:
     if _has_systemd():
         return succeeds(["systemctl", "is-active", "--quiet", host.unit(lab)])
-    return _pid(lab, host) is not None
+    # The host outlives the process that stays with it by a moment, if that was killed.
+    return _pid(lab, host) is not None or cgroup.is_populated(lab.tag, host.name)
 
 
 def _pid(lab: Lab, host: Host) -> int | None:

@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +58,11 @@ class Lab:
     def known_hosts(self) -> Path:
         return self.folder / "known_hosts"
 
+    @property
+    def output(self) -> Path:
+        """What runs against the hosts have shown: molecule/shared/run_and_keep."""
+        return self.folder / "output"
+
     def make(self) -> None:
         """Make the lab's folder and the key that opens its hosts."""
         self.hosts.mkdir(parents=True, exist_ok=True)
@@ -70,7 +75,13 @@ class Lab:
             run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.bridge, "-f", self.key])
 
     def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove what lies in the folder by our doing; somebody may have given us a folder that holds more."""
+        for mine in (self.hosts, self.output):
+            shutil.rmtree(mine, ignore_errors=True)
+        for mine in (self.key, Path(f"{self.key}.pub"), self.known_hosts, self.folder / "lock"):
+            mine.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def locked(self):
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether the search for secrets finds them, in each way in which a program could have shown them."""
+
+from __future__ import annotations
+
+import base64
+import importlib.machinery
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).resolve().parents[2] / "molecule/shared/look_for_secrets"
+KEY = bytes(range(32))
+PRINTED = base64.b64encode(KEY).decode()
+
+
+@pytest.fixture(scope="module")
+def program():
+    loader = importlib.machinery.SourceFileLoader("look_for_secrets", str(PROGRAM))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    sys.modules[loader.name] = module
+    loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def secrets(program, tmp_path):
+    account = tmp_path / "var/lib/whatsapp-backend/sessions/15550100001"
+    account.mkdir(parents=True)
+    (account / "session-15550200001_1.0.json").write_text(f'{{"private": {{"type": "Buffer", "data": "{PRINTED}"}}}}')
+    return program.collect([tmp_path])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a file named session-CANARYNAMEabc.json",
+        "account 15550100001 is fine",
+        "cannot read session-15550200001_1.0.json",
+        f"private: {PRINTED}",
+        f"cut in the middle {PRINTED[5:30]}",
+        f"in hexadecimal {KEY.hex()}",
+        "<Buffer " + " ".join(f"{byte:02x}" for byte in KEY) + ">",
+    ],
+)
+def test_a_secret_is_found(secrets, text):
+    assert secrets.kinds_in(text.encode())
+
+
+@pytest.mark.parametrize(
+    "text", ["", "3 accounts migrated", "sha256 " + "9f" * 32, "/var/lib/whatsapp-backend/sessions"]
+)
+def test_what_is_no_secret_is_not(secrets, text):
+    assert not secrets.kinds_in(text.encode())
+
+
+def test_a_finding_does_not_show_the_secret(program):
+    assert "15550200001" not in program.mask("tmp/session-15550200001.json")
