@@ -66,7 +66,7 @@ def plan(state: State, params: Params) -> tuple[Step, ...]:
             raise SessionsError(f"{found}; nothing was changed")
     if params.state == "absent":
         return (RemoveDirectory(),) if state.entry else ()
-    return (*_steps_at_path(state, params), *_steps_below(state, params))
+    return (*_steps_below(state, params), *_steps_at_path(state, params))
 
 
 def diff(state: State, steps: tuple[Step, ...], params: Params) -> dict[str, t.Any]:
@@ -128,7 +128,7 @@ def _steps_at_path(state: State, params: Params) -> tuple[Step, ...]:
 
 
 def _steps_below(state: State, params: Params) -> tuple[Step, ...]:
-    """Say whether what is below has to be repaired, before the directory itself is handed over."""
+    """Say whether what is below has to be repaired. It comes first: the directory is handed over last."""
     return (RepairBelow(Wanted(state.wanted, params.mode)),) if state.below and state.below.wrong else ()
 
 

@@ -27,8 +27,8 @@ def _refused(constant: str) -> t.NoReturn:
 def facts_of(reply: t.Any, keys: t.Iterable[str]) -> dict[str, t.Any]:
     """Return the values of those ``keys`` that ``reply`` has.
 
-    A key is a path, with dots between names in objects and positions in lists (``accounts.0.status``). A name that has dots
-    itself is found too.
+    A key is a path, with dots between names in objects and positions in lists (``accounts.0.status``). The last name may have dots
+    itself.
     """
     found = ((key, _values_at(reply, key)) for key in keys)
     return {key: values[0] for key, values in found if values}
@@ -69,4 +69,5 @@ def _values_at(value: t.Any, key: str) -> tuple[t.Any, ...]:
     head, dot, rest = key.partition(".")
     if not dot:
         return ()
-    return next((found for found in (_values_at(inner, rest) for inner in _values_at(value, head)) if found), ())
+    inner = _values_at(value, head)
+    return _values_at(inner[0], rest) if inner else ()

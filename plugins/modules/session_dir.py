@@ -57,7 +57,8 @@ options:
   mode:
     description:
       - Mode of the directory, as M(ansible.builtin.file) takes it, for example V('0750') or V(u=rwx,g=rx,o=). Quote octal digits.
-      - Symbolic clauses start from the mode that is there, and from V(0755) for a new directory. Each names its users (V(u), V(g), V(o), V(a)).
+      - Symbolic clauses start from the mode that is there, and from V(0755) for a new directory. Each names its users
+        (V(u), V(g), V(o), V(a)).
       - A mode that keeps the owner out is refused, which also catches octal digits without quotes and without a zero in front.
     type: raw
     default: "0750"

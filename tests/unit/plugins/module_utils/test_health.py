@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The job of session_health: what counts as well, what a reply gives away, and that waiting ends in time.
+
+Real answers over HTTP are in tests/module/test_session_health.py.
+"""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+import pytest
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _health
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._health import Look, Params
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._http import Answer, endpoint_of
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._job import execute
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._reply import facts_of, is_equal, parsed, shown
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit import Unit
+from hypothesis import given
+from hypothesis import strategies as st
+
+CANARY = "5511999990000"
+URL = "http://127.0.0.1:8080/health"
+OPTIONS: dict[str, t.Any] = {"url": None, "expect": {}, "unit": None, "timeout": 60.0, "interval": 2.0, "headers": {}}
+
+
+def params(**options: t.Any) -> Params:
+    return _health.read_params({**OPTIONS, **options})
+
+
+def look(**seen: t.Any) -> Look:
+    return Look(**{"started": 0.0, "ended": 0.1, **seen})
+
+
+@pytest.mark.parametrize(
+    ("options", "seen", "complaint"),
+    [
+        ({"url": URL}, look(status=200), None),
+        ({"url": URL}, look(status=503), f"{URL} answered 503 instead of 200"),
+        ({"url": URL}, look(status=204), f"{URL} answered 204 instead of 200"),
+        ({"url": URL}, look(status=302), f"{URL} answered 302 instead of 200 (redirects are not followed)"),
+        ({"url": URL}, look(trouble="connection refused"), f"{URL} gave no answer (connection refused)"),
+        ({"url": URL + "?key=" + CANARY}, look(status=500), f"{URL} answered 500 instead of 200"),
+        ({"url": URL, "expect": {"a": 1}}, look(status=200, found={"a": 1}), None),
+        ({"url": URL, "expect": {"a": 1}}, look(status=200, found={"a": 2}), f"{URL} says a=2 instead of 1"),
+        ({"url": URL, "expect": {"a": 1, "b": True}}, look(status=200, found={"b": False}), f"{URL} says a=missing instead of 1, b=False instead of True"),
+        ({"url": URL, "expect": {"a": 1}}, look(status=200, trouble="it is not JSON"), f"{URL} gave a reply that cannot be compared (it is not JSON)"),
+        ({"url": URL, "expect": {"a": 1}}, look(status=503, found={"a": 2}), f"{URL} answered 503 instead of 200; {URL} says a=2 instead of 1"),
+        ({"url": URL, "expect": {"a": None}}, look(status=200, found={"a": None}), None),
+        ({"url": URL, "expect": {"a": "x"}}, look(status=200, found={"a": {"keys": CANARY}}), f"{URL} says a='<object with 1 keys>' instead of 'x'"),
+        ({"unit": "wa"}, look(unit_state="active (running)", main_process_age=2.0), None),
+        ({"unit": "wa"}, look(unit_state="active (exited)"), None),
+        ({"unit": "wa"}, look(unit_state="activating (auto-restart)"), "the unit wa.service is activating (auto-restart)"),
+        ({"unit": "wa"}, look(unit_state="failed (failed)"), "the unit wa.service is failed (failed)"),
+        ({"unit": "wa"}, look(unit_state="active (running)", main_process_age=0.4), "the main process of wa.service has been the same for less than 2 seconds"),
+        ({"unit": "wa", "interval": 0.3}, look(unit_state="active (running)", main_process_age=0.4), None),
+    ],
+)  # fmt: skip
+def test_what_is_not_well(options: dict[str, t.Any], seen: Look, complaint: str | None) -> None:
+    chosen = params(**options)
+    assert "; ".join(_health._complaints(seen, chosen)) == (complaint or "")
+    assert bool(_health.plan(seen, chosen)) is (complaint is not None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"url": "ftp://127.0.0.1/"}, "begin with http:// or https://"),
+        ({"url": "file:///etc/shadow"}, "begin with http:// or https://"),
+        ({"url": "127.0.0.1:8080/health"}, "begin with http:// or https://"),
+        ({"url": "http:///health"}, "begin with http:// or https://"),
+        ({"url": "http://127.0.0.1:99999/"}, "is not a URL"),
+        ({"url": f"http://user:{CANARY}@127.0.0.1/"}, "holds a user name or password"),
+        ({"url": f"http://127.0.0.1/\r\nX: {CANARY}"}, "control character"),
+        ({"url": "http://127.0.0.1/é"}, "outside ASCII"),
+        ({"url": URL, "headers": {"X-Key": f"{CANARY}\r\nHost: other"}}, "the header 'X-Key' cannot be sent"),
+        ({"url": URL, "headers": {"X Key": CANARY}}, "the header 'X Key' cannot be sent"),
+        ({"expect": {"a": 1}, "unit": "wa"}, "there is no url"),
+        ({"headers": {"a": "1"}, "unit": "wa"}, "there is no url"),
+        ({"unit": "a/b"}, "is not a name of a unit"),
+        ({"url": URL, "timeout": -1}, "timeout has to be 0 or more"),
+        ({"url": URL, "interval": 0}, "interval at least 0.1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_without_telling_secrets(options: dict[str, t.Any], message: str) -> None:
+    with pytest.raises(SessionsError) as refused:
+        params(**options)
+    assert message in str(refused.value)
+    assert CANARY not in str(refused.value)
+
+
+def test_an_endpoint_is_shown_without_query_and_headers() -> None:
+    endpoint = endpoint_of(f"https://[::1]:8443/health?key={CANARY}#part", {"X-Key": CANARY})
+    assert str(endpoint) == "https://[::1]:8443/health"
+    assert CANARY not in repr(endpoint).replace(endpoint.target, "")
+    assert endpoint.target == f"/health?key={CANARY}"
+
+
+REPLY = {
+    "status": "ok",
+    "sessions_dir_writable": True,
+    "lock": {"holder": "wa-1", "since": None, "last.seen": 7},
+    "accounts": [{"state": "connected"}, {"state": "needs_qr"}],
+    "a.b": {"c.d": 1},
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "found"),
+    [
+        ("status", "ok"),
+        ("lock.holder", "wa-1"),
+        ("lock.since", None),
+        ("accounts.1.state", "needs_qr"),
+        ("accounts", REPLY["accounts"]),
+        ("a.b", {"c.d": 1}),
+        ("lock.last.seen", 7),
+    ],
+)
+def test_dotted_keys_lead_into_the_reply(key: str, found: t.Any) -> None:
+    assert facts_of(REPLY, [key]) == {key: found}
+
+
+@pytest.mark.parametrize(
+    "key", ["", ".", "lock.", "lock.owner", "status.x", "accounts.2.state", "accounts.-1", "accounts.x", "0"]
+)
+def test_keys_that_are_not_there_are_not_found(key: str) -> None:
+    assert facts_of(REPLY, [key]) == {}
+
+
+@pytest.mark.parametrize(
+    ("expected", "seen", "equal"),
+    [
+        (True, True, True),
+        (True, 1, False),
+        (1, True, False),
+        (1, 1.0, True),
+        (None, None, True),
+        (None, False, False),
+        ("active", "active", True),
+        ("Active", "active", False),
+        ("true", True, True),
+        ("True", True, True),
+        ("false", True, False),
+        ("3", 3, True),
+        ("null", None, True),
+        ("1", True, False),
+        (["a", True], ["a", True], True),
+        (["a", 1], ["a", True], False),
+        ({"a": "1"}, {"a": 1}, True),
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+        ("{}", {}, False),
+    ],
+)
+def test_values_are_compared_as_in_json(expected: t.Any, seen: t.Any, equal: bool) -> None:
+    assert is_equal(expected, seen) is equal
+
+
+@pytest.mark.parametrize(
+    ("expected", "seen", "told"),
+    [
+        ("x", "y", "y"),
+        ("x", CANARY * 40, "<text of 520 characters>"),
+        ("x", {"noiseKey": CANARY, "me": 1}, "<object with 2 keys>"),
+        (2, [CANARY] * 3, "<list of 3>"),
+        ({"a": 1}, {"a": 2, "key": CANARY}, "<object with 2 keys>"),
+        ({"a": 1}, {"a": 1}, {"a": 1}),
+        (None, 7, 7),
+    ],
+)
+def test_no_more_is_told_than_was_asked_for(expected: t.Any, seen: t.Any, told: t.Any) -> None:
+    assert shown(expected, seen) == told
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>" + CANARY.encode(), b"\xff\xfe", b"[" * 200_000, b'{"a": NaN}', b'{"a": 1} x', b"9" * 5000]
+)
+def test_what_is_no_json_is_told_in_words_only(body: bytes) -> None:
+    try:
+        parsed(body)
+    except ValueError as error:
+        assert str(error) == "it is not JSON"
+        assert error.__context__ is None
+    else:  # a Python without a limit on digits reads the long number, and that is JSON
+        assert body == b"9" * 5000
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    ),
+    st.text(),
+)
+def test_any_reply_and_any_key_can_be_met(reply: t.Any, key: str) -> None:
+    for value in facts_of(parsed(json.dumps(reply).encode()), [key]).values():
+        assert is_equal(value, value)
+        shown("x", value)
+
+
+@given(st.dictionaries(st.text(min_size=1), st.integers(), min_size=1))
+def test_every_name_at_the_top_is_found_whatever_it_looks_like(reply: dict[str, int]) -> None:
+    assert facts_of(reply, list(reply)) == reply
+
+
+class Backend:
+    """Answers one after the other, and a clock that moves only when somebody sleeps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+        self.now = 1000.0
+        monkeypatch.setattr(_health, "fetched", self.answer)
+        monkeypatch.setattr(_health.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(_health.time, "sleep", self.sleep)
+
+    def answer(self, _endpoint: t.Any, seconds: float, *, with_body: bool) -> Answer:
+        assert seconds > 0
+        self.asked += 1
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+WELL = Answer(200, json.dumps({"mode": "active", "key": CANARY}).encode())
+STARTING = Answer(503, json.dumps({"mode": "starting", "key": CANARY}).encode())
+DEAD = Answer(trouble="connection refused")
+
+
+def test_a_backend_that_is_well_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = Backend(monkeypatch, WELL)
+    outcome = execute(_health, {**OPTIONS, "url": URL, "expect": {"mode": "active"}}, check_mode=False)
+    assert (backend.asked, outcome.changed) == (1, False)
+    assert outcome.report.values == {
+        "healthy": True,
+        "status": 200,
+        "facts": {"mode": "active"},
+        "elapsed_seconds": 0.0,
+    }
+
+
+def test_waiting_ends_as_soon_as_all_is_well_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = Backend(monkeypatch, DEAD, STARTING, STARTING, WELL)
+    outcome = execute(_health, {**OPTIONS, "url": URL, "expect": {"mode": "active"}}, check_mode=False)
+    assert not outcome.changed
+    assert outcome.report.values["healthy"]
+    assert outcome.report.values["elapsed_seconds"] == 6.0
+    assert backend.now == 1006.0
+
+
+def test_when_the_time_is_over_the_last_look_is_told_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = Backend(monkeypatch, DEAD, STARTING)
+    with pytest.raises(SessionsError) as failed:
+        execute(_health, {**OPTIONS, "url": URL, "expect": {"mode": "active"}, "timeout": 5.0}, check_mode=False)
+    assert backend.now == 1005.0
+    assert f"{URL} answered 503 instead of 200; {URL} says mode='starting' instead of 'active'" in str(failed.value)
+    assert failed.value.facts == {
+        "healthy": False,
+        "status": 503,
+        "facts": {"mode": "starting"},
+        "elapsed_seconds": 5.0,
+    }
+    assert CANARY not in str(failed.value) + str(failed.value.facts)
+
+
+def test_without_time_there_is_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = Backend(monkeypatch, DEAD)
+    with pytest.raises(SessionsError, match="connection refused"):
+        execute(_health, {**OPTIONS, "url": URL, "timeout": 0}, check_mode=False)
+    assert backend.asked == 1
+
+
+def test_check_mode_looks_once_and_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = Backend(monkeypatch, STARTING)
+    outcome = execute(_health, {**OPTIONS, "url": URL, "expect": {"mode": "active"}}, check_mode=True)
+    assert (backend.asked, outcome.changed, outcome.report.values["healthy"]) == (1, False, False)
+
+
+def test_a_unit_that_crashes_again_and_again_is_never_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = Backend(monkeypatch, WELL)
+
+    def crashing(_name: str) -> Unit:
+        """Active, and its main process has always been started 0.2 seconds ago."""
+        begun = str(int((backend.now - 0.2) * 1e6))
+        return Unit(
+            "wa.service",
+            {"ActiveState": "active", "SubState": "running", "MainPID": "7", "ExecMainStartTimestampMonotonic": begun},
+        )
+
+    monkeypatch.setattr(_health, "read_unit", crashing)
+    with pytest.raises(SessionsError, match="has been the same for less than 2 seconds"):
+        execute(_health, {**OPTIONS, "url": URL, "unit": "wa", "timeout": 30.0}, check_mode=False)
