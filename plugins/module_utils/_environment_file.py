@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""The syntax of the files that ``EnvironmentFile=`` names, exactly as systemd reads them. No look at the host.
+
+It is not the shell's: nothing is expanded, ``export`` makes a name that systemd drops, a quote counts only where a value begins
+(systemd.exec(5), parse_env_file_internal() in systemd's env-file.c). No message here holds a value: it may be a secret.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing as t
+
+from ._errors import SessionsError
+from ._unitfile import is_assignment, is_control, is_variable
+
+NEWEST = 999
+# Before this release of systemd a backslash at the end of a comment made the next line part of the comment.
+_COMMENTS_END_SINCE = 254
+
+_BLANKS = " \t"
+_NEWLINES = "\n\r"
+_PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]*")
+# What loses its meaning inside double quotes only behind a backslash, SHELL_NEED_ESCAPE in systemd's escape.h.
+_ESCAPED_IN_QUOTES = '"\\`$'
+
+
+@dataclasses.dataclass(frozen=True)
+class Assignment:
+    """One variable that a file sets, and the line on which it begins."""
+
+    name: str
+    value: str
+    line: int
+
+
+def with_values(text: str, values: t.Mapping[str, str]) -> str:
+    """Give ``text`` with each of ``values`` set once and for all; everything else stays as it is, byte for byte.
+
+    The last assignment of a variable is replaced where it stands (it is the one that counts), earlier ones that say something
+    else are removed, and a variable that was not there comes last. An empty ``text`` makes a new file.
+    Raises SessionsError for a name or value that such a file cannot hold, and for a file with an unclosed quote.
+    """
+    for name, value in values.items():
+        _require_writable(name, value)
+        text = _with_value(text, name, value)
+    return text
+
+
+def parse(text: str, *, version: int = NEWEST) -> tuple[Assignment, ...]:
+    """Read a file as systemd of release ``version`` does. What systemd would drop with a line in the journal is left out."""
+    return tuple(
+        Assignment(found.name, found.value, _line(text, found.start))
+        for found in _assignments(text, version)
+        if is_assignment(found.name, found.value)
+    )
+
+
+def depends_on_version(text: str) -> bool:
+    """Whether releases of systemd read ``text`` in different ways."""
+    return parse(text) != parse(text, version=_COMMENTS_END_SINCE - 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """An assignment and its place: ``text[start:end]``, without the newline that ends it."""
+
+    name: str
+    value: str
+    start: int
+    end: int
+
+
+def _require_writable(name: str, value: str) -> None:
+    if not is_variable(name):
+        raise SessionsError(
+            f"{name!r} is no name of a variable; use letters, digits and underscores, no digit in front"
+        )
+    if any(is_control(character) and character != "\t" for character in value) or not is_assignment(name, value):
+        raise SessionsError(
+            f"the value of {name} holds a newline or another control character, or is not UTF-8; leave it out"
+        )
+
+
+def _with_value(text: str, name: str, value: str) -> str:
+    _require_closed(text, name)
+    for attempt in (_replaced, _appended):
+        changed = attempt(text, name, value)
+        if _proves(text, changed, name, value):
+            return changed
+    raise SessionsError(
+        f"cannot set {name} in the environment file so that every release of systemd reads it; set it by hand"
+    )
+
+
+def _require_closed(text: str, name: str) -> None:
+    """Raise SessionsError where an unclosed quote, or a backslash at the end, takes in what follows: nobody can tell what was meant."""
+    if "\0" in text:
+        raise SessionsError(
+            f"cannot set {name} in the environment file: it holds a NUL byte, at which systemd gives up; remove it"
+        )
+    *_others, last = _assignments(f"{text}\nX=1", NEWEST)
+    if last.start != len(text) + 1:
+        raise SessionsError(
+            f"cannot set {name} in the environment file: the value that begins on line {_line(text, last.start)} has an unclosed quote "
+            "or ends in a backslash; repair that line"
+        )
+
+
+def _proves(before: str, after: str, name: str, value: str) -> bool:
+    """Whether every release of systemd reads ``value`` from ``after``, and all other variables as it did before."""
+    for version in (NEWEST, _COMMENTS_END_SINCE - 1):
+        found = _last_values(parse(after, version=version))
+        others = {other: text for other, text in _last_values(parse(before, version=version)).items() if other != name}
+        if found != {**others, name: value}:
+            return False
+    return True
+
+
+def _last_values(assignments: t.Iterable[Assignment]) -> dict[str, str]:
+    return {assignment.name: assignment.value for assignment in assignments}
+
+
+def _replaced(text: str, name: str, value: str) -> str:
+    same = [found for found in _assignments(text, NEWEST) if found.name == name]
+    if not same:
+        return _added(text, _written(name, value))
+    changed = text
+    for found in reversed(same):
+        if found.value == value:
+            continue
+        changed = (
+            _cut(changed, found)
+            if found is not same[-1]
+            else changed[: found.start] + _written(name, value) + changed[found.end :]
+        )
+    return changed
+
+
+def _appended(text: str, name: str, value: str) -> str:
+    """Do as _replaced, at the end: for a file where a comment in front of the old place would swallow the line."""
+    for found in reversed([found for found in _assignments(text, NEWEST) if found.name == name]):
+        text = _cut(text, found)
+    # The empty line ends a comment that an older systemd would otherwise continue.
+    return _added(_added(text, ""), _written(name, value))
+
+
+def _added(text: str, line: str) -> str:
+    return f"{text}{line}\n" if not text or text[-1] in _NEWLINES else f"{text}\n{line}\n"
+
+
+def _cut(text: str, found: _Found) -> str:
+    """Take one assignment out, with the blanks before it and the newline behind it."""
+    start = len(text[: found.start].rstrip(_BLANKS))
+    end = found.end + (2 if text.startswith("\r\n", found.end) else 1)
+    return text[:start] + text[end:]
+
+
+def _written(name: str, value: str) -> str:
+    if _PLAIN.fullmatch(value):
+        return f"{name}={value}"
+    escaped = "".join(f"\\{character}" if character in _ESCAPED_IN_QUOTES else character for character in value)
+    return f'{name}="{escaped}"'
+
+
+def _assignments(text: str, version: int) -> t.Iterator[_Found]:
+    position = 0
+    text = text.partition("\0")[0]
+    while position < len(text):
+        if text[position] in _BLANKS + _NEWLINES:
+            position += 1
+        elif text[position] in "#;":
+            position = _after_comment(text, position, version)
+        else:
+            start = position
+            position = _first_of(text, position + 1, "=" + _NEWLINES)  # a name may begin with "=", and is then dropped
+            if text[position : position + 1] != "=":
+                continue  # a line without a value
+            name = text[start:position].rstrip(_BLANKS)
+            value, position = _value(text, position + 1)
+            yield _Found(name, value, start, position)
+
+
+def _after_comment(text: str, position: int, version: int) -> int:
+    while True:
+        position = _first_of(text, position, "\\" + _NEWLINES)
+        if text[position : position + 1] != "\\":
+            return position
+        position += 1
+        if version < _COMMENTS_END_SINCE or text[position : position + 1] not in _NEWLINES:
+            position += 1
+
+
+def _value(text: str, position: int) -> tuple[str, int]:
+    """Read a value from behind its ``=``; give it and the place of the newline that ends it."""
+    parts: list[str] = []
+    while position < len(text) and text[position] not in _NEWLINES:
+        character = text[position]
+        if character in _BLANKS:
+            position += 1
+        elif character == "'":
+            end = _first_of(text, position + 1, "'")
+            parts.append(text[position + 1 : end])
+            position = end + 1
+        elif character == '"':
+            part, position = _double_quoted(text, position + 1)
+            parts.append(part)
+        else:
+            part, position = _bare(text, position)
+            parts.append(part)
+            break
+    return "".join(parts), min(position, len(text))
+
+
+def _double_quoted(text: str, position: int) -> tuple[str, int]:
+    parts: list[str] = []
+    while position < len(text) and text[position] != '"':
+        if text[position] != "\\":
+            parts.append(text[position])
+            position += 1
+            continue
+        escaped = text[position + 1 : position + 2]
+        if escaped != "\n":
+            parts.append(escaped if escaped in _ESCAPED_IN_QUOTES else f"\\{escaped}")
+        position += 2
+    return "".join(parts), position + 1
+
+
+def _bare(text: str, position: int) -> tuple[str, int]:
+    """Read a value from its first character outside of quotes on: quotes are plain characters from here."""
+    value = ""
+    kept = 0  # what a backslash wrote is not stripped as a trailing blank
+    while position < len(text) and text[position] not in _NEWLINES:
+        if text[position] == "\\":
+            escaped = text[position + 1 : position + 2]
+            value += "" if escaped in _NEWLINES else escaped
+            kept = len(value)
+            position += 2
+        else:
+            value += text[position]
+            position += 1
+    return value[:kept] + value[kept:].rstrip(_BLANKS), min(position, len(text))
+
+
+def _line(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
+
+
+def _first_of(text: str, position: int, characters: str) -> int:
+    """Give the place of the first of ``characters`` from ``position`` on, or the end."""
+    while position < len(text) and text[position] not in characters:
+        position += 1
+    return position
