@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""What the next start of a unit will really use, and which line of which file says so. Reads only.
+
+``systemctl show -p Environment`` is no proof: environment files beat it and it does not show them. The order of strength is
+systemd's own (systemd.exec(5), "Environment Variables in Spawned Processes"): the manager's environment, ``Environment=``,
+``EnvironmentFile=``, and ``UnsetEnvironment=`` over all. The values may be secrets: whoever reports them decides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import itertools
+import re
+import typing as t
+
+from . import _environment_file, _specifiers
+from ._command import run, run_checked
+from ._errors import SessionsError
+from ._unit import Unit, systemd_runs
+from ._unit_path import Overlay, UnitName, name_parts, read_linked, unit_files
+from ._unitfile import Setting, environment_items, is_variable, parse, words
+from ._values import accumulates, canonical_options, same_value
+
+MANAGER = "systemctl show-environment"
+
+
+@dataclasses.dataclass(frozen=True)
+class Effective:
+    """What a variable will be at the next start (None: not set), and where that is written (empty: nowhere)."""
+
+    value: str | None
+    source: str
+    line: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Assignment:
+    """One place that sets a variable or an option; ``value`` is None where it is unset or reset. ``wins``: nothing beats it."""
+
+    name: str
+    value: str | None
+    source: str
+    line: int
+    wins: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """A setting and the file that it stands in."""
+
+    setting: Setting
+    file: str
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvironmentFile:
+    """A file that ``EnvironmentFile=`` names (``declared`` there), and what it sets. ``found`` is false where it is missing."""
+
+    path: str
+    declared: Placed
+    optional: bool
+    found: bool
+    assignments: tuple[_environment_file.Assignment, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """All that decides about a unit, read once: its settings in systemd's order, and its environment files."""
+
+    name: UnitName
+    files: tuple[str, ...]
+    settings: tuple[Placed, ...]
+    environment_files: tuple[EnvironmentFile, ...]
+
+
+def effective_variable(unit: Unit, name: str, *, overlay: Overlay | None = None) -> Effective:
+    """Say what the next start of ``unit`` will get for the environment variable ``name``, files read from disk.
+
+    ``overlay`` gives texts of files as they are going to be. Specifiers are expanded where that can be known here.
+    """
+    return effective_in(read_sources(unit.name, overlay), name)
+
+
+def effective_in(sources: Sources, name: str) -> Effective:
+    """Do as effective_variable, from sources that were read before."""
+    winner = winning(variable_history(sources, name))
+    if winner is not None:
+        return Effective(winner.value, winner.source, winner.line)
+    inherited = _manager_environment().get(name)
+    return Effective(inherited, MANAGER if inherited is not None else "", 0)
+
+
+def contradictions(unit: Unit, name: str, wanted: str, *, overlay: Overlay | None = None) -> tuple[Assignment, ...]:
+    """Give every place that sets ``name`` to something other than ``wanted``, weak ones first, with whether it wins."""
+    history = variable_history(read_sources(unit.name, overlay), name)
+    return tuple(place for place in history if place.value != wanted and (place.wins or place.value is not None))
+
+
+def read_sources(name: str, overlay: Overlay | None = None) -> Sources:
+    """Read everything that decides about the unit ``name``. Raises SessionsError when there is no such unit on disk."""
+    parts = name_parts(name)
+    files = unit_files(name, overlay)
+    settings = tuple(
+        Placed(dataclasses.replace(setting, option=option), file.path)
+        for file in files
+        for setting in parse(file.text)
+        for option in canonical_options(setting.option)
+    )
+    found = tuple(_read_environment_files(parts, settings, overlay))
+    return Sources(parts, tuple(file.path for file in files), settings, found)
+
+
+def variable_history(sources: Sources, name: str) -> tuple[Assignment, ...]:
+    """Give all places that say something about the variable ``name``, weak ones first."""
+    history: list[Assignment] = []
+    for placed in _execution_settings(sources, "Environment"):
+        if placed.setting.value:
+            items = environment_items(placed.setting.value)
+            history.extend(
+                Assignment(name, _specifiers.expand(value, sources.name), placed.file, placed.setting.line)
+                for variable, value in items
+                if variable == name
+            )
+        elif history:
+            history.append(Assignment(name, None, placed.file, placed.setting.line))
+    for file in sources.environment_files:
+        history.extend(
+            Assignment(name, found.value, file.path, found.line) for found in file.assignments if found.name == name
+        )
+    for placed in _since_reset(_execution_settings(sources, "UnsetEnvironment")):
+        unset = {_specifiers.expand(word, sources.name) for word in words(placed.setting.value)}
+        if history and history[-1].value is not None and unset & {name, f"{name}={history[-1].value}"}:
+            history.append(Assignment(name, None, placed.file, placed.setting.line))
+    return _with_winner(history)
+
+
+def option_history(sources: Sources, section: str, option: str) -> tuple[Assignment, ...]:
+    """Give all places that set ``option`` of ``section``, weak ones first; a reset has the value None. Pure.
+
+    Of an option that accumulates, each place since the last reset is in force.
+    """
+    settings = [
+        placed for placed in sources.settings if (placed.setting.section, placed.setting.option) == (section, option)
+    ]
+    return _with_winner(
+        [Assignment(option, placed.setting.value or None, placed.file, placed.setting.line) for placed in settings]
+    )
+
+
+def winning(history: t.Sequence[Assignment]) -> Assignment | None:
+    """Give the place that decides, or None where nothing is said."""
+    return history[-1] if history else None
+
+
+def environment_names(sources: Sources, settings: t.Iterable[Setting]) -> tuple[str, ...]:
+    """Give the variables that ``settings`` touch: set, unset, or set in an environment file that they name. Pure."""
+    names: dict[str, None] = {}
+    for setting in settings:
+        if setting.section != execution_section(sources.name):
+            continue
+        if setting.option == "Environment":
+            names.update((name, None) for name, _value in environment_items(setting.value))
+        elif setting.option == "UnsetEnvironment":
+            names.update((word.partition("=")[0], None) for word in words(setting.value))
+        elif setting.option == "EnvironmentFile":
+            for file in sources.environment_files:
+                if file.declared.setting.value == setting.value:
+                    names.update((found.name, None) for found in file.assignments)
+    return tuple(names)
+
+
+def in_force(sources: Sources, settings: t.Iterable[Setting]) -> dict[str, dict[str, t.Any]]:
+    """Give section -> option -> what is in force for each option of ``settings``; variables of Environment by name."""
+    result: dict[str, dict[str, t.Any]] = {}
+    for setting in settings:
+        options = result.setdefault(setting.section, {})
+        if setting.option == "Environment" and setting.section == execution_section(sources.name):
+            variables = options.setdefault("Environment", {})
+            variables.update(
+                (name, _value_of(variable_history(sources, name))) for name, _text in environment_items(setting.value)
+            )
+            continue
+        for option in canonical_options(setting.option):
+            history = option_history(sources, setting.section, option)
+            options[option] = list(_accumulated(history)) if accumulates(option) else _value_of(history)
+    return result
+
+
+def shadowed(
+    sources: Sources, own_path: str, settings: t.Iterable[Setting]
+) -> tuple[tuple[Setting, str, Assignment], ...]:
+    """Give (setting, variable, what beats it) for each of our ``settings`` that another place overrules with another value.
+
+    ``variable`` is empty for options other than Environment.
+    """
+    found: dict[tuple[str, str, str], tuple[Setting, str, Assignment]] = {}
+    for setting in settings:
+        environment = setting.option == "Environment" and setting.section == execution_section(sources.name)
+        for name, wanted, history in (
+            _expectations(sources, setting) if environment else _plain_expectations(sources, own_path, setting)
+        ):
+            winner = winning(history) or _hider(sources, own_path, name)
+            if winner is None or winner.source == own_path or winner.value == wanted:
+                continue
+            if environment or not same_value(name, winner.value or "", wanted or ""):
+                found[setting.section, setting.option, name] = (setting, name if environment else "", winner)
+    return tuple(found.values())
+
+
+def execution_section(name: UnitName) -> str:
+    """Give the section that holds the options of a unit's processes: Service for a service."""
+    return name.type.capitalize()
+
+
+def loaded_environment(unit: Unit) -> dict[str, str]:
+    """Give the variables of ``Environment=`` as systemd has them loaded, specifiers expanded; without environment files."""
+    return dict(environment_items(_from_shell(unit.properties["Environment"])))
+
+
+def _value_of(history: t.Sequence[Assignment]) -> str | None:
+    return history[-1].value if history else None
+
+
+def _accumulated(history: t.Iterable[Assignment]) -> tuple[str, ...]:
+    values: list[str] = []
+    for place in history:
+        if place.value is None:
+            values.clear()
+        else:
+            values.append(place.value)
+    return tuple(values)
+
+
+def _with_winner(history: t.Sequence[Assignment]) -> tuple[Assignment, ...]:
+    return tuple(dataclasses.replace(place, wins=place is history[-1]) for place in history)
+
+
+def _execution_settings(sources: Sources, option: str) -> list[Placed]:
+    section = execution_section(sources.name)
+    return [
+        placed for placed in sources.settings if (placed.setting.section, placed.setting.option) == (section, option)
+    ]
+
+
+def _since_reset(settings: t.Sequence[Placed]) -> list[Placed]:
+    kept: list[Placed] = []
+    for placed in settings:
+        kept = [*kept, placed] if placed.setting.value else []
+    return kept
+
+
+def _expectations(sources: Sources, setting: Setting) -> t.Iterator[tuple[str, str | None, tuple[Assignment, ...]]]:
+    """Give (variable, value that we want, history) for each variable that an Environment= line of ours sets."""
+    for name, value in environment_items(setting.value):
+        yield name, _specifiers.expand(value, sources.name), variable_history(sources, name)
+
+
+def _plain_expectations(
+    sources: Sources, own_path: str, setting: Setting
+) -> t.Iterator[tuple[str, str | None, tuple[Assignment, ...]]]:
+    """Do so for another option. Where it accumulates, only a reset behind our line beats us."""
+    for option in canonical_options(setting.option):
+        history = option_history(sources, setting.section, option)
+        if not accumulates(option):
+            yield option, setting.value or None, history
+        elif setting.value:
+            behind = itertools.dropwhile(lambda place: place.source != own_path, history)
+            yield (
+                option,
+                setting.value,
+                tuple(place for place in behind if place.value is None and place.source != own_path),
+            )
+
+
+def _hider(sources: Sources, own_path: str, name: str) -> Assignment | None:
+    """Give the file of the same name in a directory that comes before ours: of two, systemd reads only that one."""
+    if own_path in sources.files:
+        return None
+    file = own_path.rpartition("/")[2]
+    return next(
+        (Assignment(name, None, path, 0, wins=True) for path in sources.files if path.rpartition("/")[2] == file), None
+    )
+
+
+def _read_environment_files(
+    parts: UnitName, settings: t.Sequence[Placed], overlay: Overlay | None
+) -> t.Iterator[EnvironmentFile]:
+    section = execution_section(parts)
+    declared = [
+        placed for placed in settings if (placed.setting.section, placed.setting.option) == (section, "EnvironmentFile")
+    ]
+    for placed in _since_reset(declared):
+        optional = placed.setting.value.startswith("-")
+        pattern = _specifiers.expand(placed.setting.value[optional:], parts)
+        # systemd globs the name, load_env_file via exec_context_load_environment()
+        paths = [pattern] if pattern in (overlay or {}) else sorted(glob.glob(pattern)) or [pattern]
+        for path in paths if pattern.startswith("/") else ():
+            text = read_linked(path, overlay)
+            yield EnvironmentFile(path, placed, optional, text is not None, () if text is None else _parse(text))
+
+
+def _parse(text: str) -> tuple[_environment_file.Assignment, ...]:
+    if _environment_file.depends_on_version(text):
+        return _environment_file.parse(text, version=_systemd_version())
+    return _environment_file.parse(text)
+
+
+def _systemd_version() -> int:
+    """Give the release of systemd on this host; the newest where none can be asked."""
+    try:
+        answer = re.match(r"systemd (\d+)", run(["systemctl", "--version"]).stdout)
+    except SessionsError:
+        answer = None  # an image without the program
+    return int(answer[1]) if answer else _environment_file.NEWEST
+
+
+def _manager_environment() -> dict[str, str]:
+    if not systemd_runs():
+        return {}
+    shown = run_checked(["systemctl", "show-environment"], purpose="ask systemd for its own environment")
+    pairs = (line.partition("=") for line in shown.stdout.splitlines())
+    return {
+        name: "".join(words(_from_shell(value.removeprefix("$"))))
+        for name, mark, value in pairs
+        if mark and is_variable(name)
+    }
+
+
+def _from_shell(text: str) -> str:
+    """Turn the quoting of a shell, in which systemctl prints, into that of unit files: ``\\$`` is no escape there."""
+    return re.sub(r"\\(.)", lambda escape: escape[1] if escape[1] in "$`!" else escape[0], text, flags=re.DOTALL)
