@@ -1,0 +1,461 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""One drop-in of a systemd unit: written whole, checked by systemd before it is installed, proven afterwards.
+
+This job never starts, stops or restarts anything. What is in force it says from the files and the process, never from
+``NeedDaemonReload`` or ``systemctl show -p Environment`` alone: both were seen to be wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import os
+import re
+import stat
+import time
+import typing as t
+
+from ._effective import Assignment, Sources, in_force, read_sources, shadowed
+from ._errors import SessionsError
+from ._job import Report
+from ._paths import make_directory, opened_directory, read_file, write_atomic
+from ._restart import Moments, lacking, on_file_clock
+from ._unit import Unit, daemon_reload, instances_of, last_reload, read_unit, systemd_runs, unit_name
+from ._unit_path import Overlay, canonical_name, fragment, is_installed, name_parts
+from ._unitfile import Setting, parse, read_sections, render
+from ._verify_unit import verify_drop_in
+
+DIRECTORIES = {"persistent": "/etc/systemd/system", "runtime": "/run/systemd/system"}
+HIDDEN = "(sensitive)"
+
+_NAME = re.compile(r"[A-Za-z0-9_:@%+=,-][A-Za-z0-9_.:@%+=,-]*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Params:
+    """What is wanted. ``path`` is the file that the drop-in goes to; ``settings`` are its lines."""
+
+    unit: str
+    name: str
+    path: str
+    settings: tuple[Setting, ...]
+    present: bool
+    scope: str
+    daemon_reload: bool
+    validate: bool
+    on_shadowed: str
+    sensitive: bool
+    backup: bool
+
+    @property
+    def text(self) -> str | None:
+        """What the drop-in is to hold; None when it is to be gone."""
+        return render(self.settings) if self.present else None
+
+    @property
+    def mode(self) -> int:
+        """Mode of the file: nobody but root reads sensitive values."""
+        return 0o600 if self.sensitive else 0o644
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """The drop-in as it lies on disk. ``alone``: nothing else is in its directory."""
+
+    text: str
+    mode: int
+    owner: tuple[int, int]
+    alone: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """What there is now, and what will be in force once the drop-in is as wanted.
+
+    ``drop_in`` is None when there is no file, ``stale`` whether systemd has to read its files again although none is changed here,
+    ``unloaded`` whether systemd says so itself; ``lacking`` are the options that only a restart gives to the running process.
+    """
+
+    drop_in: File | None
+    effective: t.Mapping[str, t.Mapping[str, t.Any]]
+    shadowed: tuple[t.Mapping[str, t.Any], ...]
+    stale: bool
+    unloaded: bool
+    lacking: tuple[str, ...]
+    missing_files: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Backup:
+    """Keep a copy of the file at ``path`` beside it, under a name that systemd does not read."""
+
+    path: str
+    mode: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Write:
+    """Put ``text`` at ``path``."""
+
+    path: str
+    text: str
+    mode: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Remove:
+    """Remove the file at ``path``."""
+
+    path: str
+
+
+@dataclasses.dataclass(frozen=True)
+class RemoveDirectory:
+    """Remove the directory at ``path``, in which nothing is left."""
+
+    path: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Reload:
+    """Make systemd read its unit files again."""
+
+
+Step = t.Union[Backup, Write, Remove, RemoveDirectory, Reload]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What applying found out: where the backup is, and what the process lacked before."""
+
+    backup_file: str | None
+    lacking: tuple[str, ...]
+
+
+def read_params(options: t.Mapping[str, t.Any]) -> Params:
+    """Make Params from the options of the module systemd_override, where missing ones mean their defaults."""
+    given = {name: value for name, value in options.items() if value is not None}
+    unit = unit_name(str(given["unit"]))
+    name = _drop_in_name(str(given.get("name", "override")))
+    scope = given.get("scope", "persistent")
+    present = given.get("state", "present") == "present"
+    settings = read_sections(given.get("sections", {}))
+    if present and not settings:
+        raise SessionsError(
+            "'sections' is empty, so there is nothing to write; give options, or 'state: absent' to remove the drop-in"
+        )
+    return Params(
+        unit=unit,
+        name=name,
+        path=drop_in_path(unit, name, scope),
+        settings=settings,
+        present=present,
+        scope=scope,
+        daemon_reload=given.get("daemon_reload", True),
+        validate=given.get("validate", True),
+        on_shadowed=given.get("on_shadowed", "warn"),
+        sensitive=given.get("sensitive", False),
+        backup=given.get("backup", False),
+    )
+
+
+def drop_in_path(unit: str, name: str, scope: str = "persistent") -> str:
+    """Return where the drop-in ``name`` (without ``.conf``) of ``unit`` (with its suffix) lies."""
+    return f"{DIRECTORIES[scope]}/{unit}.d/{name}.conf"
+
+
+def observe(params: Params) -> State:
+    """Look at the drop-in, the unit's other files, systemd and the running process; check the drop-in when it is to change."""
+    _require_host(params)
+    drop_in = _read_drop_in(params.path)
+    if not params.present and not is_installed(params.unit):
+        return State(
+            drop_in, {}, (), stale=False, unloaded=False, lacking=(), missing_files=()
+        )  # its drop-in can go all the same
+    _require_own_name(params)
+    loaded = _loaded_units(params)
+    sources = read_sources(params.unit, {params.path: params.text})
+    reloaded = on_file_clock(last_reload()) if systemd_runs() else 0.0
+    stale = _is_stale(params, sources, loaded, reloaded)
+    pending = stale or _needs_write(drop_in, params)
+    state = State(
+        drop_in=drop_in,
+        effective=in_force(sources, params.settings),
+        shadowed=_shadowed(params, sources),
+        stale=stale,
+        unloaded=any(_is_unloaded(unit, params.path, sources) for unit in loaded),
+        lacking=_lacking(params, drop_in, loaded, math.inf if pending else reloaded),
+        missing_files=tuple(file.path for file in sources.environment_files if not file.found and not file.optional),
+    )
+    validate(params, state)
+    return state
+
+
+def validate(params: Params, state: State) -> None:
+    """Raise SessionsError when systemd would not take the drop-in that is to be written. Installs nothing."""
+    if not params.validate or params.text is None or (state.drop_in is not None and state.drop_in.text == params.text):
+        return
+    verify_drop_in(params.unit, fragment(params.unit), params.name, params.text, reveal=_revealer(params))
+
+
+def plan(state: State, params: Params) -> tuple[Step, ...]:
+    """Say what has to be done. Raises SessionsError where something beats the drop-in and that was not to be accepted."""
+    if params.on_shadowed == "fail" and state.shadowed:
+        raise SessionsError(
+            f"{_shadow_message(params, state.shadowed[0])}; nothing was changed", shadowed=list(state.shadowed)
+        )
+    steps = _file_steps(state, params)
+    if params.daemon_reload and (steps or state.stale):
+        steps.append(Reload())
+    return tuple(steps)
+
+
+def diff(state: State, steps: tuple[Step, ...], params: Params) -> t.Mapping[str, t.Any]:
+    """Give the drop-in's text before and after, unless it is sensitive."""
+    before = "" if state.drop_in is None else state.drop_in.text
+    # A drop-in that only root may read was made so because of what it holds.
+    hide = params.sensitive or (state.drop_in is not None and not state.drop_in.mode & stat.S_IROTH)
+    changed = any(isinstance(step, (Write, Remove)) for step in steps)
+    after = (params.text or "") if changed else before
+    return {
+        "before_header": params.path,
+        "after_header": params.path,
+        "before": _shown_text(before, hide),
+        "after": _shown_text(after, params.sensitive or (hide and not changed)),
+    }
+
+
+def apply(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:
+    """Carry the steps out, the reload last."""
+    backup_file = install(steps, params)
+    if any(isinstance(step, Reload) for step in steps):
+        daemon_reload()
+    return Evidence(backup_file, state.lacking)
+
+
+def install(steps: tuple[Step, ...], params: Params) -> str | None:
+    """Write or remove the file, durably, and leave the reload to the caller. Gives the path of the backup, if one was made."""
+    backup_file = None
+    for step in steps:
+        if isinstance(step, Backup):
+            backup_file = _back_up(step)
+        elif isinstance(step, Write):
+            make_directory(os.path.dirname(step.path), 0o755, uid=0, gid=0)
+            write_atomic(step.path, step.text.encode("utf-8"), step.mode)
+        elif isinstance(step, Remove):
+            _remove(step.path, os.unlink)
+        elif isinstance(step, RemoveDirectory):
+            with contextlib.suppress(OSError):  # somebody wrote another drop-in meanwhile
+                _remove(step.path, os.rmdir)
+    return backup_file
+
+
+def verify(state: State, params: Params) -> None:
+    """Raise SessionsError when the drop-in is not there as wanted, or systemd did not take it up."""
+    if _needs_write(state.drop_in, params):
+        raise SessionsError(f"{params.path} is not as it was written a moment ago; see what else writes it")
+    if params.daemon_reload and state.unloaded:
+        raise SessionsError(
+            f"systemd still holds older settings of {params.unit} after the reload; see 'systemctl status {params.unit}'"
+        )
+
+
+def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Evidence | None) -> Report:
+    """Describe what is in force and what is not."""
+    missing = evidence.lacking if evidence else ()
+    values: dict[str, t.Any] = {
+        "path": params.path,
+        "unit": params.unit,
+        "scope": params.scope,
+        "effective": {section: _shown_options(options, params) for section, options in state.effective.items()},
+        "shadowed": list(state.shadowed),
+        "needs_restart": bool(missing or state.lacking),
+    }
+    if evidence and evidence.backup_file:
+        values["backup_file"] = evidence.backup_file
+    warnings = [_shadow_message(params, shadow) for shadow in state.shadowed if params.on_shadowed == "warn"]
+    warnings += [
+        f"the environment file {path} of {params.unit} does not exist, so its next start fails; create it"
+        for path in state.missing_files
+    ]
+    return Report(values, tuple(warnings))
+
+
+def _drop_in_name(name: str) -> str:
+    bare = name.removesuffix(".conf")
+    if not _NAME.fullmatch(bare) or len(bare) > 200:
+        raise SessionsError(
+            f"'name' is {name!r}, which is no name of a drop-in; use letters, digits and _.:@%+=,- and no dot in front, '20-sessions' say"
+        )
+    return bare
+
+
+def _require_host(params: Params) -> None:
+    if not systemd_runs() and params.daemon_reload:
+        raise SessionsError(
+            "systemd does not run here, so it cannot read its unit files again; set 'daemon_reload: false' for an image or a chroot"
+        )
+    if not systemd_runs() and params.scope == "runtime":
+        raise SessionsError("systemd does not run here, and /run is not kept in an image; use 'scope: persistent'")
+
+
+def _require_own_name(params: Params) -> None:
+    canonical = canonical_name(params.unit)
+    if canonical != params.unit:
+        raise SessionsError(
+            f"{params.unit} is another name of {canonical}; name that one in 'unit', so that there is one place for its drop-ins"
+        )
+
+
+def _loaded_units(params: Params) -> tuple[Unit, ...]:
+    """Give what systemd has of the unit; of a template, its instances."""
+    if not systemd_runs():
+        return ()
+    if name_parts(params.unit).is_template:
+        return tuple(read_unit(instance) for instance in instances_of(params.unit))
+    return (read_unit(params.unit),)
+
+
+def _read_drop_in(path: str) -> File | None:
+    content = read_file(path)
+    if content is None:
+        return None
+    with opened_directory(os.path.dirname(path)) as directory:
+        status = os.stat(os.path.basename(path), dir_fd=directory, follow_symlinks=False)
+        alone = len(os.listdir(directory)) == 1
+    return File(
+        content.decode("utf-8", "surrogateescape"), stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid), alone
+    )
+
+
+def _needs_write(drop_in: File | None, params: Params) -> bool:
+    if params.text is None or drop_in is None:
+        return (params.text is None) != (drop_in is None)
+    return (drop_in.text, drop_in.mode, drop_in.owner) != (params.text, params.mode, (0, 0))
+
+
+def _file_steps(state: State, params: Params) -> list[Step]:
+    if not _needs_write(state.drop_in, params):
+        return []
+    steps: list[Step] = []
+    if params.backup and state.drop_in is not None and state.drop_in.text != params.text:
+        steps.append(Backup(params.path, state.drop_in.mode))
+    if params.text is not None:
+        return [*steps, Write(params.path, params.text, params.mode)]
+    steps.append(Remove(params.path))
+    if state.drop_in is not None and state.drop_in.alone and not params.backup:
+        steps.append(RemoveDirectory(os.path.dirname(params.path)))
+    return steps
+
+
+def _shadowed(params: Params, sources: Sources) -> tuple[t.Mapping[str, t.Any], ...]:
+    if not params.present:
+        return ()
+    found = shadowed(sources, params.path, params.settings)
+    return tuple(_describe(params, setting, variable, winner) for setting, variable, winner in found)
+
+
+def _describe(params: Params, setting: Setting, variable: str, winner: Assignment) -> t.Mapping[str, t.Any]:
+    described: dict[str, t.Any] = {
+        "section": setting.section,
+        "option": setting.option,
+        "file": winner.source,
+        "line": winner.line,
+    }
+    if variable:
+        described["variable"] = variable
+    if not params.sensitive:
+        described["value"] = winner.value
+    return described
+
+
+def _shadow_message(params: Params, shadow: t.Mapping[str, t.Any]) -> str:
+    what = f"the variable {shadow['variable']}" if "variable" in shadow else f"the option {shadow['option']}"
+    where = (
+        f"line {shadow['line']} of {shadow['file']}"
+        if shadow["line"]
+        else f"{shadow['file']}, which systemd reads instead"
+    )
+    return f"{what} of {params.path} does not come into force: {where} beats it; correct that place, or choose a 'name' that sorts later"
+
+
+def _is_stale(params: Params, sources: Sources, loaded: t.Sequence[Unit], reloaded: float) -> bool:
+    """Whether systemd holds something older than the files: it says so, or a file changed since it last read them."""
+    if not systemd_runs():
+        return False
+    if any(_is_unloaded(unit, params.path, sources) for unit in loaded):
+        return True
+    # NeedDaemonReload compares mtimes, which rsync -a and cp -p set back; nobody can set ctimes.
+    return any(reloaded < changed <= time.time() for changed in map(_changed_at, sources.files))
+
+
+def _is_unloaded(unit: Unit, path: str, sources: Sources) -> bool:
+    if unit.properties["NeedDaemonReload"] == "yes":
+        return True
+    known = {os.path.realpath(loaded) for loaded in unit.drop_in_paths}
+    if not os.path.lexists(path):
+        return path in known
+    return path in sources.files and os.path.realpath(path) not in known
+
+
+def _lacking(params: Params, drop_in: File | None, loaded: t.Sequence[Unit], reloaded: float) -> tuple[str, ...]:
+    """Name what the running processes lack of the settings that we want, or had until now."""
+    former = () if drop_in is None else parse(drop_in.text)
+    settings = tuple(dict.fromkeys((*params.settings, *former)))
+    overlay: Overlay = {params.path: params.text}
+    found: dict[str, None] = {}
+    for unit in loaded:
+        sources = read_sources(unit.name, overlay)
+        written = max(map(_written_at, (*sources.files, *(file.path for file in sources.environment_files))))
+        own = math.inf if math.isinf(reloaded) else _written_at(params.path)
+        found.update(dict.fromkeys(lacking(unit, sources, settings, Moments(own, written, reloaded))))
+    return tuple(found)
+
+
+def _changed_at(path: str) -> float:
+    try:
+        return os.stat(path).st_ctime
+    except OSError:
+        return 0.0
+
+
+def _written_at(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
+def _revealer(params: Params) -> t.Callable[[str], str]:
+    return (
+        (lambda _words: "its words are kept back, for they may hold a value")
+        if params.sensitive
+        else (lambda words: words)
+    )
+
+
+def _shown_options(options: t.Mapping[str, t.Any], params: Params) -> dict[str, t.Any]:
+    if not params.sensitive:
+        return dict(options)
+    return {
+        option: dict.fromkeys(value, HIDDEN) if isinstance(value, dict) else HIDDEN for option, value in options.items()
+    }
+
+
+def _shown_text(text: str, hide: bool) -> str:
+    return f"{HIDDEN}\n" if text and hide else text
+
+
+def _back_up(step: Backup) -> str:
+    # Ansible's own form. It does not end in .conf, so systemd does not read it.
+    kept = f"{step.path}.{os.getpid()}.{time.strftime('%Y-%m-%d@%H:%M:%S~')}"
+    write_atomic(kept, read_file(step.path) or b"", step.mode)
+    return kept
+
+
+def _remove(path: str, how: t.Callable[..., None]) -> None:
+    with opened_directory(os.path.dirname(path)) as parent:
+        how(os.path.basename(path), dir_fd=parent)
+        os.fsync(parent)
