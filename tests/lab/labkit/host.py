@@ -75,9 +75,9 @@ def wait(lab: Lab, name: str) -> None:
     """Return when the host answers over SSH and systemd says that it has booted."""
     host = load(lab, name)
     if not until(lambda: _answers(host) or not _is_running(lab, host), BOOT_SECONDS):
-        raise LabError(f"host '{name}' did not answer within {BOOT_SECONDS:.0f} s: see {_console(lab, host)}")
+        raise LabError(f"host '{name}' did not answer within {BOOT_SECONDS:.0f} s; {_last_words(lab, host)}")
     if not _is_running(lab, host):
-        raise LabError(f"host '{name}' went off while it booted: see {_console(lab, host)}")
+        raise LabError(f"host '{name}' went off while it booted; {_last_words(lab, host)}")
     state = _ssh_output(
         lab, host, "systemctl is-system-running --wait || systemctl list-units --failed --no-legend --plain"
     ).split()
@@ -232,7 +232,7 @@ def _see_it_gone(lab: Lab, host: Host) -> None:
     else:
         cgroup.kill(lab.tag, host.name)
     if not until(lambda: not _is_running(lab, host), STOP_SECONDS):
-        raise LabError(f"host '{host.name}' cannot be stopped: see {_console(lab, host)}")
+        raise LabError(f"host '{host.name}' cannot be stopped; {_last_words(lab, host)}")
 
 
 def _is_running(lab: Lab, host: Host) -> bool:
@@ -268,6 +268,11 @@ def machine(lab: Lab, host: Host) -> str:
 
 def _console(lab: Lab, host: Host) -> Path:
     return host.folder(lab) / "console.log"
+
+
+def _last_words(lab: Lab, host: Host) -> str:
+    lines = _console(lab, host).read_text(errors="replace").splitlines()[-20:]
+    return "\n".join(["its console said at last:", *lines] if lines else ["its console said nothing"])
 
 
 # --- talking to it --------------------------------------------------------------------------------
