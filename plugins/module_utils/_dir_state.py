@@ -26,7 +26,10 @@ _LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclasses.dataclass(frozen=True)
 class Params:
-    """Options of the module; ``path`` is absolute and normal."""
+    """Options of the module; ``path`` is absolute and normal.
+
+    ``read_write_paths``: what a drop-in that is still to be written will list in ReadWritePaths= of the unit.
+    """
 
     path: str
     mode: Mode
@@ -39,6 +42,7 @@ class Params:
     min_free_bytes: int = 0
     min_free_inodes: int = 0
     recurse: bool = False
+    read_write_paths: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,18 +90,18 @@ def observed(params: Params) -> State:
     wants = params.state == "present"
     unit = read_unit(params.unit) if params.unit and wants else None
     named = _named_identity(params, unit) if wants else None
-    way = way_to(params.path, friends={os.geteuid(), *([named.uid] if named else [])})
+    way = way_to(params.path)
     with opened_base(way) as base:
         entry = None if way.missing else _entry_at(base, way.name)
         wanted = named or _kept_identity(params.group if wants else None, entry)
         if entry is None or entry.kind != "directory":
             state = State(way, entry, filesystem_of(base), wanted, own_uid=os.geteuid())
-            return _with_use(state, unit) if wants else state
+            return _with_use(state, unit, params.read_write_paths) if wants else state
         with opened_same(base, way, entry) as directory:
             state = State(way, entry, filesystem_of(directory), wanted, own_uid=os.geteuid())
             if not wants:
                 return dataclasses.replace(state, entries=_count_entries(directory, way.path))
-            return _with_use(_with_below(state, params, directory), unit)
+            return _with_use(_with_below(state, params, directory), unit, params.read_write_paths)
 
 
 @contextlib.contextmanager
@@ -162,10 +166,10 @@ def _entry_at(base: int, name: str) -> Entry | None:
     return Entry(kind, status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), _place(status))
 
 
-def _with_use(state: State, unit: Unit | None) -> State:
+def _with_use(state: State, unit: Unit | None, read_write_paths: tuple[str, ...]) -> State:
     """Add what the owner can do at the path, by itself and inside the unit."""
     groups = _supplementary_groups(unit) if unit else ()
-    sandbox = verdict(unit.properties, state.way.path) if unit else None
+    sandbox = verdict(unit.properties, state.way.path, read_write_paths) if unit else None
     if not may_become(state.wanted):
         return dataclasses.replace(state, sandbox=sandbox)
     closed = first_closed(state.wanted, [directory.path for directory in state.way.above], groups)

@@ -31,8 +31,8 @@ class Directory:
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-    """The way to a path: ``above`` goes from the root directory to the deepest one that exists, free of links; ``missing`` are the
-    names between that one and the path's own ``name``."""
+    """The way to a path: ``above`` are all directories that it leads through (also to links on it), the last one being the
+    deepest that exists, all written without links; ``missing`` are the names between that one and the path's own ``name``."""
 
     above: tuple[Directory, ...]
     missing: tuple[str, ...]
@@ -49,13 +49,13 @@ class Way:
         return "/".join([self.base.rstrip("/"), *self.missing, self.name])
 
 
-def way_to(path: str, *, friends: t.Collection[int] = ()) -> Way:
-    """Look at the directories above ``path`` (absolute, normal, not ``/``). ``friends``: see _paths.open_directory.
+def way_to(path: str) -> Way:
+    """Look at the directories above ``path`` (absolute, normal, not ``/``).
 
-    Raises SessionsError when something that is no directory is on the way.
+    Raises SessionsError when something that is no directory is on the way, or a link that leads to somebody else's directory.
     """
     *parents, name = path.strip("/").split("/")
-    descriptor, existing = _deepest(parents, friends)
+    descriptor, existing = _deepest(parents)
     try:
         base = real_path(descriptor)
         missing = tuple(parents[existing:])
@@ -64,7 +64,7 @@ def way_to(path: str, *, friends: t.Collection[int] = ()) -> Way:
         holds = _owner_at(descriptor, missing[0] if missing else name)
     finally:
         os.close(descriptor)
-    return Way(_chain(base, holds), missing, name)
+    return Way((*_to_links(parents[:existing]), *_chain(base, holds)), missing, name)
 
 
 def who_else_can_swap(way: Way, trusted: t.Collection[int]) -> str | None:
@@ -86,17 +86,26 @@ def who_else_can_swap(way: Way, trusted: t.Collection[int]) -> str | None:
     return None
 
 
-def _deepest(parents: t.Sequence[str], friends: t.Collection[int]) -> tuple[int, int]:
+def _deepest(parents: t.Sequence[str]) -> tuple[int, int]:
     """Open the deepest directory of ``parents`` that exists; return its descriptor and how many of them led there."""
     for existing in range(len(parents), -1, -1):
         path = "/" + "/".join(parents[:existing])
         try:
-            return open_directory(path, friends=friends), existing
+            return open_directory(path), existing
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
             raise SessionsError(f"cannot look at {path}: {error.strerror}; run as root") from error
     raise SessionsError("cannot open the root directory of this host")
+
+
+def _to_links(parents: t.Sequence[str]) -> t.Iterator[Directory]:
+    """Describe the directories that lead to each link among ``parents``: who can write there can turn the link elsewhere."""
+    for length in range(1, len(parents) + 1):
+        link = "/" + "/".join(parents[:length])
+        status = os.stat(link, follow_symlinks=False)
+        if stat.S_ISLNK(status.st_mode):
+            yield from _chain(os.path.realpath(os.path.dirname(link)), status.st_uid)
 
 
 def _require_nothing(parent: int, name: str, path: str) -> None:
