@@ -29,7 +29,7 @@ Result = dict[str, t.Any]
 class RunModule(t.Protocol):
     """Signature of the fixture ``run_module``."""
 
-    def __call__(self, name: str, check: bool = False, diff: bool = False, **options: t.Any) -> Result: ...
+    def __call__(self, name: str, /, check: bool = False, diff: bool = False, **options: t.Any) -> Result: ...
 
 
 class Mount(t.Protocol):
@@ -44,10 +44,11 @@ class Mount(t.Protocol):
 def run_module() -> RunModule:
     """Run the module ``name`` with ``options`` and return what it printed, for example ``{"changed": False, ...}``.
 
-    A failed module gives ``{"failed": True, "msg": ...}``. ``WA_MODULE_PYTHON`` names another Python to stand for a target's.
+    A failed module gives ``{"failed": True, "msg": ...}``;
+    ``warnings`` is always a list of sentences. ``WA_MODULE_PYTHON`` names another Python to stand for a target's.
     """
 
-    def run(name: str, check: bool = False, diff: bool = False, **options: t.Any) -> Result:
+    def run(name: str, /, check: bool = False, diff: bool = False, **options: t.Any) -> Result:
         arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": diff}
         search_path = os.pathsep.join([str(COLLECTIONS), str(pathlib.Path(ansible.__file__).parents[1])])
         done = subprocess.run(
@@ -70,13 +71,19 @@ def run_module() -> RunModule:
             check=False,
         )
         try:
-            return t.cast(Result, json.loads(done.stdout))
+            result: Result = json.loads(done.stdout)
         except json.JSONDecodeError:
             raise AssertionError(
                 f"{name} ended with {done.returncode} and printed no result:\n{done.stdout}\n{done.stderr}"
             ) from None
+        return {**result, "warnings": [_sentence(warning) for warning in result.get("warnings", [])]}
 
     return run
+
+
+def _sentence(warning: str | dict[str, t.Any]) -> str:
+    """Give a warning as text; since ansible-core 2.19 modules print an object that the controller makes one of."""
+    return warning if isinstance(warning, str) else warning["event"]["msg"]
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ class Backend:
                 with contextlib.suppress(OSError):  # the module hung up, as it should on some of these
                     answer(self)
 
-            def log_message(self, format: str, *args: t.Any) -> None:
+            def log_message(self, *_what: t.Any) -> None:
                 pass
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -236,7 +236,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     place = tmp_path_factory.mktemp("tls") / "both.pem"
     openssl = shutil.which("openssl") or "openssl"
     subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=wa", "-addext", "subjectAltName=IP:127.0.0.1",
+        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=wa",
+         "-addext", "subjectAltName=IP:127.0.0.1",
          "-keyout", str(place), "-out", f"{place}.crt"],
         check=True, capture_output=True, timeout=60,
     )  # fmt: skip

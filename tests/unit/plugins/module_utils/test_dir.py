@@ -7,6 +7,7 @@ import dataclasses
 import typing as t
 
 import pytest
+
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _dir, _dir_state, _parents, _unit
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._dir_reasons import is_taken
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._dir_state import Entry, Params, State

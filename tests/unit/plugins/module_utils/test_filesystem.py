@@ -7,6 +7,9 @@ import os
 import pathlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._filesystem import (
     Filesystem,
     Mount,
@@ -15,8 +18,6 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._filesystem 
     parse_mountinfo,
     why_ephemeral,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 # Lines of real hosts: Debian 12, Docker (overlay), systemd-nspawn, a bind mount, NFS, several optional fields, and none.
 RECORDED = r"""

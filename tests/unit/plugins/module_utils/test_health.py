@@ -10,6 +10,9 @@ import json
 import typing as t
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _health
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._health import Look, Params
@@ -17,8 +20,6 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._http import
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._job import execute
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._reply import facts_of, is_equal, parsed, shown
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit import Unit
-from hypothesis import given
-from hypothesis import strategies as st
 
 CANARY = "5511999990000"
 URL = "http://127.0.0.1:8080/health"
@@ -44,19 +45,43 @@ def look(**seen: t.Any) -> Look:
         ({"url": URL + "?key=" + CANARY}, look(status=500), f"{URL} answered 500 instead of 200"),
         ({"url": URL, "expect": {"a": 1}}, look(status=200, found={"a": 1}), None),
         ({"url": URL, "expect": {"a": 1}}, look(status=200, found={"a": 2}), f"{URL} says a=2 instead of 1"),
-        ({"url": URL, "expect": {"a": 1, "b": True}}, look(status=200, found={"b": False}), f"{URL} says a=missing instead of 1, b=False instead of True"),
-        ({"url": URL, "expect": {"a": 1}}, look(status=200, trouble="it is not JSON"), f"{URL} gave a reply that cannot be compared (it is not JSON)"),
-        ({"url": URL, "expect": {"a": 1}}, look(status=503, found={"a": 2}), f"{URL} answered 503 instead of 200; {URL} says a=2 instead of 1"),
+        (
+            {"url": URL, "expect": {"a": 1, "b": True}},
+            look(status=200, found={"b": False}),
+            f"{URL} says a=missing instead of 1, b=False instead of True",
+        ),
+        (
+            {"url": URL, "expect": {"a": 1}},
+            look(status=200, trouble="it is not JSON"),
+            f"{URL} gave a reply that cannot be compared (it is not JSON)",
+        ),
+        (
+            {"url": URL, "expect": {"a": 1}},
+            look(status=503, found={"a": 2}),
+            f"{URL} answered 503 instead of 200; {URL} says a=2 instead of 1",
+        ),
         ({"url": URL, "expect": {"a": None}}, look(status=200, found={"a": None}), None),
-        ({"url": URL, "expect": {"a": "x"}}, look(status=200, found={"a": {"keys": CANARY}}), f"{URL} says a='<object with 1 keys>' instead of 'x'"),
+        (
+            {"url": URL, "expect": {"a": "x"}},
+            look(status=200, found={"a": {"keys": CANARY}}),
+            f"{URL} says a='<object with 1 keys>' instead of 'x'",
+        ),
         ({"unit": "wa"}, look(unit_state="active (running)", main_process_age=2.0), None),
         ({"unit": "wa"}, look(unit_state="active (exited)"), None),
-        ({"unit": "wa"}, look(unit_state="activating (auto-restart)"), "the unit wa.service is activating (auto-restart)"),
+        (
+            {"unit": "wa"},
+            look(unit_state="activating (auto-restart)"),
+            "the unit wa.service is activating (auto-restart)",
+        ),
         ({"unit": "wa"}, look(unit_state="failed (failed)"), "the unit wa.service is failed (failed)"),
-        ({"unit": "wa"}, look(unit_state="active (running)", main_process_age=0.4), "the main process of wa.service has been the same for less than 2 seconds"),
+        (
+            {"unit": "wa"},
+            look(unit_state="active (running)", main_process_age=0.4),
+            "the main process of wa.service has been the same for less than 2 seconds",
+        ),
         ({"unit": "wa", "interval": 0.3}, look(unit_state="active (running)", main_process_age=0.4), None),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_well(options: dict[str, t.Any], seen: Look, complaint: str | None) -> None:
     chosen = params(**options)
     assert "; ".join(_health._complaints(seen, chosen)) == (complaint or "")

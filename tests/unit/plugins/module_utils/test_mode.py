@@ -8,6 +8,9 @@ import typing as t
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._mode import (
     directory_bits,
@@ -15,8 +18,6 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._mode import
     octal,
     read_mode,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize(

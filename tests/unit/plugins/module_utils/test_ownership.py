@@ -13,12 +13,13 @@ import stat
 import typing as t
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._identity import Identity
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._mode import read_mode
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._ownership import Tally, Wanted, repair, survey
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 CANARY = "5511999990000"
 US = Wanted(Identity(os.geteuid(), os.getegid(), "us", "us"), read_mode("0750"))

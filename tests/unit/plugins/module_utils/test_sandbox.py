@@ -9,9 +9,10 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._sandbox import Verdict, verdict
 from hypothesis import given
 from hypothesis import strategies as st
+
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._sandbox import Verdict, verdict
 
 P = "/var/lib/wa/sessions"
 ALLOWED: tuple[None, tuple[str, ...]] = (None, ())
@@ -30,8 +31,16 @@ CASES: list[tuple[dict[str, str], str, tuple[str | None, tuple[str, ...]]]] = [
     ({"ProtectSystem": "strict", "ReadWritePaths": "/var/lib/wa/"}, P, ALLOWED),
     ({"ProtectSystem": "strict", "ReadWritePaths": "-/srv /var/lib"}, P, ALLOWED),
     ({"ProtectSystem": "strict", "ReadWritePaths": f"+{P}"}, P, ALLOWED),
-    ({"ProtectSystem": "strict", "ReadWritePaths": "/var/lib/wa/sess"}, P, ("ProtectSystem=strict", (f"ReadWritePaths={P}",))),
-    ({"ProtectSystem": "strict", "ReadWritePaths": f"{P}/inside"}, P, ("ProtectSystem=strict", (f"ReadWritePaths={P}",))),
+    (
+        {"ProtectSystem": "strict", "ReadWritePaths": "/var/lib/wa/sess"},
+        P,
+        ("ProtectSystem=strict", (f"ReadWritePaths={P}",)),
+    ),
+    (
+        {"ProtectSystem": "strict", "ReadWritePaths": f"{P}/inside"},
+        P,
+        ("ProtectSystem=strict", (f"ReadWritePaths={P}",)),
+    ),
     ({"ProtectSystem": "strict", "ReadWritePaths": '"/srv/a b"'}, "/srv/a b/s", ALLOWED),
     ({"ProtectSystem": "strict", "StateDirectory": "wa"}, P, ALLOWED),
     ({"ProtectSystem": "strict", "StateDirectory": "other wa/sessions"}, P, ALLOWED),
@@ -41,18 +50,34 @@ CASES: list[tuple[dict[str, str], str, tuple[str | None, tuple[str, ...]]]] = [
     ({"ProtectSystem": "strict", "LogsDirectory": "wa"}, "/var/log/wa/s", ALLOWED),
     ({"ProtectHome": "yes"}, P, ALLOWED),
     ({"ProtectHome": "yes"}, "/home/wa/s", ("ProtectHome=yes", ("ProtectHome=tmpfs", "BindPaths=/home/wa/s"))),
-    ({"ProtectHome": "yes", "ReadWritePaths": "/home/wa/s"}, "/home/wa/s", ("ProtectHome=yes", ("ProtectHome=tmpfs", "BindPaths=/home/wa/s"))),
+    (
+        {"ProtectHome": "yes", "ReadWritePaths": "/home/wa/s"},
+        "/home/wa/s",
+        ("ProtectHome=yes", ("ProtectHome=tmpfs", "BindPaths=/home/wa/s")),
+    ),
     ({"ProtectHome": "read-only"}, "/root/wa", ("ProtectHome=read-only", ("ReadWritePaths=/root/wa",))),
     ({"ProtectHome": "read-only", "ReadWritePaths": "/root/wa"}, "/root/wa", ALLOWED),
     ({"ProtectHome": "tmpfs"}, "/home/wa/s", ("ProtectHome=tmpfs", ("BindPaths=/home/wa/s",))),
     ({"ProtectHome": "tmpfs", "BindPaths": "/home/wa:/home/wa:rbind"}, "/home/wa/s", ALLOWED),
     ({"ReadOnlyPaths": "/var/lib"}, P, ("ReadOnlyPaths=/var/lib", (f"ReadWritePaths={P}",))),
     ({"ReadOnlyPaths": "/var/lib", "ReadWritePaths": "/var/lib/wa"}, P, ALLOWED),
-    ({"ReadOnlyPaths": "/var/lib/wa", "ReadWritePaths": "/var/lib"}, P, ("ReadOnlyPaths=/var/lib/wa", (f"ReadWritePaths={P}",))),
+    (
+        {"ReadOnlyPaths": "/var/lib/wa", "ReadWritePaths": "/var/lib"},
+        P,
+        ("ReadOnlyPaths=/var/lib/wa", (f"ReadWritePaths={P}",)),
+    ),
     # At the same path systemd lets read-only win, so only taking it back helps.
-    ({"ReadOnlyPaths": f"/srv {P}", "ReadWritePaths": P}, P, (f"ReadOnlyPaths={P}", ("ReadOnlyPaths=", "ReadOnlyPaths=/srv"))),
+    (
+        {"ReadOnlyPaths": f"/srv {P}", "ReadWritePaths": P},
+        P,
+        (f"ReadOnlyPaths={P}", ("ReadOnlyPaths=", "ReadOnlyPaths=/srv")),
+    ),
     ({"InaccessiblePaths": "/var/lib/wa"}, P, ("InaccessiblePaths=/var/lib/wa", ("InaccessiblePaths=",))),
-    ({"InaccessiblePaths": "-/var/lib/wa /srv", "ReadWritePaths": P}, P, ("InaccessiblePaths=-/var/lib/wa", ("InaccessiblePaths=", "InaccessiblePaths=/srv"))),
+    (
+        {"InaccessiblePaths": "-/var/lib/wa /srv", "ReadWritePaths": P},
+        P,
+        ("InaccessiblePaths=-/var/lib/wa", ("InaccessiblePaths=", "InaccessiblePaths=/srv")),
+    ),
     ({"TemporaryFileSystem": "/var:ro"}, P, ("TemporaryFileSystem=/var:ro", (f"BindPaths={P}",))),
     ({"TemporaryFileSystem": "/var", "ReadWritePaths": P}, P, ("TemporaryFileSystem=/var", (f"BindPaths={P}",))),
     ({"TemporaryFileSystem": "/var", "BindPaths": P}, P, ALLOWED),
@@ -70,7 +95,7 @@ CASES: list[tuple[dict[str, str], str, tuple[str | None, tuple[str, ...]]]] = [
     ({"BindReadOnlyPaths": P, "ReadWritePaths": P}, P, (f"BindReadOnlyPaths={P}", ("BindReadOnlyPaths=",))),
     ({"ProtectSystem": "strict", "BindPaths": P}, P, ALLOWED),
     ({"ProtectSystem": "strict"}, "/srv/100% a", ("ProtectSystem=strict", ('ReadWritePaths="/srv/100%% a"',))),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("properties", "path", "expected"), CASES)
