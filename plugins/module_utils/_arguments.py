@@ -70,6 +70,29 @@ SESSION_MIGRATE: Spec = {
     "verify": {"type": "str", "choices": ["checksum", "metadata"], "default": "checksum"},
     "unit_timeout": {"type": "int", "default": 120},
 }
+GRACEFUL_STOP: Spec = {
+    "unit": {"type": "str", "required": True},
+    "name": {"type": "str", "default": "10-graceful-stop"},
+    "signal": {"type": "str"},
+    "mode": {"type": "str"},
+    "timeout": {"type": "int"},
+}
+
+IN_FORCE: Spec = {
+    "unit": {"type": "str", "required": True},
+    "values": {"type": "dict", "required": True},
+}
+
+SESSION_PLAN: Spec = {
+    "dir": {"type": "dict"},
+    "overrides": {"type": "list", "elements": "dict", "default": []},
+    "migrate": {"type": "dict"},
+    "info": {"type": "dict"},
+    "health": {"type": "dict"},
+    "environment_file": {"type": "dict", "options": ENVIRONMENT_FILE},
+    "stop": {"type": "dict", "options": GRACEFUL_STOP},
+    "in_force": {"type": "dict", "options": IN_FORCE},
+}
 # Without either there is nothing that tells where the accounts were.
 SESSION_MIGRATE_RULES: dict[str, t.Any] = {
     "required_one_of": [["src", "unit"]],
@@ -89,4 +112,15 @@ SYSTEMD_OVERRIDE: Spec = {
 }
 SYSTEMD_OVERRIDE_RULES: dict[str, t.Any] = {
     "required_if": [["state", "present", ["sections"]]],
+}
+# A drop-in where the unit is known from elsewhere: its options and rules.
+DROP_IN: tuple[Spec, dict[str, t.Any]] = ({**SYSTEMD_OVERRIDE, "unit": {"type": "str"}}, SYSTEMD_OVERRIDE_RULES)
+# What session_plan's options hold. The order matters: migrate's own drop-ins come after migrate.
+NESTED_IN_PLAN: dict[str, tuple[Spec, dict[str, t.Any]]] = {
+    "dir": (SESSION_DIR, {}),
+    "overrides": (SYSTEMD_OVERRIDE, SYSTEMD_OVERRIDE_RULES),
+    "migrate": (SESSION_MIGRATE, SESSION_MIGRATE_RULES),
+    "migrate.switch.overrides": DROP_IN,
+    "info": (SESSION_INFO, {}),
+    "health": (SESSION_HEALTH, SESSION_HEALTH_RULES),
 }

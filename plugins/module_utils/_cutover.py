@@ -123,7 +123,8 @@ def lift_leftover_guard(unit: str) -> None:
 
 def _raise_guard(unit: str) -> None:
     os.makedirs(os.path.dirname(_guard_file(unit)), mode=0o755, exist_ok=True)
-    text = f"# whatsapp_ops.sessions is moving this unit's sessions; gone when it is done\n[Unit]\nAssertPathExists=!{_flag(unit).replace('%', '%%')}\n"
+    assertion = f"AssertPathExists=!{_flag(unit).replace('%', '%%')}"
+    text = f"# whatsapp_ops.sessions is moving this unit's sessions; gone when it is done\n[Unit]\n{assertion}\n"
     write_atomic(_guard_file(unit), text.encode(), 0o644)
     daemon_reload()
     write_atomic(_flag(unit), b"", 0o644)

@@ -133,6 +133,8 @@ def plan(state: State, params: Params) -> tuple[Step, ...]:
     require_decided(state, params)
     steps = [Step("recover")] if state.interrupted else []
     publish = len(state.survey.to_publish)
+    if params.state == "staged" and params.engine == "rename":
+        return tuple(steps)  # it moves accounts, which cannot be done ahead
     if params.state == "staged":
         left = sum(account.name not in state.staged for account in state.survey.to_publish)
         return (*steps, *([Step("stage", left)] if left else []))
@@ -183,7 +185,9 @@ def _staged(path: str, seen: Survey) -> frozenset[str]:
     with opened_staging(path) as staging:
         if staging is None:
             return frozenset()
-        return frozenset(account.name for account in seen.to_publish if is_staged(staging, account.name, account.legacy.mark))
+        return frozenset(
+            account.name for account in seen.to_publish if is_staged(staging, account.name, account.legacy.mark)
+        )
 
 
 def _identity(params: Params, unit: Unit | None) -> Identity:

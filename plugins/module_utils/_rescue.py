@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Takes back a cutover that did not finish, and starts the backend: as a function of the run itself, or as a program when the run was killed.
+"""Takes back a cutover that did not finish, and starts the backend.
+
+Used as a function by the run itself, and as a program when the run was killed.
 
 As a program it is a copy of this file in /run, started by systemd before the backend is stopped: it waits for the run's lock, which
 the kernel releases when the run ends in whatever way. So this file must not import anything but the standard library.

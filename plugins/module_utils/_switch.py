@@ -163,7 +163,8 @@ def _require_in_force(switch: Switch, sources: Sources) -> None:
         winner = effective_in(sources, name)
         if winner.source not in own and winner.source:
             raise SessionsError(
-                f"{winner.source} line {winner.line} sets {name}, too, and beats this change; nothing was changed: mend that line and run again"
+                f"{winner.source} line {winner.line} sets {name}, too, and beats this change; "
+                "nothing was changed: mend that line and run again"
             )
 
 

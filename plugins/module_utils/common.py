@@ -9,16 +9,28 @@ import traceback
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ._errors import SessionsError
 from ._job import Job, execute
 
+# What an option holds that takes the options of another module: that module's argument spec and rules.
+Nested = t.Mapping[str, tuple[t.Mapping[str, t.Any], t.Mapping[str, t.Any]]]
 
-def run_module(job: Job, argument_spec: t.Mapping[str, t.Any], **rules: t.Any) -> t.NoReturn:
-    """Run ``job`` as a module. ``rules`` are AnsibleModule's own (``required_if``, ``mutually_exclusive``, ...)."""
+
+def run_module(
+    job: Job, argument_spec: t.Mapping[str, t.Any], nested: Nested | None = None, **rules: t.Any
+) -> t.NoReturn:
+    """Run ``job`` as a module. ``rules`` are AnsibleModule's own (``required_if``, ``mutually_exclusive``, ...).
+
+    ``nested``: by dotted option name, for options (dicts, or lists of dicts) that take the options of another module.
+    """
     module = _Module(argument_spec=dict(argument_spec), supports_check_mode=True, **rules)
     try:
-        outcome = execute(job, module.params, check_mode=module.check_mode)
+        options = module.params
+        for option, (spec, their_rules) in (nested or {}).items():
+            options = _read_nested(module, options, option.split("."), spec, their_rules)
+        outcome = execute(job, options, check_mode=module.check_mode)
     except SessionsError as error:
         message, facts = str(error), error.facts
     except Exception as error:
@@ -30,6 +42,39 @@ def run_module(job: Job, argument_spec: t.Mapping[str, t.Any], **rules: t.Any) -
     # Only now, with no exception pending: from -vvv on Ansible adds the traceback of a pending one to the result, and the texts
     # in it (and in what caused it) name files inside accounts.
     module.fail_json(msg=message, **facts)
+
+
+def _read_nested(
+    module: AnsibleModule,
+    options: t.Mapping[str, t.Any],
+    way: t.Sequence[str],
+    spec: t.Mapping[str, t.Any],
+    rules: t.Mapping[str, t.Any],
+) -> dict[str, t.Any]:
+    """Check and complete the options at ``way`` as the module that they are for would."""
+    given = options.get(way[0])
+    if given is None:
+        return dict(options)
+    if len(way) > 1:
+        return {**options, way[0]: _read_nested(module, given, way[1:], spec, rules)}
+    if isinstance(given, list):
+        return {**options, way[0]: [_validated(module, item, way[0], spec, rules) for item in given]}
+    return {**options, way[0]: _validated(module, given, way[0], spec, rules)}
+
+
+def _validated(
+    module: AnsibleModule,
+    given: t.Mapping[str, t.Any],
+    option: str,
+    spec: t.Mapping[str, t.Any],
+    rules: t.Mapping[str, t.Any],
+) -> dict[str, t.Any]:
+    result = ArgumentSpecValidator(dict(spec), **rules).validate(dict(given))
+    module.no_log_values.update(result._no_log_values)
+    if result.error_messages:
+        raise SessionsError(f"in option {option!r}: {result.error_messages[0]}; nothing was changed")
+    validated: dict[str, t.Any] = result.validated_parameters
+    return validated
 
 
 class _Module(AnsibleModule):

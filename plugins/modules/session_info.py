@@ -1,6 +1,6 @@
 #!/usr/bin/python
-# SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Tells how many WhatsApp sessions there are and in what state, without showing what is in them."""
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes.action_group
 attributes:
   safe_file_operations:
-    support: full
-  platform:
     support: full
 options:
   path:
@@ -52,7 +50,7 @@ options:
     type: bool
     default: false
 author:
-  - whatsapp_ops maintainers (@whatsapp-ops)
+  - The whatsapp_ops.sessions contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""

@@ -1,6 +1,6 @@
 #!/usr/bin/python
-# SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Moves WhatsApp sessions to their persistent directory with the shortest interruption that is safe."""
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ attributes:
   idempotent:
     support: full
   safe_file_operations:
-    support: full
-  platform:
     support: full
 options:
   src:
@@ -127,7 +125,7 @@ seealso:
   - module: whatsapp_ops.sessions.session_info
   - module: whatsapp_ops.sessions.systemd_override
 author:
-  - whatsapp_ops maintainers (@whatsapp-ops)
+  - The whatsapp_ops.sessions contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""
@@ -232,13 +230,17 @@ receipt:
 """
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _migrate
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import SESSION_MIGRATE, SESSION_MIGRATE_RULES
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import (
+    DROP_IN,
+    SESSION_MIGRATE,
+    SESSION_MIGRATE_RULES,
+)
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
 
 
 def main() -> None:
     """Run the module."""
-    run_module(_migrate, SESSION_MIGRATE, **SESSION_MIGRATE_RULES)
+    run_module(_migrate, SESSION_MIGRATE, {"switch.overrides": DROP_IN}, **SESSION_MIGRATE_RULES)
 
 
 if __name__ == "__main__":

@@ -33,8 +33,7 @@ options:
     default: override
   sections:
     description:
-      - The content, as section, option and value, for example C([Service]) C(KillSignal=SIGTERM) as V({Service: {KillSignal: SIGTERM}}).
-        Sections and options are written in the order in which they are given.
+      - The content, as section, option and value. Sections and options are written in the order in which they are given.
       - A value is a text, a number, a boolean (written as V(yes) or V(no)), a list of these (one line each), or V(null), which resets
         the option (C(Option=)). A list may begin with V(null), to drop what other files have added before.
       - Values are systemd's own. Specifiers work, so V(%H) is the host name, and a percent sign that is meant is written V(%%).

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""How a unit should be stopped so that its backend can write what it holds: the layout's wishes, never less than what is there."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ._command import run_checked
+from ._effective import option_history, read_sources
+from ._layouts import Layout
+from ._override import drop_in_path
+from ._unit import unit_name
+from ._values import seconds
+
+
+@dataclasses.dataclass(frozen=True)
+class Params:
+    """The unit, the name of the drop-in that is ours, and what the operator wants other than the layout does (None: nothing)."""
+
+    unit: str
+    name: str
+    signal: str | None
+    mode: str | None
+    timeout: int | None
+
+
+def read_params(options: t.Mapping[str, t.Any]) -> Params:
+    """Make the typed parameters. Empty texts, as a survey gives them, count as left out."""
+    return Params(
+        unit=unit_name(options["unit"]),
+        name=options["name"],
+        signal=options.get("signal") or None,
+        mode=options.get("mode") or None,
+        timeout=options.get("timeout") or None,
+    )
+
+
+def sections_for(params: Params, layout: Layout) -> dict[str, dict[str, str]]:
+    """Give the sections of the drop-in.
+
+    What somebody else set in the unit or in another drop-in stays: a signal or kill mode was chosen for a reason, and a longer timeout
+    is somebody's experience. A timeout that is cut short tears what is being written (SIGKILL), so the longest one counts.
+    """
+    sources = read_sources(params.unit, {drop_in_path(params.unit, params.name): None})
+    service: dict[str, str] = {}
+    for option, wanted, ordered in (
+        ("KillSignal", layout.stop.signal, params.signal),
+        ("KillMode", layout.stop.mode, params.mode),
+    ):
+        value = ordered or (None if option_history(sources, "Service", option) else wanted)
+        if value:
+            service[option] = value
+    set_by_others = [place.value for place in option_history(sources, "Service", "TimeoutStopSec") if place.value]
+    there = set_by_others[-1] if set_by_others else _default_timeout()
+    service["TimeoutStopSec"] = str(params.timeout) if params.timeout else _longer(there, layout.stop.timeout)
+    return {"Service": service}
+
+
+def _longer(there: str, wanted: int) -> str:
+    if there.strip() == "infinity" or seconds(there) == 0:  # 0 disables the time-out, too (systemd.service(5))
+        return "infinity"
+    return f"{max(seconds(there), float(wanted)):g}"
+
+
+def _default_timeout() -> str:
+    shown = run_checked(
+        ["systemctl", "show", "--property=DefaultTimeoutStopUSec", "--value"],
+        purpose="ask systemd for its stop timeout",
+    )
+    return shown.stdout.strip() or "90s"

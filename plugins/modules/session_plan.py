@@ -1,0 +1,200 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Asks in one call what the other modules of the collection would do on a host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: session_plan
+short_description: Say in one call what is left to do about WhatsApp sessions on a host
+version_added: 0.1.0
+description:
+  - Takes the options of the other modules of this collection and says for each whether there is anything to do, without doing it.
+  - Every module call costs a host some CPU whatever it does. With this one, a host where nothing is to be done costs one call.
+  - Fails with what the modules would fail with, before anything is changed.
+  - Where nothing is left to do and O(health) does not hold yet, it waits for it.
+extends_documentation_fragment:
+  - whatsapp_ops.sessions._attributes
+  - whatsapp_ops.sessions._attributes.info
+  - whatsapp_ops.sessions._attributes.action_group
+attributes:
+  safe_file_operations:
+    support: full
+options:
+  dir:
+    description:
+      - The options of M(whatsapp_ops.sessions.session_dir).
+      - What the drop-ins named here list in C(ReadWritePaths=) counts as writable for the unit.
+    type: dict
+  stop:
+    description: The drop-in that lets the backend end in peace, made from what its layout wants and what the unit has.
+    type: dict
+    suboptions:
+      unit:
+        description: The unit of the backend.
+        type: str
+        required: true
+      name:
+        description: Name of the drop-in.
+        type: str
+        default: 10-graceful-stop
+      signal:
+        description: The signal to stop with. Left out, the unit's own where it sets one, else the layout's.
+        type: str
+      mode:
+        description: Who gets the signal, as C(KillMode=). Left out, the unit's own where it sets one, else the layout's.
+        type: str
+      timeout:
+        description: Seconds until the backend is killed. Left out, the longer one of the unit's and the layout's.
+        type: int
+  overrides:
+    description: Drop-ins, each with the options of M(whatsapp_ops.sessions.systemd_override).
+    type: list
+    elements: dict
+    default: []
+  environment_file:
+    description: A file of variables, for those that read it with C(EnvironmentFile=).
+    type: dict
+    suboptions:
+      path:
+        description: The file.
+        type: path
+        required: true
+      values:
+        description: Variables that have to be set.
+        type: dict
+        required: true
+  in_force:
+    description: Variables that a unit should have, to see whether it has them and which file decides.
+    type: dict
+    suboptions:
+      unit:
+        description: The unit.
+        type: str
+        required: true
+      values:
+        description: The variables and the values that they should have.
+        type: dict
+        required: true
+  migrate:
+    description: The options of M(whatsapp_ops.sessions.session_migrate).
+    type: dict
+  info:
+    description: The options of M(whatsapp_ops.sessions.session_info).
+    type: dict
+  health:
+    description: The options of M(whatsapp_ops.sessions.session_health).
+    type: dict
+seealso:
+  - module: whatsapp_ops.sessions.session_dir
+  - module: whatsapp_ops.sessions.session_health
+  - module: whatsapp_ops.sessions.session_info
+  - module: whatsapp_ops.sessions.session_migrate
+  - module: whatsapp_ops.sessions.systemd_override
+author:
+  - The whatsapp_ops.sessions contributors (!UNKNOWN)
+"""
+
+EXAMPLES = r"""
+- name: Is anything left to do?
+  whatsapp_ops.sessions.session_plan:
+    dir:
+      path: /var/lib/whatsapp-backend/sessions
+      unit: whatsapp-backend
+    migrate:
+      path: /var/lib/whatsapp-backend/sessions
+      unit: whatsapp-backend
+    info:
+      path: /var/lib/whatsapp-backend/sessions
+    health:
+      url: http://127.0.0.1:8080/health
+  register: plan
+
+- name: Say so
+  ansible.builtin.debug:
+    msg: "{{ plan.sound }} linked accounts; to do: {{ plan.todo | join(', ') or 'nothing' }}"
+"""
+
+RETURN = r"""
+todo:
+  description: Which of the options have anything to do.
+  returned: success
+  type: list
+  elements: str
+  sample: [dir, migrate]
+steps:
+  description: The same for each option that was given.
+  returned: success
+  type: dict
+  sample: {dir: true, stop: false, migrate: true}
+sound:
+  description: Number of linked accounts at the legacy paths and the sessions path together, each counted once.
+  returned: success
+  type: int
+  sample: 3
+stop:
+  description: The drop-in for a graceful stop, as options of M(whatsapp_ops.sessions.systemd_override).
+  returned: when O(stop) is given
+  type: dict
+  sample: {unit: whatsapp-backend.service, name: 10-graceful-stop, sections: {Service: {KillSignal: SIGINT, TimeoutStopSec: "90"}}}
+in_force:
+  description: What was found about each variable. Values are not told.
+  returned: when O(in_force) is given
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The variable.
+      type: str
+      sample: SESSIONS_PATH
+    as_wanted:
+      description: Whether the next start of the unit gives it the value in O(in_force.values), environment files included.
+      type: bool
+      sample: true
+    file:
+      description: The file that decides about it, empty where none sets it.
+      type: str
+      sample: /etc/whatsapp-backend/env
+    line:
+      description: The line in that file.
+      type: int
+      sample: 1
+    running:
+      description: Whether the main process runs with that value, null where none runs.
+      type: bool
+      sample: true
+dir:
+  description: What M(whatsapp_ops.sessions.session_dir) returns in check mode.
+  returned: when O(dir) is given
+  type: dict
+  sample: {path: /var/lib/whatsapp-backend/sessions, owner: whatsapp, group: whatsapp, mode: "0750"}
+migrate:
+  description: What M(whatsapp_ops.sessions.session_migrate) returns in check mode.
+  returned: when O(migrate) is given
+  type: dict
+  sample: {counts: {migrated: 3}, steps: [stage, publish, switch]}
+info:
+  description: What M(whatsapp_ops.sessions.session_info) returns.
+  returned: when O(info) is given
+  type: dict
+  sample: {count: 3, total: 3, sound: 3}
+health:
+  description: What M(whatsapp_ops.sessions.session_health) returns.
+  returned: when O(health) is given
+  type: dict
+  sample: {status: 200, healthy: true}
+"""
+
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _plan
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import NESTED_IN_PLAN, SESSION_PLAN
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
+
+
+def main() -> None:
+    """Run the module."""
+    run_module(_plan, SESSION_PLAN, NESTED_IN_PLAN)
+
+
+if __name__ == "__main__":
+    main()
