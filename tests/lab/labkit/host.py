@@ -222,6 +222,9 @@ def _ask_to_stop(lab: Lab, host: Host) -> None:
         run(["systemctl", "stop", "--no-block", host.unit(lab)]) if _is_running(lab, host) else None
     elif pid := _pid(lab, host):
         os.kill(pid, signal.SIGTERM)
+    else:
+        # Whoever started it was ended before it could note which process that is.
+        cgroup.kill(lab.tag, host.name)
 
 
 def _see_it_gone(lab: Lab, host: Host) -> None:
