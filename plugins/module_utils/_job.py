@@ -20,12 +20,16 @@ class Report:
     warnings: tuple[str, ...] = ()
 
 
+# One difference, or several: each has the keys ``before`` and ``after``.
+Diff = t.Union[t.Mapping[str, t.Any], t.Sequence[t.Mapping[str, t.Any]]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """A finished job; ``diff`` has the keys ``before`` and ``after``."""
+    """A finished job."""
 
     changed: bool
-    diff: t.Mapping[str, t.Any]
+    diff: Diff
     report: Report
 
 
@@ -44,7 +48,7 @@ class Job(t.Protocol):
         A step may have an attribute ``bookkeeping``, true when it only writes down what was seen: it does not count as a change.
         """
 
-    def diff(self, state: t.Any, steps: tuple[t.Any, ...], params: t.Any) -> t.Mapping[str, t.Any]:
+    def diff(self, state: t.Any, steps: tuple[t.Any, ...], params: t.Any) -> Diff:
         """Give ``before`` and ``after`` as the steps would make it. Pure, metadata only."""
 
     def apply(self, steps: tuple[t.Any, ...], state: t.Any, params: t.Any) -> t.Any:

@@ -13,7 +13,7 @@ import typing as t
 from ._area import area_path
 from ._cutover import Stopwatch
 from ._errors import SessionsError
-from ._job import Report
+from ._job import Diff, Report
 from ._migrate_run import Evidence, carry_out
 from ._migrate_state import Params, State, Step, described, observe, plan, read_params
 from ._receipts import RECEIPT
@@ -24,21 +24,19 @@ __all__ = ["Params", "State", "Step", "apply", "diff", "observe", "plan", "read_
 ACTIONS = ("migrated", "unchanged", "kept", "displaced", "corrupt", "diverged", "skipped")
 
 
-def diff(state: State, steps: tuple[Step, ...], params: Params) -> t.Mapping[str, t.Any]:
-    """Give counts before and after; no account is named."""
+def diff(state: State, steps: tuple[Step, ...], params: Params) -> Diff:
+    """Give counts before and after, and the drop-ins that are written; no account is named."""
     names = {step.name for step in steps}
     present = len(state.survey.present)
-    added = (
-        sum(account.decision.publish and account.present is None for account in state.survey.accounts)
-        if "publish" in names
-        else 0
-    )
-    before = {
-        "path": params.path,
-        "accounts": present,
-        "steps_left": [step.name for step in steps if not step.bookkeeping],
-    }
-    return {"before": before, "after": {"path": params.path, "accounts": present + added, "steps_left": []}}
+    new = sum(account.decision.publish and account.present is None for account in state.survey.accounts)
+    left = [step.name for step in steps if not step.bookkeeping]
+    return [
+        {
+            "before": {"path": params.path, "accounts": present, "steps_left": left},
+            "after": {"path": params.path, "accounts": present + (new if "publish" in names else 0), "steps_left": []},
+        },
+        *(state.switch.diffs if "switch" in names else ()),
+    ]
 
 
 def apply(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:

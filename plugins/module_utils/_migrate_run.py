@@ -16,7 +16,7 @@ from ._cutover import StartFailed, Stopwatch, lift_leftover_guard, start, stop_n
 from ._errors import SessionsError
 from ._kernel import rename_new, same_mount, sync_filesystem
 from ._layouts import account_names
-from ._migrate_state import Params, State, Step, observe, plan, require_decided
+from ._migrate_state import Params, State, Step, observe, plan, require_decided, surveyed_again
 from ._paths import make_directory, opened_directory
 from ._processes import holders
 from ._publish import INTENT, Place, Publication
@@ -168,7 +168,7 @@ def _cut_over(area: int, state: State, params: Params, evidence: Evidence) -> No
     try:
         with holding:
             try:
-                done.update(_publish_all(area, params, evidence))
+                done.update(_publish_all(area, state, params, evidence))
             except BaseException:
                 _take_back(area, state.unit)
                 raise
@@ -183,9 +183,9 @@ def _cut_over(area: int, state: State, params: Params, evidence: Evidence) -> No
             _prove(state.unit.name, params)
 
 
-def _publish_all(area: int, params: Params, evidence: Evidence) -> dict[str, t.Any]:
+def _publish_all(area: int, before: State, params: Params, evidence: Evidence) -> dict[str, t.Any]:
     """Decide again now that nobody writes, copy the difference, publish, write the receipt, switch. Returns the intent."""
-    state = observe(params)
+    state = surveyed_again(before, params)
     require_decided(state, params)
     evidence.accounts = state.survey.accounts
     watch, stage = evidence.watch, _stage_of(area, state, params)

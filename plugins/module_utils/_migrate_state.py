@@ -51,6 +51,7 @@ class State:
     unit: Unit | None
     identity: Identity
     sources: tuple[Source, ...]
+    in_use: frozenset[str] | None
     survey: Survey
     staged: frozenset[str]
     receipts: t.Mapping[str, Entry]
@@ -112,6 +113,7 @@ def observe(params: Params) -> State:
     receipt = read_document(params.path, RECEIPT)
     receipts = entries_in(receipt)
     layout = layout_of(sources, params.path, params.layout)
+    # Asked while the backend runs and kept: once it is stopped nothing tells any more which copy it used.
     in_use = values_in_use(unit.main_pid) if unit and unit.main_pid else None
     seen = survey(sources, params.path, layout, receipts, params.on_conflict, in_use)
     switch = observe_switch(params.switch, unit)
@@ -119,6 +121,7 @@ def observe(params: Params) -> State:
         unit=unit,
         identity=identity,
         sources=sources,
+        in_use=in_use,
         survey=seen,
         staged=_staged(params.path, seen),
         receipts=receipts,
@@ -126,6 +129,13 @@ def observe(params: Params) -> State:
         switch=switch,
         interrupted=bool(read_document(params.path, INTENT)),
     )
+
+
+def surveyed_again(state: State, params: Params) -> State:
+    """Look at the accounts again, in the same places and with the same knowledge of the backend; nothing else is looked at."""
+    receipts = entries_in(read_document(params.path, RECEIPT))
+    seen = survey(state.sources, params.path, state.survey.layout, receipts, params.on_conflict, state.in_use)
+    return dataclasses.replace(state, survey=seen, receipts=receipts)
 
 
 def plan(state: State, params: Params) -> tuple[Step, ...]:
@@ -161,10 +171,12 @@ def require_decided(state: State, params: Params) -> None:
     diverged = state.survey.with_action("diverged")
     if diverged:
         first = diverged[0]
-        ages = f"legacy copy last written {_age(first.legacy.mark)} ago, the other {_age(first.present.mark) if first.present else '?'} ago"
+        other = _age(first.present.mark) if first.present else "?"
+        ages = f"the legacy copy was last written {_age(first.legacy.mark)} ago, the other one {other} ago"
         raise SessionsError(
             f"{len(diverged)} account(s), first {first.label!r}, differ between the legacy path "
-            f"and {params.path} ({first.decision.reason}; {ages}); nothing was changed: decide with on_conflict=keep or on_conflict=replace",
+            f"and {params.path} ({first.decision.reason}; {ages}); "
+            "nothing was changed: decide with on_conflict=keep or on_conflict=replace",
             accounts=[described(account) for account in state.survey.accounts],
         )
     gone = state.survey.with_action("skipped")
@@ -172,7 +184,8 @@ def require_decided(state: State, params: Params) -> None:
     if gone and wiped and not state.survey.present and not state.survey.to_publish:
         raise SessionsError(
             f"{params.path} was emptied or made anew since {len(gone)} account(s) were migrated to it, "
-            "and the legacy path has older copies; nothing was changed: restore a backup, or bring the older copies back with on_conflict=replace"
+            "and the legacy path has older copies; nothing was changed: "
+            "restore a backup, or bring the older copies back with on_conflict=replace"
         )
 
 

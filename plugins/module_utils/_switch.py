@@ -46,12 +46,16 @@ class Switch:
 
 @dataclasses.dataclass(frozen=True)
 class SwitchState:
-    """What is there: per drop-in the steps it needs, the environment file's text now and as wanted, what the process lacks."""
+    """What is there: per drop-in the steps it needs, the environment file's text now and as wanted, what the process lacks.
+
+    ``diffs``: of the drop-ins that have to be written. The environment file is never shown, such files tend to hold secrets.
+    """
 
     steps: tuple[tuple[_override.Step, ...], ...]
     text: str | None
     wanted_text: str | None
     lacking: tuple[str, ...]
+    diffs: tuple[t.Mapping[str, t.Any], ...] = ()
 
     @property
     def differs(self) -> bool:
@@ -101,7 +105,8 @@ def observe_switch(switch: Switch, unit: Unit | None) -> SwitchState:
         _require_in_force(switch, sources)
         lacking |= _lacking_variables(switch, unit, sources)
     steps = tuple(_override.plan(state, wanted) for state, wanted in zip(states, switch.overrides))
-    return SwitchState(steps, text, wanted_text, tuple(sorted(lacking)))
+    diffs = tuple(_override.diff(*seen) for seen in zip(states, steps, switch.overrides) if _writes(seen[1]))
+    return SwitchState(steps, text, wanted_text, tuple(sorted(lacking)), diffs)
 
 
 def files_of(switch: Switch, state: SwitchState) -> list[str]:
