@@ -68,11 +68,9 @@ def open_directory(path: str, *, friends: t.Collection[int] = ()) -> int:
 
 def make_directory(path: str, mode: int, *, uid: int, gid: int) -> None:
     """Make the directory at ``path`` for ``uid`` and ``gid`` where it is missing; parents that are missing become root's, mode 0755."""
-    try:
-        with opened_directory(path):
-            return
-    except FileNotFoundError:
-        directory, name = os.path.split(path)
+    with contextlib.suppress(FileNotFoundError), opened_directory(path):
+        return
+    directory, name = os.path.split(path)
     if directory != "/":
         make_directory(directory, 0o755, uid=os.geteuid(), gid=os.getegid())
     with opened_directory(directory) as parent:

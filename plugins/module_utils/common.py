@@ -26,6 +26,7 @@ def run_module(
     ``nested``: by dotted option name, for options (dicts, or lists of dicts) that take the options of another module.
     """
     module = _Module(argument_spec=dict(argument_spec), supports_check_mode=True, **rules)
+    outcome, message, facts = None, "", t.cast("dict[str, t.Any]", {})
     try:
         options = module.params
         for option, (spec, their_rules) in (nested or {}).items():
@@ -35,7 +36,7 @@ def run_module(
         message, facts = str(error), error.facts
     except Exception as error:
         message, facts = _unforeseen(error), {}
-    else:
+    if outcome is not None:
         for warning in outcome.report.warnings:
             module.warn(warning)
         module.exit_json(changed=outcome.changed, diff=outcome.diff, **outcome.report.values)
