@@ -7,7 +7,6 @@ Everything happens in a mount namespace of the test process: what a test mounts 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import pathlib
@@ -17,11 +16,11 @@ import tempfile
 import typing as t
 
 import ansible
+import disks
 import pytest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 COLLECTIONS = REPOSITORY / "playbooks" / "collections"
-CLONE_NEWNS = 0x00020000  # sched.h; os.unshare() came with Python 3.12 only
 
 Result = dict[str, t.Any]
 
@@ -91,16 +90,14 @@ def _own_mounts() -> None:
     """Move this process into a mount namespace of its own, from which nothing gets out."""
     if os.geteuid() != 0:
         pytest.fail("module tests mount filesystems and change owners: run them as root")
-    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNS) != 0:
-        raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS)")
-    _command("mount", "--make-rprivate", "/")
+    disks.unshare_mounts()
 
 
 @pytest.fixture(scope="session")
 def _disk(_own_mounts: None) -> pathlib.Path:
     """A real disk filesystem of our own at /srv, which other processes do not see."""
     disk = pathlib.Path("/srv")
-    _mount_image("ext4", disk, options="", megabytes=256, inodes=0)
+    disks.mount_image("ext4", disk, megabytes=256)
     return disk
 
 
@@ -122,47 +119,13 @@ def mount(_own_mounts: None) -> t.Iterator[Mount]:
         ) -> pathlib.Path:
             where.mkdir(parents=True, exist_ok=True)
             if kind == "tmpfs":
-                _command(
-                    "mount",
-                    "-t",
-                    "tmpfs",
-                    "-o",
-                    ",".join(filter(None, [f"size={megabytes}m", options])),
-                    "wa-test",
-                    str(where),
-                )
+                disks.mount_memory(where, options=options, megabytes=megabytes)
             elif kind == "overlay":
-                _mount_overlay(where)
+                disks.mount_overlay(where)
             else:
-                _mount_image(kind, where, options=options, megabytes=megabytes, inodes=inodes)
-            mounted.callback(_command, "umount", "--lazy", str(where))
+                disks.mount_image(kind, where, options=options, megabytes=megabytes, inodes=inodes)
+            mounted.callback(disks.unmount, where)
             where.chmod(0o755)
             return where
 
         yield make
-
-
-def _mount_image(kind: str, where: pathlib.Path, *, options: str, megabytes: int, inodes: int) -> None:
-    with tempfile.NamedTemporaryFile(prefix="wa-image-") as image:  # once mounted, the image lives as long as the mount
-        os.truncate(image.name, megabytes << 20)
-        _command(f"mkfs.{kind}", "-q", *(["-N", str(inodes)] if inodes else []), image.name)
-        _command("mount", "-o", ",".join(filter(None, ["loop", options])), image.name, str(where))
-
-
-def _mount_overlay(where: pathlib.Path) -> None:
-    layers = pathlib.Path(tempfile.mkdtemp(prefix=f"{where.name}-", dir=where.parent))
-    for name in ("lower", "upper", "work"):
-        (layers / name).mkdir()
-    _command(
-        "mount",
-        "-t",
-        "overlay",
-        "-o",
-        f"lowerdir={layers}/lower,upperdir={layers}/upper,workdir={layers}/work",
-        "wa-test",
-        str(where),
-    )
-
-
-def _command(*argv: str) -> None:
-    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=60)
