@@ -11,6 +11,7 @@
 import { createHmac, randomBytes } from 'node:crypto'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { Curve, configureSuccessfulPairing, getNextPreKeys, proto, useMultiFileAuthState } from 'baileys'
 import { directoryOf, isPaired, openSocket, readAccounts } from './accounts.mjs'
@@ -67,6 +68,8 @@ async function link(account, { creds, keys }) {
     ],
   }
   Object.assign(creds, configureSuccessfulPairing(stanza, creds).creds)
+  // As if the phone's history had come: without it the library waits 20 s for it, and changes its credentials then.
+  creds.accountSyncCounter = 1
   const { update } = await getNextPreKeys({ creds, keys }, PRE_KEYS)
   Object.assign(creds, update)
 }
@@ -79,8 +82,14 @@ async function talk(account, state, saveCreds) {
   for (const contact of CONTACTS) {
     for (let n = 1; n <= MESSAGES_EACH; n++) await socket.sendMessage(`${contact}@s.whatsapp.net`, { text: `message ${n}` })
   }
+  await settled(state.creds)
   await socket.end(undefined)
   await saveCreds()
+}
+
+/** The last that a login changes: the server's properties. From here on, only messages change an account. */
+async function settled(creds) {
+  while (!creds.lastPropHash) await setTimeout(20)
 }
 
 function connected(socket) {
