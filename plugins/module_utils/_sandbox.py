@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import re
 import shlex
 import typing as t
 
@@ -82,7 +83,7 @@ def _rules(properties: t.Mapping[str, str], extra_read_write_paths: t.Collection
         ("ReadOnlyPaths", Kind.READ_ONLY),
         ("ReadWritePaths", Kind.WRITABLE),
     ):
-        yield from (Rule(_plain(item), kind, f"{name}={item}") for item in _words(properties, name))
+        yield from (Rule(_plain(item), kind, f"{name}={item}") for item in _items(properties, name))
     yield from _binds(properties, "BindPaths", Kind.BOUND)
     yield from _binds(properties, "BindReadOnlyPaths", Kind.BOUND_READ_ONLY)
     yield from _own_directories(properties)
@@ -119,29 +120,26 @@ def _replacements(properties: t.Mapping[str, str]) -> t.Iterator[Rule]:
         yield from (
             Rule(path, Kind.REPLACED, f"PrivateTmp={properties['PrivateTmp']}") for path in ("/tmp", "/var/tmp")
         )
-    for item in _words(properties, "TemporaryFileSystem"):
+    for item in _items(properties, "TemporaryFileSystem"):
         yield Rule(_plain(item.partition(":")[0]), Kind.REPLACED, f"TemporaryFileSystem={item}")
 
 
 def _binds(properties: t.Mapping[str, str], name: str, kind: Kind) -> t.Iterator[Rule]:
-    """Bind mounts, ``source[:destination[:option]]``: from elsewhere they hide what the host has there."""
-    for item in _words(properties, name):
-        source, _mark, rest = item.partition(":")
-        destination = rest.partition(":")[0] or source
-        same = _plain(source) == _plain(destination)
-        yield Rule(_plain(destination), kind if same else Kind.REPLACED, f"{name}={item}")
+    """Bind mounts, ``source:destination``: from elsewhere they hide what the host has there."""
+    for item in _items(properties, name):
+        source, _mark, destination = item.partition(":")
+        same = not destination or _plain(source) == _plain(destination)
+        yield Rule(_plain(destination or source), kind if same else Kind.REPLACED, f"{name}={item}")
 
 
-_OWN_DIRECTORIES = (("StateDirectory", "/var/lib"), ("CacheDirectory", "/var/cache"), ("LogsDirectory", "/var/log"))
+_OWN_DIRECTORIES = {"StateDirectory": "/var/lib", "CacheDirectory": "/var/cache", "LogsDirectory": "/var/log"}
 
 
 def _own_directories(properties: t.Mapping[str, str]) -> t.Iterator[Rule]:
-    """Directories that systemd makes for the unit and lets it write, ``name[:link[:ro]]``, systemd.exec(5)."""
-    for name, above in _OWN_DIRECTORIES:
-        for item in _words(properties, name):
-            directory, _mark, rest = item.partition(":")
-            if not rest.endswith("ro"):
-                yield Rule(f"{above}/{directory}", Kind.WRITABLE, f"{name}={item}")
+    """Directories that systemd makes for the unit and lets it write."""
+    for name, above in _OWN_DIRECTORIES.items():
+        for directory in _items(properties, name):
+            yield Rule(f"{above}/{directory}", Kind.WRITABLE, f"{name}={directory}")
 
 
 def _opening_lines(rule: Rule, properties: t.Mapping[str, str], path: str) -> tuple[str, ...]:
@@ -149,7 +147,7 @@ def _opening_lines(rule: Rule, properties: t.Mapping[str, str], path: str) -> tu
     name, _mark, value = rule.directive.partition("=")
     if name.startswith("Protect"):
         return (f"{name}=tmpfs", _line("BindPaths", path)) if name == "ProtectHome" else (f"{name}=no",)
-    others = [item for item in _words(properties, name) if item != value]
+    others = [item for item in _items(properties, name) if item != value]
     return (f"{name}=", *(_line(name, item) for item in others))
 
 
@@ -161,13 +159,28 @@ def _covers(above: str, path: str) -> bool:
     return above in ("/", path) or path.startswith(f"{above}/")
 
 
-def _words(properties: t.Mapping[str, str], name: str) -> list[str]:
-    """Split a list as ``systemctl show`` prints it: items with a space are quoted."""
+def _items(properties: t.Mapping[str, str], name: str) -> list[str]:
+    """Split a list as ``systemctl show`` of systemd 252 to 257 prints it."""
     shown = properties.get(name, "")
+    if name in _UNQUOTED:
+        return [_short(item) for item in _NEXT_PATH.split(shown) if item]
     try:
         return shlex.split(shown)
-    except ValueError:  # an odd quote in a path that systemd did not quote
+    except ValueError:  # another systemd, with other quotes
         return shown.split()
+
+
+# Mounts are printed without quotes, so that only the slash of the next path tells where one with a space ends.
+_UNQUOTED = ("BindPaths", "BindReadOnlyPaths", "TemporaryFileSystem")
+_NEXT_PATH = re.compile(r"[ \n](?=-?/)")
+
+
+def _short(item: str) -> str:
+    """Write a mount as people do: ``/a`` for ``/a:/a:rbind``."""
+    parts = item.split(":")
+    if len(parts) == 3 and parts[2] == "rbind":
+        parts.pop()
+    return ":".join(parts[:1] if len(parts) == 2 and _plain(parts[0]) == _plain(parts[1]) else parts)
 
 
 def _plain(item: str) -> str:

@@ -69,15 +69,77 @@ def run_module() -> RunModule:
             },
             check=False,
         )
-        try:
-            result: Result = json.loads(done.stdout)
-        except json.JSONDecodeError:
-            raise AssertionError(
-                f"{name} ended with {done.returncode} and printed no result:\n{done.stdout}\n{done.stderr}"
-            ) from None
-        return {**result, "warnings": [_sentence(warning) for warning in result.get("warnings", [])]}
+        return _parsed(name, done.stdout or done.stderr)
 
     return run
+
+
+class Host:
+    """A throw-away host with a real systemd (tests/lab), on which modules run with the host's own Python."""
+
+    def __init__(self, suite: str, lab: pathlib.Path) -> None:
+        self.suite = suite
+        self._environment = {**os.environ, "LAB_DIR": str(lab)}
+
+    def lab(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run the lab's own command; raise AssertionError with its last words when it fails."""
+        done = subprocess.run(
+            [str(REPOSITORY / "tests/lab/lab"), *words],
+            env=self._environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=900,  # the first host of a release has to wait for its image
+            check=False,
+        )
+        assert done.returncode == 0, f"lab {words[0]} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def up(self) -> None:
+        """Boot, with the checkout and this ansible-core in view."""
+        views = {REPOSITORY: "/opt/checkout", pathlib.Path(ansible.__file__).parents[1]: "/opt/controller"}
+        options = [word for source, target in views.items() for word in ("--bind-ro", f"{source}:{target}")]
+        self.lab("up", self.suite, self.suite, *options)
+        self.lab("wait", self.suite)
+
+    def ssh(self, command: str, stdin: str = "") -> str:
+        """Run a shell command as root; return what it printed."""
+        return self.lab("ssh", self.suite, command, stdin=stdin).stdout
+
+    def python(self, arguments: str, stdin: str = "") -> str:
+        """Run the host's Python, which finds the collection and ansible-core."""
+        search_path = "/opt/checkout/playbooks/collections:/opt/controller"
+        return self.ssh(f"PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={search_path} python3 {arguments}", stdin=stdin)
+
+    def run_module(self, name: str, /, check: bool = False, diff: bool = False, **options: t.Any) -> Result:
+        """Do on the host what the fixture ``run_module`` does here."""
+        arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": diff}
+        command = (
+            f"-m ansible_collections.whatsapp_ops.sessions.plugins.modules.{name} || true"  # a failure is a result too
+        )
+        return _parsed(name, self.python(command, stdin=json.dumps({"ANSIBLE_MODULE_ARGS": arguments})))
+
+
+@pytest.fixture(scope="session", params=["bookworm", "trixie"])
+def host(request: pytest.FixtureRequest) -> t.Iterator[Host]:
+    """A host of each Debian release that is supported; gone when the tests end."""
+    work = REPOSITORY / ".work"
+    work.mkdir(exist_ok=True)
+    booted = Host(request.param, pathlib.Path(tempfile.mkdtemp(prefix="lab-modules-", dir=work)))
+    try:
+        booted.up()
+        yield booted
+    finally:
+        booted.lab("destroy")
+
+
+def _parsed(name: str, printed: str) -> Result:
+    """Read what a module printed; its warnings are sentences whatever the ansible-core."""
+    try:
+        result: Result = json.loads(printed)
+    except json.JSONDecodeError:
+        raise AssertionError(f"{name} printed no result:\n{printed}") from None
+    return {**result, "warnings": [_sentence(warning) for warning in result.get("warnings", [])]}
 
 
 def _sentence(warning: str | dict[str, t.Any]) -> str:

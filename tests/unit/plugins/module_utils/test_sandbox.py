@@ -44,8 +44,6 @@ CASES: list[tuple[dict[str, str], str, tuple[str | None, tuple[str, ...]]]] = [
     ({"ProtectSystem": "strict", "ReadWritePaths": '"/srv/a b"'}, "/srv/a b/s", ALLOWED),
     ({"ProtectSystem": "strict", "StateDirectory": "wa"}, P, ALLOWED),
     ({"ProtectSystem": "strict", "StateDirectory": "other wa/sessions"}, P, ALLOWED),
-    ({"ProtectSystem": "strict", "StateDirectory": "wa:link"}, P, ALLOWED),
-    ({"ProtectSystem": "strict", "StateDirectory": "wa::ro"}, P, ("ProtectSystem=strict", (f"ReadWritePaths={P}",))),
     ({"ProtectSystem": "strict", "CacheDirectory": "wa"}, "/var/cache/wa/s", ALLOWED),
     ({"ProtectSystem": "strict", "LogsDirectory": "wa"}, "/var/log/wa/s", ALLOWED),
     ({"ProtectHome": "yes"}, P, ALLOWED),
@@ -89,11 +87,17 @@ CASES: list[tuple[dict[str, str], str, tuple[str | None, tuple[str, ...]]]] = [
     ({"RootDirectory": "/opt/jail"}, P, ("RootDirectory=/opt/jail", (f"BindPaths={P}",))),
     ({"RootDirectory": "/opt/jail", "BindPaths": "/var/lib/wa"}, P, ALLOWED),
     ({"RootImage": "/opt/wa.raw"}, P, ("RootImage=/opt/wa.raw", (f"BindPaths={P}",))),
-    ({"BindPaths": "/mnt/other:/var/lib/wa:rbind"}, P, ("BindPaths=/mnt/other:/var/lib/wa:rbind", (f"BindPaths={P}",))),
+    ({"BindPaths": "/mnt/other:/var/lib/wa:rbind"}, P, ("BindPaths=/mnt/other:/var/lib/wa", (f"BindPaths={P}",))),
     ({"BindPaths": f"{P}:/inside:rbind"}, P, ALLOWED),
     ({"BindReadOnlyPaths": "/var/lib/wa"}, P, ("BindReadOnlyPaths=/var/lib/wa", (f"ReadWritePaths={P}",))),
     ({"BindReadOnlyPaths": P, "ReadWritePaths": P}, P, (f"BindReadOnlyPaths={P}", ("BindReadOnlyPaths=",))),
     ({"ProtectSystem": "strict", "BindPaths": P}, P, ALLOWED),
+    ({"ProtectSystem": "strict", "BindPaths": "/srv /srv/a b:/srv/a b:rbind -/opt"}, "/srv/a b/s", ALLOWED),
+    (
+        {"TemporaryFileSystem": "/var /srv/a b:size=1m,ro"},
+        "/srv/a b/s",
+        ("TemporaryFileSystem=/srv/a b:size=1m,ro", ('BindPaths="/srv/a b/s"',)),
+    ),
     ({"ProtectSystem": "strict"}, "/srv/100% a", ("ProtectSystem=strict", ('ReadWritePaths="/srv/100%% a"',))),
 ]
 
@@ -112,7 +116,8 @@ def added(properties: t.Mapping[str, str], lines: t.Iterable[str]) -> dict[str, 
     for line in lines:
         name, _mark, value = line.partition("=")
         grows = name.endswith("Paths") and value
-        after[name] = f"{after.get(name, '')} {value.replace('%%', '%')}".strip() if grows else value
+        shown = value.strip('"') if name.startswith("Bind") else value  # systemctl quotes those in no list of mounts
+        after[name] = f"{after.get(name, '')} {shown.replace('%%', '%')}".strip() if grows else value
     return after
 
 
