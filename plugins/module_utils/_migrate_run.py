@@ -32,6 +32,7 @@ from ._unit import Unit, daemon_reload, read_unit
 
 _COMPANIONS = "companions"
 _LIVE_ROUNDS = 3
+_SHORT_ROUND = 1.0  # seconds: what a backend writes in that time is copied faster than another look at everything takes
 _RESERVE = 1.1  # of what the copies need: a full disk truncates the credentials of the running backend
 
 
@@ -112,15 +113,23 @@ def _stage_live(area: int, state: State, params: Params, evidence: Evidence) -> 
         return
     with evidence.watch.phase("stage"):
         _require_space(area, need_of(stage, tasks), params.path)
-        copied = 0
-        for round_ in range(_LIVE_ROUNDS):
-            figures = stage_live(stage, tasks)
+        running = state.unit is not None and state.unit.active
+        for figures in _live_rounds(stage, tasks, _LIVE_ROUNDS if running else 1):
             evidence.copied.add(figures)
-            if not figures.copied or (round_ and figures.copied >= copied):
-                break
-            copied = figures.copied
         _stage_companions(area, state)
         sync_filesystem(area)
+
+
+def _live_rounds(stage: Stage, tasks: t.Sequence[Task], at_most: int) -> t.Iterator[Tally]:
+    """Copy, and copy again what changed meanwhile, while a round is long enough to leave much behind and leaves less each time."""
+    copied = 0
+    for number in range(at_most):
+        begin = time.monotonic()
+        figures = stage_live(stage, tasks)
+        yield figures
+        if time.monotonic() - begin < _SHORT_ROUND or (number and figures.copied >= copied):
+            return
+        copied = figures.copied
 
 
 def _require_space(area: int, need: Tally, path: str) -> None:

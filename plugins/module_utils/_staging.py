@@ -2,7 +2,7 @@
 # This file is private to the collection whatsapp_ops.sessions.
 """Fills the staging area: the three engines, each in its own way, and the pass that all of them end in.
 
-A staged account is a directory ``staging/<key>`` and an index ``staging/<key>.json`` that says which state of each source file the
+A staged account is a directory ``staging/<key>`` and an index ``staging/<key>.index`` that says which state of each source file the
 copy was made from. The index counts only within one boot: it is not made durable before the copies are.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import marshal
 import os
 import typing as t
 
@@ -94,7 +95,7 @@ def place_of(root: str, name: str) -> tuple[str, str]:
 
 def forget_index(staging: int, name: str) -> None:
     """Remove what is known of the staged copy of the account ``name``."""
-    for kind in ("json", "mark"):
+    for kind in ("index", "mark"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{account_key(name)}.{kind}", dir_fd=staging)
 
@@ -160,13 +161,13 @@ def _stage_once(stage: Stage, task: Task) -> Tally:
                 stage.uid,
                 stage.gid,
                 frozenset((stage.uid, os.fstat(source).st_uid)),
-                stage.layout.is_volatile,
+                stage.layout.volatile_matcher,
                 stage.checksum,
             )
             fresh, tally = bring_up_to_date(source, target, rules, index)
         finally:
             os.close(target)
-        _write(staging, f"{account_key(task.name)}.json", json.dumps({"boot": _boot(), "files": fresh}).encode())
+        _write(staging, f"{account_key(task.name)}.index", marshal.dumps({"boot": _boot(), "files": fresh}))
         _write(staging, f"{account_key(task.name)}.mark", _mark_document(mark))
         return tally
     finally:
@@ -188,7 +189,7 @@ def _measure(stage: Stage, task: Task) -> Tally:
     finally:
         os.close(root)
     try:
-        return measure(source, stage.layout.is_volatile)
+        return measure(source, stage.layout.volatile_matcher)
     finally:
         os.close(source)
 
@@ -211,7 +212,7 @@ def _take(stage: Stage, task: Task) -> Tally:
                 stage.uid,
                 stage.gid,
                 frozenset((stage.uid, os.fstat(target).st_uid)),
-                stage.layout.is_volatile,
+                stage.layout.volatile_matcher,
                 stage.checksum,
             )
             return hand_over(target, rules)
@@ -258,12 +259,13 @@ def _boot() -> str:
 
 
 def _read_index(staging: int, name: str) -> Index:
-    content = read_file_at(staging, f"{account_key(name)}.json", at_most=1 << 30, called="an index")
+    """Read what a pass of this boot wrote. marshal, because it is read while the backend is down and is five times faster than JSON."""
+    content = read_file_at(staging, f"{account_key(name)}.index", at_most=1 << 30, called="an index")
     try:
-        document = json.loads(content or b"{}")
-    except ValueError:
-        return {}  # a run was killed while it wrote it
-    index: Index = document.get("files", {}) if document.get("boot") == _boot() else {}
+        document = marshal.loads(content) if content else {}
+        index: Index = document["files"] if document.get("boot") == _boot() else {}
+    except (ValueError, EOFError, TypeError):
+        return {}  # a run was killed while it wrote it, or another Python did
     return index
 
 
@@ -273,7 +275,9 @@ def _mark_document(mark: Mark) -> bytes:
 
 def _write(staging: int, name: str, content: bytes) -> None:
     """Write without fsync: the boot's name in it makes it worthless after a power cut, when the copies may be too."""
-    descriptor = os.open(f"{name}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=staging)
+    descriptor = os.open(
+        f"{name}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=staging
+    )
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
     os.rename(f"{name}.new", name, src_dir_fd=staging, dst_dir_fd=staging)

@@ -2,55 +2,38 @@
 # This file is private to the collection whatsapp_ops.sessions.
 """Copies, compares and removes directory trees by descriptor, never by path name.
 
-The source may belong to somebody who changes it while root reads it. So: no component is ever followed through a link, only regular
-files and directories are taken, a file is taken only if it belongs to the account (or everybody may read it anyway), nothing with
-set-id bits is made, and a file that changed while it was read does not count as copied.
+The source may belong to somebody who changes it while root reads it: no component is ever followed through a link, and only regular
+files and directories are taken (see _copy.py for the files).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import errno
-import hashlib
 import os
 import stat
-import time
 import typing as t
 
-from ._errors import SessionsError
+from ._copy import (
+    UNSETTLED,
+    Record,
+    Rules,
+    UnfitTree,
+    copy_until_settled,
+    digest_of,
+    dress,
+    is_copy,
+    record_of,
+    require_own,
+)
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPEN_SOURCE = (
-    os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-)  # O_NONBLOCK: opening a FIFO must not hang root
-_OPEN_TARGET = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_BLOCK = 1 << 18
+_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DEEPEST = 64  # descriptors are held per level; real sessions are at most 9 levels deep
-_READS_AT_MOST = 3
-_KEPT_ATTRIBUTES = ("user.", "system.posix_acl_")
+_FOLDER: tuple[int, ...] = ()
 
-# Filesystems before Linux 6.13 stamp with the timer tick (4 ms at most), some network ones with whole seconds: a file written again
-# within that grain looks untouched, the "racily clean" case of git.
-_GRAIN_FINE = 20_000_000
-_GRAIN_COARSE = 2_000_000_000
-
-# Per relative name: inode, size, mtime_ns, ctime_ns of the source file when its copy was made.
-Index = dict[str, list[int]]
-
-
-class UnfitTree(SessionsError):
-    """The tree holds something that must not be copied as it is; the text names what, never where."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Rules:
-    """How to copy: who owns the copy, whose files may be taken, which names are left out, whether copies are read back."""
-
-    uid: int
-    gid: int
-    owners: frozenset[int]
-    is_volatile: t.Callable[[str], bool]
-    checksum: bool
+# What a pass copied: per directory (its relative path with a slash behind it, empty for the top) its names, and per name the record
+# of the source file, or nothing for a directory.
+Index = dict[str, dict[str, tuple[int, ...]]]
 
 
 @dataclasses.dataclass
@@ -78,26 +61,26 @@ def bring_up_to_date(source: int, target: int, rules: Rules, index: Index) -> tu
     ``index`` is that of the pass before (empty for a first one): a file whose record still fits is not read again. What the source no
     longer has is removed from the target. Raises UnfitTree, OSError (full disk, I/O error).
     """
-    tally, fresh = Tally(), Index()
-    _bring_directory(source, target, rules, index, fresh, tally, "", 0, os.fstat(source).st_dev)
-    return fresh, tally
+    copying = _Pass(rules, index, os.fstat(source).st_dev)
+    copying.directory(source, target, "", 0)
+    return copying.fresh, copying.tally
 
 
 def bring_entry(source: int, target: int, name: str, rules: Rules) -> Tally:
     """Make one entry (a file or a directory) of the open directory ``target`` equal to that of ``source``; links are left out."""
-    tally = Tally()
     found = os.stat(name, dir_fd=source, follow_symlinks=False)
+    copying = _Pass(rules, {}, found.st_dev)
     there = set(os.listdir(target))
     if stat.S_ISDIR(found.st_mode):
-        _bring_folder(source, target, rules, {}, {}, tally, "", 0, found.st_dev, name, there)
+        copying.folder(source, target, name, name in there, f"{name}/", 0)
     elif stat.S_ISREG(found.st_mode):
-        _bring_file(source, target, rules, {}, {}, tally, name, name, found, there)
+        copying.file(source, target, name, name in there, found)
     else:
-        tally.left_out += 1
-    return tally
+        copying.tally.left_out += 1
+    return copying.tally
 
 
-def measure(directory: int, is_volatile: t.Callable[[str], bool]) -> Tally:
+def measure(directory: int, is_volatile: t.Callable[[str], t.Any]) -> Tally:
     """Count files, bytes and the newest change time below an open directory, reading names and times only."""
     tally = Tally()
     for _name, status in _files(directory, is_volatile, "", 0):
@@ -107,7 +90,7 @@ def measure(directory: int, is_volatile: t.Callable[[str], bool]) -> Tally:
     return tally
 
 
-def same_content(one: int, other: int, is_volatile: t.Callable[[str], bool]) -> bool:
+def same_content(one: int, other: int, is_volatile: t.Callable[[str], t.Any]) -> bool:
     """Whether two open directories hold the same names with the same bytes."""
     left = {name: status.st_size for name, status in _files(one, is_volatile, "", 0)}
     right = {name: status.st_size for name, status in _files(other, is_volatile, "", 0)}
@@ -139,247 +122,99 @@ def remove_tree(parent: int, name: str) -> None:
     os.rmdir(name, dir_fd=parent)
 
 
-def _bring_directory(
-    source: int,
-    target: int,
-    rules: Rules,
-    index: Index,
-    fresh: Index,
-    tally: Tally,
-    prefix: str,
-    depth: int,
-    device: int,
-) -> None:
-    status = os.fstat(source)
-    _require_depth_and_device(status, depth, device)
-    there = set(os.listdir(target))
-    with os.scandir(source) as entries:
-        for entry in entries:
-            if rules.is_volatile(entry.name):
-                continue
-            try:
-                found = entry.stat(follow_symlinks=False)
-                if stat.S_ISDIR(found.st_mode):
-                    _bring_folder(source, target, rules, index, fresh, tally, prefix, depth, device, entry.name, there)
-                elif stat.S_ISREG(found.st_mode):
-                    _bring_file(
-                        source, target, rules, index, fresh, tally, prefix + entry.name, entry.name, found, there
-                    )
-                else:
-                    tally.left_out += 1
+class _Pass:
+    """One pass over a tree: the index of the pass before, the new one, and what was found and done."""
+
+    def __init__(self, rules: Rules, index: Index, device: int) -> None:
+        self.rules = rules
+        self.index = index
+        self.device = device
+        self.fresh: Index = {}
+        self.tally = Tally()
+
+    def directory(self, source: int, target: int, place: str, depth: int) -> None:
+        """Bring one directory up to date; ``place`` is its key in the index."""
+        status = os.fstat(source)
+        _require_depth_and_device(status, depth, self.device)
+        known = self.index.get(place)
+        # Without an index the target may hold what a killed pass or another engine left. With one it holds what the index says.
+        there = set(os.listdir(target)) if known is None else set(known)
+        for name in there.difference(self._entries(source, target, place, depth, known or {}, there)):
+            remove_tree(target, name)
+            self.tally.removed += 1
+        dress(target, status, self.rules)
+
+    def _entries(
+        self, source: int, target: int, place: str, depth: int, known: t.Mapping[str, tuple[int, ...]], there: set[str]
+    ) -> t.Collection[str]:
+        """Bring each entry of a directory up to date and return the names that are there now.
+
+        Nothing here may be slow: in the last pass the backend is down, and nearly every file is as it was.
+        """
+        fresh = self.fresh.setdefault(place, {})
+        is_volatile, tally, unchanged, size, newest = self.rules.is_volatile, self.tally, 0, 0, 0
+        with os.scandir(source) as entries:
+            for entry in entries:
+                name = entry.name
+                if is_volatile(name):
                     continue
-            except FileNotFoundError:
-                continue  # a live backend removed it since it was listed; the name is removed from the target below
-            there.discard(entry.name)
-    for name in there:
-        remove_tree(target, name)
-        tally.removed += 1
-    _dress(target, status, rules)
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                    record = record_of(found)
+                    if known.get(name) == record:
+                        unchanged += 1
+                        size += record[1]
+                        newest = max(newest, record[2])
+                        fresh[name] = record
+                    elif stat.S_ISREG(found.st_mode):
+                        fresh[name] = self.file(source, target, name, name in there, found)
+                    elif stat.S_ISDIR(found.st_mode):
+                        fresh[name] = _FOLDER
+                        self.folder(source, target, name, name in there, f"{place}{name}/", depth + 1)
+                    else:
+                        tally.left_out += 1
+                except FileNotFoundError:
+                    fresh.pop(name, None)  # a live backend removed it since it was listed
+        tally.files += unchanged
+        tally.bytes += size
+        tally.newest_ns = max(tally.newest_ns, newest)
+        return fresh
 
-
-def _bring_folder(
-    source: int,
-    target: int,
-    rules: Rules,
-    index: Index,
-    fresh: Index,
-    tally: Tally,
-    prefix: str,
-    depth: int,
-    device: int,
-    name: str,
-    there: set[str],
-) -> None:
-    below = os.open(name, _OPEN_DIRECTORY, dir_fd=source)
-    try:
-        if name not in there:
-            os.mkdir(name, 0o700, dir_fd=target)
-        copy = _open_folder(target, name)
+    def folder(self, source: int, target: int, name: str, exists: bool, place: str, depth: int) -> None:
+        """Bring the directory ``name`` up to date; ``exists``: something of that name is in the target."""
+        below = os.open(name, _OPEN_DIRECTORY, dir_fd=source)
         try:
-            _bring_directory(below, copy, rules, index, fresh, tally, f"{prefix}{name}/", depth + 1, device)
+            copy = _open_or_make(target, name, exists)
+            try:
+                self.directory(below, copy, place, depth)
+            finally:
+                os.close(copy)
         finally:
-            os.close(copy)
-    finally:
-        os.close(below)
+            os.close(below)
+
+    def file(self, source: int, target: int, name: str, exists: bool, found: os.stat_result) -> Record:
+        """Copy the file ``name`` unless another engine did it well; ``exists``: something of that name is in the target."""
+        self.tally.files += 1
+        self.tally.bytes += found.st_size
+        self.tally.newest_ns = max(self.tally.newest_ns, found.st_mtime_ns)
+        if exists:
+            if not self.index and is_copy(source, target, name, found, self.rules):
+                return record_of(found)
+            remove_tree(target, name)
+        record = copy_until_settled(source, target, name, self.rules)
+        self.tally.copied += 1
+        self.tally.unsettled += record is UNSETTLED
+        return record
 
 
-def _open_folder(target: int, name: str) -> int:
-    try:
-        return os.open(name, _OPEN_DIRECTORY, dir_fd=target)
-    except NotADirectoryError:  # it was a file when the pass before copied it
-        os.unlink(name, dir_fd=target)
-        os.mkdir(name, 0o700, dir_fd=target)
-        return os.open(name, _OPEN_DIRECTORY, dir_fd=target)
-
-
-def _bring_file(
-    source: int,
-    target: int,
-    rules: Rules,
-    index: Index,
-    fresh: Index,
-    tally: Tally,
-    relative: str,
-    name: str,
-    found: os.stat_result,
-    there: set[str],
-) -> None:
-    tally.files += 1
-    tally.bytes += found.st_size
-    tally.newest_ns = max(tally.newest_ns, found.st_mtime_ns)
-    if name in there and index.get(relative) == _record(found):
-        fresh[relative] = index[relative]
-        return
-    if name in there and not index and _is_copy_of(source, target, name, found, rules):
-        fresh[relative] = _record(found)
-        return
-    if name in there:
-        remove_tree(target, name)
-    record = _copy_until_settled(source, target, name, rules)
-    tally.copied += 1
-    if record is None:
-        tally.unsettled += 1
-    else:
-        fresh[relative] = record
-
-
-def _copy_until_settled(source: int, target: int, name: str, rules: Rules) -> list[int] | None:
-    """Copy one file; return its record, or None when it kept changing (the copy is then whatever was read last)."""
-    for attempt in range(_READS_AT_MOST):
-        if attempt:
+def _open_or_make(target: int, name: str, exists: bool) -> int:
+    if exists:
+        try:
+            return os.open(name, _OPEN_DIRECTORY, dir_fd=target)
+        except NotADirectoryError:  # it was a file when the pass before copied it
             os.unlink(name, dir_fd=target)
-        record = _copy_file(source, target, name, rules)
-        if record is not None:
-            return record
-    return None
-
-
-def _copy_file(source: int, target: int, name: str, rules: Rules) -> list[int] | None:
-    reading = os.open(name, _OPEN_SOURCE, dir_fd=source)
-    try:
-        before = os.fstat(reading)
-        if not stat.S_ISREG(before.st_mode):
-            raise UnfitTree("a file became something else while it was copied")
-        require_own(before, rules)
-        writing = os.open(name, _OPEN_TARGET, 0o600, dir_fd=target)
-        try:
-            digest = _pour(reading, writing, before)
-            _keep_attributes(reading, writing)
-            _dress(writing, before, rules)
-        finally:
-            os.close(writing)
-        if rules.checksum and _digest(target, name) != digest:
-            raise OSError(errno.EIO, "what was read back is not what was written")
-        after = os.fstat(reading)
-    finally:
-        os.close(reading)
-    if _record(before) != _record(after) or _is_racy(after):
-        return None
-    return _record(after)
-
-
-def require_own(status: os.stat_result, rules: Rules) -> None:
-    """Raise UnfitTree unless the file belongs to the account, or everybody may read it: copying it must disclose nothing.
-
-    A user can move or hard-link a file of root into his own tree (rename(2) asks only for rights on the directories).
-    """
-    if status.st_uid not in rules.owners and not status.st_mode & stat.S_IROTH:
-        raise UnfitTree("it holds a private file of another user; give the file to the backend's user or remove it")
-
-
-def _pour(reading: int, writing: int, status: os.stat_result) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    if status.st_blocks * 512 < status.st_size:
-        _pour_sparse(reading, writing, status.st_size, digest.update)
-        return digest.digest()
-    while True:
-        block = os.read(reading, _BLOCK)
-        if not block:
-            return digest.digest()
-        digest.update(block)
-        _write_all(writing, block)
-
-
-def _pour_sparse(reading: int, writing: int, size: int, update: t.Callable[[bytes], None]) -> None:
-    """Copy the data of a file with holes, leaving the holes; ``update`` sees all bytes, the zeros of the holes as well."""
-    os.ftruncate(writing, size)
-    position = 0
-    while position < size:
-        try:
-            data = os.lseek(reading, position, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-            data = size  # ENXIO: nothing but a hole up to the end, lseek(2)
-        _update_zeros(data - position, update)
-        if data >= size:
-            return
-        position = os.lseek(reading, data, os.SEEK_HOLE)
-        os.lseek(reading, data, os.SEEK_SET)
-        os.lseek(writing, data, os.SEEK_SET)
-        while data < position:
-            block = os.read(reading, min(_BLOCK, position - data))
-            if not block:
-                return
-            update(block)
-            _write_all(writing, block)
-            data += len(block)
-
-
-def _update_zeros(length: int, update: t.Callable[[bytes], None]) -> None:
-    while length > 0:
-        update(bytes(min(_BLOCK, length)))
-        length -= _BLOCK
-
-
-def _write_all(writing: int, block: bytes) -> None:
-    while block:
-        block = block[os.write(writing, block) :]
-
-
-def _keep_attributes(reading: int, writing: int) -> None:
-    """Carry ACLs and the user's attributes over; security.* of a tree that we do not trust stays behind."""
-    try:
-        names = os.listxattr(reading)
-    except OSError as error:
-        if error.errno in (errno.ENOTSUP, errno.ENOSYS):
-            return
-        raise
-    for name in names:
-        if name.startswith(_KEPT_ATTRIBUTES):
-            os.setxattr(writing, name, os.getxattr(reading, name))
-
-
-def _dress(descriptor: int, like: os.stat_result, rules: Rules) -> None:
-    """Set owner, mode (never set-id or sticky bits) and times. Owner first: chown(2) clears mode bits."""
-    if os.geteuid() == 0:
-        os.fchown(descriptor, rules.uid, rules.gid)
-    os.fchmod(descriptor, stat.S_IMODE(like.st_mode) & 0o777)
-    os.utime(descriptor, ns=(like.st_atime_ns, like.st_mtime_ns))
-
-
-def _is_copy_of(source: int, target: int, name: str, found: os.stat_result, rules: Rules) -> bool:
-    """Whether the target's file, made by another engine, is a faithful copy; it is then given its owner and mode."""
-    copy = os.open(name, _OPEN_SOURCE, dir_fd=target)
-    try:
-        status = os.fstat(copy)
-        if not stat.S_ISREG(status.st_mode) or (status.st_size, status.st_mtime_ns) != (
-            found.st_size,
-            found.st_mtime_ns,
-        ):
-            return False
-        require_own(found, rules)
-        if _is_racy(found) or (rules.checksum and _digest(source, name) != _digest(target, name)):
-            return False
-        reading = os.open(name, _OPEN_SOURCE, dir_fd=source)
-        try:
-            _keep_attributes(reading, copy)
-        finally:
-            os.close(reading)
-        _dress(copy, found, rules)
-        return True
-    finally:
-        os.close(copy)
+    os.mkdir(name, 0o700, dir_fd=target)
+    return os.open(name, _OPEN_DIRECTORY, dir_fd=target)
 
 
 def _digest_below(directory: int, relative: str) -> bytes | None:
@@ -390,28 +225,15 @@ def _digest_below(directory: int, relative: str) -> bytes | None:
             below = os.open(folder, _OPEN_DIRECTORY, dir_fd=here)
             os.close(here)
             here = below
-        return _digest(here, name)
+        return digest_of(here, name)
     except FileNotFoundError:
         return None
     finally:
         os.close(here)
 
 
-def _digest(directory: int, name: str) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    descriptor = os.open(name, _OPEN_SOURCE, dir_fd=directory)
-    try:
-        while True:
-            block = os.read(descriptor, _BLOCK)
-            if not block:
-                return digest.digest()
-            digest.update(block)
-    finally:
-        os.close(descriptor)
-
-
 def _files(
-    directory: int, is_volatile: t.Callable[[str], bool], prefix: str, depth: int
+    directory: int, is_volatile: t.Callable[[str], t.Any], prefix: str, depth: int
 ) -> t.Iterator[tuple[str, os.stat_result]]:
     """Yield relative name and status of each regular file below an open directory."""
     with os.scandir(directory) as entries:
@@ -429,7 +251,7 @@ def _files(
 
 
 def _files_below(
-    directory: int, name: str, is_volatile: t.Callable[[str], bool], prefix: str, depth: int
+    directory: int, name: str, is_volatile: t.Callable[[str], t.Any], prefix: str, depth: int
 ) -> t.Iterator[tuple[str, os.stat_result]]:
     try:
         below = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
@@ -457,11 +279,11 @@ def _hand_over(directory: int, rules: Rules, tally: Tally, depth: int, device: i
         else:
             os.unlink(name, dir_fd=directory)  # locks, sockets, links: nothing of an account is in them
             tally.left_out += 1
-    _dress(directory, status, rules)
+    dress(directory, status, rules)
 
 
 def _hand_over_file(directory: int, name: str, rules: Rules, tally: Tally) -> None:
-    descriptor = os.open(name, _OPEN_SOURCE, dir_fd=directory)
+    descriptor = os.open(name, _OPEN_FILE, dir_fd=directory)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -473,7 +295,7 @@ def _hand_over_file(directory: int, name: str, rules: Rules, tally: Tally) -> No
             raise UnfitTree(
                 "it holds a file that has a second name elsewhere, which must not change hands; use the engine 'native'"
             )
-        _dress(descriptor, status, rules)
+        dress(descriptor, status, rules)
     finally:
         os.close(descriptor)
 
@@ -485,12 +307,3 @@ def _require_depth_and_device(status: os.stat_result, depth: int, device: int) -
         )
     if status.st_dev != device:
         raise UnfitTree("another filesystem is mounted inside it; unmount it first")
-
-
-def _record(status: os.stat_result) -> list[int]:
-    return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-
-
-def _is_racy(status: os.stat_result) -> bool:
-    grain = _GRAIN_COARSE if status.st_ctime_ns % 1_000_000_000 == 0 else _GRAIN_FINE
-    return abs(time.time_ns() - status.st_ctime_ns) < grain

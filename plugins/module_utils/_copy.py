@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Copies one file from a tree that its owner may be changing, by descriptor.
+
+Only a regular file is taken, and only one that belongs to the account or that everybody may read anyway. Set-id bits are dropped. A
+file that changed while it was read does not count as copied.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import os
+import stat
+import time
+import typing as t
+
+from ._errors import SessionsError
+
+_OPEN_SOURCE = (
+    os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+)  # O_NONBLOCK: opening a FIFO must not hang root
+_OPEN_TARGET = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_BLOCK = 1 << 18
+_READS_AT_MOST = 3
+_KEPT_ATTRIBUTES = ("user.", "system.posix_acl_")
+
+# Filesystems before Linux 6.13 stamp with the timer tick (4 ms at most), some network ones with whole seconds: a file written again
+# within that grain looks untouched, the "racily clean" case of git.
+_GRAIN_FINE = 20_000_000
+_GRAIN_COARSE = 2_000_000_000
+
+# Inode, size, mtime_ns and ctime_ns of a source file when its copy was made.
+Record = tuple[int, int, int, int]
+UNSETTLED: Record = (0, 0, 0, 0)  # fits no file
+
+
+class UnfitTree(SessionsError):
+    """The tree holds something that must not be copied as it is; the text names what, never where."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """How to copy: who owns the copy, whose files may be taken, which names are left out, whether copies are read back."""
+
+    uid: int
+    gid: int
+    owners: frozenset[int]
+    is_volatile: t.Callable[[str], t.Any]
+    checksum: bool
+
+
+def copy_until_settled(source: int, target: int, name: str, rules: Rules) -> Record:
+    """Copy one file; return its record, or UNSETTLED when it kept changing (the copy is then whatever was read last)."""
+    for attempt in range(_READS_AT_MOST):
+        if attempt:
+            os.unlink(name, dir_fd=target)
+        record = _copy(source, target, name, rules)
+        if record is not None:
+            return record
+    return UNSETTLED
+
+
+def is_copy(source: int, target: int, name: str, found: os.stat_result, rules: Rules) -> bool:
+    """Whether the target's file, made by another engine, is a faithful copy; what that engine left out is then added."""
+    copy = os.open(name, _OPEN_SOURCE, dir_fd=target)
+    try:
+        status = os.fstat(copy)
+        if not stat.S_ISREG(status.st_mode) or (status.st_size, status.st_mtime_ns) != (
+            found.st_size,
+            found.st_mtime_ns,
+        ):
+            return False
+        require_own(found, rules)
+        if _is_racy(found) or (rules.checksum and digest_of(source, name) != digest_of(target, name)):
+            return False
+        reading = os.open(name, _OPEN_SOURCE, dir_fd=source)
+        try:
+            _keep_attributes(reading, copy)
+        finally:
+            os.close(reading)
+        dress(copy, found, rules)
+        return True
+    finally:
+        os.close(copy)
+
+
+def record_of(status: os.stat_result) -> Record:
+    """Return what tells whether a file was changed."""
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def require_own(status: os.stat_result, rules: Rules) -> None:
+    """Raise UnfitTree unless the file belongs to the account, or everybody may read it: copying it must disclose nothing.
+
+    A user can move or hard-link a file of root into his own tree (rename(2) asks only for rights on the directories).
+    """
+    if status.st_uid not in rules.owners and not status.st_mode & stat.S_IROTH:
+        raise UnfitTree("it holds a private file of another user; give the file to the backend's user or remove it")
+
+
+def dress(descriptor: int, like: os.stat_result, rules: Rules) -> None:
+    """Set owner, mode (never set-id or sticky bits) and times. Owner first: chown(2) clears mode bits."""
+    if os.geteuid() == 0:
+        os.fchown(descriptor, rules.uid, rules.gid)
+    os.fchmod(descriptor, stat.S_IMODE(like.st_mode) & 0o777)
+    os.utime(descriptor, ns=(like.st_atime_ns, like.st_mtime_ns))
+
+
+def digest_of(directory: int, name: str) -> bytes:
+    """Digest a regular file of an open directory."""
+    digest = hashlib.blake2b(digest_size=16)
+    descriptor = os.open(name, _OPEN_SOURCE, dir_fd=directory)
+    try:
+        while True:
+            block = os.read(descriptor, _BLOCK)
+            if not block:
+                return digest.digest()
+            digest.update(block)
+    finally:
+        os.close(descriptor)
+
+
+def _copy(source: int, target: int, name: str, rules: Rules) -> Record | None:
+    reading = os.open(name, _OPEN_SOURCE, dir_fd=source)
+    try:
+        before = os.fstat(reading)
+        if not stat.S_ISREG(before.st_mode):
+            raise UnfitTree("a file became something else while it was copied")
+        require_own(before, rules)
+        writing = os.open(name, _OPEN_TARGET, 0o600, dir_fd=target)
+        try:
+            _pour(reading, writing, before, rules)
+            _keep_attributes(reading, writing)
+            dress(writing, before, rules)
+        finally:
+            os.close(writing)
+        after = os.fstat(reading)
+    finally:
+        os.close(reading)
+    record = record_of(after)
+    return None if record != record_of(before) or _is_racy(after) else record
+
+
+def _pour(reading: int, writing: int, status: os.stat_result, rules: Rules) -> None:
+    digest = hashlib.blake2b(digest_size=16)
+    if status.st_blocks * 512 < status.st_size:
+        _pour_sparse(reading, writing, status.st_size, digest.update)
+    else:
+        _pour_dense(reading, writing, digest.update)
+    if rules.checksum and _read_back(writing) != digest.digest():
+        raise OSError(errno.EIO, "what was read back is not what was written")
+
+
+def _pour_dense(reading: int, writing: int, update: t.Callable[[bytes], None]) -> None:
+    while True:
+        block = os.read(reading, _BLOCK)
+        update(block)
+        _write_all(writing, block)
+        if len(block) < _BLOCK:  # only the end of a regular file makes a read short, read(2)
+            return
+
+
+def _pour_sparse(reading: int, writing: int, size: int, update: t.Callable[[bytes], None]) -> None:
+    """Copy the data of a file with holes, leaving the holes; ``update`` sees all bytes, the zeros of the holes as well."""
+    os.ftruncate(writing, size)
+    position = 0
+    while position < size:
+        try:
+            data = os.lseek(reading, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            data = size  # ENXIO: nothing but a hole up to the end, lseek(2)
+        _update_zeros(min(data, size) - position, update)
+        if data >= size:
+            return
+        position = min(os.lseek(reading, data, os.SEEK_HOLE), size)
+        os.lseek(reading, data, os.SEEK_SET)
+        os.lseek(writing, data, os.SEEK_SET)
+        while data < position:
+            block = os.read(reading, min(_BLOCK, position - data))
+            if not block:
+                return
+            update(block)
+            _write_all(writing, block)
+            data += len(block)
+
+
+def _update_zeros(length: int, update: t.Callable[[bytes], None]) -> None:
+    while length > 0:
+        update(bytes(min(_BLOCK, length)))
+        length -= _BLOCK
+
+
+def _write_all(writing: int, block: bytes) -> None:
+    while block:
+        block = block[os.write(writing, block) :]
+
+
+def _read_back(writing: int) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    position = 0
+    while True:
+        block = os.pread(writing, _BLOCK, position)
+        digest.update(block)
+        position += len(block)
+        if len(block) < _BLOCK:
+            return digest.digest()
+
+
+def _keep_attributes(reading: int, writing: int) -> None:
+    """Carry ACLs and the user's attributes over; security.* of a tree that we do not trust stays behind."""
+    try:
+        names = os.listxattr(reading)
+    except OSError as error:
+        if error.errno in (errno.ENOTSUP, errno.ENOSYS):
+            return
+        raise
+    for name in names:
+        if name.startswith(_KEPT_ATTRIBUTES):
+            os.setxattr(writing, name, os.getxattr(reading, name))
+
+
+def _is_racy(status: os.stat_result) -> bool:
+    grain = _GRAIN_COARSE if status.st_ctime_ns % 1_000_000_000 == 0 else _GRAIN_FINE
+    return abs(time.time_ns() - status.st_ctime_ns) < grain
