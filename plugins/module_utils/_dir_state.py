@@ -117,14 +117,14 @@ def opened_base(way: Way) -> t.Iterator[int]:
 
 
 @contextlib.contextmanager
-def opened_same(base: int, way: Way, entry: Entry) -> t.Iterator[int]:
+def opened_same(base: int, way: Way, entry: Entry | None) -> t.Iterator[int]:
     """Open the directory at the path without reading it; raise SessionsError when it is not the one that was looked at."""
     try:
         descriptor = os.open(way.name, _LOOK, dir_fd=base)
     except OSError as error:
         raise SessionsError(f"{way.path} was replaced while this ran; find out who did it and run again") from error
     try:
-        if _place(os.fstat(descriptor)) != entry.place:
+        if entry is None or _place(os.fstat(descriptor)) != entry.place:
             raise SessionsError(f"{way.path} was replaced while this ran; find out who did it and run again")
         yield descriptor
     finally:

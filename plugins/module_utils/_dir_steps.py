@@ -130,7 +130,6 @@ def _remove(parent: int, state: State) -> None:
 @contextlib.contextmanager
 def _entered(parent: int, state: State) -> t.Iterator[int]:
     """Open the very directory that was looked at."""
-    assert state.entry is not None  # such steps are planned only for a directory that is there
     with opened_same(parent, state.way, state.entry) as pinned:
         directory = reopened(pinned)
         try:

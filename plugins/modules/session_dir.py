@@ -1,4 +1,5 @@
 #!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Makes a directory in which sessions last."""
@@ -10,7 +11,7 @@ module: session_dir
 short_description: Make a directory in which sessions of a WhatsApp backend last
 version_added: 0.1.0
 author:
-  - The whatsapp_ops.sessions contributors
+  - The whatsapp_ops.sessions contributors (!UNKNOWN)
 description:
   - Makes sure that a directory exists that keeps sessions across restarts, that the backend can write to, and that no other
     user of the host can take away or put something else in place of.
@@ -99,8 +100,6 @@ attributes:
   idempotent:
     support: full
   safe_file_operations:
-    support: full
-  platform:
     support: full
 extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes

@@ -1,4 +1,5 @@
 #!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Waits until a backend is well."""
@@ -10,7 +11,7 @@ module: session_health
 short_description: Wait until a WhatsApp backend is well
 version_added: 0.1.0
 author:
-  - The whatsapp_ops.sessions contributors
+  - The whatsapp_ops.sessions contributors (!UNKNOWN)
 description:
   - Looks at a backend until its health page answers 200 and says what is expected, and its unit is active with a main process that stays.
   - Fails when the time is over. The message says what was expected and what was seen last.
@@ -56,6 +57,9 @@ options:
 attributes:
   check_mode:
     details: Looks once, without waiting, and succeeds whatever it sees; RV(healthy) tells.
+  safe_file_operations:
+    support: N/A
+    details: Works on no files.
 extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes
   - whatsapp_ops.sessions._attributes.info
