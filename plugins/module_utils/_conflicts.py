@@ -79,7 +79,15 @@ def _decide_known(legacy: Side, present: Side, ancestor: Entry, on_conflict: str
                 publish=True,
                 displace=True,
             )
+        if present.state == "corrupt" and legacy.state != "corrupt":
+            return Decision(
+                "unchanged",
+                "the copy at the sessions path is damaged; on_conflict=replace brings the older legacy copy back",
+            )
         return Decision("unchanged", "migrated before and not used at the legacy path since")
+    if on_conflict != "replace" and _RANK[legacy.state] < _RANK[present.state]:
+        # A backend that was started on its old path without credentials makes new ones there, for which nobody scanned a code.
+        return Decision("kept", f"the legacy copy is only {legacy.state}", adopt=True)
     if not present.mark.differs_from(ancestor.present):
         return Decision(
             "migrated", "only the legacy copy was used since the last migration", publish=True, displace=True
@@ -92,6 +100,10 @@ def _decide_known(legacy: Side, present: Side, ancestor: Entry, on_conflict: str
             "both copies were used since the last migration; on_conflict=replace",
             publish=True,
             displace=True,
+        )
+    if _RANK[legacy.state] > _RANK[present.state]:
+        return Decision(
+            "migrated", f"the copy at the sessions path is only {present.state}", publish=True, displace=True
         )
     return Decision("diverged", "both copies were used since the last migration")
 

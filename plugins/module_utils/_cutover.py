@@ -102,7 +102,10 @@ def stopped(unit: Unit, intent: str, timeout: float, watch: Stopwatch) -> t.Iter
 def start(unit: str, timeout: float) -> None:
     """Start ``unit``, whatever its start limit says (several stops and starts in a row reach it). Raises StartFailed."""
     run(["systemctl", "reset-failed", "--", unit])
-    done = run(["systemctl", "start", "--", unit], timeout=timeout)
+    try:
+        done = run(["systemctl", "start", "--", unit], timeout=timeout)
+    except SessionsError as error:
+        raise StartFailed(str(error)) from error
     if done.rc != 0:
         raise StartFailed(
             f"{unit} did not start (result {read_unit(unit).properties['Result']}); see 'systemctl status {unit}' on the host"

@@ -62,7 +62,7 @@ def carry_out(steps: tuple[Step, ...], state: State, params: Params) -> Evidence
 
 def _carry_out(area: int, steps: tuple[Step, ...], state: State, params: Params, evidence: Evidence) -> None:
     if state.interrupted:
-        _recover(area, state)
+        _recover(area, state, params.path)
         state = observe(params)
         steps = plan(state, params)
         evidence.accounts = state.survey.accounts
@@ -86,11 +86,11 @@ def _keep_up(area: int, state: State, params: Params, names: t.Collection[str]) 
         _write_receipt(area, state.survey, params, state.receipts, ())
 
 
-def _recover(area: int, state: State) -> None:
+def _recover(area: int, state: State, path: str) -> None:
     """Finish with what a killed run left behind. A backend that already runs on the sessions path makes it final; else it is taken back."""
     intent = read_document_at(area, INTENT)
     in_use = values_in_use(state.unit.main_pid) if state.unit and state.unit.main_pid else frozenset()
-    if intent and not any(str(move["target"]) in in_use for move in intent["moves"]):
+    if intent and path not in in_use:
         take_back(intent)
     remove_document_at(area, INTENT)
     if state.unit is not None:
@@ -168,7 +168,7 @@ def _cut_over(area: int, state: State, params: Params, evidence: Evidence) -> No
     """Everything between stop and start. On any error what was done is taken back before the backend starts again."""
     _require_nobody_holds(state)
     intent_path = f"{area_path(params.path)}/{INTENT}"
-    done: dict[str, t.Any] = {}
+    intent: dict[str, t.Any] = {}
     holding = (
         stopped(state.unit, intent_path, params.unit_timeout, evidence.watch)
         if state.unit
@@ -177,13 +177,13 @@ def _cut_over(area: int, state: State, params: Params, evidence: Evidence) -> No
     try:
         with holding:
             try:
-                done.update(_publish_all(area, state, params, evidence))
+                intent.update(_publish_all(area, state, params, evidence))
             except BaseException:
                 _take_back(area, state.unit)
                 raise
     except StartFailed as error:
-        if done and state.unit:
-            _fall_back(area, done["intent"], state.unit, params, str(error))
+        if intent and state.unit:
+            _fall_back(area, intent, state.unit, params, str(error))
         raise
     remove_document_at(area, INTENT)
     clear_staging(area)
@@ -193,7 +193,7 @@ def _cut_over(area: int, state: State, params: Params, evidence: Evidence) -> No
 
 
 def _publish_all(area: int, before: State, params: Params, evidence: Evidence) -> dict[str, t.Any]:
-    """Decide again now that nobody writes, copy the difference, publish, write the receipt, switch. Returns the intent."""
+    """Decide again now that nobody writes, copy the difference, publish, write the receipt, switch, commit. Returns the intent."""
     state = surveyed_again(before, params)
     require_decided(state, params)
     evidence.accounts = state.survey.accounts
@@ -230,7 +230,8 @@ def _publish_all(area: int, before: State, params: Params, evidence: Evidence) -
         install(params.switch, state.switch)
         if state.unit is not None:
             daemon_reload()
-    return {"intent": intent}
+    _publish.commit(area, intent)
+    return intent
 
 
 def _dress_root(area: int, path: int, publications: t.Sequence[Publication]) -> None:

@@ -87,6 +87,11 @@ def announce(place: Place, moves: t.Sequence[Move], files: t.Sequence[str]) -> d
     return intent
 
 
+def commit(area: int, intent: t.Mapping[str, t.Any]) -> None:
+    """Say durably that all is done: from here on nothing is taken back by itself."""
+    write_document_at(area, INTENT, {**intent, "committed": True})
+
+
 def carry_out(moves: t.Sequence[Move]) -> None:
     """Do the renames. Raises SessionsError when a place is taken by something that was not there when they were planned."""
     for move in moves:

@@ -8,7 +8,8 @@ As a program it is a copy of this file in /run, started by systemd before the ba
 the kernel releases when the run ends in whatever way. So this file must not import anything but the standard library.
 
 An intent is the list of what a cutover is about to do, written durably before the first step: ``moves`` (renames, in order) and
-``files`` (what configuration files hold before). It is removed when all is done; while it is there, taking back is what is right.
+``files`` (what configuration files hold before). It is ``committed`` when all is done, right before the backend is started, and removed
+after that; while it is there and not committed, taking back is what is right.
 """
 
 from __future__ import annotations
@@ -27,7 +28,12 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def take_back(intent: t.Mapping[str, t.Any]) -> None:
-    """Undo what was done of an intent: files get their former content, renames are reversed. Doing it twice does no harm."""
+    """Undo what was done of an intent: files get their former content, renames are reversed. Doing it twice does no harm.
+
+    Nothing is undone once the intent is ``committed``: the backend may be at work on the new path already.
+    """
+    if intent.get("committed"):
+        return
     for file in reversed(intent["files"]):
         _restore_file(file)
     for move in reversed(intent["moves"]):
