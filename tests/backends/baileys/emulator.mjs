@@ -4,6 +4,7 @@
 // handshake, pre-key and device queries, acknowledgements), but it does not check who logs in: that the right
 // identity comes back is asked of the session files, see identity.mjs.
 
+import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
 import { startWhatsAppServer } from '@openclaw/crabline'
 import { readAccounts } from './accounts.mjs'
@@ -23,6 +24,8 @@ const servers = await Promise.all(
   }),
 )
 console.log(`${servers.length} servers are up`)
+// Whoever starts the unit may connect as soon as the start has returned.
+if (process.env.NOTIFY_SOCKET) execFileSync('systemd-notify', ['--ready'])
 
 async function stop() {
   await Promise.allSettled(servers.map((server) => server.close()))
