@@ -166,8 +166,12 @@ def drop_in_path(unit: str, name: str, scope: str = "persistent") -> str:
     return f"{DIRECTORIES[scope]}/{unit}.d/{name}.conf"
 
 
-def observe(params: Params) -> State:
-    """Look at the drop-in, the unit's other files, systemd and the running process; check the drop-in when it is to change."""
+def observe(params: Params, overlay: Overlay | None = None) -> State:
+    """Look at the drop-in, the unit's other files, systemd and the running process; check the drop-in when it is to change.
+
+    ``overlay`` gives the texts of other files that are going to change together with the drop-in.
+    """
+    planned: Overlay = {**(overlay or {}), params.path: params.text}
     _require_host(params)
     drop_in = _read_drop_in(params.path)
     if not params.present and not is_installed(params.unit):
@@ -176,7 +180,7 @@ def observe(params: Params) -> State:
         )  # its drop-in can go all the same
     _require_own_name(params)
     loaded = _loaded_units(params)
-    sources = read_sources(params.unit, {params.path: params.text})
+    sources = read_sources(params.unit, planned)
     reloaded = on_file_clock(last_reload()) if systemd_runs() else 0.0
     stale = _is_stale(params, sources, loaded, reloaded)
     pending = stale or _needs_write(drop_in, params)
@@ -186,7 +190,7 @@ def observe(params: Params) -> State:
         shadowed=_shadowed(params, sources),
         stale=stale,
         unloaded=any(_is_unloaded(unit, params.path, sources) for unit in loaded),
-        lacking=_lacking(params, drop_in, loaded, math.inf if pending else reloaded),
+        lacking=_lacking(params, drop_in, loaded, planned, math.inf if pending else reloaded),
         missing_files=tuple(file.path for file in sources.environment_files if not file.found and not file.optional),
     )
     validate(params, state)
@@ -400,14 +404,15 @@ def _is_unloaded(unit: Unit, path: str, sources: Sources) -> bool:
     return path in sources.files and os.path.realpath(path) not in known
 
 
-def _lacking(params: Params, drop_in: File | None, loaded: t.Sequence[Unit], reloaded: float) -> tuple[str, ...]:
+def _lacking(
+    params: Params, drop_in: File | None, loaded: t.Sequence[Unit], planned: Overlay, reloaded: float
+) -> tuple[str, ...]:
     """Name what the running processes lack of the settings that we want, or had until now."""
     former = () if drop_in is None else parse(drop_in.text)
     settings = tuple(dict.fromkeys((*params.settings, *former)))
-    overlay: Overlay = {params.path: params.text}
     found: dict[str, None] = {}
     for unit in loaded:
-        sources = read_sources(unit.name, overlay)
+        sources = read_sources(unit.name, planned)
         written = max(map(_written_at, (*sources.files, *(file.path for file in sources.environment_files))))
         own = math.inf if math.isinf(reloaded) else _written_at(params.path)
         found.update(dict.fromkeys(lacking(unit, sources, settings, Moments(own, written, reloaded))))

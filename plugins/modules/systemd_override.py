@@ -1,4 +1,5 @@
 #!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Manages one drop-in of a systemd unit."""
@@ -10,7 +11,7 @@ module: systemd_override
 short_description: Manage a drop-in of a systemd unit, and say what is really in force
 version_added: 0.1.0
 author:
-  - The whatsapp_ops.sessions contributors
+  - The whatsapp_ops.sessions contributors (!UNKNOWN)
 description:
   - Writes C(UNIT.d/NAME.conf) with the options of O(sections), or removes it, and makes systemd read its unit files again.
   - Systemd itself checks the drop-in before it is installed (see O(validate)), so a misspelt option never reaches C(/etc).
