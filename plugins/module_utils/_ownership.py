@@ -20,9 +20,8 @@ from ._layouts import AREA_INSIDE
 from ._mode import Mode, directory_bits, file_bits
 
 _DEPTH_AT_MOST = 100  # one descriptor is open per level; real layouts have at most a dozen
-_LOOK = (
-    os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-)  # opens nothing: a device is not started, a FIFO not waited for, open(2)
+# O_PATH opens nothing: a device is not started, a FIFO not waited for, open(2).
+_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _ENTER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 

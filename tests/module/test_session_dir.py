@@ -20,10 +20,15 @@ import pytest
 from conftest import Mount, RunModule
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _dir, _job
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
 
 CANARY = "5511999990000"
 UID, GID = 65534, 65534  # nobody and nogroup: a user whose group has another name
 OTHER = 1
+OPTIONS: dict[str, t.Any] = {
+    "state": "present", "unit": None, "owner": None, "group": None, "mode": "0750", "allow_ephemeral": False,
+    "require_mount": False, "min_free_bytes": None, "min_free_inodes": None, "recurse": False,
+}  # fmt: skip
 
 
 def facts(path: pathlib.Path) -> tuple[int, int, int]:
@@ -527,12 +532,38 @@ def test_a_path_that_is_swapped_for_a_link_while_it_is_made_leads_nowhere(
     assert replaced  # the attack was met
 
 
+@pytest.mark.parametrize("state", ["present", "absent"])
+def test_only_the_directory_that_was_looked_at_is_changed(place: pathlib.Path, state: str) -> None:
+    """Between look and deed the owner of the parent puts another directory of root at the path."""
+    (place / "sessions").mkdir()
+    (place / "of-root").mkdir(mode=0o700)
+    params = _dir.read_params({**OPTIONS, "path": str(place / "sessions"), "owner": "nobody", "state": state})
+    seen = _dir.observe(params)
+    steps = _dir.plan(seen, params)
+    (place / "sessions").rename(place / "aside")
+    (place / "of-root").rename(place / "sessions")
+    with pytest.raises(SessionsError, match="was replaced while this ran"):
+        _dir.apply(steps, seen, params)
+    assert facts(place / "sessions") == (0, 0, 0o700)
+    assert facts(place / "aside") == (0, 0, 0o755)
+
+
+def test_a_parent_that_becomes_a_link_between_look_and_deed_is_not_followed(place: pathlib.Path) -> None:
+    (place / "wa").mkdir()
+    (place / "of-root").mkdir()
+    params = _dir.read_params({**OPTIONS, "path": str(place / "wa/sessions"), "owner": "nobody"})
+    seen = _dir.observe(params)
+    steps = _dir.plan(seen, params)
+    (place / "wa").rmdir()
+    (place / "wa").symlink_to("of-root")
+    with pytest.raises(SessionsError, match="was replaced by a link while this ran"):
+        _dir.apply(steps, seen, params)
+    assert list((place / "of-root").iterdir()) == []
+
+
 def test_another_user_may_run_it_for_themselves(place: pathlib.Path) -> None:
     os.chown(place, UID, GID)
-    options = {
-        "path": str(place / "wa/sessions"), "state": "present", "unit": None, "owner": None, "group": None, "mode": "0750",
-        "allow_ephemeral": False, "require_mount": False, "min_free_bytes": None, "min_free_inodes": None, "recurse": True,
-    }  # fmt: skip
+    options = {**OPTIONS, "path": str(place / "wa/sessions"), "recurse": True}
 
     def run() -> tuple[bool, dict[str, t.Any]]:
         outcome = _job.execute(_dir, options, check_mode=False)
