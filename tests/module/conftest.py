@@ -16,8 +16,9 @@ import tempfile
 import typing as t
 
 import ansible
-import disks
 import pytest
+
+import disks
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 COLLECTIONS = REPOSITORY / "playbooks" / "collections"
