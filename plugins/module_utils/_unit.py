@@ -94,6 +94,10 @@ def read_unit(name: str) -> Unit:
     properties = {**dict.fromkeys(PROPERTIES, ""), **parse_show(shown.stdout)}
     if properties["LoadState"] == "masked":
         raise SessionsError(f"the unit {called} is masked on this host; unmask it first (systemctl unmask {called})")
+    if properties["LoadState"] in ("bad-setting", "error"):
+        raise SessionsError(
+            f"systemd cannot load the unit {called} ({properties['LoadState']}); see 'systemctl status {called}' and correct it"
+        )
     if properties["LoadState"] != "loaded":
         raise SessionsError(
             f"the unit {called} does not exist on this host ({properties['LoadState'] or 'unknown'}); "
