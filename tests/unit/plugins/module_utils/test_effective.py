@@ -73,12 +73,16 @@ def test_drop_ins_are_sorted_by_file_name_alone(tree: Tree) -> None:
         "run/wa.service.d/90-run.conf",
         "etc/wa.service.d/9-z.conf",
         "etc/wa.service.d/100-x.conf",
+        "etc/wa.service.d/Z-up.conf",
+        "etc/wa.service.d/_u.conf",
     ):
         tree.put(name, "")
     assert order("wa.service") == [
         "etc/wa.service.d/100-x.conf",
         "etc/wa.service.d/9-z.conf",
         "run/wa.service.d/90-run.conf",
+        "etc/wa.service.d/Z-up.conf",
+        "etc/wa.service.d/_u.conf",
         "etc/wa.service.d/override.conf",
         "lib/wa.service.d/zz.conf",
     ]
