@@ -31,8 +31,11 @@ def run(
     environment: t.Mapping[str, str] | None = None,
     identity: tuple[int, int] | None = None,
     pass_fds: t.Sequence[int] = (),
+    directory: str | None = None,
 ) -> Completed:
-    """Run ``argv`` and return its outcome, whatever its exit code. ``timeout`` in seconds; ``identity`` is (uid, gid) to run as.
+    """Run ``argv`` in ``directory`` and return its outcome, whatever its exit code. ``timeout`` in seconds.
+
+    ``identity`` is (uid, gid) to run as; the directory is entered before, so that it may be one which only we can reach.
 
     Raises SessionsError when the program is missing or does not end in time.
     """
@@ -47,6 +50,7 @@ def run(
             timeout=timeout,
             env={"PATH": SEARCH_PATH, "LC_ALL": "C", **(environment or {})},
             pass_fds=tuple(pass_fds),
+            cwd=directory,
             check=False,
             **account,
         )

@@ -3,7 +3,7 @@
 """Fills the staging area: the three engines, each in its own way, and the pass that all of them end in.
 
 A staged account is a directory ``staging/<key>`` and an index ``staging/<key>.index`` that says which state of each source file the
-copy was made from. The index counts only within one boot: it is not made durable before the copies are.
+copy was made from. The index counts only within one boot (it is not made durable before the copies are) and for one owner of the copies.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import dataclasses
 import json
 import marshal
 import os
+import time
 import typing as t
 
-from ._area import STAGING, open_private
+from ._area import DISPLACED, STAGING, open_private
 from ._command import run
 from ._errors import SessionsError
 from ._kernel import rename_new
@@ -29,6 +30,9 @@ from ._workers import spread
 ENGINES = ("native", "rsync", "rename")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RSYNC_HOURS = 6 * 3600.0
+# Seconds. Filesystems that stamp with whole seconds tell only after two of them that a file was left alone, see _tree.py.
+_SETTLING = 5.0
+_GRAIN = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +71,7 @@ def stage_final(stage: Stage, tasks: t.Sequence[Task]) -> Tally:
 
 
 def need_of(stage: Stage, tasks: t.Sequence[Task]) -> Tally:
-    """Measure what staging would copy: files and bytes of all accounts."""
+    """Measure what staging would copy beyond what is staged already: files and bytes of all accounts."""
     return _in_all(stage, tasks, _measure)
 
 
@@ -133,12 +137,16 @@ def _named(stage: Stage, task: Task, work: t.Callable[[Stage, Task], Tally]) -> 
 
 def _stage_until_settled(stage: Stage, task: Task) -> Tally:
     total = _stage_once(stage, task)
-    for _attempt in range(20):  # a file stamped within the clock's grain settles on the next pass
-        if not total.unsettled:
-            return total
+    deadline = time.monotonic() + _SETTLING
+    while total.unsettled:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(_GRAIN)  # a file stamped within the clock's grain settles on one of the next passes
         again = _stage_once(stage, task)
         total.unsettled = again.unsettled
         total.copied += again.copied
+    else:
+        return total
     raise UnfitTree(
         "something still writes to it although its backend is stopped; find what it is (fuser, lsof) and stop it"
     )
@@ -152,7 +160,7 @@ def _stage_once(stage: Stage, task: Task) -> Tally:
         os.close(root)
     staging = open_private(stage.area, STAGING, called="the staging area")
     try:
-        index, mark = _read_index(staging, task.name), mark_of(source, stage.layout)
+        index, mark = _read_index(staging, task.name, stage), mark_of(source, stage.layout)
         target = _open_target(staging, task.name)
         try:
             if stage.engine == "rsync" and not index:
@@ -167,7 +175,7 @@ def _stage_once(stage: Stage, task: Task) -> Tally:
             fresh, tally = bring_up_to_date(source, target, rules, index)
         finally:
             os.close(target)
-        _write(staging, f"{account_key(task.name)}.index", marshal.dumps({"boot": _boot(), "files": fresh}))
+        _write(staging, f"{account_key(task.name)}.index", marshal.dumps({**_valid_for(stage), "files": fresh}))
         _write(staging, f"{account_key(task.name)}.mark", _mark_document(mark))
         return tally
     finally:
@@ -189,9 +197,23 @@ def _measure(stage: Stage, task: Task) -> Tally:
     finally:
         os.close(root)
     try:
-        return measure(source, stage.layout.volatile_matcher)
+        need = measure(source, stage.layout.volatile_matcher)
     finally:
         os.close(source)
+    have = _measure_staged(stage, task)
+    need.files, need.bytes = max(0, need.files - have.files), max(0, need.bytes - have.bytes)
+    return need
+
+
+def _measure_staged(stage: Stage, task: Task) -> Tally:
+    try:
+        staged = open_staged(stage.area, task.name)
+    except FileNotFoundError:
+        return Tally()
+    try:
+        return measure(staged, stage.layout.volatile_matcher)
+    finally:
+        os.close(staged)
 
 
 def _take(stage: Stage, task: Task) -> Tally:
@@ -200,11 +222,7 @@ def _take(stage: Stage, task: Task) -> Tally:
     staging = open_private(stage.area, STAGING, called="the staging area")
     parent = open_real(folder)
     try:
-        if _read_index(
-            staging, task.name
-        ):  # a copy made by another engine; without an index it might be the account itself
-            remove_tree(staging, account_key(task.name))
-            forget_index(staging, task.name)
+        _make_way(stage.area, staging, task.name)
         rename_new(parent, name, staging, account_key(task.name))
         target = open_staged(stage.area, task.name)
         try:
@@ -223,10 +241,26 @@ def _take(stage: Stage, task: Task) -> Tally:
         os.close(staging)
 
 
+def _make_way(area: int, staging: int, name: str) -> None:
+    """Remove a copy that another engine made. What has no index might be more than a copy, so it is put aside."""
+    key = account_key(name)
+    if read_file_at(staging, f"{key}.index", at_most=1 << 30, called="an index") is not None:
+        remove_tree(staging, key)
+        forget_index(staging, name)
+        return
+    displaced = open_private(area, DISPLACED, called="the directory of displaced accounts")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            rename_new(staging, key, displaced, f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{key[:16]}-staged")
+    finally:
+        os.close(displaced)
+
+
 def _fill_by_rsync(source: int, target: int, stage: Stage, task: Task) -> None:
     """Let rsync copy, as the owner of the source where that is not root, so that nothing it follows can lead to a file of root.
 
-    Both directories are handed over as descriptors: the owner could not enter the staging area, and nobody can swap what is open.
+    Both directories are handed over open: the owner could not enter the staging area, and nobody can swap what is open. The target is
+    the working directory, because rsync 3.5.0 walks any other name of it from the root directory, which the owner may not.
     """
     owner = os.fstat(source)
     if owner.st_uid != 0 and os.geteuid() == 0:
@@ -234,12 +268,23 @@ def _fill_by_rsync(source: int, target: int, stage: Stage, task: Task) -> None:
     left_out = [f"--exclude={pattern}" for pattern in stage.layout.volatile]
     done = run(
         [
-            *("rsync", "--recursive", "--times", "--perms", "--delete", "--no-specials", "--no-devices", *left_out),
-            *("--", f"/proc/self/fd/{source}/", f"/proc/self/fd/{target}/"),
+            *(
+                "rsync",
+                "--recursive",
+                "--times",
+                "--perms",
+                "--delete",
+                "--sparse",
+                "--no-specials",
+                "--no-devices",
+                *left_out,
+            ),
+            *("--", f"/proc/self/fd/{source}/", "."),
         ],
         timeout=_RSYNC_HOURS,
         identity=(owner.st_uid, owner.st_gid) if owner.st_uid != 0 else None,
-        pass_fds=(source, target),
+        pass_fds=(source,),
+        directory=f"/proc/self/fd/{target}",
     )
     if os.geteuid() == 0:
         os.fchown(target, 0, 0)
@@ -258,15 +303,19 @@ def _boot() -> str:
         return file.read().strip()
 
 
-def _read_index(staging: int, name: str) -> Index:
+def _valid_for(stage: Stage) -> dict[str, t.Any]:
+    return {"boot": _boot(), "owner": [stage.uid, stage.gid]}
+
+
+def _read_index(staging: int, name: str, stage: Stage) -> Index:
     """Read what a pass of this boot wrote. marshal, because it is read while the backend is down and is five times faster than JSON."""
     content = read_file_at(staging, f"{account_key(name)}.index", at_most=1 << 30, called="an index")
     try:
         document = marshal.loads(content) if content else {}
-        index: Index = document["files"] if document.get("boot") == _boot() else {}
+        index: Index = document.pop("files", {})
     except (ValueError, EOFError, TypeError):
         return {}  # a run was killed while it wrote it, or another Python did
-    return index
+    return index if document == _valid_for(stage) else {}
 
 
 def _mark_document(mark: Mark) -> bytes:
