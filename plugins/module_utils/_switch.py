@@ -95,10 +95,11 @@ def observe_switch(switch: Switch, unit: Unit | None) -> SwitchState:
 
     Raises SessionsError for a drop-in that systemd would not accept, and when a file beats the switch, naming file and line.
     """
-    states = [_override.observe(wanted) for wanted in switch.overrides]
     file = switch.environment_file
     text = _read_text(file.path) if file else None
     wanted_text = _environment_file.with_values(text or "", file.values) if file else None
+    # Each drop-in is judged with the others as they are going to be: what this switch mends does not shadow it.
+    states = [_override.observe(wanted, _overlay(switch, wanted_text)) for wanted in switch.overrides]
     lacking = {option for state in states for option in state.lacking}
     if unit is not None:
         sources = read_sources(unit.name, _overlay(switch, wanted_text))
