@@ -113,10 +113,15 @@ def read_document_at(area: int, name: str) -> dict[str, t.Any]:
     except ValueError:
         document = None
     if not isinstance(document, dict):
-        raise SessionsError(
-            f"{name} in the area of the sessions path is damaged; move it away and run again, conflicts are then judged without it"
-        )
+        raise damaged(name)
     return document
+
+
+def damaged(name: str) -> SessionsError:
+    """Give the error for a document ``name`` that is not what this collection wrote."""
+    return SessionsError(
+        f"{name} in the area of the sessions path is damaged; move it away and run again, conflicts are then judged without it"
+    )
 
 
 def write_document_at(area: int, name: str, document: t.Mapping[str, t.Any]) -> None:

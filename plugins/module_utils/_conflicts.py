@@ -88,7 +88,8 @@ def _decide_known(legacy: Side, present: Side, ancestor: Entry, on_conflict: str
     if on_conflict != "replace" and _RANK[legacy.state] < _RANK[present.state]:
         # A backend that was started on its old path without credentials makes new ones there, for which nobody scanned a code.
         return Decision("kept", f"the legacy copy is only {legacy.state}", adopt=True)
-    if not present.mark.differs_from(ancestor.present):
+    # Libraries write some keys in place, which no mark shows; copies keep the times of their originals.
+    if not present.mark.differs_from(ancestor.present) and present.newest_ns <= ancestor.time * 1e9:
         return Decision(
             "migrated", "only the legacy copy was used since the last migration", publish=True, displace=True
         )
@@ -134,6 +135,9 @@ def _newest(legacy: Side, present: Side) -> Decision:
     if legacy.in_use != present.in_use:
         if present.in_use:
             return Decision("kept", "the backend uses the copy at the sessions path", adopt=True)
+        if legacy.newest_ns < present.newest_ns:
+            # That the backend uses the legacy path is only concluded from its not naming the other one.
+            return Decision("diverged", "the backend seems to use the legacy copy, but the other one has the newer key")
         return Decision("migrated", "the backend uses the legacy copy", publish=True, displace=True)
     if legacy.newest_ns > present.newest_ns:
         return Decision("migrated", "the legacy copy has the newer key", publish=True, displace=True)

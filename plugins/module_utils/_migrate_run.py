@@ -16,12 +16,13 @@ from ._cutover import StartFailed, Stopwatch, lift_leftover_guard, start, stop_n
 from ._errors import SessionsError
 from ._kernel import rename_new, same_mount, sync_filesystem
 from ._layouts import account_names
+from ._masking import masked
 from ._migrate_state import Params, State, Step, observe, plan, require_decided, surveyed_again
 from ._paths import make_directory, opened_directory
 from ._processes import holders
 from ._publish import INTENT, Place, Publication
 from ._receipts import RECEIPT, Entry, account_key, document_of, entries_in
-from ._rescue import take_back
+from ._rescue import stuck_moves, take_back
 from ._retire import retire
 from ._sources import layout_of, values_in_use
 from ._staging import Stage, Task, clear_staging, need_of, open_staged, stage_final, stage_live
@@ -92,9 +93,20 @@ def _recover(area: int, state: State, path: str) -> None:
     in_use = values_in_use(state.unit.main_pid) if state.unit and state.unit.main_pid else frozenset()
     if intent and path not in in_use:
         take_back(intent)
+        _require_all_taken_back(intent)
     remove_document_at(area, INTENT)
     if state.unit is not None:
         lift_leftover_guard(state.unit.name)
+
+
+def _require_all_taken_back(intent: t.Mapping[str, t.Any]) -> None:
+    """Stop where an account could not go back to its place: what lies in staging then is no copy but the account itself."""
+    stuck = stuck_moves(intent)
+    if stuck:
+        raise SessionsError(
+            f"a run was killed while it moved account {masked(stuck[0]['name'])!r} out of {stuck[0]['source']}, and its backend made "
+            "a new one there since, which keeps the old one from going back; move it away and run again"
+        )
 
 
 def _stage_of(area: int, state: State, params: Params) -> Stage:
@@ -179,7 +191,7 @@ def _cut_over(area: int, state: State, params: Params, evidence: Evidence) -> No
             try:
                 intent.update(_publish_all(area, state, params, evidence))
             except BaseException:
-                _take_back(area, state.unit)
+                _take_back(area, state.unit, params.engine)
                 raise
     except StartFailed as error:
         if intent and state.unit:
@@ -244,13 +256,23 @@ def _dress_root(area: int, path: int, publications: t.Sequence[Publication]) -> 
             os.close(staged)
 
 
-def _take_back(area: int, unit: Unit | None) -> None:
+def _take_back(area: int, unit: Unit | None, engine: str) -> None:
     intent = read_document_at(area, INTENT)
     if intent:
-        take_back(intent)
+        try:
+            take_back(intent)
+        except OSError as error:
+            raise SessionsError(
+                f"the migration failed, and not all of it could be taken back ({error.strerror}); "
+                "mend the disk or its rights and run again, the next run takes back the rest first"
+            ) from error
+        finally:
+            if unit is not None and intent["files"]:
+                daemon_reload()
+        _require_all_taken_back(intent)
         remove_document_at(area, INTENT)
-        if unit is not None and intent["files"]:
-            daemon_reload()
+    if engine != "rename":  # whose staged accounts are no copies
+        clear_staging(area)  # the disk may be full, and the backend is about to write to it
 
 
 def _fall_back(area: int, intent: t.Mapping[str, t.Any], unit: Unit, params: Params, why: str) -> None:
@@ -260,6 +282,7 @@ def _fall_back(area: int, intent: t.Mapping[str, t.Any], unit: Unit, params: Par
         raise SessionsError(
             f"{why}; it wrote to its accounts at {params.path} before, so they stay there: mend the unit and start it"
         )
+    write_document_at(area, INTENT, intent)  # no longer committed: a run that is killed now has to be taken back
     take_back(intent)
     remove_document_at(area, INTENT)
     daemon_reload()
@@ -340,7 +363,9 @@ def _write_receipt(
     with opened_directory(params.path) as root:
         for account in seen.accounts:
             if account.name in published or account.decision.adopt:
-                present = side(root, account.name, seen.layout, False)
+                # An adopted one is remembered as it was judged: what its backend wrote to it since is use.
+                adopted = account.present if account.name not in published else None
+                present = adopted or side(root, account.name, seen.layout, False)
                 if present is not None:
                     written[account_key(account.name)] = Entry(
                         account.root, account.legacy.mark, present.mark, time.time()

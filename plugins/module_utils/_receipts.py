@@ -15,6 +15,7 @@ import stat
 import time
 import typing as t
 
+from ._area import damaged
 from ._layouts import Layout
 from ._paths import read_file_at
 
@@ -43,6 +44,11 @@ class Mark:
             for name in self.files
         )
 
+    @property
+    def changed_ns(self) -> int:
+        """When one of the watched files was last written, put in place or given away: a time that no program can choose."""
+        return max((look[3] for look in self.files.values()), default=0)
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
@@ -67,11 +73,14 @@ def mark_of(directory: int, layout: Layout) -> Mark:
 
 
 def entries_in(document: t.Mapping[str, t.Any]) -> dict[str, Entry]:
-    """Parse the receipt's document: entries by account key."""
-    return {
-        key: Entry(str(kept["source"]), _mark_in(kept["legacy"]), _mark_in(kept["present"]), float(kept["time"]))
-        for key, kept in document.get("accounts", {}).items()
-    }
+    """Parse the receipt's document: entries by account key. Raises SessionsError when it is none."""
+    try:
+        return {
+            key: Entry(str(kept["source"]), _mark_in(kept["legacy"]), _mark_in(kept["present"]), float(kept["time"]))
+            for key, kept in document.get("accounts", {}).items()
+        }
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise damaged(RECEIPT) from error
 
 
 def document_of(path: str, entries: t.Mapping[str, Entry]) -> dict[str, t.Any]:

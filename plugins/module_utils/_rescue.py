@@ -34,14 +34,28 @@ def take_back(intent: t.Mapping[str, t.Any]) -> None:
     """
     if intent.get("committed"):
         return
-    for file in reversed(intent["files"]):
-        _restore_file(file)
-    for move in reversed(intent["moves"]):
-        _reverse(move)
+    failed: list[OSError] = []
+    for undo, all_done in ((_restore_file, intent["files"]), (_reverse, intent["moves"])):
+        for done in reversed(all_done):
+            try:
+                undo(done)
+            except OSError as error:  # a full disk keeps a file from being restored, not an account
+                failed.append(error)
+    if failed:
+        raise failed[0]
+
+
+def stuck_moves(intent: t.Mapping[str, t.Any]) -> list[t.Mapping[str, t.Any]]:
+    """Return the renames that were done and cannot be reversed, because something new took the former place."""
+    if intent.get("committed"):
+        return []
+    return [move for move in intent["moves"] if _is_stuck(move)]
 
 
 def kept_file(path: str) -> dict[str, t.Any]:
     """Describe what the file ``path`` holds now, for an intent; ``content`` is None when it is not there."""
+    directory, name = os.path.split(path)
+    path = os.path.join(os.path.realpath(directory), name)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -124,6 +138,18 @@ def _reverse(move: t.Mapping[str, t.Any]) -> None:
         os.close(target)
 
 
+def _is_stuck(move: t.Mapping[str, t.Any]) -> bool:
+    try:
+        source, target = open_real(move["source"]), open_real(move["target"])
+    except FileNotFoundError:
+        return False
+    try:
+        return _inode(target, move["new_name"]) == move["inode"] and _inode(source, move["name"]) is not None
+    finally:
+        os.close(source)
+        os.close(target)
+
+
 def _inode(directory: int, name: str) -> int | None:
     try:
         return os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino
@@ -138,8 +164,10 @@ def _main(lock: str, busy: str, flag: str, guard: str, intent: str, unit: str, s
         return  # the run ended by itself and did all of this
     if os.path.lexists(flag):  # not committed yet, see _cutover.py
         with contextlib.suppress(FileNotFoundError), open(intent, "rb") as file:
-            take_back(json.load(file))
-            os.unlink(intent)
+            done = json.load(file)
+            take_back(done)
+            if not stuck_moves(done):
+                os.unlink(intent)
     for path in (flag, guard, busy):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

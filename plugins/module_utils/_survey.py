@@ -118,7 +118,7 @@ def _account(
     root: int,
     target: int | None,
     layout: Layout,
-    ancestor: Entry | None,
+    receipt: Entry | None,
     on_conflict: str,
     path: str,
     in_use: t.Collection[str] | None,
@@ -128,11 +128,21 @@ def _account(
     if legacy is None:  # it was removed since it was listed
         legacy = Side("corrupt", mark_of(root, layout))
     present = side(target, name, layout, at_path) if target is not None else None
-    if present is not None and ancestor is None and legacy.state == present.state:
+    ancestor = _ancestor(receipt, source, legacy, present)
+    if present is not None and (ancestor is None or legacy.mark.differs_from(ancestor.legacy)):
         legacy = dataclasses.replace(legacy, newest_ns=_newest(root, name, layout))
         present = dataclasses.replace(present, newest_ns=_newest(target, name, layout))
     decision = decide(legacy, present, ancestor, on_conflict, lambda: _same(root, target, name, layout))
     return Account(name, source.path, legacy, present, decision)
+
+
+def _ancestor(receipt: Entry | None, source: Source, legacy: Side, present: Side | None) -> Entry | None:
+    """Say whether a receipt tells anything about this legacy copy: one of another source was not 'used since' because it differs."""
+    if receipt is None or receipt.source == source.path:
+        return receipt
+    if present is not None or legacy.mark.changed_ns > receipt.time * 1e9:
+        return None
+    return dataclasses.replace(receipt, legacy=legacy.mark)  # as old as the migration: not used since, either
 
 
 def _states(target: int, layout: Layout) -> dict[str, str]:
@@ -147,7 +157,10 @@ def _states(target: int, layout: Layout) -> dict[str, str]:
 def _newest(root: int | None, name: str, layout: Layout) -> int:
     if root is None:
         return 0
-    directory = open_account(root, name)
+    try:
+        directory = open_account(root, name)
+    except FileNotFoundError:
+        return 0  # it was removed since it was listed
     try:
         return measure(directory, layout.is_volatile).newest_ns
     finally:
