@@ -49,6 +49,16 @@ def opened_area(path: str) -> t.Iterator[int]:
         os.close(descriptor)
 
 
+def can_rename(source: str, path: str) -> bool:
+    """Whether rename(2) works from the directory ``source`` to where the area of ``path`` is, or would be."""
+    place = area_path(path)
+    while place != "/":
+        place = os.path.dirname(place)
+        with contextlib.suppress(FileNotFoundError), opened_directory(place) as above, opened_directory(source) as root:
+            return same_mount(above, root)
+    return False
+
+
 @contextlib.contextmanager
 def opened_staging(path: str) -> t.Iterator[int | None]:
     """Open the staging area of ``path`` for reading, or yield None while there is none."""
@@ -76,6 +86,18 @@ def open_private(parent: int, name: str, *, called: str) -> int:
             f"{called} is not private to root, so somebody may have put it there; look at it, move it away and run again"
         )
     return descriptor
+
+
+def remove_unused(path: str) -> None:
+    """Remove the area of ``path`` and ``path`` itself where nothing was ever put in."""
+    place = area_path(path)
+    with contextlib.suppress(OSError):  # whatever is not empty stays, and so does all above it
+        for name in (STAGING, DISPLACED):
+            os.rmdir(f"{place}/{name}")
+        os.unlink(f"{place}/lock")
+        os.rmdir(place)
+    with contextlib.suppress(OSError):
+        os.rmdir(path)
 
 
 @contextlib.contextmanager

@@ -11,10 +11,20 @@ import time
 import typing as t
 
 from . import _publish
-from ._area import area_path, locked, open_private, opened_area, read_document_at, remove_document_at, write_document_at
+from ._area import (
+    area_path,
+    locked,
+    open_private,
+    opened_area,
+    read_document_at,
+    remove_document_at,
+    remove_unused,
+    write_document_at,
+)
 from ._cutover import StartFailed, Stopwatch, lift_leftover_guard, start, stop_now, stopped
 from ._errors import SessionsError
-from ._kernel import rename_new, same_mount, sync_filesystem
+from ._identity import Identity
+from ._kernel import rename_new, sync_filesystem
 from ._layouts import account_names
 from ._masking import masked
 from ._migrate_state import Params, State, Step, observe, plan, require_decided, surveyed_again
@@ -51,14 +61,26 @@ def carry_out(steps: tuple[Step, ...], state: State, params: Params) -> Evidence
     """Carry the steps out, under the lock of the area. Raises SessionsError, also for what the kernel refuses."""
     evidence = Evidence(Stopwatch(), state.survey.accounts, Tally(), [])
     try:
-        make_directory(params.path, 0o750, uid=state.identity.uid, gid=state.identity.gid)
-        with opened_area(params.path) as area, locked(area, params.path):
+        with _made(params.path, state.identity), opened_area(params.path) as area, locked(area, params.path):
             _carry_out(area, steps, state, params, evidence)
     except OSError as error:
         raise SessionsError(
             f"cannot migrate to {params.path}: {error.strerror}; what was done was taken back, mend the disk or its rights and run again"
         ) from error
     return evidence
+
+
+@contextlib.contextmanager
+def _made(path: str, identity: Identity) -> t.Iterator[None]:
+    """Make the sessions path where it is missing; an error leaves none behind that was not there before."""
+    missing = not os.path.lexists(path)
+    try:
+        make_directory(path, 0o750, uid=identity.uid, gid=identity.gid)
+        yield
+    except BaseException:
+        if missing:
+            remove_unused(path)
+        raise
 
 
 def _carry_out(area: int, steps: tuple[Step, ...], state: State, params: Params, evidence: Evidence) -> None:
@@ -121,15 +143,23 @@ def _stage_live(area: int, state: State, params: Params, evidence: Evidence) -> 
     """Copy while the backend runs, again and again as long as less is left each time."""
     stage, tasks = _stage_of(area, state, params), _tasks(state.survey)
     if params.engine == "rename":
-        _require_one_mount(area, state)
         return
     with evidence.watch.phase("stage"):
         _require_space(area, need_of(stage, tasks), params.path)
-        running = state.unit is not None and state.unit.active
-        for figures in _live_rounds(stage, tasks, _LIVE_ROUNDS if running else 1):
-            evidence.copied.add(figures)
-        _stage_companions(area, state)
+        try:
+            _copy_live(area, state, stage, tasks, evidence)
+        except BaseException:
+            clear_staging(area)  # the disk may be full, and a backend is writing to it
+            remove_tree(area, _COMPANIONS)
+            raise
         sync_filesystem(area)
+
+
+def _copy_live(area: int, state: State, stage: Stage, tasks: t.Sequence[Task], evidence: Evidence) -> None:
+    running = state.unit is not None and state.unit.active
+    for figures in _live_rounds(stage, tasks, _LIVE_ROUNDS if running else 1):
+        evidence.copied.add(figures)
+    _stage_companions(area, state)
 
 
 def _live_rounds(stage: Stage, tasks: t.Sequence[Task], at_most: int) -> t.Iterator[Tally]:
@@ -153,15 +183,6 @@ def _require_space(area: int, need: Tally, path: str) -> None:
             f"the disk of {path} has {free >> 20} MiB and {disk.f_favail} inodes free, "
             f"the accounts need {size >> 20} MiB and {need.files} inodes; nothing was changed, free space and run again"
         )
-
-
-def _require_one_mount(area: int, state: State) -> None:
-    for source in state.sources:
-        with opened_directory(source.path) as root:
-            if not same_mount(root, area):
-                raise SessionsError(
-                    f"the engine 'rename' works within one filesystem, and {source.path} is on another one; use the engine 'native'"
-                )
 
 
 def _require_nobody_holds(state: State) -> None:
@@ -216,7 +237,6 @@ def _publish_all(area: int, before: State, params: Params, evidence: Evidence) -
             Publication(account.name, account.label, account.root, account.decision.displace or account.name == ".")
             for account in state.survey.to_publish
         ]
-        _publish.require_replaceable(place, publications)
         files = [*files_of(params.switch, state.switch), f"{area_path(params.path)}/{RECEIPT}"]
         taking = _publish.taking_moves(place, publications) if params.engine == "rename" else []
         if taking:

@@ -11,7 +11,7 @@ import stat
 import time
 import typing as t
 
-from ._area import opened_staging, read_document
+from ._area import area_path, can_rename, opened_staging, read_document
 from ._errors import SessionsError
 from ._identity import Identity, identity_of
 from ._layouts import layout_named
@@ -46,7 +46,7 @@ class Params:
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What is there now."""
+    """What is there now. ``area_inside``: the area lies in the sessions path. ``elsewhere``: sources that 'rename' cannot move from."""
 
     unit: Unit | None
     identity: Identity
@@ -58,6 +58,8 @@ class State:
     receipt_inode: int
     switch: SwitchState
     interrupted: bool
+    area_inside: bool
+    elsewhere: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +105,15 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
 
 def observe(params: Params) -> State:
     """Look at unit, legacy paths, sessions path, receipt and configuration."""
+    try:
+        return _observed(params)
+    except OSError as error:  # its text may name a file inside an account
+        raise SessionsError(
+            f"cannot look at {params.path} or the legacy path: {error.strerror}; mend that, or run as root (become)"
+        ) from error
+
+
+def _observed(params: Params) -> State:
     unit = read_unit(params.unit) if params.unit else None
     identity = _identity(params, unit)
     _require_directory_or_nothing(params.path)
@@ -128,6 +139,10 @@ def observe(params: Params) -> State:
         receipt_inode=int(receipt.get("path_inode", 0)),
         switch=switch,
         interrupted=bool(read_document(params.path, INTENT)),
+        area_inside=area_path(params.path).startswith(f"{params.path}/"),
+        elsewhere=tuple(source.path for source in sources if not can_rename(source.path, params.path))
+        if params.engine == "rename"
+        else (),
     )
 
 
@@ -140,7 +155,8 @@ def surveyed_again(state: State, params: Params) -> State:
 
 def plan(state: State, params: Params) -> tuple[Step, ...]:
     """Say what has to be done. Raises SessionsError where only the operator can decide."""
-    require_decided(state, params)
+    if not state.interrupted:  # else what is seen is half of something, and it is decided once that is taken back
+        require_decided(state, params)
     steps = [Step("recover")] if state.interrupted else []
     publish = len(state.survey.to_publish)
     if params.state == "staged" and params.engine == "rename":
@@ -168,6 +184,13 @@ def plan(state: State, params: Params) -> tuple[Step, ...]:
 
 def require_decided(state: State, params: Params) -> None:
     """Raise SessionsError where only the operator can decide."""
+    if state.survey.to_publish:
+        _require_room_for_a_whole_root(state, params)
+        if state.elsewhere:
+            raise SessionsError(
+                f"the engine 'rename' works within one filesystem, and {state.elsewhere[0]} is on another one than {params.path}; "
+                "nothing was changed, use the engine 'native'"
+            )
     diverged = state.survey.with_action("diverged")
     if diverged:
         first = diverged[0]
@@ -186,6 +209,27 @@ def require_decided(state: State, params: Params) -> None:
             f"{params.path} was emptied or made anew since {len(gone)} account(s) were migrated to it, "
             "and the legacy path has older copies; nothing was changed: "
             "restore a backup, or bring the older copies back with on_conflict=replace"
+        )
+
+
+def _require_room_for_a_whole_root(state: State, params: Params) -> None:
+    """Refuse an account that is its root itself (``.``) where it would take the place of others, or cannot take it in one step."""
+    whole = next((account for account in state.survey.to_publish if account.name == "."), None)
+    if whole is None:
+        return
+    why = ""
+    if len(state.survey.accounts) > 1:
+        why = f"the legacy path {whole.root} is one account itself and holds others (or another legacy path does)"
+    elif set(state.survey.present) - {"."}:
+        why = f"the legacy path {whole.root} is one account itself, and {params.path} holds other accounts"
+    elif state.area_inside:
+        why = (
+            f"the legacy path {whole.root} is one account itself, and {params.path} is a mount of its own, "
+            "which cannot be replaced in one step"
+        )
+    if why:
+        raise SessionsError(
+            f"{why}; nothing was changed: give that account a sessions path of its own, one level further down"
         )
 
 

@@ -122,16 +122,6 @@ def make_folders(place: Place, publications: t.Sequence[Publication]) -> None:
         os.close(here)
 
 
-def require_replaceable(place: Place, publications: t.Sequence[Publication]) -> None:
-    """Refuse an account that is a whole root where the sessions path cannot be replaced as a whole."""
-    inside = real_path(place.area).startswith(f"{real_path(place.path)}/")
-    if inside and any(publication.name == "." for publication in publications):
-        raise SessionsError(
-            f"the legacy path is one account itself, and {real_path(place.path)} is a mount of its own, "
-            "which cannot be replaced in one step; choose a sessions path one level below the mount"
-        )
-
-
 def note_displaced(place: Place, moves: t.Sequence[Move]) -> None:
     """Leave a note beside each displaced account that says what it was: the way back is one rename."""
     displaced = open_private(place.area, DISPLACED, called="the directory of displaced accounts")

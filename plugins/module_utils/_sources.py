@@ -9,13 +9,18 @@ around the files that its processes have open.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import typing as t
 
+from ._effective import effective_in, environment_names, read_sources
 from ._errors import SessionsError
 from ._layouts import LAYOUTS, Layout, account_names, recognised
 from ._paths import normal_path, open_directory, opened_directory, read_file, real_path
 from ._unit import Unit
+
+# Variables that systemd and shells set, systemd.exec(5): where a user lives is not where sessions are kept.
+_NOT_OF_THE_BACKEND = frozenset(("HOME", "LOGNAME", "OLDPWD", "PATH", "PWD", "SHELL", "USER"))
 
 # How the file begins that _retire.py leaves in the place of a legacy path.
 TOMBSTONE = "whatsapp_ops.sessions moved what was here.\n"
@@ -32,7 +37,7 @@ class Source:
 def named_sources(given: t.Sequence[str], path: str, friends: t.Collection[int]) -> tuple[Source, ...]:
     """Open each legacy path that was named; one that is not there is left out.
 
-    Raises SessionsError for one that is no readable directory, or is the sessions path, lies in it, or holds it.
+    Raises SessionsError for one that is no readable directory, or is the sessions path, lies in it, holds it, or lies in another one.
     """
     found: dict[str, Source] = {}
     for name in given:
@@ -40,6 +45,9 @@ def named_sources(given: t.Sequence[str], path: str, friends: t.Collection[int])
         if real is not None:
             _require_apart(name, real, path)
             found.setdefault(real, Source(name, real))
+    for inner, outer in itertools.permutations(found.values(), 2):
+        if inner.path.startswith(f"{outer.path}/"):
+            raise SessionsError(f"the source {inner.given} lies inside the source {outer.given}; name one of them")
     return tuple(found.values())
 
 
@@ -47,12 +55,20 @@ def found_sources(unit: Unit, path: str, layout: str, friends: t.Collection[int]
     """Find the legacy roots of a unit's backend: those candidates that hold an account, most trusted first."""
     layouts = tuple(LAYOUTS.values()) if layout == "auto" else (LAYOUTS[layout],)
     found: dict[str, Source] = {}
-    for candidate in _candidates(unit, layouts):
+    directories = _working_directories(unit)
+    for candidate in _candidates(unit, directories, layouts):
         try:
             real = _real_directory(candidate, friends)
         except SessionsError:
             continue  # a guess of ours that leads nowhere sensible is no error of the operator
-        if real is not None and real not in found and _is_apart(real, path) and _holds_account(real, layout):
+        if (
+            real is not None
+            # What holds the working directory is the release, however many accounts lie somewhere in it.
+            and not any(_is_within(directory, real) for directory in directories)
+            and not any(_is_within(real, known) or _is_within(known, real) for known in found)
+            and _is_apart(real, path)
+            and _holds_account(real, layout)
+        ):
             found[real] = Source(candidate, real)
     return tuple(found.values())
 
@@ -72,16 +88,7 @@ def layout_of(sources: t.Sequence[Source], path: str, layout: str) -> Layout:
 
 def values_in_use(pid: int) -> frozenset[str]:
     """Return the absolute paths that stand in a process's environment. They are compared, never shown."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            items = os.fsdecode(file.read()).split("\0")
-    except OSError:
-        return frozenset()
-    return frozenset(
-        value.rstrip("/")
-        for _name, mark, value in (item.partition("=") for item in items)
-        if mark and value.startswith("/")
-    )
+    return frozenset(value.rstrip("/") for value in _environment_items(pid).values() if value.startswith("/"))
 
 
 def _real_directory(path: str, friends: t.Collection[int]) -> str | None:
@@ -112,14 +119,15 @@ def _real_directory(path: str, friends: t.Collection[int]) -> str | None:
 
 def _is_tombstone(path: str) -> bool:
     try:
-        content = read_file(path, at_most=4096)
-    except SessionsError:
+        content = read_file(os.path.realpath(path), at_most=4096)  # the legacy path may have been reached by a link
+    except (SessionsError, OSError):
         return False
     return content is not None and content.startswith(TOMBSTONE.encode())
 
 
 def _require_apart(given: str, real: str, path: str) -> None:
-    if real == path:
+    path = os.path.realpath(path)
+    if real == path or _is_same(real, path):
         raise SessionsError(
             f"the source {given} is the sessions path itself; name the path where the accounts were before"
         )
@@ -134,7 +142,23 @@ def _require_apart(given: str, real: str, path: str) -> None:
 
 
 def _is_apart(real: str, path: str) -> bool:
-    return real != path and not real.startswith(f"{path}/") and not path.startswith(f"{real}/")
+    try:
+        _require_apart(real, real, path)
+    except SessionsError:
+        return False
+    return True
+
+
+def _is_within(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(f"{directory.rstrip('/')}/")
+
+
+def _is_same(real: str, path: str) -> bool:
+    """Whether both are one directory, by a bind mount for example."""
+    try:
+        return os.path.samefile(real, path)
+    except OSError:
+        return False
 
 
 def _holds_account(real: str, layout: str) -> bool:
@@ -145,17 +169,45 @@ def _holds_account(real: str, layout: str) -> bool:
         return False
 
 
-def _candidates(unit: Unit, layouts: t.Sequence[Layout]) -> t.Iterator[str]:
-    yield from sorted(values_in_use(unit.main_pid)) if unit.main_pid else ()
-    bases = [unit.working_directory]
+def _candidates(unit: Unit, directories: t.Sequence[str], layouts: t.Sequence[Layout]) -> t.Iterator[str]:
+    values = sorted(_environment_of(unit))
+    for directory in directories:
+        yield from (os.path.normpath(os.path.join(directory, value)) for value in values)
+    for directory in directories:
+        for layout in layouts:
+            yield from (os.path.join(directory, name) for name in layout.legacy_names)
+    yield from _around_open_files(unit.main_pid)
+
+
+def _working_directories(unit: Unit) -> list[str]:
+    """Give the directories that a relative path may mean, likely ones first."""
+    found = [unit.working_directory]
+    if not found[0].startswith("/"):  # '~': the home of the unit's user
+        found = [os.path.expanduser(f"~{unit.properties['User'] or 'root'}")]
     if unit.main_pid:
         # What the process really stands in: its release may have been replaced since, and the unit file with it.
-        bases.insert(0, os.path.realpath(f"/proc/{unit.main_pid}/cwd"))
-    for base in bases:
-        for layout in layouts:
-            for name in layout.legacy_names:
-                yield f"{base.rstrip('/')}/{name}" if base.startswith("/") else f"/{name}"
-    yield from _around_open_files(unit.main_pid)
+        found.insert(0, os.path.realpath(f"/proc/{unit.main_pid}/cwd"))
+    return [directory for directory in found if directory.startswith("/")]
+
+
+def _environment_of(unit: Unit) -> set[str]:
+    """Give the values, absolute or relative, that the backend runs with or would be started with. They are tried, never shown."""
+    if unit.main_pid:
+        items = _environment_items(unit.main_pid)
+    else:
+        sources = read_sources(unit.name)
+        names = environment_names(sources, [placed.setting for placed in sources.settings])
+        items = {name: effective_in(sources, name).value or "" for name in names}
+    return {value for name, value in items.items() if value and name not in _NOT_OF_THE_BACKEND}
+
+
+def _environment_items(pid: int) -> dict[str, str]:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            items = (item.partition("=") for item in os.fsdecode(file.read()).split("\0"))
+            return {name: value for name, mark, value in items if mark}
+    except OSError:
+        return {}
 
 
 def _around_open_files(pid: int) -> t.Iterator[str]:
@@ -171,4 +223,4 @@ def _around_open_files(pid: int) -> t.Iterator[str]:
             continue
         above = os.path.dirname(opened)
         if opened.startswith("/") and not opened.startswith(("/dev", "/proc", "/sys")):
-            yield from (above, os.path.dirname(above))
+            yield from (os.path.dirname(above), above)

@@ -73,10 +73,11 @@ def read_switch(options: t.Mapping[str, t.Any] | None, unit: str | None) -> Swit
     options = options or {}
     overrides = tuple(_override.read_params(_for_unit(given, unit)) for given in options.get("overrides") or ())
     switch = Switch(overrides, read_environment_file(options.get("environment_file")))
+    wanted = dict(switch.environment_file.values) if switch.environment_file else {}
     for name, value in _variables(overrides):
-        if switch.environment_file and switch.environment_file.values.get(name, value) != value:
+        if wanted.setdefault(name, value) != value:
             raise SessionsError(
-                f"'switch' sets {name} to one value in a drop-in and to another in {switch.environment_file.path}; give one"
+                f"'switch' sets {name} to one value in one file and to another in a second one; give one value"
             )
     return switch
 

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Accounts as Baileys keeps them, for tests. Each file and each name of a file holds a canary, so that nothing leaks unseen."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pathlib
+import typing as t
+
+CANARY = "5511999990000"
+KEY_FILES = ("pre-key-1", f"session-{CANARY}.0", f"sender-key-{CANARY}@g.us--{CANARY}--0", f"lid-mapping-{CANARY}")
+OLD = 1_700_000_000  # seconds since the epoch: accounts that nobody used for long, unless a test says otherwise
+
+
+def credentials(state: str, number: int = 1) -> dict[str, t.Any]:
+    """Give what ``creds.json`` holds in the given state (paired, pending, fresh); ``number`` tells linked devices apart."""
+    secret = base64.b64encode(f"{CANARY}-{number}".encode()).decode() + CANARY
+    parts: dict[str, t.Any] = {
+        "noiseKey": {"private": secret},
+        "signedIdentityKey": {"private": secret},
+        "signedPreKey": {"keyId": 1, "signature": secret},
+        "registrationId": 42 + number,
+        "advSecretKey": secret,
+        "nextPreKeyId": 2,
+        "registered": False,
+    }
+    if state in ("pending", "paired"):
+        parts["me"] = {"id": f"{CANARY}{number}:7@s.whatsapp.net", "name": f"~{CANARY}"}
+    if state == "paired":
+        parts["account"] = {"details": secret}
+    return parts
+
+
+def put_account(
+    path: pathlib.Path, state: str = "paired", *, number: int = 1, at: float = OLD, keys: t.Sequence[str] = KEY_FILES
+) -> pathlib.Path:
+    """Make an account directory (mode 0700, files 0600), last written ``at`` (seconds since the epoch)."""
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o700)
+    put_file(path / "creds.json", json.dumps(credentials(state, number)), at=at)
+    for name in keys:
+        put_file(path / f"{name}.json", json.dumps({"private": f"{CANARY} {number} {name}"}), at=at)
+    os.utime(path, (at, at))
+    return path
+
+
+def put_file(path: pathlib.Path, content: str | bytes, *, at: float = OLD) -> pathlib.Path:
+    """Write a file of mode 0600, last written ``at``."""
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    path.chmod(0o600)
+    os.utime(path, (at, at))
+    return path
+
+
+def give(path: pathlib.Path, uid: int, gid: int) -> None:
+    """Give a whole tree away."""
+    for directory, folders, files in os.walk(path):
+        for name in (".", *folders, *files):
+            os.chown(os.path.join(directory, name), uid, gid, follow_symlinks=False)
+
+
+def use(path: pathlib.Path, at: float) -> None:
+    """Do to an account what a backend does when it uses it: the credentials are written again, in place."""
+    found = json.loads((path / "creds.json").read_bytes())
+    found["nextPreKeyId"] += 1
+    (path / "creds.json").write_text(json.dumps(found))
+    os.utime(path / "creds.json", (at, at))
+
+
+def content(path: pathlib.Path) -> dict[bytes, bytes | None]:
+    """Give every relative name below ``path`` with what the file holds; None for a directory."""
+    root = os.fsencode(path)
+    found: dict[bytes, bytes | None] = {}
+    for directory, folders, files in os.walk(root):
+        for name in folders:
+            found[os.path.relpath(os.path.join(directory, name), root)] = None
+        for name in files:
+            with open(os.path.join(directory, name), "rb") as file:
+                found[os.path.relpath(os.path.join(directory, name), root)] = file.read()
+    return found
+
+
+def looks(path: pathlib.Path) -> dict[bytes, tuple[int, ...]]:
+    """Give every name below ``path`` (and itself) with all that stat(2) tells but access time: to see that nothing was touched."""
+    root = os.fsencode(path)
+    names = [root] + [
+        os.path.join(directory, name) for directory, *both in os.walk(root) for kind in both for name in kind
+    ]
+    found: dict[bytes, tuple[int, ...]] = {}
+    for name in names:
+        seen = os.lstat(name)
+        found[name] = (
+            seen.st_mode,
+            seen.st_ino,
+            seen.st_nlink,
+            seen.st_uid,
+            seen.st_gid,
+            seen.st_size,
+            seen.st_mtime_ns,
+            seen.st_ctime_ns,
+        )
+    return found
