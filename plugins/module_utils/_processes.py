@@ -11,7 +11,7 @@ import typing as t
 
 @dataclasses.dataclass(frozen=True)
 class Holder:
-    """A process outside the unit, and how it holds the directory: ``open``, ``inside`` (its cwd) or ``copy`` (a second backend)."""
+    """A process outside the unit, and how it holds the directory: ``writing``, ``inside`` (its cwd) or ``copy`` (a second backend)."""
 
     pid: int
     command: str
@@ -57,18 +57,28 @@ def _how(pid: int, directories: t.Sequence[str], program: tuple[str, str] | None
         return "inside"
     if program is not None and (_link(pid, "exe"), where) == program:
         return "copy"
-    if any(_is_below(opened, directory) for opened in _opened(pid) for directory in directories):
-        return "open"
+    if any(_is_below(opened, directory) for opened in _written(pid) for directory in directories):
+        return "writing"
     return ""
 
 
-def _opened(pid: int) -> t.Iterator[str]:
+def _written(pid: int) -> t.Iterator[str]:
+    """Yield what a process has open for writing: who only reads (a backup, a look by this collection) tears nothing."""
     try:
         numbers = os.listdir(f"/proc/{pid}/fd")
     except OSError:
         return
     for number in numbers:
-        yield _link(pid, f"fd/{number}")
+        if _flags(pid, number) & os.O_ACCMODE != os.O_RDONLY:
+            yield _link(pid, f"fd/{number}")
+
+
+def _flags(pid: int, number: str) -> int:
+    try:
+        with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii") as file:
+            return next(int(line.split()[1], 8) for line in file if line.startswith("flags:"))
+    except (OSError, StopIteration):
+        return os.O_RDONLY  # closed since it was listed
 
 
 def _program(pid: int) -> tuple[str, str] | None:

@@ -14,6 +14,7 @@ import typing as t
 from ._errors import SessionsError
 
 _PR_SET_PDEATHSIG = 1
+_BLOCK = 1 << 16
 Item = t.TypeVar("Item")
 
 
@@ -25,8 +26,20 @@ def spread(work: t.Callable[[Item], t.Any], items: t.Sequence[Item]) -> list[t.A
     workers = min(len(os.sched_getaffinity(0)), len(items))
     if workers < 2:
         return [work(item) for item in items]
-    pipes = [_begin(work, items[number::workers]) for number in range(workers)]
-    replies = [_end(pid, pipe) for pid, pipe in pipes]
+    begun: list[tuple[int, int]] = []
+    try:
+        for number in range(workers):
+            begun.append(_begin(work, items[number::workers]))
+        replies = [_reply_from(pipe) for _pid, pipe in begun]
+    except BaseException:
+        # Whoever hears of the error takes back what was done: nobody may go on doing it meanwhile.
+        for pid, _pipe in begun:
+            os.kill(pid, signal.SIGKILL)
+        raise
+    finally:
+        for pid, pipe in begun:
+            os.close(pipe)
+            os.waitpid(pid, 0)
     for reply in replies:
         _raise_error(reply)
     return [replies[number % workers]["results"][number // workers] for number in range(len(items))]
@@ -36,7 +49,13 @@ def _begin(work: t.Callable[[Item], t.Any], items: t.Sequence[Item]) -> tuple[in
     reading, writing = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
-    pid = os.fork()
+    parent = os.getpid()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(reading)
+        os.close(writing)
+        raise
     if pid:
         os.close(writing)
         return pid, reading
@@ -44,6 +63,8 @@ def _begin(work: t.Callable[[Item], t.Any], items: t.Sequence[Item]) -> tuple[in
         os.close(reading)
         # Without its parent nobody would hear the result, and the parent's lock must not outlive it.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            return -1, -1  # it ended before we asked to be told; "finally" ends us
         with os.fdopen(writing, "wb") as pipe:
             pipe.write(json.dumps(_reply(work, items)).encode())
     finally:
@@ -63,10 +84,10 @@ def _reply(work: t.Callable[[Item], t.Any], items: t.Sequence[Item]) -> dict[str
         }
 
 
-def _end(pid: int, pipe: int) -> dict[str, t.Any]:
-    with os.fdopen(pipe, "rb") as file:
-        content = file.read()
-    os.waitpid(pid, 0)
+def _reply_from(pipe: int) -> dict[str, t.Any]:
+    content = b""
+    while block := os.read(pipe, _BLOCK):
+        content += block
     return (
         json.loads(content)
         if content
