@@ -163,11 +163,10 @@ def _main(lock: str, busy: str, flag: str, guard: str, intent: str, unit: str, s
     if not os.path.lexists(busy):
         return  # the run ended by itself and did all of this
     if os.path.lexists(flag):  # not committed yet, see _cutover.py
-        with contextlib.suppress(FileNotFoundError), open(intent, "rb") as file:
-            done = json.load(file)
-            take_back(done)
-            if not stuck_moves(done):
-                os.unlink(intent)
+        try:
+            _take_back_all(intent)
+        except (OSError, ValueError):
+            pass  # the intent stays for the next run, and the backend has to be started all the same
     for path in (flag, guard, busy):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
@@ -175,6 +174,17 @@ def _main(lock: str, busy: str, flag: str, guard: str, intent: str, unit: str, s
     if start == "yes":
         subprocess.run(["systemctl", "reset-failed", "--", unit], check=False)
         subprocess.run(["systemctl", "start", "--", unit], check=False)
+
+
+def _take_back_all(path: str) -> None:
+    try:
+        with open(path, "rb") as file:
+            intent = json.load(file)
+    except FileNotFoundError:
+        return  # killed before anything was announced
+    take_back(intent)
+    if not stuck_moves(intent):
+        os.unlink(path)
 
 
 if __name__ == "__main__":
