@@ -21,6 +21,7 @@ from ._masking import masked
 from ._paths import normal_path, opened_directory
 from ._tree import measure
 
+_LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z
 STATES = ("paired", "pending", "fresh", "corrupt", "unknown")
 # A restart brings these back without a QR code, or at least does no harm to them; the others are not linked to a phone.
 SOUND = ("paired",)
@@ -85,7 +86,8 @@ def observe(params: Params) -> State:
     try:
         with opened_directory(params.path) as root:
             layout = recognised(root, params.layout)
-            accounts = tuple(_facts(root, name, layout, params) for name in account_names(root, layout))
+            seen = (_facts(root, name, layout, params) for name in account_names(root, layout))
+            accounts = tuple(account for account in seen if account is not None)
             return State(True, layout, plain_count(root, layout), accounts)
     except FileNotFoundError:
         return State(False, layout_named("baileys" if params.layout == "auto" else params.layout), 0, ())
@@ -153,8 +155,11 @@ def sound_count(state: State) -> int:
     return sum(account.state in SOUND for account in state.accounts)
 
 
-def _facts(root: int, name: str, layout: Layout, params: Params) -> AccountFacts:
-    directory = open_account(root, name)
+def _facts(root: int, name: str, layout: Layout, params: Params) -> AccountFacts | None:
+    try:
+        directory = open_account(root, name)
+    except (FileNotFoundError, NotADirectoryError):
+        return None  # the backend removed it since it was listed
     try:
         status = os.fstat(directory)
         judgement = layout.judge(directory) if params.inspect == "structure" else None
@@ -192,7 +197,8 @@ def _watched_times(directory: int, layout: Layout) -> t.Iterator[int]:
 
 
 def _described(account: AccountFacts, label: t.Callable[[str], str]) -> dict[str, t.Any]:
-    newest = datetime.datetime.fromtimestamp(account.newest / 1e9, datetime.timezone.utc)
+    # Anybody may set any time; Python knows years 1 to 9999 only.
+    newest = datetime.datetime.fromtimestamp(min(max(account.newest / 1e9, 0), _LAST_SECOND), datetime.timezone.utc)
     return {
         "id": label(account.name),
         "state": account.state,

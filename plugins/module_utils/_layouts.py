@@ -143,30 +143,38 @@ def open_account(root: int, account: str) -> int:
 
 def plain_count(root: int, layout: Layout) -> int:
     """Count the marker files as ``find -maxdepth 3 -name`` does: whatever they are, wherever they lie. A number, not a proof."""
-    return _counted(root, layout.counted, 3)
+    trusted = os.fstat(root).st_dev if _counts_links(root) else None
+    return _counted(root, layout.counted, 3, trusted)
 
 
-def _counted(directory: int, pattern: str, depth: int) -> int:
-    # A directory with two links has no directory below it (find's own leaf rule, not so on btrfs, which always says 1):
-    # asking for one name then beats listing thousands.
-    if os.fstat(directory).st_nlink == 2 and not any(character in pattern for character in "*?["):
+def _counts_links(directory: int) -> bool:
+    """Whether the filesystem counts each directory below as a link, as ext4, XFS and tmpfs do; btrfs says 1, CIFS 2 whatever there is."""
+    with os.scandir(directory) as entries:
+        folders = sum(entry.is_dir(follow_symlinks=False) for entry in entries)
+    return folders > 0 and os.fstat(directory).st_nlink == 2 + folders
+
+
+def _counted(directory: int, pattern: str, depth: int, trusted: int | None) -> int:
+    # A directory with two links has no directory below it, find's own leaf rule: asking for one name then beats listing thousands.
+    status = os.fstat(directory)
+    if status.st_dev == trusted and status.st_nlink == 2 and not any(character in pattern for character in "*?["):
         return int(_exists(directory, pattern))
     total = 0
     with os.scandir(directory) as entries:
         for entry in entries:
             total += fnmatch.fnmatchcase(entry.name, pattern)
             if depth > 1 and entry.is_dir(follow_symlinks=False):
-                total += _counted_below(directory, entry.name, pattern, depth - 1)
+                total += _counted_below(directory, entry.name, pattern, depth - 1, trusted)
     return total
 
 
-def _counted_below(directory: int, name: str, pattern: str, depth: int) -> int:
+def _counted_below(directory: int, name: str, pattern: str, depth: int, trusted: int | None) -> int:
     try:
         below = os.open(name, _DIRECTORY, dir_fd=directory)
     except OSError:
         return 0  # gone or swapped since it was listed: find says nothing of it either
     try:
-        return _counted(below, pattern, depth)
+        return _counted(below, pattern, depth, trusted)
     finally:
         os.close(below)
 
@@ -183,6 +191,8 @@ def _names_below(root: int, layout: Layout, prefix: str, depth: int) -> t.Iterat
             continue
         try:
             below = os.open(name, _DIRECTORY, dir_fd=root)
+        except PermissionError:
+            raise  # whoever may not look must not be told that there is nothing
         except OSError:
             continue  # gone or swapped since it was listed
         try:
@@ -206,6 +216,7 @@ def _exists(directory: int, name: str) -> bool:
 _BAILEYS_KEY = re.compile(
     r"(pre-key|session|sender-key|sender-key-memory|app-state-sync-key|app-state-sync-version|lid-mapping|device-list|tctoken|identity-key)-.+\.json"
 )
+_PRE_KEYS_AT_MOST = 1 << 24  # their numbers have three bytes in the Signal protocol
 _BAILEYS_PARTS = ("noiseKey", "signedIdentityKey", "signedPreKey", "registrationId", "advSecretKey")
 
 
@@ -257,7 +268,7 @@ def _judge_baileys_credentials(
         directory, f"pre-key-{_number_before(credentials.get('nextPreKeyId'))}.json"
     ) and not _has_baileys_key(directory):
         return Judgement("corrupt", ("keys_missing", *weaknesses))
-    return Judgement("paired", weaknesses, hashlib.sha256(str(me["id"]).encode()).hexdigest())
+    return Judgement("paired", weaknesses, hashlib.sha256(str(me["id"]).encode("utf-8", "surrogatepass")).hexdigest())
 
 
 def _never_locked(directory: int) -> bool:
@@ -266,7 +277,7 @@ def _never_locked(directory: int) -> bool:
 
 
 def _number_before(number: t.Any) -> int:
-    return number - 1 if isinstance(number, int) else 0
+    return number - 1 if isinstance(number, int) and 0 < number < _PRE_KEYS_AT_MOST else 0
 
 
 def _unfit(status: os.stat_result, directory: os.stat_result) -> tuple[str, ...]:
@@ -275,18 +286,30 @@ def _unfit(status: os.stat_result, directory: os.stat_result) -> tuple[str, ...]
         return ("credentials_not_a_file",)
     if status.st_size == 0:
         return ("credentials_empty",)
-    if (
-        status.st_uid != directory.st_uid
-        and not status.st_mode & stat.S_IROTH
-        and not (status.st_gid == directory.st_gid and status.st_mode & stat.S_IRGRP)
-    ):
+    if not _owner_may_read(status, directory):
         return ("credentials_unreadable_by_owner",)
     return ()
 
 
+def _owner_may_read(status: os.stat_result, directory: os.stat_result) -> bool:
+    """Whether the owner of the account's directory, who is taken for the backend's user, may read the file."""
+    if directory.st_uid == 0:
+        return True
+    if status.st_uid == directory.st_uid:
+        return bool(status.st_mode & stat.S_IRUSR)
+    if status.st_gid == directory.st_gid and status.st_mode & stat.S_IRGRP:
+        return True
+    return bool(status.st_mode & stat.S_IROTH)
+
+
 def _weak(status: os.stat_result, directory: os.stat_result) -> tuple[str, ...]:
-    """Name what will go wrong later: a foreign owner makes each save fail, a wide mode shows the keys to everybody."""
+    """Name what will go wrong later.
+
+    A foreign owner makes each save fail, a wide mode shows the keys to everybody, and a second name is no backup: libraries write in place.
+    """
     found = []
+    if status.st_nlink > 1:
+        found.append("credentials_hard_linked")
     if status.st_uid != directory.st_uid:
         found.append("credentials_foreign_owner")
     if status.st_mode & stat.S_IROTH and directory.st_mode & stat.S_IXOTH:

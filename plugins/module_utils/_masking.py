@@ -14,8 +14,12 @@ def masked(account: str) -> str:
     The four hex digits are keyed with the host's machine id, so a list of phone numbers cannot be tried against them elsewhere.
     """
     keyed = hashlib.blake2b(account.encode("utf-8", "surrogateescape"), key=_host_key(), digest_size=2)
-    visible = account.encode("ascii", "replace").decode("ascii")
-    return f"{visible[:1]}…{visible[-1:]}-{keyed.hexdigest()}"
+    return f"{_visible(account[:1])}…{_visible(account[-1:])}-{keyed.hexdigest()}"
+
+
+def _visible(character: str) -> str:
+    """Names may hold anything: what is not a plain letter, digit or mark could turn a line of output into something else."""
+    return character if character.isascii() and character.isprintable() else "?"
 
 
 @functools.lru_cache(maxsize=1)
