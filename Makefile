@@ -37,8 +37,8 @@ help:  ## lists what can be made
 demo: deps $(call ready,molecule)  ## shows the main job on a throw-away host: a redeploy with and without this collection
 	@$(molecule) demo/demo
 
-GATES := lint sanity docs-check build units module-tests molecule
-test: deps  ## all gates: lint, sanity, docs-check, build, units, module-tests, molecule
+GATES := lint sanity docs-check build units lab-tests module-tests molecule
+test: deps  ## all gates, from lint to scenarios on real hosts
 	@for gate in $(GATES); do \
 	    $(MAKE) "$$gate"; \
 	    echo "-- $$gate passed, $${SECONDS} s since the start"; \
@@ -138,6 +138,10 @@ build: $(call ready,units)  ## builds dist/whatsapp_ops-sessions-VERSION.tar.gz,
 # --- Gates on real parts -----------------------------------------------------------------------------
 
 .PHONY: module-tests molecule
+lab-tests: deps $(call ready,units)  ## the test hosts themselves: boot, own cgroup, nothing left behind; root
+	$(call say,test hosts)
+	@$(units) pytest --timeout 300 tests/lab
+
 module-tests: deps $(call ready,units)  ## real modules against real directories, users and mounts; root (ARGS=... for pytest)
 	$(call say,module tests)
 	@$(units) pytest --timeout 300 tests/module $(ARGS)
