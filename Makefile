@@ -137,7 +137,7 @@ build: $(call ready,units)  ## builds dist/whatsapp_ops-sessions-VERSION.tar.gz,
 
 # --- Gates on real parts -----------------------------------------------------------------------------
 
-.PHONY: module-tests molecule
+.PHONY: lab-tests module-tests molecule
 lab-tests: deps $(call ready,units)  ## the test hosts themselves: boot, own cgroup, nothing left behind; root
 	$(call say,test hosts)
 	@$(units) pytest --timeout 300 tests/lab
