@@ -20,7 +20,7 @@ from ._kernel import same_mount
 from ._layouts import AREA_INSIDE
 from ._paths import opened_directory, read_file_at, write_atomic_at
 
-STAGING, DISPLACED = "staging", "displaced"
+STAGING, DISPLACED, COMPANIONS = "staging", "displaced", "companions"
 
 
 def area_path(path: str) -> str:

@@ -12,6 +12,7 @@ import typing as t
 
 from . import _publish
 from ._area import (
+    COMPANIONS,
     area_path,
     locked,
     open_private,
@@ -21,18 +22,18 @@ from ._area import (
     remove_unused,
     write_document_at,
 )
-from ._cutover import StartFailed, Stopwatch, lift_leftover_guard, start, stop_now, stopped
+from ._cutover import StartFailed, Stopwatch, start, stop_now, stopped
 from ._errors import SessionsError
 from ._identity import Identity
 from ._kernel import rename_new, sync_filesystem
 from ._layouts import account_names
-from ._masking import masked
 from ._migrate_state import Params, State, Step, observe, plan, require_decided, surveyed_again
 from ._paths import make_directory, opened_directory
 from ._processes import holders
 from ._publish import INTENT, Place, Publication
 from ._receipts import RECEIPT, Entry, account_key, document_of, entries_in
-from ._rescue import stuck_moves, take_back
+from ._recover import is_interrupted, recover, require_all_taken_back, tidy
+from ._rescue import take_back
 from ._retire import retire
 from ._sources import layout_of, values_in_use
 from ._staging import Stage, Task, clear_staging, need_of, open_staged, stage_final, stage_live
@@ -41,7 +42,6 @@ from ._switch import files_of, install, lacks_value
 from ._tree import Rules, Tally, UnfitTree, bring_entry, remove_tree
 from ._unit import Unit, daemon_reload, read_unit
 
-_COMPANIONS = "companions"
 _LIVE_ROUNDS = 3
 _SHORT_ROUND = 1.0  # seconds: what a backend writes in that time is copied faster than another look at everything takes
 _RESERVE = 1.1  # of what the copies need: a full disk truncates the credentials of the running backend
@@ -84,8 +84,12 @@ def _made(path: str, identity: Identity) -> t.Iterator[None]:
 
 
 def _carry_out(area: int, steps: tuple[Step, ...], state: State, params: Params, evidence: Evidence) -> None:
-    if state.interrupted:
-        _recover(area, state, params.path)
+    interrupted = is_interrupted(params.path)
+    if interrupted:
+        recover(area, state.unit, params.path)
+    if (
+        interrupted or entries_in(read_document_at(area, RECEIPT)) != state.receipts
+    ):  # or another run ended since we looked
         state = observe(params)
         steps = plan(state, params)
         evidence.accounts = state.survey.accounts
@@ -107,28 +111,8 @@ def _keep_up(area: int, state: State, params: Params, names: t.Collection[str]) 
         daemon_reload()
     if "remember" in names:
         _write_receipt(area, state.survey, params, state.receipts, ())
-
-
-def _recover(area: int, state: State, path: str) -> None:
-    """Finish with what a killed run left behind. A backend that already runs on the sessions path makes it final; else it is taken back."""
-    intent = read_document_at(area, INTENT)
-    in_use = values_in_use(state.unit.main_pid) if state.unit and state.unit.main_pid else frozenset()
-    if intent and path not in in_use:
-        take_back(intent)
-        _require_all_taken_back(intent)
-    remove_document_at(area, INTENT)
-    if state.unit is not None:
-        lift_leftover_guard(state.unit.name)
-
-
-def _require_all_taken_back(intent: t.Mapping[str, t.Any]) -> None:
-    """Stop where an account could not go back to its place: what lies in staging then is no copy but the account itself."""
-    stuck = stuck_moves(intent)
-    if stuck:
-        raise SessionsError(
-            f"a run was killed while it moved account {masked(stuck[0]['name'])!r} out of {stuck[0]['source']}, and its backend made "
-            "a new one there since, which keeps the old one from going back; move it away and run again"
-        )
+    if "tidy" in names:
+        tidy(area, state.unit)
 
 
 def _stage_of(area: int, state: State, params: Params) -> Stage:
@@ -150,7 +134,7 @@ def _stage_live(area: int, state: State, params: Params, evidence: Evidence) -> 
             _copy_live(area, state, stage, tasks, evidence)
         except BaseException:
             clear_staging(area)  # the disk may be full, and a backend is writing to it
-            remove_tree(area, _COMPANIONS)
+            remove_tree(area, COMPANIONS)
             raise
         sync_filesystem(area)
 
@@ -218,8 +202,10 @@ def _cut_over(area: int, state: State, params: Params, evidence: Evidence) -> No
         if intent and state.unit:
             _fall_back(area, intent, state.unit, params, str(error))
         raise
-    remove_document_at(area, INTENT)
-    clear_staging(area)
+    try:
+        tidy(area, None)
+    except OSError as error:  # no reason to fail: the accounts are where they should be
+        evidence.warnings.append(f"cannot remove all staged copies: {error.strerror}; the next run removes them")
     if state.unit is not None and state.unit.active:
         with evidence.watch.phase("prove"):
             _prove(state.unit.name, params)
@@ -289,7 +275,7 @@ def _take_back(area: int, unit: Unit | None, engine: str) -> None:
         finally:
             if unit is not None and intent["files"]:
                 daemon_reload()
-        _require_all_taken_back(intent)
+        require_all_taken_back(intent)
         remove_document_at(area, INTENT)
     if engine != "rename":  # whose staged accounts are no copies
         clear_staging(area)  # the disk may be full, and the backend is about to write to it
@@ -348,7 +334,7 @@ def _stage_companions(area: int, state: State) -> None:
     """Copy what lies beside the accounts, as it is."""
     if not state.survey.companions:
         return
-    holder = open_private(area, _COMPANIONS, called="the staging area of companions")
+    holder = open_private(area, COMPANIONS, called="the staging area of companions")
     try:
         for companion in state.survey.companions:
             with opened_directory(companion.root) as root:
@@ -362,7 +348,7 @@ def _stage_companions(area: int, state: State) -> None:
 def _publish_companions(area: int, path: int, seen: Survey) -> None:
     if not seen.companions:
         return
-    holder = open_private(area, _COMPANIONS, called="the staging area of companions")
+    holder = open_private(area, COMPANIONS, called="the staging area of companions")
     try:
         for companion in seen.companions:
             with contextlib.suppress(
@@ -371,7 +357,7 @@ def _publish_companions(area: int, path: int, seen: Survey) -> None:
                 rename_new(holder, companion.name, path, companion.name)
     finally:
         os.close(holder)
-    remove_tree(area, _COMPANIONS)
+    remove_tree(area, COMPANIONS)
 
 
 def _write_receipt(

@@ -16,8 +16,8 @@ from ._errors import SessionsError
 from ._identity import Identity, identity_of
 from ._layouts import layout_named
 from ._paths import normal_path, opened_directory
-from ._publish import INTENT
 from ._receipts import RECEIPT, Entry, Mark, entries_in
+from ._recover import is_interrupted, is_untidy
 from ._sources import Source, found_sources, layout_of, named_sources, values_in_use
 from ._staging import is_staged
 from ._survey import Account, Survey, survey
@@ -58,21 +58,22 @@ class State:
     receipt_inode: int
     switch: SwitchState
     interrupted: bool
+    untidy: bool
     area_inside: bool
     elsewhere: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One thing to do: recover, stage, publish, companions, switch, restart, reload, remember or retire."""
+    """One thing to do: recover, stage, publish, companions, switch, restart, reload, remember, tidy or retire."""
 
     name: str
     count: int = 1
 
     @property
     def bookkeeping(self) -> bool:
-        """Whether the step only writes down what was seen."""
-        return self.name == "remember"
+        """Whether the step only writes down what was seen, or removes what a killed run left lying about."""
+        return self.name in ("remember", "tidy")
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
@@ -138,7 +139,8 @@ def _observed(params: Params) -> State:
         receipts=receipts,
         receipt_inode=int(receipt.get("path_inode", 0)),
         switch=switch,
-        interrupted=bool(read_document(params.path, INTENT)),
+        interrupted=is_interrupted(params.path),
+        untidy=is_untidy(params.path, area_path(params.path)),
         area_inside=area_path(params.path).startswith(f"{params.path}/"),
         elsewhere=tuple(source.path for source in sources if not can_rename(source.path, params.path))
         if params.engine == "rename"
@@ -177,6 +179,8 @@ def plan(state: State, params: Params) -> tuple[Step, ...]:
     adopt = sum(account.decision.adopt for account in state.survey.accounts)
     if adopt:
         steps.append(Step("remember", adopt))
+    if state.untidy and not publish:
+        steps.append(Step("tidy"))
     if params.state == "retired" and state.sources:
         steps.append(Step("retire", len(state.sources)))
     return tuple(steps)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Deals with what a run that was killed left behind: a cutover that is half done, and what only lies about.
+
+A published account that its backend has written to since must never be taken back: its legacy copy is the older one then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import typing as t
+
+from ._area import COMPANIONS, DISPLACED, STAGING, open_private, read_document, read_document_at, remove_document_at
+from ._cutover import lift_leftover_guard
+from ._errors import SessionsError
+from ._layouts import open_account
+from ._masking import masked
+from ._paths import opened_directory
+from ._publish import INTENT
+from ._rescue import open_real, stuck_moves, take_back
+from ._sources import values_in_use
+from ._staging import clear_staging
+from ._tree import measure, remove_tree
+from ._unit import Unit
+
+Intent = t.Mapping[str, t.Any]
+
+# As _paths.py calls what it writes before it is renamed.
+_TEMPORARY = re.compile(r"\..+\.json\.[0-9a-f]{12}")
+
+
+def is_interrupted(path: str) -> bool:
+    """Whether a cutover to ``path`` ended half way."""
+    intent = read_document(path, INTENT)
+    return bool(intent) and not intent.get("committed")
+
+
+def is_untidy(path: str, area: str) -> bool:
+    """Whether something lies in the area (a path) that nothing will need any more, once nothing is left to publish."""
+    with contextlib.suppress(FileNotFoundError), opened_directory(area) as opened:
+        if read_document(path, INTENT) or any(_left_over(opened)):
+            return True
+        with contextlib.suppress(FileNotFoundError), opened_directory(f"{area}/{STAGING}") as staging:
+            return bool(os.listdir(staging))
+    return False
+
+
+def recover(area: int, unit: Unit | None, path: str) -> None:
+    """Take back what a killed run did, unless the backend works on it already: then it is final, and only the rest goes back."""
+    intent = read_document_at(area, INTENT)
+    if intent and not intent.get("committed"):
+        if _is_used(area, intent, unit, path):
+            intent = {**intent, "files": [], "moves": [move for move in intent["moves"] if _is_taking(move)]}
+        take_back(intent)
+        require_all_taken_back(intent)
+    remove_document_at(area, INTENT)
+    if unit is not None:
+        lift_leftover_guard(unit.name)
+
+
+def require_all_taken_back(intent: Intent) -> None:
+    """Stop where an account could not go back to its place: what lies in staging then is no copy but the account itself."""
+    stuck = stuck_moves(intent)
+    if stuck:
+        raise SessionsError(
+            f"a run was killed while it moved account {masked(stuck[0]['name'])!r} out of {stuck[0]['source']}, and its backend made "
+            "a new one there since, which keeps the old one from going back; move it away and run again"
+        )
+
+
+def tidy(area: int, unit: Unit | None) -> None:
+    """Remove what nothing needs any more: staged copies, temporary files, the intent of a cutover that is done."""
+    remove_document_at(area, INTENT)
+    clear_staging(area)
+    for name in list(_left_over(area)):
+        remove_tree(area, name)
+    displaced = open_private(area, DISPLACED, called="the directory of displaced accounts")
+    try:
+        for name in filter(_TEMPORARY.fullmatch, os.listdir(displaced)):
+            remove_tree(displaced, name)
+    finally:
+        os.close(displaced)
+    if unit is not None:
+        lift_leftover_guard(unit.name)
+
+
+def _left_over(area: int) -> t.Iterator[str]:
+    return (name for name in os.listdir(area) if name == COMPANIONS or _TEMPORARY.fullmatch(name))
+
+
+def _is_used(area: int, intent: Intent, unit: Unit | None, path: str) -> bool:
+    if unit is not None and unit.main_pid and path in values_in_use(unit.main_pid):
+        return True
+    announced = os.stat(INTENT, dir_fd=area, follow_symlinks=False).st_mtime_ns
+    return any(_was_written(move, announced) for move in intent["moves"] if move["source"].endswith(f"/{STAGING}"))
+
+
+def _was_written(move: Intent, since: int) -> bool:
+    """Whether a file of a published account changed after it was published: publishing itself changes no file."""
+    try:
+        parent = open_real(move["target"])
+    except FileNotFoundError:
+        return False
+    try:
+        account = open_account(parent, move["new_name"])
+    except OSError:
+        return False
+    finally:
+        os.close(parent)
+    try:
+        status = os.fstat(account)
+        written = max(status.st_mtime_ns, measure(account, lambda name: False).newest_ns)
+        return status.st_ino == move["inode"] and written > since
+    finally:
+        os.close(account)
+
+
+def _is_taking(move: Intent) -> bool:
+    return str(move["target"]).endswith(f"/{STAGING}")
