@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Receipts: what counts as use of an account, and that nothing can be read out of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import typing as t
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accounts import CANARY, OLD, put_account, put_file, use
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import layout_named
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._receipts import (
+    Entry,
+    Mark,
+    account_key,
+    document_of,
+    entries_in,
+    mark_of,
+)
+
+MARK = Mark((1, 2), {"creds.json": (3, 4, 5, 6, "digest")})
+
+
+def look(account: pathlib.Path) -> Mark:
+    descriptor = os.open(account, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return mark_of(descriptor, layout_named("baileys"))
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("other", "differs"),
+    [
+        (MARK, False),
+        (Mark((9, 2), MARK.files), True),
+        (Mark((1, 9), MARK.files), True),
+        (Mark((1, 2), {}), True),
+        (Mark((1, 2), {**MARK.files, "second": (1, 1, 1, 1, "")}), True),
+        (Mark((1, 2), {"creds.json": (9, 4, 5, 6, "digest")}), True),
+        (Mark((1, 2), {"creds.json": (3, 9, 5, 6, "digest")}), True),
+        (Mark((1, 2), {"creds.json": (3, 4, 9, 6, "digest")}), True),
+        (Mark((1, 2), {"creds.json": (3, 4, 5, 9, "digest")}), False),  # chown and chmod
+        (Mark((1, 2), {"creds.json": (3, 4, 5, 9, "other")}), True),  # written, and the time set back
+        (Mark((1, 2), {"creds.json": (3, 4, 5, 6, "other")}), False),  # cannot be: the key of the digest is the inode
+    ],
+)
+def test_what_is_use(other: Mark, differs: bool) -> None:
+    assert MARK.differs_from(other) is differs
+    assert other.differs_from(MARK) is differs
+
+
+@pytest.mark.parametrize(
+    ("change", "is_use"),
+    [
+        (lambda account: None, False),
+        (lambda account: (account / "creds.json").read_bytes(), False),
+        (lambda account: (account / "creds.json").chmod(0o640), False),
+        (lambda account: account.chmod(0o755), False),
+        (lambda account: os.link(account / "creds.json", account.parent / "second"), False),
+        (lambda account: use(account, OLD), True),
+        (lambda account: use(account, OLD + 60), True),
+        (lambda account: put_file(account / "creds.json", (account / "creds.json").read_bytes(), at=OLD + 1), True),
+        (lambda account: put_file(account / "pre-key-9.json", "{}"), True),
+        (lambda account: (account / "pre-key-1.json").unlink(), True),
+        (lambda account: (account / "creds.json").unlink(), True),
+    ],
+)
+def test_real_changes(tmp_path: pathlib.Path, change: t.Callable[[pathlib.Path], t.Any], is_use: bool) -> None:
+    account = put_account(tmp_path / "wa1")
+    before = look(account)
+    change(account)
+    assert look(account).differs_from(before) is is_use
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/etc/hostname")])
+def test_what_stands_in_for_credentials_is_not_opened(
+    tmp_path: pathlib.Path, make: t.Callable[[pathlib.Path], t.Any]
+) -> None:
+    account = put_account(tmp_path / "wa1")
+    (account / "creds.json").unlink()
+    make(account / "creds.json")
+    assert look(account).files["creds.json"][4] == ""
+
+
+def test_equal_credentials_in_two_places_do_not_show_as_equal(tmp_path: pathlib.Path) -> None:
+    one, other = look(put_account(tmp_path / "wa1")), look(put_account(tmp_path / "wa2"))
+    assert one.files["creds.json"][4] != other.files["creds.json"][4]
+
+
+MARKS = st.builds(
+    Mark,
+    st.tuples(st.integers(0), st.integers()),
+    st.dictionaries(
+        st.text(max_size=3),
+        st.tuples(st.integers(0), st.integers(0), st.integers(), st.integers(), st.text(max_size=3)),
+        max_size=2,
+    ),
+)
+
+
+@given(st.dictionaries(st.text(), st.builds(Entry, st.text(), MARKS, MARKS, st.floats(0, 1e10)), max_size=3))
+def test_what_is_written_is_read_again(entries: dict[str, Entry]) -> None:
+    assert entries_in(json.loads(json.dumps(document_of("/srv/sessions", entries)))) == entries
+
+
+ENTRY = {"source": "/x", "legacy": dataclasses.asdict(MARK), "present": dataclasses.asdict(MARK), "time": 1.0}
+
+
+@pytest.mark.parametrize(
+    "accounts",
+    [
+        [],
+        {"key": []},
+        {"key": {**ENTRY, "time": None}},
+        {"key": {**ENTRY, "time": "now"}},
+        {"key": {**ENTRY, "legacy": {}}},
+        {"key": {**ENTRY, "legacy": {"folder": [1], "files": {}}}},
+        {"key": {**ENTRY, "legacy": {"folder": [1, 2], "files": {"creds.json": [1, 2]}}}},
+        {"key": {name: value for name, value in ENTRY.items() if name != "present"}},
+    ],
+)
+def test_what_is_no_receipt_is_said(accounts: t.Any) -> None:
+    with pytest.raises(SessionsError, match=r"receipt\.json .* damaged; move it away and run again"):
+        entries_in({"accounts": accounts})
+
+
+def test_no_receipt_has_no_entries() -> None:
+    assert entries_in({}) == {}
+
+
+@given(st.text(min_size=1))
+def test_keys_do_not_say_whose_they_are(name: str) -> None:
+    try:
+        key = account_key(name)
+    except UnicodeEncodeError:  # half of a surrogate pair, which no file name gives
+        return
+    assert len(key) == 40
+    assert key.isalnum()
+    assert len(name) < 5 or name not in key
+
+
+def test_names_that_are_no_utf_8_have_keys_too() -> None:
+    assert account_key(os.fsdecode(b"\xff")) != account_key(os.fsdecode(b"\xfe"))
+
+
+def test_nothing_of_an_account_is_in_its_receipt(tmp_path: pathlib.Path) -> None:
+    account = put_account(tmp_path / "491511234567")
+    entry = Entry(str(tmp_path), look(account), look(account), 1.0)
+    written = json.dumps(document_of("/srv/sessions", {account_key(account.name): entry}))
+    assert CANARY not in written
+    assert account.name not in written
