@@ -24,6 +24,7 @@ _OPEN_SOURCE = (
 _OPEN_TARGET = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK = 1 << 18
 _READS_AT_MOST = 3
+_NOT_READ_BACK = "what was read back is not what was written"
 _KEPT_ATTRIBUTES = ("user.", "system.posix_acl_")
 
 # Filesystems before Linux 6.13 stamp with the timer tick (4 ms at most), some network ones with whole seconds: a file written again
@@ -110,11 +111,11 @@ def dress(descriptor: int, like: os.stat_result, rules: Rules) -> None:
 
 def digest_of(directory: int, name: str) -> bytes:
     """Digest a regular file of an open directory."""
-    digest = hashlib.blake2b(digest_size=16)
     descriptor = os.open(name, _OPEN_SOURCE, dir_fd=directory)
     try:
+        digest, size = hashlib.blake2b(digest_size=16), os.fstat(descriptor).st_size
         while True:
-            block = os.read(descriptor, _BLOCK)
+            block = os.read(descriptor, _block_for(size))
             if not block:
                 return digest.digest()
             digest.update(block)
@@ -131,7 +132,7 @@ def _copy(source: int, target: int, name: str, rules: Rules) -> Record | None:
         require_own(before, rules)
         writing = os.open(name, _OPEN_TARGET, 0o600, dir_fd=target)
         try:
-            _pour(reading, writing, before, rules)
+            poured = _pour(reading, writing, before, rules)
             _keep_attributes(reading, writing)
             dress(writing, before, rules)
         finally:
@@ -140,29 +141,47 @@ def _copy(source: int, target: int, name: str, rules: Rules) -> Record | None:
     finally:
         os.close(reading)
     record = record_of(after)
-    return None if record != record_of(before) or _is_racy(after) else record
+    return None if record != record_of(before) or poured != after.st_size or _is_racy(after) else record
 
 
-def _pour(reading: int, writing: int, status: os.stat_result, rules: Rules) -> None:
+def _pour(reading: int, writing: int, status: os.stat_result, rules: Rules) -> int:
+    """Copy the content and return how many bytes it has."""
+    if status.st_size < _BLOCK and status.st_blocks * 512 >= status.st_size:  # nearly every file: one block, no digest
+        block = os.read(reading, _block_for(status.st_size))
+        _write_all(writing, block)
+        if rules.checksum and os.pread(writing, len(block) + 1, 0) != block:
+            raise OSError(errno.EIO, _NOT_READ_BACK)
+        return len(block)
     digest = hashlib.blake2b(digest_size=16)
     if status.st_blocks * 512 < status.st_size:
-        _pour_sparse(reading, writing, status.st_size, digest.update)
+        size = _pour_sparse(reading, writing, status.st_size, digest.update)
     else:
-        _pour_dense(reading, writing, digest.update)
+        size = _pour_dense(reading, writing, digest.update)
     if rules.checksum and _read_back(writing) != digest.digest():
-        raise OSError(errno.EIO, "what was read back is not what was written")
+        raise OSError(errno.EIO, _NOT_READ_BACK)
+    return size
 
 
-def _pour_dense(reading: int, writing: int, update: t.Callable[[bytes], None]) -> None:
+def _block_for(size: int) -> int:
+    """How much to ask read(2) for: one byte more than there should be shows that a file grew.
+
+    Never a whole block for a small file: Python makes a buffer of what is asked for, and one that large is mapped and unmapped each time.
+    """
+    return min(_BLOCK, size + 1)
+
+
+def _pour_dense(reading: int, writing: int, update: t.Callable[[bytes], None]) -> int:
+    size = 0
     while True:
         block = os.read(reading, _BLOCK)
         update(block)
         _write_all(writing, block)
+        size += len(block)
         if len(block) < _BLOCK:  # only the end of a regular file makes a read short, read(2)
-            return
+            return size
 
 
-def _pour_sparse(reading: int, writing: int, size: int, update: t.Callable[[bytes], None]) -> None:
+def _pour_sparse(reading: int, writing: int, size: int, update: t.Callable[[bytes], None]) -> int:
     """Copy the data of a file with holes, leaving the holes; ``update`` sees all bytes, the zeros of the holes as well."""
     os.ftruncate(writing, size)
     position = 0
@@ -175,17 +194,18 @@ def _pour_sparse(reading: int, writing: int, size: int, update: t.Callable[[byte
             data = size  # ENXIO: nothing but a hole up to the end, lseek(2)
         _update_zeros(min(data, size) - position, update)
         if data >= size:
-            return
+            break
         position = min(os.lseek(reading, data, os.SEEK_HOLE), size)
         os.lseek(reading, data, os.SEEK_SET)
         os.lseek(writing, data, os.SEEK_SET)
         while data < position:
             block = os.read(reading, min(_BLOCK, position - data))
             if not block:
-                return
+                return data
             update(block)
             _write_all(writing, block)
             data += len(block)
+    return size
 
 
 def _update_zeros(length: int, update: t.Callable[[bytes], None]) -> None:

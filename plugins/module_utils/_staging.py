@@ -304,7 +304,7 @@ def _boot() -> str:
 
 
 def _valid_for(stage: Stage) -> dict[str, t.Any]:
-    return {"boot": _boot(), "owner": [stage.uid, stage.gid]}
+    return {"boot": _boot(), "owner": [stage.uid, stage.gid], "layout": stage.layout.name}
 
 
 def _read_index(staging: int, name: str, stage: Stage) -> Index:

@@ -38,7 +38,11 @@ Index = dict[str, dict[str, tuple[int, ...]]]
 
 @dataclasses.dataclass
 class Tally:
-    """What a pass over a tree found and did. ``unsettled``: files that kept changing. ``left_out``: links, sockets and the like."""
+    """What a pass over a tree found and did.
+
+    ``bytes`` and ``newest_ns`` leave out what a pass knew already. ``unsettled``: files that kept changing. ``left_out``: links, sockets
+    and the like.
+    """
 
     files: int = 0
     bytes: int = 0
@@ -147,38 +151,45 @@ class _Pass:
     def _entries(
         self, source: int, target: int, place: str, depth: int, known: t.Mapping[str, tuple[int, ...]], there: set[str]
     ) -> t.Collection[str]:
-        """Bring each entry of a directory up to date and return the names that are there now.
-
-        Nothing here may be slow: in the last pass the backend is down, and nearly every file is as it was.
-        """
+        """Bring each entry of a directory up to date and return the names that are there now."""
         fresh = self.fresh.setdefault(place, {})
-        is_volatile, tally, unchanged, size, newest = self.rules.is_volatile, self.tally, 0, 0, 0
-        with os.scandir(source) as entries:
-            for entry in entries:
-                name = entry.name
-                if is_volatile(name):
-                    continue
-                try:
-                    found = entry.stat(follow_symlinks=False)
-                    record = record_of(found)
-                    if known.get(name) == record:
-                        unchanged += 1
-                        size += record[1]
-                        newest = max(newest, record[2])
-                        fresh[name] = record
-                    elif stat.S_ISREG(found.st_mode):
-                        fresh[name] = self.file(source, target, name, name in there, found)
-                    elif stat.S_ISDIR(found.st_mode):
-                        fresh[name] = _FOLDER
-                        self.folder(source, target, name, name in there, f"{place}{name}/", depth + 1)
-                    else:
-                        tally.left_out += 1
-                except FileNotFoundError:
-                    fresh.pop(name, None)  # a live backend removed it since it was listed
-        tally.files += unchanged
-        tally.bytes += size
-        tally.newest_ns = max(tally.newest_ns, newest)
+        for name in self._changed(source, known, fresh):
+            try:
+                found = os.stat(name, dir_fd=source, follow_symlinks=False)
+                if stat.S_ISREG(found.st_mode):
+                    fresh[name] = self.file(source, target, name, name in there, found)
+                elif stat.S_ISDIR(found.st_mode):
+                    fresh[name] = _FOLDER
+                    self.folder(source, target, name, name in there, f"{place}{name}/", depth + 1)
+                else:
+                    self.tally.left_out += 1
+            except FileNotFoundError:
+                fresh.pop(name, None)  # a live backend removed it since it was listed
         return fresh
+
+    def _changed(
+        self, source: int, known: t.Mapping[str, tuple[int, ...]], fresh: dict[str, tuple[int, ...]]
+    ) -> t.Sequence[str]:
+        """Enter the files that are as they were into ``fresh`` and return the other names.
+
+        Nothing here may be slow: in the last pass the backend is down, and nearly every file is as it was. So there is one stat(2)
+        for each, its fields are compared right here, and only names that are not known are matched against patterns.
+        """
+        changed, is_volatile = [], self.rules.is_volatile
+        for name in os.listdir(source):
+            record = known.get(name)
+            if record:
+                try:
+                    found = os.stat(name, dir_fd=source, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if record == (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns):
+                    fresh[name] = record
+                    continue
+            if not is_volatile(name):
+                changed.append(name)
+        self.tally.files += len(fresh)
+        return changed
 
     def folder(self, source: int, target: int, name: str, exists: bool, place: str, depth: int) -> None:
         """Bring the directory ``name`` up to date; ``exists``: something of that name is in the target."""
