@@ -7,6 +7,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
@@ -19,9 +20,13 @@ def rename_new(source: int, name: str, target: int, new_name: str) -> None:
         return
     # Filesystems without the flag (FUSE, some NFS): an empty directory made first is the claim, for rename(2) replaces a
     # directory only by a directory and only while it is empty; for a file, link(2) never replaces.
-    if os.path.isdir(f"/proc/self/fd/{source}/{name}"):
+    if stat.S_ISDIR(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode):
         os.mkdir(new_name, 0o700, dir_fd=target)
-        os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
+        try:
+            os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
+        except OSError:
+            os.rmdir(new_name, dir_fd=target)
+            raise
         return
     os.link(name, new_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
     os.unlink(name, dir_fd=source)

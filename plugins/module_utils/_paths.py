@@ -136,11 +136,10 @@ def read_file_at(parent: int, name: str, *, at_most: int = 1 << 20, called: str 
         return None
     except OSError as error:
         raise SessionsError(f"cannot read {called or name}: {error.strerror}; it has to be a regular file") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise SessionsError(f"cannot read {called or name}: it is not a regular file; remove it or name another one")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise SessionsError(
-                f"cannot read {called or name}: it is not a regular file; remove it or name another one"
-            )
         content = file.read(at_most + 1)
     if len(content) > at_most:
         raise SessionsError(f"{called or name} is larger than {at_most} bytes, which no such file is; see what it is")

@@ -77,9 +77,15 @@ def content(path: pathlib.Path) -> dict[bytes, bytes | None]:
         for name in folders:
             found[os.path.relpath(os.path.join(directory, name), root)] = None
         for name in files:
-            with open(os.path.join(directory, name), "rb") as file:
-                found[os.path.relpath(os.path.join(directory, name), root)] = file.read()
+            found[os.path.relpath(os.path.join(directory, name), root)] = _held(os.path.join(directory, name))
     return found
+
+
+def _held(path: bytes) -> bytes:
+    if os.path.islink(path):
+        return b"a link to " + os.readlink(path)
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def looks(path: pathlib.Path) -> dict[bytes, tuple[int, ...]]:
