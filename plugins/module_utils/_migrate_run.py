@@ -26,12 +26,12 @@ from ._cutover import StartFailed, Stopwatch, start, stop_now, stopped
 from ._errors import SessionsError
 from ._identity import Identity
 from ._kernel import rename_new, sync_filesystem
-from ._layouts import account_names
+from ._layouts import account_names, open_account
 from ._migrate_state import Params, State, Step, observe, plan, require_decided, surveyed_again
 from ._paths import make_directory, opened_directory
 from ._processes import holders
 from ._publish import INTENT, Place, Publication
-from ._receipts import RECEIPT, Entry, account_key, document_of, entries_in
+from ._receipts import RECEIPT, Entry, Mark, account_key, document_of, entries_in, mark_of
 from ._recover import is_interrupted, recover, require_all_taken_back, tidy
 from ._rescue import take_back
 from ._retire import retire
@@ -213,10 +213,12 @@ def _cut_over(area: int, state: State, params: Params, evidence: Evidence) -> No
 
 def _publish_all(area: int, before: State, params: Params, evidence: Evidence) -> dict[str, t.Any]:
     """Decide again now that nobody writes, copy the difference, publish, write the receipt, switch, commit. Returns the intent."""
-    state = surveyed_again(before, params)
-    require_decided(state, params)
-    evidence.accounts = state.survey.accounts
-    watch, stage = evidence.watch, _stage_of(area, state, params)
+    watch = evidence.watch
+    with watch.phase("decide"):
+        state = surveyed_again(before, params)
+        require_decided(state, params)
+        evidence.accounts = state.survey.accounts
+    stage = _stage_of(area, state, params)
     with opened_directory(params.path) as path:
         place = Place(area, path, state.identity.uid, state.identity.gid)
         publications = [
@@ -224,31 +226,33 @@ def _publish_all(area: int, before: State, params: Params, evidence: Evidence) -
             for account in state.survey.to_publish
         ]
         files = [*files_of(params.switch, state.switch), f"{area_path(params.path)}/{RECEIPT}"]
-        taking = _publish.taking_moves(place, publications) if params.engine == "rename" else []
-        if taking:
-            _publish.announce(place, taking, files)
         with watch.phase("difference"):
+            taking = _publish.taking_moves(place, publications) if params.engine == "rename" else []
+            if taking:
+                _publish.announce(place, taking, files)
             evidence.copied.add(stage_final(stage, _tasks(state.survey)))
             _stage_companions(area, state)
         with watch.phase("verify"):
             _require_same_states(area, state.survey)
         with watch.phase("durable"):
             sync_filesystem(area)
-        _dress_root(area, path, publications)
-        _publish.make_folders(place, publications)
-        publishing = _publish.publishing_moves(place, publications)
-        intent = _publish.announce(place, [*taking, *publishing], files)
         with watch.phase("publish"):
+            _dress_root(area, path, publications)
+            _publish.make_folders(place, publications)
+            publishing = _publish.publishing_moves(place, publications)
+            intent = _publish.announce(place, [*taking, *publishing], files)
             _publish.note_displaced(place, publishing)
             _publish.carry_out(publishing)
             _publish_companions(area, path, state.survey)
             sync_filesystem(area)
-    _write_receipt(area, state.survey, params, state.receipts, publications)
+    with watch.phase("record"):
+        _write_receipt(area, state.survey, params, state.receipts, publications)
     with watch.phase("switch"):
         install(params.switch, state.switch)
         if state.unit is not None:
             daemon_reload()
-    _publish.commit(area, intent)
+    with watch.phase("record"):
+        _publish.commit(area, intent)
     return intent
 
 
@@ -371,13 +375,18 @@ def _write_receipt(
             if account.name in published or account.decision.adopt:
                 # An adopted one is remembered as it was judged: what its backend wrote to it since is use.
                 adopted = account.present if account.name not in published else None
-                present = adopted or side(root, account.name, seen.layout, False)
-                if present is not None:
-                    written[account_key(account.name)] = Entry(
-                        account.root, account.legacy.mark, present.mark, time.time()
-                    )
+                present = adopted.mark if adopted else _mark_at(root, account.name, seen)
+                written[account_key(account.name)] = Entry(account.root, account.legacy.mark, present, time.time())
         document = {**document_of(params.path, written), "path_inode": os.fstat(root).st_ino}
     write_document_at(area, RECEIPT, document)
+
+
+def _mark_at(root: int, name: str, seen: Survey) -> Mark:
+    directory = open_account(root, name)
+    try:
+        return mark_of(directory, seen.layout)
+    finally:
+        os.close(directory)
 
 
 def _prove(unit: str, params: Params) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import marshal
 import os
@@ -298,6 +299,7 @@ def _fill_by_rsync(source: int, target: int, stage: Stage, task: Task) -> None:
         )
 
 
+@functools.cache
 def _boot() -> str:
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()

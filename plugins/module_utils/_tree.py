@@ -29,6 +29,7 @@ from ._copy import (
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DEEPEST = 64  # descriptors are held per level; real sessions are at most 9 levels deep
+_SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _FOLDER: tuple[int, ...] = ()
 
 # What a pass copied: per directory (its relative path with a slash behind it, empty for the top) its names, and per name the record
@@ -286,27 +287,32 @@ def _hand_over(directory: int, rules: Rules, tally: Tally, depth: int, device: i
             finally:
                 os.close(below)
         elif stat.S_ISREG(found.st_mode) and not rules.is_volatile(name):
-            _hand_over_file(directory, name, rules, tally)
+            tally.files += 1
+            tally.bytes += found.st_size
+            require_own(found, rules)
+            if (found.st_uid, found.st_gid) != (rules.uid, rules.gid) or found.st_mode & _SPECIAL_BITS:
+                _hand_over_file(directory, name, rules)
         else:
             os.unlink(name, dir_fd=directory)  # locks, sockets, links: nothing of an account is in them
             tally.left_out += 1
     dress(directory, status, rules)
 
 
-def _hand_over_file(directory: int, name: str, rules: Rules, tally: Tally) -> None:
+def _hand_over_file(directory: int, name: str, rules: Rules) -> None:
     descriptor = os.open(name, _OPEN_FILE, dir_fd=directory)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise UnfitTree("a file became something else while it was handed over")
-        tally.files += 1
-        tally.bytes += status.st_size
         require_own(status, rules)
         if (status.st_uid, status.st_gid) != (rules.uid, rules.gid) and status.st_nlink > 1:
             raise UnfitTree(
                 "it holds a file that has a second name elsewhere, which must not change hands; use the engine 'native'"
             )
-        dress(descriptor, status, rules)
+        if os.geteuid() == 0:
+            os.fchown(descriptor, rules.uid, rules.gid)
+        if status.st_mode & _SPECIAL_BITS:  # neither call changes times, so nothing else of dress() is needed
+            os.fchmod(descriptor, stat.S_IMODE(status.st_mode) & 0o777)
     finally:
         os.close(descriptor)
 

@@ -221,7 +221,8 @@ phases:
   description: Seconds that each phase took.
   returned: success
   type: dict
-  sample: {stage: 4.1, guard: 0.2, stop: 0.3, difference: 0.1, verify: 0.0, durable: 0.1, publish: 0.0, switch: 0.2, start: 0.1}
+  sample: {stage: 4.1, guard: 0.2, stop: 0.3, decide: 0.0, difference: 0.1, verify: 0.0, durable: 0.1, publish: 0.0, record: 0.0,
+    switch: 0.2, start: 0.1}
 receipt:
   description: Where the receipt is kept, for root only.
   returned: success
