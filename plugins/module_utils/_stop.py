@@ -8,7 +8,7 @@ import dataclasses
 import typing as t
 
 from ._command import run_checked
-from ._effective import option_history, read_sources
+from ._effective import option_history, read_sources, winning
 from ._layouts import Layout
 from ._override import drop_in_path
 from ._unit import unit_name
@@ -49,7 +49,8 @@ def sections_for(params: Params, layout: Layout) -> dict[str, dict[str, str]]:
         ("KillSignal", layout.stop.signal, params.signal),
         ("KillMode", layout.stop.mode, params.mode),
     ):
-        value = ordered or (None if option_history(sources, "Service", option) else wanted)
+        chosen = winning(option_history(sources, "Service", option))
+        value = ordered or (None if chosen and chosen.value else wanted)
         if value:
             service[option] = value
     set_by_others = [place.value for place in option_history(sources, "Service", "TimeoutStopSec") if place.value]
