@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import typing as t
 
-from ._area import area_path
 from ._cutover import Stopwatch
 from ._errors import SessionsError
 from ._job import Diff, Report
@@ -73,7 +72,7 @@ def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Evid
             "steps": [step.name for step in steps],
             "downtime_seconds": watch.downtime,
             "phases": watch.phases,
-            "receipt": f"{area_path(params.path)}/{RECEIPT}",
+            "receipt": f"{state.area}/{RECEIPT}",
         },
         tuple(warnings + (evidence.warnings if evidence else [])),
     )

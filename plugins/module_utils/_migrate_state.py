@@ -46,7 +46,7 @@ class Params:
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What is there now. ``area_inside``: the area lies in the sessions path. ``elsewhere``: sources that 'rename' cannot move from."""
+    """What is there now. ``area``: the path of staging and receipt. ``elsewhere``: sources that 'rename' cannot move from."""
 
     unit: Unit | None
     identity: Identity
@@ -59,7 +59,7 @@ class State:
     switch: SwitchState
     interrupted: bool
     untidy: bool
-    area_inside: bool
+    area: str
     elsewhere: tuple[str, ...]
 
 
@@ -129,6 +129,7 @@ def _observed(params: Params) -> State:
     in_use = values_in_use(unit.main_pid) if unit and unit.main_pid else None
     seen = survey(sources, params.path, layout, receipts, params.on_conflict, in_use)
     switch = observe_switch(params.switch, unit)
+    area = area_path(params.path)
     return State(
         unit=unit,
         identity=identity,
@@ -140,8 +141,8 @@ def _observed(params: Params) -> State:
         receipt_inode=int(receipt.get("path_inode", 0)),
         switch=switch,
         interrupted=is_interrupted(params.path),
-        untidy=is_untidy(params.path, area_path(params.path)),
-        area_inside=area_path(params.path).startswith(f"{params.path}/"),
+        untidy=is_untidy(params.path, area),
+        area=area,
         elsewhere=tuple(source.path for source in sources if not can_rename(source.path, params.path))
         if params.engine == "rename"
         else (),
@@ -226,7 +227,7 @@ def _require_room_for_a_whole_root(state: State, params: Params) -> None:
         why = f"the legacy path {whole.root} is one account itself and holds others (or another legacy path does)"
     elif set(state.survey.present) - {"."}:
         why = f"the legacy path {whole.root} is one account itself, and {params.path} holds other accounts"
-    elif state.area_inside:
+    elif state.area.startswith(f"{params.path}/"):
         why = (
             f"the legacy path {whole.root} is one account itself, and {params.path} is a mount of its own, "
             "which cannot be replaced in one step"

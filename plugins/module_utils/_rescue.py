@@ -129,7 +129,7 @@ def _reverse(move: t.Mapping[str, t.Any]) -> None:
     except FileNotFoundError:
         return  # one of the two was never made, so nothing was moved
     try:
-        if _inode(target, move["new_name"]) == move["inode"] and _inode(source, move["name"]) is None:
+        if _inode(target, move["new_name"]) == move["inode"] and _is_free(source, move["name"]):
             os.rename(move["new_name"], move["name"], src_dir_fd=target, dst_dir_fd=source)
             os.fsync(source)
             os.fsync(target)
@@ -144,10 +144,24 @@ def _is_stuck(move: t.Mapping[str, t.Any]) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return _inode(target, move["new_name"]) == move["inode"] and _inode(source, move["name"]) is not None
+        return _inode(target, move["new_name"]) == move["inode"] and not _is_free(source, move["name"])
     finally:
         os.close(source)
         os.close(target)
+
+
+def _is_free(directory: int, name: str) -> bool:
+    """Whether a directory can be renamed to ``name``: nothing is there, or an empty directory, which rename(2) replaces."""
+    try:
+        there = os.open(name, _DIRECTORY, dir_fd=directory)
+    except FileNotFoundError:
+        return True
+    except NotADirectoryError:
+        return False
+    try:
+        return not os.listdir(there)
+    finally:
+        os.close(there)
 
 
 def _inode(directory: int, name: str) -> int | None:
