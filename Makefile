@@ -37,7 +37,7 @@ help:  ## lists what can be made
 demo: deps $(call ready,molecule)  ## shows the main job on a throw-away host: a redeploy with and without this collection
 	@$(molecule) demo/demo
 
-GATES := lint sanity docs-check build units lab-tests module-tests molecule
+GATES := lint sanity docs-check build units lab-tests module-tests fault molecule
 test: deps  ## all gates, from lint to scenarios on real hosts
 	@for gate in $(GATES); do \
 	    $(MAKE) "$$gate"; \
@@ -137,7 +137,7 @@ build: $(call ready,units)  ## builds dist/whatsapp_ops-sessions-VERSION.tar.gz,
 
 # --- Gates on real parts -----------------------------------------------------------------------------
 
-.PHONY: lab-tests module-tests molecule
+.PHONY: lab-tests module-tests fault molecule
 lab-tests: deps $(call ready,units)  ## the test hosts themselves: boot, own cgroup, nothing left behind; root
 	$(call say,test hosts)
 	@$(units) pytest --timeout 300 tests/lab
@@ -145,6 +145,10 @@ lab-tests: deps $(call ready,units)  ## the test hosts themselves: boot, own cgr
 module-tests: deps $(call ready,units)  ## real modules against real directories, users and mounts; root (ARGS=... for pytest)
 	$(call say,module tests)
 	@$(units) pytest --timeout 300 tests/module $(ARGS)
+
+fault: deps $(call ready,units)  ## kills, failing disks, power cuts and attacks during migrations; root (ARGS=... for pytest)
+	$(call say,fault tests)
+	@$(units) pytest --numprocesses 2 --timeout 300 tests/fault $(ARGS)
 
 molecule: deps $(call ready,molecule)  ## scenarios on throw-away systemd hosts; root (SCENARIO=... for one)
 	$(call say,molecule)

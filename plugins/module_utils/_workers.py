@@ -88,11 +88,11 @@ def _reply_from(pipe: int) -> dict[str, t.Any]:
     content = b""
     while block := os.read(pipe, _BLOCK):
         content += block
-    return (
-        json.loads(content)
-        if content
-        else {"refused": "a copying process was killed; nothing was published, run again"}
-    )
+    try:
+        reply: dict[str, t.Any] = json.loads(content)
+    except ValueError:  # nothing, or not all of it
+        return {"refused": "a copying process was killed; nothing was published, run again"}
+    return reply
 
 
 def _raise_error(reply: t.Mapping[str, t.Any]) -> None:

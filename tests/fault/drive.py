@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs jobs of the collection without Ansible, each in a child made by fork(2): what a run does is then the job's, not Python's start.
+
+Requests and replies are lines of JSON on stdin and stdout. ``{"job": "_migrate", "options": {...}}`` is answered with the child's PID;
+the child waits until the next line (strace(1) can be attached meanwhile), then comes its outcome. ``foreseen`` tells an error
+that the code has a sentence for from one that it does not know.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import mmap
+import os
+import sys
+import traceback
+import typing as t
+
+UTILS = "ansible_collections.whatsapp_ops.sessions.plugins.module_utils"
+JOBS = {name: importlib.import_module(f"{UTILS}.{name}") for name in ("_migrate",)}
+_errors, _job = (importlib.import_module(f"{UTILS}.{name}") for name in ("_errors", "_job"))
+
+
+def main() -> None:
+    os.chdir("/")
+    os.umask(0o022)
+    for line in sys.stdin:
+        request = json.loads(line)
+        told = mmap.mmap(-1, 1 << 20)  # memory that both have: telling the outcome is no system call that could be hit
+        starting, start = os.pipe()
+        child = os.fork()
+        if not child:
+            os.close(start)
+            os.read(starting, 1)
+            _run(request, told)
+        os.close(starting)
+        _say({"pid": child})
+        sys.stdin.readline()
+        os.write(start, b"x")
+        os.close(start)
+        _pid, status = os.waitpid(child, 0)
+        _say({"killed": True} if os.WIFSIGNALED(status) else json.loads(told[:].rstrip(b"\0")))
+
+
+def _run(request: dict[str, t.Any], told: mmap.mmap) -> None:
+    try:
+        outcome = json.dumps(_outcome(JOBS[request["job"]], request["options"])).encode()
+        told[: len(outcome)] = outcome
+    finally:
+        os._exit(0)
+
+
+def _outcome(job: t.Any, options: dict[str, t.Any]) -> dict[str, t.Any]:
+    try:
+        outcome = _job.execute(job, options, check_mode=False)
+    except _errors.SessionsError as error:
+        return {"failed": str(error), "foreseen": True}
+    except Exception:
+        return {"failed": traceback.format_exc(), "foreseen": False}
+    return {"changed": outcome.changed, **outcome.report.values}
+
+
+def _say(reply: dict[str, t.Any]) -> None:
+    sys.stdout.write(f"{json.dumps(reply)}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What all fault tests share: accounts in generations that can be told apart, runs with faults, and what must hold after each.
+
+Every byte of an account says which generation it belongs to, and each generation has files that the others lack. So a copy
+that is torn, empty, mixed or lacks a file equals no generation, and ``generation_of`` finds it out.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+import typing as t
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+DRIVER = pathlib.Path(__file__).with_name("drive.py")
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(REPOSITORY / "playbooks" / "collections"),
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+ENGINES = ("native", "rsync", "rename")
+BACKEND = 1500  # uid and gid that own the sessions; no such user has to exist
+SECONDS = 60.0
+
+# Whatever a run does to a disk. Those that only look (openat, fstat) are killed at, too, but not each time.
+CHANGING = (
+    *("write", "rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "link", "linkat"),
+    *("fsync", "fdatasync", "syncfs", "ftruncate", "fchown", "fchownat", "fchmod", "utimensat", "fsetxattr", "flock"),
+)
+LOOKING = ("openat", "newfstatat", "getdents64", "clone", "close", "lseek", "execve", "pipe2")
+
+PARTS = ("noiseKey", "signedIdentityKey", "signedPreKey", "registrationId", "advSecretKey")
+Files = dict[str, bytes]
+Outcome = dict[str, t.Any]
+
+
+def content(account: str, generation: int) -> Files:
+    """Return the files of a paired account in one generation."""
+    me = {"id": f"{account}:1@s.whatsapp.net"}
+    parts = {part: {"k": generation} for part in PARTS}
+    credentials = {
+        **parts,
+        "me": me,
+        "account": {"details": "x"},
+        "nextPreKeyId": generation + 3,
+        "generation": generation,
+    }
+    files = {"creds.json": json.dumps(credentials).encode()}
+    for number in range(generation, generation + 3):
+        files[f"pre-key-{number}.json"] = stamped(account, generation, f"pre-key-{number}", 300)
+    for contact in range(2):
+        files[f"session-{contact}.0.json"] = stamped(account, generation, f"session-{contact}", 2500)
+    files["deep/er/blob.bin"] = stamped(account, generation, "deep", 40)
+    return files
+
+
+def stamped(account: str, generation: int, name: str, size: int) -> bytes:
+    """Return content of about ``size`` bytes that shows everywhere whose it is."""
+    word = f"{account}/{generation}/{name};"
+    return json.dumps({"stamp": word * (size // len(word) + 1)}).encode()
+
+
+def write_account(directory: pathlib.Path, files: Files, *, uid: int = BACKEND, when: float | None = None) -> None:
+    """Make an account's directory hold exactly ``files``, owned by ``uid``, written at ``when``."""
+    shutil.rmtree(directory, ignore_errors=True)
+    for name, data in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    for path in (directory, *directory.rglob("*")):
+        os.chown(path, uid, uid)
+        path.chmod(0o700 if path.is_dir() else 0o600)
+        if when is not None:
+            os.utime(path, (when, when))
+
+
+def read_account(directory: pathlib.Path) -> Files:
+    """Return all regular files of a directory; anything that is no file or directory shows as a file of its kind."""
+    found: Files = {}
+    for folder, _folders, names in os.walk(directory):
+        for name in names:
+            path = pathlib.Path(folder, name)
+            found[str(path.relative_to(directory))] = (
+                path.read_bytes() if path.is_file() and not path.is_symlink() else b"?"
+            )
+    return found
+
+
+@dataclasses.dataclass
+class Scene:
+    """A legacy root with accounts, a sessions path, what is there already, and the options of the run.
+
+    ``legacy`` and ``present``: generation of each account. ``sound`` lists the generations that an account may be found in.
+    """
+
+    root: pathlib.Path
+    path: pathlib.Path
+    engine: str = "native"
+    legacy: t.Mapping[str, int] = dataclasses.field(
+        default_factory=lambda: {"5511999990001": 2, "5511999990002": 2, "5511999990003": 2}
+    )
+    present: t.Mapping[str, int] = dataclasses.field(default_factory=dict)
+    state: str = "migrated"
+    verify: str = "checksum"
+    companions: bool = True
+
+    @property
+    def source(self) -> pathlib.Path:
+        return self.root / "app" / ".baileys_auth"
+
+    @property
+    def environment_file(self) -> pathlib.Path:
+        return self.root / "etc" / "env"
+
+    @property
+    def area(self) -> pathlib.Path:
+        inside = self.path / ".whatsapp-ops"
+        return inside if os.path.ismount(self.path) else self.path.with_name(f".{self.path.name}.whatsapp-ops")
+
+    def build(self) -> Scene:
+        """Lay everything out."""
+        for account, generation in self.legacy.items():
+            write_account(self.source / account if account != "." else self.source, content(account, generation))
+        for folder in (self.root / "app", self.source):
+            os.chown(folder, BACKEND, BACKEND)
+        if self.companions and "." not in self.legacy:
+            (self.source / "lids.json").write_bytes(b'{"beside": "the accounts"}')
+            os.chown(self.source / "lids.json", BACKEND, BACKEND)
+        for account, generation in self.present.items():
+            write_account(self.path / account, content(account, generation), when=1_700_000_000)
+            os.chown(self.path, BACKEND, BACKEND)
+        self.environment_file.parent.mkdir(parents=True, exist_ok=True)
+        self.environment_file.write_text("# by hand\nOTHER=1\n")
+        return self
+
+    def options(self, **changed: t.Any) -> dict[str, t.Any]:
+        wanted = {
+            "src": [str(self.source)],
+            "path": str(self.path),
+            "layout": "baileys",
+            "engine": self.engine,
+            "state": self.state,
+            "verify": self.verify,
+            "owner": str(BACKEND),
+            "group": str(BACKEND),
+            "switch": {
+                "environment_file": {"path": str(self.environment_file), "values": {"SESSIONS_PATH": str(self.path)}}
+            },
+        }
+        return {**wanted, **changed}
+
+    def run(self, faults: t.Sequence[str] = (), log: pathlib.Path | None = None, **changed: t.Any) -> Outcome:
+        return run_job("_migrate", self.options(**changed), faults, log)
+
+    # --- what must hold ---------------------------------------------------------------------------
+
+    def generations(self, account: str) -> set[int]:
+        return {scene[account] for scene in (self.legacy, self.present) if account in scene}
+
+    def is_whole(self, directory: pathlib.Path, account: str) -> int | None:
+        """Return the generation that the directory holds exactly, or None."""
+        found = read_account(directory)
+        return next((number for number in self.generations(account) if content(account, number) == found), None)
+
+    def places(self, account: str) -> dict[int, list[str]]:
+        """Return where each generation of the account lies whole."""
+        found: dict[int, list[str]] = collections.defaultdict(list)
+        candidates = [
+            self.path / account,
+            self.source / account,
+            *self.area.glob("staging/*"),
+            *self.area.glob("displaced/*"),
+        ]
+        candidates += [old / account for old in self.source.parent.glob(f"{self.source.name}.migrated-*")]
+        for directory in candidates:
+            if directory.is_dir():
+                generation = self.is_whole(directory, account)
+                if generation is not None:
+                    found[generation].append(str(directory.relative_to(self.root)))
+        return found
+
+    def check_after_fault(self) -> None:
+        """Whatever happened: no torn or mixed account at the path, every generation whole somewhere, configuration old or new."""
+        accounts = {*self.legacy, *self.present}
+        for account in accounts:
+            place = self.path / account
+            if account == "." and not (self.path / "creds.json").exists():
+                assert not read_account(self.path), "something of the account is at the path, but not all of it"
+                continue
+            if place.exists():
+                assert self.is_whole(place, account), (
+                    f"{account} at the sessions path is no whole generation: {sorted(read_account(place))}"
+                )
+            lost = self.generations(account) - set(self.places(account))
+            assert not lost, f"{account}: generation {lost} is nowhere whole: {dict(self.places(account))}"
+        strangers = self._at_path() - accounts - {"lids.json", ".whatsapp-ops"}
+        assert "." in accounts or not strangers, f"strange entries at the sessions path: {strangers}"
+        if not (self.area / "intent.json").exists():
+            self._require_nothing_only_in_staging()
+        assert self.environment_file.read_text() in (self._old_text, self._new_text)
+
+    def _require_nothing_only_in_staging(self) -> None:
+        for account in self.legacy:
+            only = [where for where in self.places(account)[self.legacy[account]] if "/staging/" not in where]
+            assert only, f"{account} is in the staging area alone, and no intent says so"
+
+    def check_converged(self) -> None:
+        """The full result: the legacy generation of each account at the path, owned right, the former one displaced, nothing left over."""
+        for account, generation in self.legacy.items():
+            place = self.path / account
+            assert self.is_whole(place, account) == generation, (
+                f"{account} is not at the path: {dict(self.places(account))}"
+            )
+            assert all(path.lstat().st_uid == BACKEND for path in (place, *place.rglob("*")))
+            former = self.present.get(account, generation)
+            assert any("/displaced/" in where for where in self.places(account)[former]) or former == generation
+        for account, generation in self.present.items():
+            if account not in self.legacy:
+                assert self.is_whole(self.path / account, account) == generation
+        assert self.environment_file.read_text() == self._new_text
+        assert not (self.area / "intent.json").exists()
+        assert not list((self.area / "staging").iterdir())
+        if self.companions and "." not in self.legacy:
+            assert (self.path / "lids.json").read_bytes() == b'{"beside": "the accounts"}'
+        hidden = {entry.name for entry in self.area.iterdir()}
+        assert hidden <= {"staging", "displaced", "receipt.json", "lock"}, f"left over in the area: {hidden}"
+
+    def check_converges(self) -> None:
+        """The same run again, without faults, leads to the full result; once more changes nothing."""
+        again = self.run()
+        assert "failed" not in again, again
+        self.check_converged()
+        assert self.run()["changed"] is False
+        self.check_converged()
+
+    def _at_path(self) -> set[str]:
+        return {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else set()
+
+    @property
+    def _old_text(self) -> str:
+        return "# by hand\nOTHER=1\n"
+
+    @property
+    def _new_text(self) -> str:
+        return f"{self._old_text}SESSIONS_PATH={self.path}\n"
+
+
+class Driver:
+    """The process that jobs are run by (drive.py)."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(DRIVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+        )
+
+    def begin(self, job: str, options: dict[str, t.Any]) -> int:
+        """Have a child made that will run the job; return its PID."""
+        self._tell(json.dumps({"job": job, "options": options}))
+        return int(self._reply()["pid"])
+
+    def go(self) -> None:
+        """Let the child run."""
+        self._tell("go")
+
+    def outcome(self) -> Outcome:
+        """Wait for the child's end; ``{"killed": True}`` when it was killed."""
+        return self._reply()
+
+    def close(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait(SECONDS)
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+
+    def _reply(self) -> Outcome:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        assert line, "the driver ended"
+        return t.cast("Outcome", json.loads(line))
+
+
+_drivers: list[Driver] = []
+
+
+def driver() -> Driver:
+    """The driver of this test process, started when it is first needed: in the mount namespace of the tests."""
+    if not _drivers:
+        _drivers.append(Driver())
+    return _drivers[0]
+
+
+def run_job(
+    job: str, options: dict[str, t.Any], faults: t.Sequence[str] = (), log: pathlib.Path | None = None
+) -> Outcome:
+    """Run a job in a process of its own, under strace where faults are to be injected or calls to be counted."""
+    pid = driver().begin(job, options)
+    with traced(pid, faults, log):
+        driver().go()
+        return driver().outcome()
+
+
+@contextlib.contextmanager
+def traced(pid: int, faults: t.Sequence[str], log: pathlib.Path | None = None) -> t.Iterator[None]:
+    """Have strace attached to a process and its children, as long as any of them lives."""
+    if not faults and log is None:
+        yield
+        return
+    calls = {call for fault in faults for call in fault.partition(":")[0].split(",")} or {*CHANGING, *LOOKING}
+    known = [f"?{call}" for call in sorted(calls)]  # "?": not every architecture has each of them
+    injected = [word for fault in faults for word in ("-e", f"inject={fault}")]
+    argv = [
+        "strace",
+        "-f",
+        "-p",
+        str(pid),
+        "-qqq",
+        "--signal=none",
+        "-o",
+        str(log or "/dev/null"),
+        "-e",
+        f"trace={','.join(known)}",
+    ]
+    with subprocess.Popen([*argv, *injected], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as tracer:
+        until(lambda: is_traced(pid) or tracer.poll() is not None)
+        assert tracer.poll() is None, tracer.stderr and tracer.stderr.read()
+        yield
+        tracer.wait(SECONDS)
+
+
+def is_traced(pid: int) -> bool:
+    return "TracerPid:\t0\n" not in pathlib.Path(f"/proc/{pid}/status").read_text()
+
+
+def until(condition: t.Callable[[], t.Any], seconds: float = SECONDS) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.001)
+
+
+def count_calls(log: pathlib.Path) -> dict[str, int]:
+    """Return how often the job called each system call: the most that any process of it did, as strace counts for ``when=``."""
+    counts: dict[tuple[str, str], int] = collections.Counter()
+    for line in log.read_text(errors="replace").splitlines():
+        found = re.match(r"(\d+) +(\w+)\(", line)
+        if found:
+            counts[found[1], found[2]] += 1
+    most: dict[str, int] = collections.Counter()
+    for (_pid, call), number in counts.items():
+        most[call] = max(most[call], number)
+    return dict(most)

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""System calls that fail: the run says so in one sentence, has published all or nothing, and the next one gets through."""
+
+from __future__ import annotations
+
+import pathlib
+import typing as t
+
+import pytest
+
+from faultkit import ENGINES, Outcome, Scene, count_calls
+from test_kill import SCENES, spread_over
+
+MakeScene = t.Callable[..., Scene]
+
+ERRORS = (
+    *(("write", "ENOSPC"), ("write", "EIO"), ("fsync", "EIO"), ("syncfs", "EIO"), ("syncfs", "ENOSPC")),
+    *(
+        ("renameat2", "EIO"),
+        ("renameat2", "EROFS"),
+        ("renameat", "ENOSPC"),
+        ("renameat", "EROFS"),
+        ("mkdirat", "ENOSPC"),
+    ),
+    *(
+        ("openat", "EMFILE"),
+        ("openat", "EIO"),
+        ("openat", "ENOSPC"),
+        ("fchown", "EPERM"),
+        ("fchmod", "EROFS"),
+        ("utimensat", "EROFS"),
+    ),
+    *(
+        ("unlinkat", "EIO"),
+        ("getdents64", "EIO"),
+        ("newfstatat", "EIO"),
+        ("clone", "EAGAIN"),
+        ("pipe2", "EMFILE"),
+        ("flock", "ENOLCK"),
+    ),
+)
+OF_EACH_CALL = 3
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_one_error(scene: MakeScene, engine: str, tmp_path: pathlib.Path, record_property: t.Any) -> None:
+    fields = {"engine": engine, **SCENES["conflict"]}
+    log = tmp_path / "calls"
+    assert scene(**fields).run(log=log)["changed"]
+    counts = count_calls(log)
+    strikes = [
+        (call, error, number) for call, error in ERRORS for number in spread_over(counts.get(call, 0), OF_EACH_CALL)
+    ]
+    failed, failures = 0, []
+    for call, error, number in strikes:
+        struck = scene(**fields)
+        outcome = struck.run([f"{call}:error={error}:when={number}"])
+        failed += "failed" in outcome
+        try:
+            require_sentence(outcome)
+            struck.check_after_fault()
+            if "failed" in outcome:
+                require_all_or_nothing(struck)
+            struck.check_converges()
+        except AssertionError as found:
+            failures.append(f"{error} of {call} number {number} ({outcome.get('failed')}): {found}")
+    record_property("injected errors", len(strikes))
+    record_property("injected errors that the run failed of", failed)
+    assert not failures, "\n".join([f"{len(failures)} of {len(strikes)}:", *failures])
+    assert failed >= 10
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *("renameat2:error=EROFS:when=2+", "renameat2,renameat,openat,mkdirat,unlinkat:error=EROFS:when=300+"),
+        *("write:error=ENOSPC:when=2+", "fsync,syncfs:error=EIO:when=2+", "openat:error=EMFILE:when=200+"),
+    ],
+)
+def test_an_error_that_stays(scene: MakeScene, engine: str, fault: str, record_property: t.Any) -> None:
+    """Nothing can be taken back on a disk that is read-only by now: no account may be harmed, and the next run gets through."""
+    struck = scene(engine=engine, **SCENES["conflict"])
+    outcome = struck.run([fault])
+    record_property("injected errors", 1)
+    require_sentence(outcome)
+    struck.check_after_fault()
+    struck.check_converges()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("error", ["ENOSYS", "EINVAL"])
+@pytest.mark.parametrize("kind", SCENES)
+def test_a_kernel_without_renameat2(scene: MakeScene, engine: str, error: str, kind: str) -> None:
+    struck = scene(engine=engine, **SCENES[kind])
+    outcome = struck.run([f"renameat2:error={error}:when=1+"])
+    assert outcome.get("changed"), outcome
+    struck.check_converged()
+
+
+@pytest.mark.parametrize("number", [8, 10])
+@pytest.mark.parametrize("retval", [0, 10])
+def test_a_disk_that_loses_what_it_takes(scene: MakeScene, number: int, retval: int) -> None:
+    """A write that claims to have been short while nothing arrived: found when the copy is read back."""
+    struck = scene()
+    outcome = struck.run([f"write:retval={retval}:when={number}"])
+    require_sentence(outcome)
+    struck.check_after_fault()
+    struck.check_converges()
+
+
+def require_sentence(outcome: Outcome) -> None:
+    """An error is told in one sentence that the code has for it."""
+    if "failed" in outcome:
+        assert outcome["foreseen"], "not foreseen"
+        assert "\n" not in outcome["failed"]
+        assert len(outcome["failed"]) > 30
+
+
+def require_all_or_nothing(struck: Scene) -> None:
+    """A failed run published every account that it was to publish, or none."""
+    published = {
+        account
+        for account, generation in struck.legacy.items()
+        if struck.is_whole(struck.path / account, account) == generation
+    }
+    assert published in (set(), set(struck.legacy)), f"{len(published)} of {len(struck.legacy)} accounts are published"

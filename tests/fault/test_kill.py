@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Kills the run at its n-th system call, for every n that matters, and looks at what is left; then the run is repeated."""
+
+from __future__ import annotations
+
+import pathlib
+import typing as t
+
+import pytest
+
+from faultkit import CHANGING, ENGINES, LOOKING, Scene, count_calls
+
+MakeScene = t.Callable[..., Scene]
+
+SCENES: dict[str, dict[str, t.Any]] = {
+    "first": {},
+    "conflict": {"present": {"5511999990001": 1, "5511999990009": 1}},
+    "whole-root": {"legacy": {".": 2}},
+}
+# These put something in its place or make it last: fatal each time they come. Of others some are taken, first and last among them.
+DECISIVE = ("rename", "renameat", "renameat2", "fsync", "syncfs", "link", "linkat", "mkdir")
+OF_A_COPYING_CALL = 3
+OF_A_LOOKING_CALL = 2
+
+
+@pytest.mark.parametrize("kind", SCENES)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_killed_anywhere(
+    scene: MakeScene, engine: str, kind: str, tmp_path: pathlib.Path, record_property: t.Any
+) -> None:
+    fields = {"engine": engine, **SCENES[kind]}
+    points = _points(scene(**fields), tmp_path / "calls")
+    killed, failures = 0, []
+    for call, number in points:
+        struck = scene(**fields)
+        outcome = struck.run([f"{call}:signal=KILL:when={number}"])
+        killed += "killed" in outcome
+        try:
+            struck.check_after_fault()
+            struck.check_converges()
+        except AssertionError as error:
+            failures.append(f"killed at {call} number {number}: {error}")
+    record_property("kill points", len(points))
+    record_property("kill points in the run itself", killed)
+    assert not failures, "\n".join([f"{len(failures)} of {len(points)} points:", *failures])
+    assert killed >= 20
+
+
+def _points(clean: Scene, log: pathlib.Path) -> list[tuple[str, int]]:
+    """Run once without a fault and return where to strike: (call, how manieth)."""
+    outcome = clean.run(log=log)
+    assert outcome.get("changed"), outcome
+    clean.check_converged()
+    points = []
+    for call, total in sorted(count_calls(log).items()):
+        most = total if call in DECISIVE else OF_A_COPYING_CALL if call in CHANGING else OF_A_LOOKING_CALL
+        points += [(call, number) for number in spread_over(total, most)]
+    assert {"renameat2", "syncfs", "fsync"} <= {call for call, _number in points} <= {*CHANGING, *LOOKING}
+    return points
+
+
+def spread_over(total: int, most: int) -> list[int]:
+    """Return at most ``most`` numbers from 1 to ``total``, first and last among them."""
+    if total <= most:
+        return list(range(1, total + 1))
+    return sorted({1 + round(place * (total - 1) / (most - 1)) for place in range(most)})
