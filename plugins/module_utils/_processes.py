@@ -96,9 +96,12 @@ def _link(pid: int, name: str) -> str:
 def _command(pid: int) -> str:
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
+            command = file.read().rstrip("\n")
     except OSError:
         return "?"
+    return "".join(
+        character if character.isprintable() else "?" for character in command
+    )  # anybody may call himself anything
 
 
 def _is_below(path: str, directory: str) -> bool:

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who works on a directory: found among real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import subprocess
+import sys
+import typing as t
+
+import pytest
+
+from accounts import put_file
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._processes import Holder, holders
+
+READY = "import os, sys; print('ready', flush=True); sys.stdin.read()"
+
+
+@contextlib.contextmanager
+def process(code: str = "", **options: t.Any) -> t.Iterator[subprocess.Popen[str]]:
+    """Run a process that does ``code`` and then stays until the end of the block."""
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{code}\n{READY}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options
+    ) as running:
+        try:
+            assert running.stdout is not None
+            assert running.stdout.readline() == "ready\n"
+            yield running
+        finally:
+            running.kill()
+
+
+@pytest.fixture
+def legacy(tmp_path: pathlib.Path) -> pathlib.Path:
+    (tmp_path / "legacy/wa1").mkdir(parents=True)
+    put_file(tmp_path / "legacy/wa1/creds.json", "{}")
+    (tmp_path / "legacy-two").mkdir()
+    put_file(tmp_path / "legacy-two/file", "{}")
+    return tmp_path / "legacy"
+
+
+HOWS = {
+    "inside": ("import os; os.chdir({0!r})", "inside"),
+    "deeper inside": ("import os; os.chdir({0!r} + '/wa1')", "inside"),
+    "writing": ("f = open({0!r} + '/wa1/creds.json', 'r+')", "writing"),
+    "appending": ("f = open({0!r} + '/wa1/log', 'a')", "writing"),
+    "reading": ("f = open({0!r} + '/wa1/creds.json')", ""),
+    "listing": ("import os; f = os.open({0!r}, os.O_RDONLY)", ""),
+    "beside": ("import os; os.chdir({0!r} + '-two'); f = open('file', 'r+')", ""),
+    "above": ("import os; os.chdir({0!r} + '/..')", ""),
+}
+
+
+@pytest.mark.parametrize("case", HOWS)
+def test_how_a_process_holds_a_directory(legacy: pathlib.Path, case: str) -> None:
+    code, how = HOWS[case]
+    with process(code.format(str(legacy)), cwd="/") as running:
+        found = holders([str(legacy)], "", 0)
+    assert found == ((Holder(running.pid, found[0].command, how),) if how else ())
+    assert holders([str(legacy)], "", 0) == ()
+
+
+def test_a_second_backend_holds_nothing_and_is_found_all_the_same(legacy: pathlib.Path) -> None:
+    with process(cwd=legacy.parent) as main, process(cwd=legacy.parent) as copy, process(cwd="/"):
+        found = holders([str(legacy)], "", main.pid)
+        assert (copy.pid, "copy") in [(holder.pid, holder.how) for holder in found]
+        assert holders([str(legacy)], "", 0) == ()
+
+
+def test_what_runs_in_the_root_directory_is_no_copy(legacy: pathlib.Path) -> None:
+    with process(cwd="/") as main, process(cwd="/"):
+        assert holders([str(legacy)], "", main.pid) == ()
+
+
+def test_the_unit_s_own_processes_do_not_count(legacy: pathlib.Path) -> None:
+    with process(cwd=legacy) as running:
+        groups = pathlib.Path(f"/proc/{running.pid}/cgroup").read_text().splitlines()
+        group = max((line.split(":", 2)[2] for line in groups), key=len)
+        if group == "/":
+            pytest.skip("this machine has no control groups to tell processes apart")
+        assert holders([str(legacy)], group, 0) == ()
+        assert len(holders([str(legacy)], f"{group}-other", 0)) == 1
+        assert len(holders([str(legacy)], "", 0)) == 1
+
+
+def test_we_ourselves_and_who_called_us_do_not_count(legacy: pathlib.Path) -> None:
+    before = os.getcwd()
+    os.chdir(legacy)
+    try:
+        assert holders([str(legacy)], "", 0) == ()
+    finally:
+        os.chdir(before)
+
+
+def test_a_name_cannot_break_a_line(legacy: pathlib.Path) -> None:
+    code = "open('/proc/self/comm', 'w').write('a\\nb\\x1b')"
+    with process(code, cwd=legacy):
+        (found,) = holders([str(legacy)], "", 0)
+    assert found.command == "a?b?"

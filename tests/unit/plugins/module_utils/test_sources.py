@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where accounts were before: paths that were named, and paths found from a unit and its real process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import subprocess
+import sys
+import typing as t
+
+import pytest
+
+from accounts import put_account, put_file
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _unit_path
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._sources import (
+    TOMBSTONE,
+    Source,
+    found_sources,
+    layout_of,
+    named_sources,
+    values_in_use,
+)
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit import PROPERTIES, Unit
+
+NOBODY = 65534
+root = pytest.mark.skipif(os.geteuid() != 0, reason="needs other users")
+
+
+@pytest.fixture
+def place(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """A release with two accounts at the relative default path."""
+    put_account(tmp_path / "opt/.baileys_auth/wa1")
+    put_account(tmp_path / "opt/.baileys_auth/wa2", number=2)
+    (tmp_path / "opt/node_modules/x").mkdir(parents=True)
+    (tmp_path / "units").mkdir()
+    put_file(tmp_path / "units/wa.service", "[Service]\nExecStart=/bin/true\n")
+    monkeypatch.setattr(_unit_path, "SEARCH_PATH", (f"{tmp_path}/units",))
+    return tmp_path
+
+
+# --- named ------------------------------------------------------------------------------------------------
+
+
+def named(*paths: object, target: object = "/srv/sessions") -> list[str]:
+    return [source.path for source in named_sources([str(path) for path in paths], str(target), ())]
+
+
+def test_named_paths_keep_their_order_and_come_once(place: pathlib.Path) -> None:
+    other = place / "other"
+    other.mkdir()
+    (place / "link").symlink_to(other)
+    legacy = place / "opt/.baileys_auth"
+    assert named(other, legacy, f"{legacy}/", place / "link", place / "nothing") == [str(other), str(legacy)]
+    assert named_sources([str(place / "link")], "/srv/x", ()) == (Source(str(place / "link"), str(other)),)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        ("opt", "opt", "is the sessions path itself"),
+        ("opt", "link", "is the sessions path itself"),
+        ("link", "opt", "is the sessions path itself"),
+        ("opt/.baileys_auth", "opt", "lies inside the sessions path"),
+        ("opt/.baileys_auth", "link", "lies inside the sessions path"),
+        ("opt", "opt/new", "lies inside the source"),
+        ("opt", "link/new/deep", "lies inside the source"),
+        ("file", "x", "is not a directory"),
+        ("file/x", "x", "is not a directory"),
+    ],
+)
+def test_paths_that_get_in_each_other_s_way(place: pathlib.Path, source: str, target: str, words: str) -> None:
+    (place / "link").symlink_to("opt")
+    put_file(place / "file", "")
+    with pytest.raises(SessionsError, match=words):
+        named(place / source, target=place / target)
+
+
+def test_names_that_only_begin_alike_are_apart(place: pathlib.Path) -> None:
+    assert named(place / "opt", target=place / "opt-sessions")
+    assert named(place / "opt/.baileys_auth", target=place / "opt/.baileys")
+
+
+def test_a_source_inside_a_source_is_named_twice(place: pathlib.Path) -> None:
+    for pair in ((place / "opt", place / "opt/.baileys_auth"), (place / "opt/.baileys_auth", place / "opt")):
+        with pytest.raises(SessionsError, match="lies inside the source"):
+            named(*pair)
+
+
+@pytest.mark.parametrize("by", ["itself", "a link"])
+def test_a_tombstone_is_no_source_and_no_error(place: pathlib.Path, by: str) -> None:
+    put_file(place / "tombstone", f"{TOMBSTONE}The accounts are in /srv.\n")
+    (place / "link").symlink_to("tombstone")
+    assert named(place / ("tombstone" if by == "itself" else "link")) == []
+
+
+@root
+def test_a_link_of_a_user_leads_to_what_is_his_or_the_backend_s(place: pathlib.Path) -> None:
+    link = place / "link"
+    link.symlink_to("opt")
+    os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
+    with pytest.raises(SessionsError, match="an unprivileged user made"):
+        named(link)
+    os.chown(place / "opt", 1, 1)
+    assert named_sources([str(link)], "/srv/x", (1,))
+
+
+# --- found ------------------------------------------------------------------------------------------------
+
+
+def unit(pid: int = 0, **properties: str) -> Unit:
+    return Unit("wa.service", {**dict.fromkeys(PROPERTIES, ""), "MainPID": str(pid), **properties})
+
+
+@contextlib.contextmanager
+def backend(cwd: pathlib.Path, code: str = "", **environment: str) -> t.Iterator[Unit]:
+    """Run a process in a unit's place: with its working directory, its environment and open files."""
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{code}\nimport sys; print('ready', flush=True); sys.stdin.read()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env=environment,
+    ) as running:
+        try:
+            assert running.stdout is not None
+            assert running.stdout.readline() == "ready\n"
+            yield unit(running.pid, WorkingDirectory=str(cwd))
+        finally:
+            running.kill()
+
+
+def found(of: Unit, target: object = "/srv/sessions") -> list[str]:
+    return [source.path for source in found_sources(of, str(target), "auto", ())]
+
+
+def test_the_relative_default_of_the_library(place: pathlib.Path) -> None:
+    legacy = str(place / "opt/.baileys_auth")
+    assert found(unit(WorkingDirectory=str(place / "opt"))) == [legacy]
+    assert found(unit(WorkingDirectory=f"!{place}/opt")) == [legacy]
+    with backend(place / "opt") as running:
+        assert found(running) == [legacy]
+    assert found(unit(WorkingDirectory=str(place))) == []
+    assert found(unit()) == []
+
+
+def test_where_the_process_really_stands_counts_more_than_the_unit_file(place: pathlib.Path) -> None:
+    put_account(place / "new/.baileys_auth/wa9", number=9)
+    with backend(place / "opt") as running:
+        later = Unit("wa.service", {**running.properties, "WorkingDirectory": str(place / "new")})
+        assert found(later) == [str(place / "opt/.baileys_auth"), str(place / "new/.baileys_auth")]
+
+
+@pytest.mark.parametrize(
+    "value", ["data/auth", "./data/auth", "data/auth/", "{place}/opt/data/auth", "../opt/data/auth"]
+)
+@pytest.mark.parametrize("runs", [True, False])
+def test_what_the_environment_says_relative_or_not(place: pathlib.Path, value: str, runs: bool) -> None:
+    put_account(place / "opt/data/auth/wa1")
+    legacy, value = [str(place / "opt/data/auth"), str(place / "opt/.baileys_auth")], value.format(place=place)
+    if runs:
+        with backend(place / "opt", AUTH_DIR=value, NODE_ENV="production") as running:
+            assert found(running) == legacy
+        return
+    put_file(place / "env", f"AUTH_DIR={value}\n")
+    for line in (f"Environment=AUTH_DIR={value}", f"EnvironmentFile={place}/env"):
+        put_file(place / "units/wa.service", f"[Service]\n{line}\n")
+        assert found(unit(WorkingDirectory=str(place / "opt"))) == legacy
+
+
+def test_homes_and_releases_are_no_sources_however_many_accounts_lie_in_them(place: pathlib.Path) -> None:
+    legacy = [str(place / "opt/.baileys_auth")]
+    for environment in (
+        {"HOME": str(place / "opt"), "PWD": str(place / "opt"), "PATH": str(place / "opt")},
+        {"APP_HOME": str(place / "opt"), "DEPLOY_ROOT": str(place), "HERE": ".", "UP": "..", "ROOT": "/"},
+    ):
+        with backend(place / "opt", **environment) as running:
+            assert found(running) == legacy
+
+
+@pytest.mark.parametrize("name", ["wa1/creds.json", "wa1/pre-key-1.json"])
+def test_an_open_file_leads_to_the_root_and_not_to_the_account(place: pathlib.Path, name: str) -> None:
+    put_account(place / "elsewhere/wa1")
+    with backend(place / "opt", f"f = open({str(place / 'elsewhere' / name)!r})") as running:
+        assert found(running) == [str(place / "opt/.baileys_auth"), str(place / "elsewhere")]
+
+
+def test_a_home_as_working_directory(place: pathlib.Path) -> None:
+    assert found(unit(WorkingDirectory="~", User="no-such-user")) == []
+    assert found(unit(WorkingDirectory="!~")) == []
+
+
+@pytest.mark.parametrize("target", ["opt/.baileys_auth", "link/.baileys_auth", "opt/.baileys_auth/new", "opt"])
+def test_the_sessions_path_is_not_found_as_its_own_source(place: pathlib.Path, target: str) -> None:
+    (place / "link").symlink_to("opt")
+    assert found(unit(WorkingDirectory=str(place / "opt")), place / target) == []
+
+
+def test_odd_values_are_no_error(place: pathlib.Path) -> None:
+    odd = {"A": "x" * 5000, "B": "a\nb", "C": "https://example.org/x", "D": "", "E": "/proc/self/mem", "F": "/dev/null"}
+    with backend(place / "opt", **odd, G=os.fsdecode(b"\xff")) as running:
+        assert found(running) == [str(place / "opt/.baileys_auth")]
+
+
+# --- the rest ---------------------------------------------------------------------------------------------
+
+
+def test_values_in_use_are_absolute_paths(place: pathlib.Path) -> None:
+    with backend(place, A="/srv/sessions/", B="relative", C="x=/srv/y", D="/srv/a=b") as running:
+        assert values_in_use(running.main_pid) == {"/srv/sessions", "/srv/a=b"}
+    assert values_in_use(running.main_pid) == frozenset()
+
+
+def test_the_layout_is_that_of_the_accounts(place: pathlib.Path) -> None:
+    source = Source("x", str(place / "opt/.baileys_auth"))
+    assert layout_of([source], "/nothing", "auto").name == "baileys"
+    assert layout_of([], str(place), "auto").name == "baileys"
+    assert layout_of([], "/nothing", "baileys").name == "baileys"
