@@ -154,6 +154,26 @@ molecule: deps $(call ready,molecule)  ## scenarios on throw-away systemd hosts;
 	$(call say,molecule)
 	@$(molecule) molecule test $(if $(SCENARIO),--scenario-name $(SCENARIO),--all)
 
+# --- Measurements ------------------------------------------------------------------------------------
+
+SIZES ?= 10000 100000 1000000
+RUNS ?= 5
+
+# ansible.posix, to be compared with: one collection out of the package that holds a hundred.
+.work/bench/collections/.ready-$(PYTHON_VERSION): benchmarks/requirements.txt | $(call ready,units)
+	@mkdir -p .work/bench/package
+	@$(VENV)/units/bin/pip download -qq --no-deps --only-binary :all: --dest .work/bench/package --requirement $<
+	@rm -rf $(@D) && mkdir $(@D)
+	@$(PYTHON) -m zipfile --extract .work/bench/package/ansible-*.whl .work/bench/package/all
+	@mkdir -p $(@D)/ansible_collections/ansible && mv .work/bench/package/all/ansible_collections/ansible/posix $(@D)/ansible_collections/ansible
+	@rm -rf .work/bench/package
+	@touch $@
+
+.PHONY: bench
+bench: deps $(call ready,units) .work/bench/collections/.ready-$(PYTHON_VERSION)  ## measures beside rsync, cp and Ansible's own modules, half an hour; root (SIZES, RUNS)
+	$(call say,benchmarks)
+	@$(units) python benchmarks/bench.py --sizes "$(SIZES)" --runs $(RUNS)
+
 .PHONY: changelog clean
 changelog: $(call ready,docs)  ## closes the version of galaxy.yml: fragments become its entry in CHANGELOG.md
 	@$(docs) antsibull-changelog release

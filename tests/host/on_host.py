@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs on the test host: lays the scene anew, waits until the backend is well, tells how things stand. Prints JSON, metadata only.
+
+on_host.py reset                   accounts at the legacy path as they were paired, no trace of a migration, backend running there
+on_host.py look                    how things stand
+on_host.py well SECONDS            the same, once the backend runs and all its accounts are connected, or the time is over
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+import typing as t
+import urllib.request
+
+UNIT = "whatsapp-backend.service"
+LEGACY = pathlib.Path("/opt/whatsapp/current/.baileys_auth")
+PRISTINE = pathlib.Path("/srv/pristine")
+PATH = pathlib.Path("/var/lib/whatsapp-backend/sessions")
+AREA = PATH.with_name(".sessions.whatsapp-ops")
+DROP_INS = pathlib.Path(f"/etc/systemd/system/{UNIT}.d")
+ENVIRONMENT_FILE = pathlib.Path("/etc/whatsapp-backend/env")
+GUARD = pathlib.Path(f"/run/systemd/system/{UNIT}.d/00-whatsapp-ops-guard.conf")
+RUNTIME = pathlib.Path("/run/whatsapp-ops")
+ACCOUNTS = 3
+
+
+def main() -> None:
+    verb, *arguments = sys.argv[1:]
+    if verb == "reset":
+        reset()
+    print(json.dumps(well(float(arguments[0]) if arguments else 30.0) if verb in ("reset", "well") else look()))
+
+
+def reset() -> None:
+    if not PRISTINE.exists():
+        shutil.copytree(LEGACY, PRISTINE)
+    run("systemctl", "stop", UNIT)
+    for place in (PATH.parent, DROP_INS, RUNTIME, LEGACY, GUARD.parent):
+        shutil.rmtree(place, ignore_errors=True)
+    LEGACY.unlink(missing_ok=True)
+    for aside in LEGACY.parent.glob(f"{LEGACY.name}.migrated-*"):
+        shutil.rmtree(aside)
+    ENVIRONMENT_FILE.unlink(missing_ok=True)
+    run("cp", "--archive", str(PRISTINE), str(LEGACY))
+    run("chown", "--recursive", "whatsapp:whatsapp", str(LEGACY))
+    DROP_INS.mkdir()
+    (DROP_INS / "05-chatter.conf").write_text("[Service]\nEnvironment=CHATTER_MS=200\n")
+    run("systemctl", "daemon-reload")
+    run("systemctl", "reset-failed", UNIT)
+    run("systemctl", "start", UNIT)
+
+
+def well(seconds: float) -> dict[str, t.Any]:
+    deadline = time.monotonic() + seconds
+    while True:
+        now = look()
+        if now["well"] or time.monotonic() > deadline:
+            return now
+        time.sleep(0.05)
+
+
+def look() -> dict[str, t.Any]:
+    shown = show("ActiveState", "SubState", "MainPID", "Result", "NeedDaemonReload", "NRestarts")
+    health = asked()
+    accounts = health.get("accounts", {})
+    connected = accounts.get("connected", 0)
+    pid = int(shown["MainPID"])
+    return {
+        **shown,
+        "pid": pid,
+        "sessions_path": environment(pid).get("SESSIONS_PATH"),
+        "connected": connected,
+        "needs_qr": accounts.get("needs_qr", 0),
+        "well": shown["ActiveState"] == "active" and connected == ACCOUNTS and health.get("pid") == pid,
+        "legacy": identities(LEGACY),
+        "path": identities(PATH),
+        "drop_ins": sorted(file.name for file in DROP_INS.glob("*")),
+        "environment_file": ENVIRONMENT_FILE.exists(),
+        "guarded": GUARD.exists() or (RUNTIME / f"{UNIT}.moving").exists(),
+        "busy": (RUNTIME / f"{UNIT}.busy").exists(),
+        "rescuers": len(run("systemctl", "list-units", "--no-legend", "--plain", "whatsapp-ops-rescue-*").split("\n"))
+        - 1,
+        "area": sorted(entry.name for entry in AREA.glob("*")),
+        "staged": sorted(entry.name for entry in AREA.glob("staging/*")),
+    }
+
+
+def identities(root: pathlib.Path) -> dict[str, str]:
+    """Return a fingerprint of each linked account: the number that it is linked to, in its credentials."""
+    found = {}
+    for file in sorted(root.glob("*/creds.json")):
+        try:
+            me = json.loads(file.read_bytes()).get("me", {})
+        except ValueError:
+            me = {"id": "torn"}
+        found[file.parent.name] = hashlib.sha256(str(me.get("id", "fresh")).encode()).hexdigest()[:12]
+    return found
+
+
+def asked() -> dict[str, t.Any]:
+    try:
+        with urllib.request.urlopen("http://127.0.0.1:8080/health", timeout=2) as answer:
+            return t.cast("dict[str, t.Any]", json.load(answer))
+    except (OSError, ValueError):
+        return {}
+
+
+def environment(pid: int) -> dict[str, str]:
+    try:
+        items = pathlib.Path(f"/proc/{pid}/environ").read_text().split("\0")
+    except OSError:
+        return {}
+    return dict(item.split("=", 1) for item in items if "=" in item)
+
+
+def show(*names: str) -> dict[str, str]:
+    return dict(
+        line.split("=", 1) for line in run("systemctl", "show", f"--property={','.join(names)}", UNIT).splitlines()
+    )
+
+
+def run(*argv: str) -> str:
+    return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+
+
+if __name__ == "__main__":
+    main()
