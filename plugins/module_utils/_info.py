@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import os
 import stat
 import typing as t
@@ -86,7 +87,8 @@ def observe(params: Params) -> State:
     try:
         with opened_directory(params.path) as root:
             layout = recognised(root, params.layout)
-            seen = (_facts(root, name, layout, params) for name in account_names(root, layout))
+            named = functools.cache(owner_name)  # looking into the user database costs as much as judging an account
+            seen = (_facts(root, name, layout, params, named) for name in account_names(root, layout))
             accounts = tuple(account for account in seen if account is not None)
             return State(True, layout, plain_count(root, layout), accounts)
     except FileNotFoundError:
@@ -155,7 +157,7 @@ def sound_count(state: State) -> int:
     return sum(account.state in SOUND for account in state.accounts)
 
 
-def _facts(root: int, name: str, layout: Layout, params: Params) -> AccountFacts | None:
+def _facts(root: int, name: str, layout: Layout, params: Params, named: t.Callable[[int], str]) -> AccountFacts | None:
     try:
         directory = open_account(root, name)
     except (FileNotFoundError, NotADirectoryError):
@@ -170,7 +172,7 @@ def _facts(root: int, name: str, layout: Layout, params: Params) -> AccountFacts
             state=judgement.state if judgement else "unknown",
             problems=_problems(judgement, root) if judgement else (),
             newest=newest,
-            owner=owner_name(status.st_uid),
+            owner=named(status.st_uid),
             mode=f"{status.st_mode & 0o7777:04o}",
             locked=layout.is_locked(directory),
             fingerprint=judgement.fingerprint if judgement else "",
