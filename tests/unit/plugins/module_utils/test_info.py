@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The job of session_info beyond what its module tests show: what vanishes meanwhile, and what may be told."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import typing as t
+
+import pytest
+
+from accounts import CANARY, looks, put_account
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _info, _job
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._info import AccountFacts, Params, State
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import layout_named
+
+BAILEYS = layout_named("baileys")
+
+
+def params(**changes: t.Any) -> Params:
+    return dataclasses.replace(_info.read_params({"path": "/srv/sessions"}), **changes)
+
+
+def account(name: str, state: str = "paired", **changes: t.Any) -> AccountFacts:
+    return dataclasses.replace(AccountFacts(name, state, (), 0, "wa", "0700", False, name), **changes)
+
+
+def told(*accounts: AccountFacts, **options: t.Any) -> t.Mapping[str, t.Any]:
+    return _info.report(params(**options), State(True, BAILEYS, len(accounts), accounts), (), None).values
+
+
+@pytest.mark.parametrize("gone", ["account", "swapped for a file", "swapped for a link"])
+def test_an_account_that_vanishes_meanwhile_is_not_the_end_of_all(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    for name in ("wa1", "wa2", "wa3"):
+        put_account(tmp_path / name)
+    listed = _info.account_names
+
+    def listing(root: int, layout: t.Any) -> t.Iterator[str]:
+        for name in list(listed(root, layout)):
+            if name == "wa2":
+                (tmp_path / name).rename(tmp_path.parent / f"{tmp_path.name}-{name}")
+                if gone == "swapped for a file":
+                    (tmp_path / name).touch()
+                elif gone == "swapped for a link":
+                    (tmp_path / name).symlink_to("/etc")
+            yield name
+
+    monkeypatch.setattr(_info, "account_names", listing)
+    values = _job.execute(_info, {"path": str(tmp_path), "show_accounts": True}, check_mode=False).report.values
+    assert values["exists"]
+    assert [account["id"] for account in values["accounts"]] == ["wa1", "wa3"]
+
+
+def test_states_are_counted_and_unknown_ones_only_where_nobody_looked() -> None:
+    accounts = [account("a"), account("b", "fresh"), account("c", "corrupt"), account("d", "pending"), account("e")]
+    assert told(*accounts)["states"] == {"paired": 2, "pending": 1, "fresh": 1, "corrupt": 1}
+    assert (told(*accounts)["total"], told(*accounts)["sound"]) == (5, 2)
+    assert told(account("a", "unknown"), inspect="metadata")["states"]["unknown"] == 1
+
+
+def test_duplicates_are_linked_devices_only() -> None:
+    accounts = [
+        account(name, fingerprint=mark) for name, mark in (("a", "1"), ("b", ""), ("c", "1"), ("d", ""), ("e", "2"))
+    ]
+    assert told(*accounts, show_accounts=True)["duplicates"] == [["a", "c"]]
+
+
+@pytest.mark.parametrize(
+    ("expected", "missing", "orphaned"),
+    [
+        (None, [], []),
+        ((), [], ["a", "b"]),
+        (("a", "b"), [], []),
+        (("b", "c"), ["c"], ["a"]),
+        (("c", "c"), ["c"], ["a", "b"]),
+    ],
+)
+def test_expected(expected: tuple[str, ...] | None, missing: list[str], orphaned: list[str]) -> None:
+    values = told(account("a"), account("b"), expected=expected, show_accounts=True)
+    assert (values["missing"], values["orphaned"]) == (missing, orphaned)
+
+
+def test_a_fingerprint_is_never_told() -> None:
+    assert CANARY not in json.dumps(told(account("a", fingerprint=CANARY), account("b", fingerprint=CANARY)))
+
+
+@pytest.mark.parametrize("newest", [-(10**30), -1, 0, 10**18, 10**30])
+def test_any_time_can_be_told(newest: int) -> None:
+    (shown,) = told(account("a", newest=newest))["accounts"]
+    assert len(shown["newest"]) == len("2026-11-20T12:00:00Z")
+
+
+def test_there_is_never_anything_to_do(tmp_path: pathlib.Path) -> None:
+    put_account(tmp_path / "wa1")
+    before = looks(tmp_path)
+    outcome = _job.execute(_info, {"path": str(tmp_path)}, check_mode=False)
+    assert (outcome.changed, outcome.diff) == (False, {})
+    assert looks(tmp_path) == before

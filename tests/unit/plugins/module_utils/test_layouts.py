@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The table of layouts: what is an account, what is sound, how many there are; and that one entry is all a new library needs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import subprocess
+import typing as t
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from accounts import CANARY, KEY_FILES, content, credentials, put_account, put_file
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _info, _job, _layouts, _migrate
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import (
+    LAYOUTS,
+    Judgement,
+    Layout,
+    StopSettings,
+    account_names,
+    companions,
+    layout_named,
+    open_account,
+    plain_count,
+    recognised,
+)
+
+BAILEYS = layout_named("baileys")
+STATES = ("paired", "pending", "fresh", "corrupt")
+
+
+@contextlib.contextmanager
+def opened(path: pathlib.Path) -> t.Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def judged(path: pathlib.Path) -> Judgement:
+    with opened(path) as directory:
+        return BAILEYS.judge(directory)
+
+
+# --- judging ----------------------------------------------------------------------------------------------
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+    max_leaves=8,
+)
+HELD = st.one_of(
+    st.binary(max_size=60),
+    JSON.map(lambda value: json.dumps(value).encode()),
+    st.dictionaries(st.sampled_from([*credentials("paired")]), JSON).map(
+        lambda changes: json.dumps({**credentials("paired"), **changes}).encode()
+    ),
+    st.integers(0, 500).map(lambda size: json.dumps(credentials("paired")).encode()[:size]),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(held=HELD)
+def test_whatever_credentials_hold_they_are_judged(tmp_path: pathlib.Path, held: bytes) -> None:
+    account = put_account(tmp_path / "wa1")
+    put_file(account / "creds.json", held)
+    judgement = judged(account)
+    assert judgement.state in STATES
+    assert (judgement.state == "corrupt") <= bool(judgement.problems)
+    assert bool(judgement.fingerprint) is (judgement.state == "paired")
+    assert CANARY not in f"{judgement.state} {judgement.problems} {judgement.fingerprint} {judgement!r}"
+
+
+def test_a_fingerprint_tells_devices_apart_and_is_not_shown(tmp_path: pathlib.Path) -> None:
+    one, copy, other = (
+        judged(put_account(tmp_path / name, number=number)) for name, number in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert one.fingerprint == copy.fingerprint != other.fingerprint
+    assert one.fingerprint not in repr(one)
+
+
+@pytest.mark.parametrize("name", [*KEY_FILES, "app-state-sync-key-AAA", "tctoken-1", "device-list-1", "identity-key-1"])
+def test_keys_of_every_category_are_keys(tmp_path: pathlib.Path, name: str) -> None:
+    assert judged(put_account(tmp_path / "wa1", keys=(name,))).state == "paired"
+
+
+@pytest.mark.parametrize("name", ["notes", "pre-key", "xpre-key-1", "pre-key-"])
+def test_what_is_no_key_is_none(tmp_path: pathlib.Path, name: str) -> None:
+    assert judged(put_account(tmp_path / "wa1", keys=(name,))).problems == ("keys_missing",)
+
+
+# --- finding ------------------------------------------------------------------------------------------------
+
+
+def names(path: pathlib.Path, layout: Layout = BAILEYS) -> list[str]:
+    with opened(path) as root:
+        return list(account_names(root, layout))
+
+
+def test_accounts_are_found_down_to_the_depth_of_the_layout(tmp_path: pathlib.Path) -> None:
+    for name in (
+        "b",
+        "a",
+        "t/a",
+        "x/y/too-deep",
+        "_orphaned/c",
+        "lost+found/d",
+        ".whatsapp-ops/displaced/e",
+        "a/inside",
+    ):
+        put_account(tmp_path / name)
+    (tmp_path / "link").symlink_to("a")
+    put_file(tmp_path / "creds.txt", "")
+    assert names(tmp_path) == ["a", "b", "t/a"]
+    put_account(tmp_path)
+    assert names(tmp_path) == [".", "a", "b", "t/a"]
+
+
+def test_what_lies_beside_accounts_travels_with_them(tmp_path: pathlib.Path) -> None:
+    put_account(tmp_path / "wa1")
+    put_account(tmp_path / "t/wa2")
+    for name in ("index.json", "x.tmp", ".write-test", "wa.lock"):
+        put_file(tmp_path / name, "")
+    for name in ("stats", "media", "lost+found", "_orphaned", ".whatsapp-ops"):
+        (tmp_path / name).mkdir()
+    with opened(tmp_path) as root:
+        assert list(companions(root, BAILEYS)) == ["index.json", "stats"]
+    put_account(tmp_path)
+    with opened(tmp_path) as root:
+        assert list(companions(root, BAILEYS)) == []  # all of it is the account
+
+
+def test_no_component_of_an_account_is_a_link(tmp_path: pathlib.Path) -> None:
+    put_account(tmp_path / "real/wa1")
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "real/link").symlink_to("wa1")
+    with opened(tmp_path) as root:
+        for name in ("link/wa1", "real/link"):
+            with pytest.raises(OSError):
+                open_account(root, name)
+        with pytest.raises(FileNotFoundError):
+            open_account(root, "gone")
+        os.close(open_account(root, "real/wa1"))
+        os.close(open_account(root, "."))
+
+
+def test_looking_leaves_no_descriptor_open(tmp_path: pathlib.Path) -> None:
+    put_account(tmp_path / "wa1")
+    before = os.listdir("/proc/self/fd")
+    for _name in range(3):
+        assert names(tmp_path) == ["wa1"]
+        with opened(tmp_path) as root:
+            plain_count(root, BAILEYS)
+            next(account_names(root, BAILEYS))
+    assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize(
+    ("name", "volatile"),
+    [("a.tmp", True), (".write-test", True), ("creds.json", False), ("tmp", False), ("x.lock", True)],
+)
+def test_volatile_names(name: str, volatile: bool) -> None:
+    assert BAILEYS.is_volatile(name) is volatile
+
+
+FOLDERS = st.lists(st.sampled_from(["a", "b", "creds.json", "\n", "-name", "x y"]), max_size=4).map("/".join)
+ENTRIES = st.lists(st.tuples(FOLDERS, st.sampled_from(["file", "folder", "link", "fifo", "other"])), max_size=12)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(entries=ENTRIES)
+def test_the_plain_count_is_that_of_find(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[str, str]]
+) -> None:
+    place = tmp_path_factory.mktemp("root")
+    for folder, kind in entries:
+        with contextlib.suppress(OSError):  # something of that name is there already
+            (place / folder).mkdir(parents=True, exist_ok=True)
+            path = place / folder / ("creds.json" if kind != "other" else "creds.json.bak")
+            {
+                "file": pathlib.Path.touch,
+                "folder": pathlib.Path.mkdir,
+                "fifo": os.mkfifo,
+                "other": pathlib.Path.touch,
+            }.get(kind, lambda where: where.symlink_to(place))(path)
+    found = subprocess.run(
+        ["find", str(place), "-maxdepth", "3", "-name", "creds.json", "-printf", "x"], capture_output=True, check=True
+    )
+    with opened(place) as root:
+        assert plain_count(root, BAILEYS) == len(found.stdout)
+
+
+# --- one entry is all -----------------------------------------------------------------------------------------
+
+
+def put_toy(path: pathlib.Path, linked: bool = True) -> pathlib.Path:
+    """The fixture of the toy library: a directory with a file ``token``, which says ``linked`` or not."""
+    path.mkdir(parents=True)
+    put_file(path / "token", f"linked {CANARY}" if linked else "new")
+    put_file(path / "cache.junk", "x")
+    return path
+
+
+def judge_toy(directory: int) -> Judgement:
+    with open(os.open("token", os.O_RDONLY, dir_fd=directory), encoding="ascii") as file:
+        return Judgement("paired", (), "device") if file.read().startswith("linked") else Judgement("fresh")
+
+
+TOY = Layout(
+    name="toy",
+    title="A library that keeps tokens",
+    is_account=lambda directory: "token" in os.listdir(directory),
+    judge=judge_toy,
+    is_locked=lambda directory: False,
+    watched=("token",),
+    counted="token",
+    legacy_names=(".toy",),
+    volatile=("*.junk",),
+    beside=(),
+    depth=1,
+    stop=StopSettings(signal="SIGTERM", timeout=30),
+)
+
+
+def test_a_new_library_is_one_entry(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(t.cast("dict[str, Layout]", LAYOUTS), "toy", TOY)
+    for name, linked in (("one", True), ("two", True), ("three", False)):
+        put_toy(tmp_path / "old" / name, linked)
+    with opened(tmp_path / "old") as root:
+        assert recognised(root, "auto") is TOY
+        assert plain_count(root, TOY) == 3
+    options = {"src": [str(tmp_path / "old")], "path": str(tmp_path / "new"), "state": "migrated"}
+    owner = {"owner": str(os.geteuid()), "group": str(os.getegid())}
+    outcome = _job.execute(_migrate, {**options, **owner}, check_mode=False)
+    assert (outcome.report.values["layout"], outcome.report.values["counts"]["migrated"]) == ("toy", 3)
+    assert {name for name in content(tmp_path / "new") if b"/" in name} == {b"one/token", b"two/token", b"three/token"}
+    assert not _job.execute(_migrate, {**options, **owner}, check_mode=False).changed
+    told = _job.execute(_info, {"path": str(tmp_path / "new")}, check_mode=False).report.values
+    assert (told["layout"], told["total"], told["sound"], told["count"]) == ("toy", 3, 2, 3)
+    assert [len(group) for group in told["duplicates"]] == [2]
+    assert CANARY not in json.dumps(told)
+
+
+def test_a_root_that_fits_two_layouts_is_not_guessed_about(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(t.cast("dict[str, Layout]", LAYOUTS), "toy", TOY)
+    put_toy(tmp_path / "one")
+    put_account(tmp_path / "two")
+    with opened(tmp_path) as root:
+        with pytest.raises(SessionsError, match=r"more than one layout \(baileys, toy\); name one in 'layout'"):
+            recognised(root, "auto")
+        assert recognised(root, "toy") is TOY
+
+
+def test_an_empty_root_fits_the_first_entry(tmp_path: pathlib.Path) -> None:
+    with opened(tmp_path) as root:
+        assert recognised(root, "auto") is next(iter(LAYOUTS.values()))
+    with pytest.raises(SessionsError, match="'x' is not known; choose one of baileys"):
+        layout_named("x")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_every_entry_is_complete(layout: Layout) -> None:
+    assert LAYOUTS[layout.name] is layout
+    assert layout.title
+    assert layout.watched
+    assert layout.counted
+    assert layout.depth >= 1
+    assert layout.stop.timeout > 30
+    assert not any(name.startswith("/") or ".." in name for name in layout.legacy_names)
+    assert not any(layout.is_volatile(name) for name in (*layout.watched, layout.counted))
+    assert _layouts.AREA_INSIDE not in layout.legacy_names
