@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What session_migrate decides to do from what it saw: parameters, steps, refusals, differences and reports. No host is looked at."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+import typing as t
+
+import pytest
+
+from accounts import CANARY
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _migrate
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._conflicts import Decision, Side
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._identity import Identity
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import layout_named
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migrate import Params, State, Step, plan
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._override import Reload
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._receipts import Mark
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._sources import Source
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._survey import Account, Companion, Survey
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._switch import SwitchState
+
+PATH = "/var/lib/wa/sessions"
+MARK = Mark((1, 0), {})
+SOUND = Side("paired", MARK)
+PUBLISH = Decision("migrated", "only the legacy path has it", publish=True)
+DISPLACE = Decision("migrated", "newer", publish=True, displace=True)
+UNCHANGED = Decision("unchanged", "migrated before")
+ADOPT = Decision("kept", "better", adopt=True)
+SKIPPED, CORRUPT = Decision("skipped", "removed"), Decision("corrupt", "damaged")
+DIVERGED = Decision("diverged", "both copies were used since the last migration")
+NO_SWITCH = SwitchState((), None, None, ())
+WRITES = SwitchState((), "old", "new", ())
+STALE = SwitchState(((Reload(),),), None, None, ())
+LACKING = SwitchState((), None, None, ("SESSIONS_PATH",))
+
+
+def params(**options: t.Any) -> Params:
+    return _migrate.read_params({"src": ["/opt/wa"], "path": PATH, **options})
+
+
+def state(
+    *decisions: Decision,
+    names: t.Sequence[str] = (),
+    companions: int = 0,
+    present: t.Sequence[str] = (),
+    **fields: t.Any,
+) -> State:
+    named = names or [f"wa{number}" for number in range(len(decisions))]
+    accounts = tuple(
+        Account(name, "/opt/wa", SOUND, SOUND if decision.displace else None, decision)
+        for name, decision in zip(named, decisions, strict=True)
+    )
+    extras = tuple(Companion(f"c{number}", "/opt/wa") for number in range(companions))
+    survey = Survey(layout_named("baileys"), accounts, extras, dict.fromkeys(present, "paired"), 7)
+    seen = State(
+        unit=None,
+        identity=Identity(1, 1, "wa", "wa"),
+        sources=(Source("/opt/wa", "/opt/wa"),),
+        in_use=None,
+        survey=survey,
+        staged=frozenset(),
+        receipts={},
+        receipt_inode=7,
+        switch=NO_SWITCH,
+        interrupted=False,
+        untidy=False,
+        area="/var/lib/wa/.sessions.whatsapp-ops",
+        elsewhere=(),
+    )
+    return dataclasses.replace(seen, **fields)
+
+
+PLANS = [
+    (state(), {}, []),
+    (state(UNCHANGED, SKIPPED, CORRUPT), {}, []),
+    (state(PUBLISH, UNCHANGED), {}, [("stage", 1), ("publish", 1)]),
+    (state(PUBLISH, DISPLACE), {}, [("stage", 2), ("publish", 2)]),
+    (state(PUBLISH, companions=2), {}, [("stage", 1), ("publish", 1), ("companions", 2)]),
+    (state(UNCHANGED, companions=2), {}, []),
+    (state(ADOPT, UNCHANGED), {}, [("remember", 1)]),
+    (state(PUBLISH, ADOPT), {}, [("stage", 1), ("publish", 1), ("remember", 1)]),
+    (state(UNCHANGED, switch=WRITES), {}, [("switch", 1)]),
+    (state(PUBLISH, switch=WRITES), {}, [("stage", 1), ("publish", 1), ("switch", 1)]),
+    (state(UNCHANGED, switch=LACKING), {}, [("restart", 1)]),
+    (state(UNCHANGED, switch=STALE), {}, [("reload", 1)]),
+    (state(UNCHANGED), {"state": "retired"}, [("retire", 1)]),
+    (state(PUBLISH), {"state": "retired"}, [("stage", 1), ("publish", 1), ("retire", 1)]),
+    (state(sources=()), {"state": "retired"}, []),
+    (state(PUBLISH, PUBLISH), {"state": "staged"}, [("stage", 2)]),
+    (state(PUBLISH, PUBLISH, staged=frozenset(["wa1"])), {"state": "staged"}, [("stage", 1)]),
+    (state(PUBLISH, staged=frozenset(["wa0"])), {"state": "staged"}, []),
+    (state(PUBLISH, staged=frozenset(["wa0"])), {}, [("stage", 1), ("publish", 1)]),
+    (state(UNCHANGED, ADOPT, switch=WRITES), {"state": "staged"}, []),
+    (state(PUBLISH), {"state": "staged", "engine": "rename"}, []),
+    (state(PUBLISH), {"engine": "rename"}, [("stage", 1), ("publish", 1)]),
+    (state(UNCHANGED, interrupted=True), {}, [("recover", 1)]),
+    (state(PUBLISH, interrupted=True), {"state": "staged"}, [("recover", 1), ("stage", 1)]),
+    (state(DIVERGED, interrupted=True), {}, [("recover", 1)]),
+    (state(UNCHANGED, untidy=True), {}, [("tidy", 1)]),
+    (state(PUBLISH, names=["."]), {}, [("stage", 1), ("publish", 1)]),
+    (state(DISPLACE, names=["."], present=["."]), {}, [("stage", 1), ("publish", 1)]),
+    (state(UNCHANGED, PUBLISH, names=[".", "wa1"]), {}, [("stage", 1), ("publish", 1)]),
+]
+
+
+@pytest.mark.parametrize(("seen", "options", "steps"), PLANS)
+def test_the_plan(seen: State, options: dict[str, t.Any], steps: list[tuple[str, int]]) -> None:
+    assert plan(seen, params(**options)) == tuple(Step(*step) for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        (state(UNCHANGED, DIVERGED, DIVERGED), "2 account(s), first 'w…1-"),
+        (state(SKIPPED, SKIPPED, receipt_inode=6), "was emptied or made anew since 2 account(s) were migrated to it"),
+        (state(PUBLISH, elsewhere=("/opt/wa",)), "works within one filesystem, and /opt/wa is on another one"),
+        (
+            state(PUBLISH, names=["."], present=["wa1"]),
+            "is one account itself, and /var/lib/wa/sessions holds other accounts",
+        ),
+        (state(PUBLISH, PUBLISH, names=[".", "wa1"]), "is one account itself and holds others"),
+        (
+            state(PUBLISH, names=["."], area=f"{PATH}/.whatsapp-ops"),
+            "is a mount of its own, which cannot be replaced in one step",
+        ),
+    ],
+)
+@pytest.mark.parametrize("wanted", ["staged", "migrated", "retired"])
+def test_what_only_the_operator_can_decide(seen: State, words: str, wanted: str) -> None:
+    with pytest.raises(SessionsError) as refused:
+        plan(seen, params(state=wanted))
+    assert words in str(refused.value)
+    assert "nothing was changed" in str(refused.value)
+
+
+def test_accounts_that_diverged_are_listed_with_the_ages_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    old = Side("paired", Mark((1, int((now - 3 * 3600 - 125) * 1e9)), {}))
+    new = Side("paired", Mark((1, 0), {"creds.json": (1, 1, int((now - 61) * 1e9), 1, "")}))
+    seen = state(DIVERGED)
+    account = dataclasses.replace(seen.survey.accounts[0], name=CANARY, legacy=old, present=new)
+    survey = dataclasses.replace(seen.survey, accounts=(account,))
+    with pytest.raises(SessionsError, match="3 h 2 min ago, the other one 1 min 1 s ago") as refused:
+        plan(dataclasses.replace(seen, survey=survey), params())
+    assert refused.value.facts["accounts"][0]["action"] == "diverged"
+    assert CANARY not in f"{refused.value} {refused.value.facts}"
+
+
+@pytest.mark.parametrize(
+    ("seen", "fine"),
+    [
+        (state(SKIPPED), True),  # the same directory: somebody removed the account
+        (state(SKIPPED, receipt_inode=0), True),
+        (state(SKIPPED, receipt_inode=6, present=["wa9"]), True),
+        (state(SKIPPED, PUBLISH, receipt_inode=6), True),
+        (state(UNCHANGED, receipt_inode=6), True),
+        (state(SKIPPED, receipt_inode=6), False),
+    ],
+)
+def test_an_alarm_only_where_all_is_gone(seen: State, fine: bool) -> None:
+    if fine:
+        plan(seen, params())
+        return
+    with pytest.raises(SessionsError, match="restore a backup"):
+        plan(seen, params())
+
+
+# --- what is told ------------------------------------------------------------------------------------------
+
+
+def test_the_difference_holds_counts_and_no_account() -> None:
+    seen = state(PUBLISH, DISPLACE, names=[CANARY, "wa1"], present=["wa1", "wa2"])
+    steps = plan(seen, params())
+    assert _migrate.diff(seen, steps, params()) == [
+        {
+            "before": {"path": PATH, "accounts": 2, "steps_left": ["stage", "publish"]},
+            "after": {"path": PATH, "accounts": 3, "steps_left": []},
+        }
+    ]
+    (staged,) = _migrate.diff(seen, plan(seen, params(state="staged")), params(state="staged"))
+    assert staged["after"]["accounts"] == 2
+
+
+def test_what_is_only_written_down_makes_no_difference() -> None:
+    seen = state(ADOPT)
+    (shown,) = _migrate.diff(seen, plan(seen, params()), params())
+    assert shown["before"] == shown["after"]
+    assert all(step.bookkeeping for step in plan(seen, params()))
+
+
+def test_the_report_counts_and_masks() -> None:
+    seen = state(
+        PUBLISH, DISPLACE, UNCHANGED, ADOPT, SKIPPED, CORRUPT, names=[CANARY, "b", "c", "d", "e", "f"], companions=3
+    )
+    report = _migrate.report(params(), seen, plan(seen, params()), None)
+    assert report.values["counts"] == {
+        "migrated": 2, "unchanged": 1, "kept": 1, "displaced": 1, "corrupt": 1, "diverged": 0, "skipped": 1
+    }  # fmt: skip
+    assert (report.values["companions"], report.values["downtime_seconds"]) == (3, 0.0)
+    assert report.values["receipt"] == "/var/lib/wa/.sessions.whatsapp-ops/receipt.json"
+    assert CANARY not in json.dumps(report.values)
+    assert report.warnings == ("1 damaged accounts stay at the legacy path; session_info tells their problems",)
+
+
+@pytest.mark.parametrize(
+    ("seen", "options", "left"),
+    [
+        (state(UNCHANGED), {}, ""),
+        (state(ADOPT), {}, ""),
+        (state(PUBLISH), {}, "publish"),
+        (state(PUBLISH), {"state": "staged"}, ""),
+        (state(UNCHANGED, switch=LACKING), {}, "restart"),
+    ],
+)
+def test_what_is_left_afterwards_is_an_error(seen: State, options: dict[str, t.Any], left: str) -> None:
+    if not left:
+        _migrate.verify(seen, params(**options))
+        return
+    with pytest.raises(SessionsError, match=f"still something to do \\({left}\\)"):
+        _migrate.verify(seen, params(**options))
+
+
+# --- parameters ----------------------------------------------------------------------------------------------
+
+
+def test_defaults() -> None:
+    wanted = params()
+    assert (wanted.state, wanted.on_conflict, wanted.engine, wanted.layout) == ("migrated", "newest", "native", "auto")
+    assert (wanted.checksum, wanted.exclude_caches, wanted.unit_timeout) == (True, True, 120.0)
+    assert (wanted.unit, wanted.owner, wanted.group, wanted.sources) == (None, None, None, ("/opt/wa",))
+    assert params(unit="wa", src=[]).unit == "wa.service"
+    assert params(path=f"{PATH}//", src=["/opt//wa/"]) == params()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"path": "sessions"}, "path is 'sessions': a relative path"),
+        ({"src": ["auth"]}, "src is 'auth': a relative path"),
+        ({"src": []}, "neither 'src' nor 'unit' is given"),
+        ({"layout": "telegram"}, "'telegram' is not known"),
+        ({"unit": "../x"}, "not a name of a unit"),
+    ],
+)
+def test_parameters_that_no_host_could_accept(options: dict[str, t.Any], words: str) -> None:
+    with pytest.raises(SessionsError, match=words):
+        params(**options)

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The configuration that points a backend to its new path: what is refused, what is written, and whether it will be in force."""
+
+from __future__ import annotations
+
+import os
+import stat
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from accounts import put_file
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _effective, _override, _switch, _unit_path
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._switch import (
+    Switch,
+    files_of,
+    install,
+    observe_switch,
+    read_switch,
+)
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit import PROPERTIES, Unit
+
+NEW = "/var/lib/wa/sessions"
+SECRET = "s3cret"
+
+
+class Host:
+    """Unit files in a private tree. systemd is not there: nothing is asked of it, and drop-ins are not checked by it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.env = root, root / "default/env"
+        self.put("lib/wa.service", f"[Service]\nExecStart=/bin/true\nEnvironmentFile=-{self.env}\n")
+
+    def put(self, name: str, text: str) -> Path:
+        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+        return put_file(self.root / name, text)
+
+    @property
+    def unit(self) -> Unit:
+        return Unit("wa.service", dict.fromkeys(PROPERTIES, ""))
+
+    def switch(self, value: str = NEW, name: str = "20-sessions", file: bool = True) -> Switch:
+        drop_in = {
+            "name": name,
+            "daemon_reload": False,
+            "validate": False,
+            "sections": {"Service": {"Environment": {"SESSIONS_PATH": value}, "UMask": "0077"}},
+        }
+        values = {"path": str(self.env), "values": {"SESSIONS_PATH": value}}
+        return read_switch({"overrides": [drop_in], "environment_file": values if file else None}, "wa.service")
+
+    @property
+    def drop_in(self) -> Path:
+        return self.root / "etc/wa.service.d/20-sessions.conf"
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.setattr(_unit_path, "SEARCH_PATH", (f"{tmp_path}/etc", f"{tmp_path}/run", f"{tmp_path}/lib"))
+    monkeypatch.setitem(_override.DIRECTORIES, "persistent", f"{tmp_path}/etc")
+    for module in (_effective, _override):
+        monkeypatch.setattr(module, "systemd_runs", lambda: False)
+    return Host(tmp_path)
+
+
+# --- what is refused -------------------------------------------------------------------------------------
+
+
+def drop_in(name: str = "a", value: str = "/a", **more: t.Any) -> dict[str, t.Any]:
+    return {"name": name, "daemon_reload": False, "sections": {"Service": {"Environment": {"S": value}}}, **more}
+
+
+@pytest.mark.parametrize(
+    ("options", "unit", "words"),
+    [
+        ({"overrides": [drop_in()]}, None, "has no unit; name it in 'unit'"),
+        ({"overrides": [drop_in(unit="other")]}, "wa.service", "is for other, the sessions are those of wa.service"),
+        (
+            {"overrides": [drop_in("a"), drop_in("b", "/b")]},
+            "wa.service",
+            "sets S to one value in one file and to another",
+        ),
+        (
+            {"overrides": [drop_in()], "environment_file": {"path": "/e", "values": {"S": "/b"}}},
+            "wa.service",
+            "sets S to one value in one file and to another",
+        ),
+        ({"environment_file": {"path": "e", "values": {}}}, None, "a relative path"),
+        ({"environment_file": {"path": "/e", "values": {"A": "a\nb"}}}, None, "A"),
+        ({"environment_file": {"path": "/e", "values": {"A-B": "a"}}}, None, "'A-B' is no name"),
+        ({"overrides": [drop_in(value="a\nb")]}, "wa.service", "S"),
+    ],
+)
+def test_what_no_host_could_accept(options: dict[str, t.Any], unit: str | None, words: str) -> None:
+    with pytest.raises(SessionsError, match=words) as refused:
+        read_switch(options, unit)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("unit", ["wa", "wa.service", None])
+def test_what_is_accepted(unit: str | None) -> None:
+    options = {
+        "overrides": [drop_in("a", unit=unit), drop_in("b", unit=unit)],
+        "environment_file": {"path": "/e", "values": {"S": "/a", "N": 1}},
+    }
+    switch = read_switch(options, "wa.service")
+    assert {wanted.unit for wanted in switch.overrides} == {"wa.service"}
+    assert switch.variables == {"S", "N"}
+    assert switch.environment_file is not None
+    assert switch.environment_file.values == {"S": "/a", "N": "1"}
+
+
+def test_nothing_is_a_switch_too() -> None:
+    for nothing in (None, {}, {"overrides": [], "environment_file": None}):
+        switch = read_switch(nothing, None)
+        assert (switch, switch.variables) == (Switch((), None), frozenset())
+        state = observe_switch(switch, None)
+        assert (state.differs, state.stale, state.lacking, files_of(switch, state)) == (False, False, (), [])
+
+
+# --- what is written ---------------------------------------------------------------------------------------
+
+
+def test_both_files_are_written_then_nothing_differs(host: Host) -> None:
+    host.put("default/env", f"# mine\nTOKEN={SECRET}\nSESSIONS_PATH=.baileys_auth\n").chmod(0o640)
+    switch = host.switch()
+    state = observe_switch(switch, host.unit)
+    assert state.differs
+    assert files_of(switch, state) == [str(host.drop_in), str(host.env)]
+    assert SECRET not in str(state.diffs)
+    assert not host.drop_in.exists()
+    install(switch, state)
+    assert host.env.read_text() == f"# mine\nTOKEN={SECRET}\nSESSIONS_PATH={NEW}\n"
+    assert stat.S_IMODE(host.env.stat().st_mode) == 0o640
+    assert "UMask=0077" in host.drop_in.read_text()
+    after = observe_switch(switch, host.unit)
+    assert (after.differs, files_of(switch, after), after.diffs) == (False, [], ())
+
+
+def test_a_new_environment_file_is_for_root_alone(host: Host) -> None:
+    switch = host.switch()
+    install(switch, observe_switch(switch, host.unit))
+    assert stat.S_IMODE(host.env.stat().st_mode) == 0o600
+    assert host.env.read_text() == f"SESSIONS_PATH={NEW}\n"
+    assert stat.S_IMODE(host.env.parent.stat().st_mode) == 0o755
+
+
+def test_bytes_that_are_no_utf_8_stay(host: Host) -> None:
+    host.env.parent.mkdir()
+    put_file(host.env, b"# caf\xe9\nSESSIONS_PATH=x\n")
+    switch = host.switch()
+    install(switch, observe_switch(switch, host.unit))
+    assert host.env.read_bytes() == f"# caf\xe9\nSESSIONS_PATH={NEW}\n".encode("latin-1")
+
+
+def test_one_file_that_differs_is_one_file_that_is_written(host: Host) -> None:
+    switch = host.switch()
+    install(switch, observe_switch(switch, host.unit))
+    host.put("default/env", "SESSIONS_PATH=old\n")
+    state = observe_switch(switch, host.unit)
+    assert (state.differs, files_of(switch, state)) == (True, [str(host.env)])
+    before = host.drop_in.stat()
+    install(switch, state)
+    assert host.drop_in.stat() == before
+
+
+# --- whether it will be in force ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("etc/wa.service.d/override.conf", "[Service]\nEnvironment=SESSIONS_PATH=/other\n"),
+        ("lib/wa.service.d/zz.conf", "[Service]\nUMask=0022\nEnvironment=A=b SESSIONS_PATH=/other\n"),
+        ("run/service.d/zz.conf", "[Service]\nUnsetEnvironment=SESSIONS_PATH\n"),
+    ],
+)
+def test_what_beats_the_switch_is_named_by_file_and_line(host: Host, name: str, text: str) -> None:
+    other = host.put(name, text)
+    line = next(number for number, words in enumerate(text.splitlines(), 1) if "SESSIONS_PATH" in words)
+    switch = host.switch(file=False)
+    with pytest.raises(SessionsError, match=f"{other} line {line} sets SESSIONS_PATH, too, and beats this change"):
+        observe_switch(switch, host.unit)
+    assert not host.drop_in.exists()
+
+
+def test_an_environment_file_that_contradicts_beats_a_drop_in(host: Host) -> None:
+    host.put("default/env", f"A=b\nSESSIONS_PATH=/other\nTOKEN={SECRET}\n")
+    with pytest.raises(SessionsError, match=f"{host.env} line 2 sets SESSIONS_PATH") as refused:
+        observe_switch(host.switch(file=False), host.unit)
+    assert SECRET not in str(refused.value)
+    assert "/other" not in str(refused.value)
+    assert observe_switch(host.switch(), host.unit).differs  # which this switch mends
+
+
+def test_what_comes_before_ours_is_beaten(host: Host) -> None:
+    host.put("etc/wa.service.d/10-old.conf", "[Service]\nEnvironment=SESSIONS_PATH=/other\n")
+    assert observe_switch(host.switch(file=False), host.unit).differs
+
+
+def test_a_process_with_another_value_lacks_it(host: Host) -> None:
+    switch = host.switch()
+    install(switch, observe_switch(switch, host.unit))
+    running = Unit("wa.service", {**host.unit.properties, "MainPID": str(os.getpid())})
+    assert "SESSIONS_PATH" in observe_switch(switch, running).lacking
+    assert _switch.lacks_value(switch, running)
+    assert not _switch.lacks_value(switch, host.unit)  # nothing runs
