@@ -37,7 +37,7 @@ help:  ## lists what can be made
 demo: deps $(call ready,molecule)  ## shows the main job on a throw-away host: a redeploy with and without this collection
 	@$(molecule) demo/demo
 
-GATES := lint sanity docs-check build units lab-tests module-tests fault molecule
+GATES := lint sanity docs-check build units lab-tests module-tests fault host-tests molecule
 test: deps  ## all gates, from lint to scenarios on real hosts
 	@for gate in $(GATES); do \
 	    $(MAKE) "$$gate"; \
@@ -84,6 +84,7 @@ lint-types: $(call ready,units)
 	$(call say,types)
 	@$(VENV)/units/bin/mypy --package ansible_collections.whatsapp_ops.sessions.plugins
 	@MYPYPATH=tests/tools $(VENV)/units/bin/mypy --no-warn-unused-configs tests/tools
+	@MYPYPATH=tests/tools:benchmarks:playbooks/collections $(VENV)/units/bin/mypy --no-warn-unused-configs benchmarks
 
 lint-floor: $(call ready,units)
 	$(call say,nothing newer than Python 3.9 on targets)
@@ -137,7 +138,7 @@ build: $(call ready,units)  ## builds dist/whatsapp_ops-sessions-VERSION.tar.gz,
 
 # --- Gates on real parts -----------------------------------------------------------------------------
 
-.PHONY: lab-tests module-tests fault molecule
+.PHONY: lab-tests module-tests fault host-tests molecule
 lab-tests: deps $(call ready,units)  ## the test hosts themselves: boot, own cgroup, nothing left behind; root
 	$(call say,test hosts)
 	@$(units) pytest --timeout 300 tests/lab
@@ -149,6 +150,10 @@ module-tests: deps $(call ready,units)  ## real modules against real directories
 fault: deps $(call ready,units)  ## kills, failing disks, power cuts and attacks during migrations; root (ARGS=... for pytest)
 	$(call say,fault tests)
 	@$(units) pytest --numprocesses 2 --timeout 300 tests/fault $(ARGS)
+
+host-tests: deps $(call ready,units)  ## a real host with a real backend: playbooks as an operator runs them, kills in every phase; root
+	$(call say,host tests)
+	@$(units) pytest --timeout 300 tests/host $(ARGS)
 
 molecule: deps $(call ready,molecule)  ## scenarios on throw-away systemd hosts; root (SCENARIO=... for one)
 	$(call say,molecule)

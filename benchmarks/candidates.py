@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is compared: ways to bring accounts from one directory to another, for another owner, so that they survive a power cut."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+import typing as t
+
+import measure
+import trees
+from measure import Cost
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+COLLECTIONS = REPOSITORY / "playbooks" / "collections"
+OWNER = f"{trees.NEW_OWNER}:{trees.NEW_OWNER}"
+
+# What the backend does not wait for, or what a unit takes by itself, whatever is done while it is stopped.
+NOT_WAITED_FOR = ("stage", "guard", "stop", "start", "prove")
+
+PLAYBOOK = """
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  tasks:
+    - ansible.posix.synchronize:
+        src: "{source}/"
+        dest: "{target}/"
+        archive: true
+      delegate_to: localhost
+    - ansible.builtin.file:
+        path: "{target}"
+        state: directory
+        recurse: true
+        owner: "{owner}"
+        group: "{owner}"
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where one run happens: the accounts, where they are to go, and where scratch files may lie."""
+
+    source: pathlib.Path
+    target: pathlib.Path
+    work: pathlib.Path
+
+
+Figures = dict[str, t.Any]
+
+
+def seed(place: Place) -> Figures:
+    """The shell recipe that operators paste, as it is, and then what makes it durable."""
+    recipe = _bash(
+        place, 'install -d -o "$2" -g "$2" -m 750 "$1"; rsync -a "$0"/ "$1"/; chown -R "$2:$2" "$1"', trees.NEW_OWNER
+    )
+    return {"cost": recipe.then(_sync(place)), "stopped": recipe.wall}
+
+
+def rsync(place: Place) -> Figures:
+    """rsync, then the same again with nothing changed, then the seed's recipe made as short as it gets: two passes."""
+    cost = _bash(place, 'mkdir "$1"; rsync -a "$0"/ "$1"/').then(_sync(place))
+    again = _bash(place, 'rsync -a "$0"/ "$1"/')
+    trees.change(place.source, _one_percent(place))
+    second = _bash(place, 'rsync -a --delete "$0"/ "$1"/; chown -R "$2:$2" "$1"', trees.NEW_OWNER).then(_sync(place))
+    return {"cost": cost, "unchanged": again.wall, "two_passes": second.wall}
+
+
+def cp(place: Place) -> Figures:
+    return {"cost": _bash(place, 'cp -a "$0" "$1"').then(_sync(place))}
+
+
+def synchronize(place: Place) -> Figures:
+    """What an operator writes with the modules that there are."""
+    playbook = place.work / "synchronize.yml"
+    playbook.write_text(
+        PLAYBOOK.format(source=place.source, target=place.target, owner=trees.NEW_OWNER), encoding="utf-8"
+    )
+    place.target.mkdir()
+    environment = {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(place.work / "collections"),
+        "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+        "ANSIBLE_LOCALHOST_WARNING": "false",
+        "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
+    }
+    cost, _printed = measure.run(["ansible-playbook", str(playbook)], env=environment)
+    return {"cost": cost.then(_sync(place))}
+
+
+def native(place: Place) -> Figures:
+    """Our module, then again with nothing to do, then on an empty tree: what it costs to start it."""
+    cost, result = migrate(place)
+    again, unchanged = migrate(place)
+    if not result["changed"] or unchanged["changed"]:
+        raise RuntimeError("session_migrate did not do what it was asked for")
+    return {"cost": cost, "unchanged": again.wall, "start": start(place), "phases": result["phases"]}
+
+
+def metadata(place: Place) -> Figures:
+    return {"cost": migrate(place, verify="metadata")[0]}
+
+
+def by_rsync(place: Place) -> Figures:
+    return {"cost": migrate(place, engine="rsync")[0]}
+
+
+def late(place: Place) -> Figures:
+    """Our module when the backend writes after the last live copy and right before it is stopped."""
+    number = _one_percent(place)
+    result = migrate(place, late=number)[1]
+    return {"stopped": waited_for(result), "phases": result["phases"], "files_changed": number}
+
+
+def late_few(place: Place) -> Figures:
+    """The same with 1,000 files changed, however many there are."""
+    result = migrate(place, late=1000)[1]
+    return {"stopped": waited_for(result), "phases": result["phases"], "files_changed": 1000}
+
+
+def ahead(place: Place) -> Figures:
+    """Our module as the role uses it: staged some time before, and changed since, by a backend that is quiet at the very end."""
+    migrate(place, state="staged")
+    trees.change(place.source, _one_percent(place))
+    result = migrate(place)[1]
+    return {"stopped": waited_for(result), "phases": result["phases"]}
+
+
+def rename(place: Place) -> Figures:
+    """Our module within one filesystem. What it moved is put back afterwards."""
+    inside = Place(place.source, place.source.parent / "moved" / "sessions", place.work)
+    inside.target.parent.mkdir()
+    cost, result = migrate(inside, engine="rename")
+    for name in os.listdir(inside.target):
+        (inside.target / name).rename(place.source / name)
+    measure.run(["chown", "-R", f"{trees.OWNER}:{trees.OWNER}", str(place.source)])
+    measure.run(["rm", "-r", str(inside.target.parent)])
+    return {"cost": cost, "stopped": waited_for(result), "phases": result["phases"]}
+
+
+def migrate(place: Place, *, late: int = 0, **options: t.Any) -> tuple[Cost, dict[str, t.Any]]:
+    """Run session_migrate without a unit; ``late``: how many files a backend writes right before it would be stopped."""
+    arguments = {
+        "src": [str(place.source)],
+        "path": str(place.target),
+        "layout": "baileys",
+        "owner": str(trees.NEW_OWNER),
+        "group": str(trees.NEW_OWNER),
+        **options,
+    }
+    program = ["-m", _module("session_migrate")]
+    if late:
+        program = [str(REPOSITORY / "benchmarks" / "late_writer.py"), str(place.source), str(late)]
+    return _module_run(program, arguments, place.work)
+
+
+def start(place: Place) -> float:
+    """Wall time of session_migrate on an empty tree: interpreter, imports, arguments."""
+    empty = place.work / "empty"
+    empty.mkdir(exist_ok=True)
+    return migrate(Place(empty, place.target.parent / "none", place.work))[0].wall
+
+
+def info(path: pathlib.Path, work: pathlib.Path) -> tuple[Cost, dict[str, t.Any]]:
+    """Run session_info."""
+    return _module_run(["-m", _module("session_info")], {"path": str(path), "layout": "baileys"}, work)
+
+
+def find(path: pathlib.Path) -> tuple[Cost, int]:
+    """The seed's verification."""
+    cost, printed = measure.run(["bash", "-c", 'find "$0" -maxdepth 3 -name creds.json 2>/dev/null | wc -l', str(path)])
+    return cost, int(printed)
+
+
+def waited_for(result: t.Mapping[str, t.Any]) -> float:
+    """How long the backend would have been down for this, without its own stop and start."""
+    phases: dict[str, float] = result["phases"]
+    return sum(seconds for phase, seconds in phases.items() if phase not in NOT_WAITED_FOR)
+
+
+def _one_percent(place: Place) -> int:
+    folders = os.listdir(place.source)
+    return len(folders) * len(os.listdir(place.source / folders[0])) // 100
+
+
+def _bash(place: Place, script: str, *words: t.Any) -> Cost:
+    argv = ["bash", "-ec", script, str(place.source), str(place.target), *map(str, words)]
+    return measure.run(argv)[0]
+
+
+def _sync(place: Place) -> Cost:
+    return measure.run(["sync", "--file-system", str(place.target)])[0]
+
+
+def _module(name: str) -> str:
+    return f"ansible_collections.whatsapp_ops.sessions.plugins.modules.{name}"
+
+
+def _module_run(
+    program: t.Sequence[str], arguments: t.Mapping[str, t.Any], work: pathlib.Path
+) -> tuple[Cost, dict[str, t.Any]]:
+    environment = {**os.environ, "PYTHONPATH": str(COLLECTIONS), "PYTHONPYCACHEPREFIX": str(work / "bytecode")}
+    cost, printed = measure.run(
+        [sys.executable, *program], stdin=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}), env=environment, accept=(0, 1)
+    )
+    result: dict[str, t.Any] = json.loads(printed)
+    if result.get("failed"):
+        raise RuntimeError(result["msg"])
+    return cost, result

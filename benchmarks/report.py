@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes what was measured down: a page of tables with the goals first, and a plot."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import typing as t
+
+import plot
+
+Figures = dict[str, t.Any]
+
+TITLES = {
+    "seed": "the seed's recipe: `rsync -a`, `chown -R`",
+    "rsync": "`rsync -a` (owner stays)",
+    "cp": "`cp -a` (owner stays)",
+    "synchronize": "`ansible.posix.synchronize`, `ansible.builtin.file` with `recurse`",
+    "native": "`session_migrate`",
+    "metadata": "`session_migrate`, `verify: metadata`",
+    "by_rsync": "`session_migrate`, `engine: rsync`",
+    "rename": "`session_migrate`, `engine: rename` (same filesystem)",
+}
+
+HEAD = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
+<!-- Written by `make bench`; do not edit. -->
+# Measurements
+
+{date}, in one run of {minutes} minutes. {machine}.
+
+Files of 200 bytes to 2 KB, 1,000 per account, laid out as Baileys does, with sound credentials; owner uid 1500 before and 1501 after.
+Source and target are ext4 filesystems with a journal, without access times, in images on loop devices with direct I/O, the target a fresh
+one for every run. The source is in the page cache. Candidates alternate (A B C A B C); each figure is a median. Only ratios within one
+run mean anything: on another machine all figures differ.
+
+![Time and interruption by number of files](results.svg)
+
+## Goals
+
+| what | against | goal | measured | met |
+| --- | --- | --- | --- | --- |
+"""
+
+NOTES = """
+How it was measured:
+
+- Each way ends with the accounts on disk: after the ways that do not see to it themselves `sync --file-system` follows and is counted.
+- *Interruption* is how long the backend has to be stopped, without the time that the unit itself takes to stop and to start. The seed's
+  recipe copies while the backend runs, and loses and mixes what it writes meanwhile. Run safely it has to be run with the backend stopped,
+  so that its time is the interruption; its `sync` is not counted. For `session_migrate` it is the sum of all phases between stop and
+  start. The module ran without a unit here, which is the same code path; with one systemd is reloaded once more (0.1 to 0.2 s).
+- *Changed* files were written by a backend at the worst moment: after the last live copy, 0.1 s before the stop ended. The row "staged
+  ahead" is the usual case: they were written between `state: staged` and `state: migrated`.
+- *Two passes* is the seed's recipe made as short as a shell can: a live `rsync -a` first; then, stopped, `rsync -a --delete`,
+  `chown -R`, `sync`.
+- A run without changes and `session_info` are given without what it takes to start a module (interpreter, imports), measured as
+  the same module on an empty tree, and with it in brackets.
+- Memory is the largest sum over all processes at one moment (PSS), looked at every 50 ms. CPU counts all processes, without kernel threads.
+"""
+
+
+def machine() -> str:
+    """Describe the machine by what matters for the figures."""
+    cpu = _first(pathlib.Path("/proc/cpuinfo"), "model name") or platform.machine()
+    memory = int((_first(pathlib.Path("/proc/meminfo"), "MemTotal") or "0 kB").split()[0]) / 1048576
+    rsync = subprocess.run(["rsync", "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
+    python = platform.python_version()
+    kernel = ".".join(platform.release().split(".")[:2])
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} cores ({cpu}), {memory:.0f} GB of memory, Linux {kernel}, Python {python}, rsync {rsync}"
+
+
+def write(measured: Figures, folder: pathlib.Path) -> None:
+    """Write results.md and results.svg into ``folder``, and print the page."""
+    head = HEAD.format(date=measured["date"], minutes=measured["minutes"], machine=measured["machine"])
+    sizes = {int(size): figures for size, figures in measured["sizes"].items()}
+    page = head + "".join(_goal_rows(sizes, measured["judge"])) + NOTES
+    page += "".join(_size_table(size, figures) for size, figures in sizes.items())
+    page += _interruption_table(sizes) + _judging_table(measured["judge"])
+    (folder / "results.md").write_text(page, encoding="utf-8")
+    (folder / "results.svg").write_text(plot.draw(_curves(sizes)), encoding="utf-8")
+    print(page)
+
+
+def _goal_rows(sizes: t.Mapping[int, Figures], judged: t.Sequence[Figures]) -> t.Iterator[str]:
+    middle, large = sizes.get(100_000, {}), sizes.get(1_000_000, {})
+    seed, native = _median(middle, "seed", "cost", "wall"), _median(middle, "native", "cost", "wall")
+    against = "the seed's rsync and chown, then sync"
+    yield _goal("migrating 100,000 files, checksummed and durable", against, 0.7, _ratio(native, seed))
+    light = _median(middle, "metadata", "cost", "wall")
+    yield _goal("the same with `verify: metadata`", against, 0.5, _ratio(light, seed))
+    stopped, recipe = _median(middle, "late", "stopped"), _median(middle, "seed", "stopped")
+    yield _goal(
+        "interruption at 100,000 files, 1 % changed", "the seed's recipe, stopped", 0.05, _ratio(stopped, recipe)
+    )
+    few = _median(large, "late_few", "stopped")
+    yield _goal("interruption at 1,000,000 files, as many changed", "at 100,000 files", 10, _ratio(few, stopped))
+    for size, figures in ((100_000, middle), (1_000_000, large)):
+        ours = _difference(_median(figures, "native", "unchanged"), _median(figures, "native", "start"))
+        theirs = _median(figures, "rsync", "unchanged")
+        yield _goal(
+            f"a run without changes, {size:,} files", "`rsync -a` of the unchanged tree", 0.3, _ratio(ours, theirs)
+        )
+    info, start, found = (_over(judged, name) for name in ("info", "start", "find"))
+    yield _goal(
+        "counting and judging 300 accounts of 2,000 files",
+        "`find -maxdepth 3 -name creds.json`",
+        0.3,
+        _ratio(_difference(info, start), found),
+    )
+    memory = _median(large, "native", "cost", "together")
+    yield _goal("peak memory at 1,000,000 files, MB", "-", 100, memory / 1024 if memory else None)
+
+
+def _goal(what: str, against: str, goal: float, value: float | None) -> str:
+    if value is None:
+        return f"| {what} | {against} | at most {goal:g} | not measured | - |\n"
+    shown = f"{value:.0f}" if goal >= 100 else f"{value:.3f}" if goal < 0.1 else f"{value:.2f}"
+    return f"| {what} | {against} | at most {goal:g} | {shown} | {'yes' if value <= goal else '**no**'} |\n"
+
+
+def _size_table(size: int, figures: Figures) -> str:
+    runs = len(next(iter(figures.values())))
+    seed = _median(figures, "seed", "cost", "wall")
+    lines = [
+        f"\n## {size:,} files, medians of {runs}\n",
+        "| way | time s | to the seed's | CPU s | memory MB | run without changes s |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, title in TITLES.items():
+        if name in figures:
+            wall, cpu, memory = (_median(figures, name, "cost", field) for field in ("wall", "cpu", "together"))
+            again, start = _median(figures, name, "unchanged"), _median(figures, name, "start")
+            unchanged = (
+                "" if again is None else f"{again:.2f}" if start is None else f"{again - start:.2f} ({again:.2f})"
+            )
+            spread = [run["cost"]["wall"] for run in figures[name]]
+            lines.append(
+                f"| {title} | {wall:.2f} ({min(spread):.2f} to {max(spread):.2f}) | {_text(_ratio(wall, seed))} | {cpu:.2f} "
+                f"| {(memory or 0) / 1024:.0f} | {unchanged} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _interruption_table(sizes: t.Mapping[int, Figures]) -> str:
+    rows = (
+        ("the seed's recipe, stopped", "seed", "stopped"),
+        ("two passes, 1 % changed", "rsync", "two_passes"),
+        ("`session_migrate`, 1 % changed", "late", "stopped"),
+        ("`session_migrate`, 1,000 files changed", "late_few", "stopped"),
+        ("`session_migrate`, 1 % changed, staged ahead", "ahead", "stopped"),
+        ("`session_migrate`, `engine: rename`, new owner", "rename", "stopped"),
+    )
+    head = [f"{size:,} files" for size in sizes]
+    lines = [
+        "\n## Interruption in seconds, and to the seed's recipe\n",
+        "| way | " + " | ".join(head) + " |",
+        "| --- |" + " --- |" * len(head),
+    ]
+    for title, name, field in rows:
+        cells = []
+        for figures in sizes.values():
+            value, seed = _median(figures, name, field), _median(figures, "seed", "stopped")
+            cells.append("" if value is None else f"{value:.2f} ({_text(_ratio(value, seed), 3)})")
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    lines += ["", "Phases of `session_migrate` in seconds, 1 % changed:", ""]
+    names = [name for name in _phases(next(iter(sizes.values()))) if name not in ("stage",)]
+    lines += ["| files | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
+    for size, figures in sizes.items():
+        phases = _phases(figures)
+        lines.append(f"| {size:,} | " + " | ".join(f"{phases.get(name, 0):.3f}" for name in names) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _phases(figures: Figures) -> dict[str, float]:
+    runs = figures.get("late", [])
+    return {
+        name: statistics.median(run["phases"].get(name, 0) for run in runs)
+        for run in runs[:1]
+        for name in run["phases"]
+    }
+
+
+def _judging_table(judged: t.Sequence[Figures]) -> str:
+    if not judged:
+        return ""
+    info, start, found = (_over(judged, name) or 0 for name in ("info", "start", "find"))
+    lines = [
+        f"\n## Counting and judging 300 accounts of 2,000 files, medians of {len(judged)}\n",
+        "| way | time s |",
+        "| --- | --- |",
+        f"| `find -maxdepth 3 -name creds.json`, counted | {found:.3f} |",
+        f"| `session_info` | {info - start:.3f} ({info:.3f}) |",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _curves(sizes: t.Mapping[int, Figures]) -> list[plot.Chart]:
+    def curve(name: str, *way: str) -> list[tuple[int, float]]:
+        points = ((size, _median(figures, name, *way)) for size, figures in sizes.items())
+        return [(size, value) for size, value in points if value]
+
+    totals = {
+        "synchronize + file": curve("synchronize", "cost", "wall"),
+        "seed (rsync, chown)": curve("seed", "cost", "wall"),
+        "cp -a": curve("cp", "cost", "wall"),
+        "session_migrate": curve("native", "cost", "wall"),
+        "rename engine": curve("rename", "cost", "wall"),
+    }
+    stopped = {
+        "seed, stopped": curve("seed", "stopped"),
+        "two passes": curve("rsync", "two_passes"),
+        "session_migrate": curve("late", "stopped"),
+    }
+    return [plot.Chart("Durable copy, seconds", totals), plot.Chart("Interruption with 1 % changed, seconds", stopped)]
+
+
+def _median(figures: Figures, name: str, *way: str) -> float | None:
+    values = []
+    for run in figures.get(name, []):
+        value = run
+        for part in way:
+            value = value.get(part) if value is not None else None
+        if value is not None:
+            values.append(value)
+    return statistics.median(values) if values else None
+
+
+def _over(judged: t.Sequence[Figures], name: str) -> float | None:
+    return statistics.median(run[name] for run in judged) if judged else None
+
+
+def _difference(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else max(0.0, one - other)
+
+
+def _ratio(one: float | None, other: float | None) -> float | None:
+    return None if one is None or not other else one / other
+
+
+def _text(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _first(path: pathlib.Path, word: str) -> str:
+    with path.open(encoding="utf-8") as lines:
+        return next((line.partition(":")[2].strip() for line in lines if line.startswith(word)), "")
