@@ -83,6 +83,14 @@ def test_expected(expected: tuple[str, ...] | None, missing: list[str], orphaned
     assert (values["missing"], values["orphaned"]) == (missing, orphaned)
 
 
+def test_names_are_masked_unless_asked_for() -> None:
+    accounts = account(CANARY, fingerprint="1"), account(f"{CANARY}-backup", fingerprint="1")
+    shown = told(*accounts, expected=(CANARY, f"{CANARY}1"))
+    assert CANARY not in json.dumps(shown)
+    assert [len(shown[name]) for name in ("accounts", "missing", "orphaned", "duplicates")] == [2, 1, 1, 1]
+    assert [each["id"] for each in told(*accounts, show_accounts=True)["accounts"]] == [CANARY, f"{CANARY}-backup"]
+
+
 def test_a_fingerprint_is_never_told() -> None:
     assert CANARY not in json.dumps(told(account("a", fingerprint=CANARY), account("b", fingerprint=CANARY)))
 

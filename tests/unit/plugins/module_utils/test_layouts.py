@@ -77,6 +77,12 @@ def test_whatever_credentials_hold_they_are_judged(tmp_path: pathlib.Path, held:
     assert CANARY not in f"{judgement.state} {judgement.problems} {judgement.fingerprint} {judgement!r}"
 
 
+@pytest.mark.parametrize("state", ["paired", "pending", "fresh"])
+def test_states(tmp_path: pathlib.Path, state: str) -> None:
+    judgement = judged(put_account(tmp_path / "wa1", state))
+    assert (judgement.state, judgement.problems) == (state, ())
+
+
 def test_a_fingerprint_tells_devices_apart_and_is_not_shown(tmp_path: pathlib.Path) -> None:
     one, copy, other = (
         judged(put_account(tmp_path / name, number=number)) for name, number in (("a", 1), ("b", 1), ("c", 2))
@@ -194,6 +200,24 @@ def test_the_plain_count_is_that_of_find(
     )
     with opened(place) as root:
         assert plain_count(root, BAILEYS) == len(found.stdout)
+
+
+def test_the_plain_count_where_every_directory_has_two_links(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on CIFS, where that number means nothing."""
+    for name in ("wa1", "t/wa2"):
+        put_account(tmp_path / name)
+    fstat = os.fstat
+
+    def two_links(descriptor: int) -> os.stat_result:
+        fields = list(fstat(descriptor))
+        fields[3] = 2
+        return os.stat_result(fields)
+
+    with opened(tmp_path) as root:
+        monkeypatch.setattr(os, "fstat", two_links)
+        assert plain_count(root, BAILEYS) == 2
 
 
 # --- one entry is all -----------------------------------------------------------------------------------------

@@ -400,9 +400,9 @@ def test_what_vanishes_while_it_is_listed_is_no_error(
     assert set(index[""]) == {"a", "c"}
 
 
-def test_a_bad_disk_is_noticed(trees: Trees, later: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    put_file(trees.source / "a", "good")
-    put_file(trees.source / "b", b"good" * (1 << 18))
+@pytest.mark.parametrize("size", [4, 1 << 20])
+def test_a_bad_disk_is_noticed(trees: Trees, later: None, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    put_file(trees.source / "a", b"x" * size)
     monkeypatch.setattr(_copy, "_write_all", lambda writing, block: os.write(writing, b"?" * len(block)))
     with pytest.raises(OSError, match="read back"):
         trees.bring()
