@@ -101,6 +101,16 @@ def require_own(status: os.stat_result, rules: Rules) -> None:
         raise UnfitTree("it holds a private file of another user; give the file to the backend's user or remove it")
 
 
+def require_open(status: os.stat_result, rules: Rules) -> None:
+    """Raise UnfitTree unless the directory belongs to the account, or everybody may look into it.
+
+    A directory that is closed protects files that are not: they must not be taken out of it.
+    """
+    closed = status.st_mode & (stat.S_IROTH | stat.S_IXOTH) != stat.S_IROTH | stat.S_IXOTH
+    if status.st_uid not in rules.owners and closed:
+        raise UnfitTree("it holds a private directory of another user; give it to the backend's user or remove it")
+
+
 def dress(descriptor: int, like: os.stat_result, rules: Rules) -> None:
     """Set owner, mode (never set-id or sticky bits) and times. Owner first: chown(2) clears mode bits."""
     if os.geteuid() == 0:

@@ -12,15 +12,25 @@ import stat
 import time
 import typing as t
 
+from ._errors import SessionsError
 from ._rescue import open_real
 from ._sources import TOMBSTONE, Source
 
 
 def retire(sources: t.Sequence[Source], path: str) -> None:
-    """Rename each legacy root to ``<name>.migrated-<time>``, root only, and leave a file that says where the accounts went."""
+    """Rename each legacy root to ``<name>.migrated-<time>``, root only, and leave a file that says where the accounts went.
+
+    Raises SessionsError for one that cannot be renamed (a mount, say).
+    """
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     for source in sources:
-        _retire_one(source.path, f"{TOMBSTONE}The accounts that were here are in {path} since {moment}.\n", moment)
+        try:
+            _retire_one(source.path, f"{TOMBSTONE}The accounts that were here are in {path} since {moment}.\n", moment)
+        except OSError as error:
+            raise SessionsError(
+                f"the accounts are in {path}, but the legacy path {source.path} cannot be put out of use: {error.strerror}; "
+                "mend that and run again, or leave it with state=migrated"
+            ) from error
 
 
 def _retire_one(root: str, text: str, moment: str) -> None:

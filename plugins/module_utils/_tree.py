@@ -23,6 +23,7 @@ from ._copy import (
     dress,
     is_copy,
     record_of,
+    require_open,
     require_own,
 )
 
@@ -141,6 +142,7 @@ class _Pass:
         """Bring one directory up to date; ``place`` is its key in the index."""
         status = os.fstat(source)
         _require_depth_and_device(status, depth, self.device)
+        require_open(status, self.rules)
         known = self.index.get(place)
         # Without an index the target may hold what a killed pass or another engine left. With one it holds what the index says.
         there = set(os.listdir(target)) if known is None else set(known)
@@ -278,6 +280,7 @@ def _files_below(
 def _hand_over(directory: int, rules: Rules, tally: Tally, depth: int, device: int) -> None:
     status = os.fstat(directory)
     _require_depth_and_device(status, depth, device)
+    require_open(status, rules)
     for name in os.listdir(directory):
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if stat.S_ISDIR(found.st_mode):

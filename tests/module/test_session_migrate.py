@@ -216,6 +216,15 @@ def test_what_was_migrated_can_be_retired_later(host: Host) -> None:
     assert not host.migrate(state="retired")["changed"]
 
 
+def test_a_legacy_path_that_is_a_mount_cannot_be_retired(host: Host, mount: Mount) -> None:
+    mount("tmpfs", host.legacy)
+    host.account("wa1")
+    refused = host.migrate(state="retired")
+    assert "cannot be put out of use: Device or resource busy" in refused["msg"]
+    assert host.names() == ["wa1"]
+    assert not host.migrate()["changed"]
+
+
 def test_a_legacy_path_behind_a_link_is_retired_for_good(host: Host) -> None:
     host.account("wa1")
     link = host.place / "auth"
@@ -294,6 +303,20 @@ def test_a_private_file_of_another_user_is_not_handed_out(host: Host, engine: st
     foreign.chmod(0o644)
     assert counts(host.migrate(engine=engine)) == {"migrated": 1}
     assert facts(host.path / "wa1/foreign") == (UID, GID, 0o644)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_is_mounted_inside_an_account_is_no_part_of_it(host: Host, mount: Mount, engine: str) -> None:
+    account = host.account("wa1")
+    disk = mount("tmpfs", account / CANARY)
+    put_file(disk / "file", "x")
+    give(host.legacy, UID, GID)
+    before = content(host.legacy)
+    refused = host.migrate(engine=engine)
+    assert refused["failed"]
+    assert "another filesystem is mounted inside it" in refused["msg"] or engine == "rename"
+    assert content(host.legacy) == before
+    assert not host.path.exists()
 
 
 @pytest.mark.parametrize("engine", COPYING)

@@ -298,6 +298,28 @@ def test_files_of_others_are_taken_only_if_everybody_may_read_them(
 
 
 @root
+@pytest.mark.parametrize(("mode", "taken"), [(0o700, False), (0o711, False), (0o744, False), (0o755, True)])
+def test_what_a_closed_directory_of_others_protects_stays_there(
+    trees: Trees, later: None, mode: int, taken: bool
+) -> None:
+    (trees.source / CANARY).mkdir()
+    put_file(trees.source / CANARY / "file", "root's").chmod(0o644)
+    (trees.source / CANARY).chmod(mode)
+    os.chown(trees.source, NOBODY, NOBODY)
+    how = rules(NOBODY, NOBODY, owners=(NOBODY,))
+    for work in (trees.bring, lambda index, how: hand(trees.source, how)):
+        with (
+            contextlib.nullcontext()
+            if taken
+            else pytest.raises(UnfitTree, match="private directory of another user") as refused
+        ):
+            work(None, how)
+        if not taken:
+            assert CANARY not in str(refused.value)
+            assert (trees.source / CANARY / "file").stat().st_uid == 0
+
+
+@root
 def test_a_copy_belongs_to_who_is_to_have_it(trees: Trees, later: None) -> None:
     (trees.source / "folder").mkdir()
     put_file(trees.source / "folder/a", "x")
