@@ -94,6 +94,10 @@ class Host:
         assert now["sessions_path"] is None
         return t.cast("State", now)
 
+    def steps(self, *steps: t.Sequence[t.Any]) -> list[t.Any]:
+        """Do several things in one connection: ``("reset",)``, ``("well", 20)``, ``("module", NAME, OPTIONS, WRAPPER)``, ``("sh", COMMAND)``."""
+        return t.cast("list[t.Any]", json.loads(self.sh(f"{ON_HOST} steps", given=json.dumps(steps))))
+
     def look(self) -> State:
         return t.cast("State", json.loads(self.sh(f"{ON_HOST} look")))
 
@@ -113,6 +117,11 @@ class Host:
 
     def migrate(self, wrapper: str = "", **changed: t.Any) -> Result:
         return self.module("session_migrate", wrapper=wrapper, **migrate_options(**changed))
+
+
+def migration(*wrapper: str, **changed: t.Any) -> tuple[str, str, dict[str, t.Any], list[str]]:
+    """Return the step that migrates; see Host.steps. ``wrapper`` is the command that runs the module."""
+    return ("module", "session_migrate", migrate_options(**changed), list(wrapper))
 
 
 def migrate_options(**changed: t.Any) -> dict[str, t.Any]:

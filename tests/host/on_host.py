@@ -5,6 +5,7 @@
 on_host.py reset                   accounts at the legacy path as they were paired, no trace of a migration, backend running there
 on_host.py look                    how things stand
 on_host.py well SECONDS            the same, once the backend runs and all its accounts are connected, or the time is over
+on_host.py steps                   several steps (JSON on stdin) in one connection, with the outcome of each
 """
 
 from __future__ import annotations
@@ -29,16 +30,18 @@ ENVIRONMENT_FILE = pathlib.Path("/etc/whatsapp-backend/env")
 GUARD = pathlib.Path(f"/run/systemd/system/{UNIT}.d/00-whatsapp-ops-guard.conf")
 RUNTIME = pathlib.Path("/run/whatsapp-ops")
 ACCOUNTS = 3
+SEARCH_PATH = "/repository/playbooks/collections:/controller"
 
 
 def main() -> None:
     verb, *arguments = sys.argv[1:]
-    if verb == "reset":
-        reset()
-    print(json.dumps(well(float(arguments[0]) if arguments else 30.0) if verb in ("reset", "well") else look()))
+    if verb == "steps":
+        print(json.dumps([VERBS[step](*given) for step, *given in json.load(sys.stdin)]))
+    else:
+        print(json.dumps(VERBS[verb](*map(float, arguments))))
 
 
-def reset() -> None:
+def reset() -> dict[str, t.Any]:
     if not PRISTINE.exists():
         shutil.copytree(LEGACY, PRISTINE)
     run("systemctl", "stop", UNIT)
@@ -55,6 +58,20 @@ def reset() -> None:
     run("systemctl", "daemon-reload")
     run("systemctl", "reset-failed", UNIT)
     run("systemctl", "start", UNIT)
+    return well(30.0)
+
+
+def module(name: str, options: dict[str, t.Any], wrapper: list[str]) -> dict[str, t.Any]:
+    """Run a module of the checkout with the host's Python; return what it printed, nothing when it was killed."""
+    done = subprocess.run(
+        [*wrapper, "python3", "-m", f"ansible_collections.whatsapp_ops.sessions.plugins.modules.{name}"],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": options}),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": SEARCH_PATH},
+    )
+    return t.cast("dict[str, t.Any]", json.loads(done.stdout)) if done.stdout.strip() else {}
 
 
 def well(seconds: float) -> dict[str, t.Any]:
@@ -94,14 +111,21 @@ def look() -> dict[str, t.Any]:
 
 def identities(root: pathlib.Path) -> dict[str, str]:
     """Return a fingerprint of each linked account: the number that it is linked to, in its credentials."""
-    found = {}
-    for file in sorted(root.glob("*/creds.json")):
+    return {file.parent.name: identity(file) for file in sorted(root.glob("*/creds.json"))}
+
+
+def identity(credentials: pathlib.Path) -> str:
+    for _attempt in range(50):
         try:
-            me = json.loads(file.read_bytes()).get("me", {})
-        except ValueError:
-            me = {"id": "torn"}
-        found[file.parent.name] = hashlib.sha256(str(me.get("id", "fresh")).encode()).hexdigest()[:12]
-    return found
+            me = json.loads(credentials.read_bytes()).get("me", {})
+        except (
+            ValueError,
+            FileNotFoundError,
+        ):  # the library truncates, then writes: the next look shows whether it is torn
+            time.sleep(0.01)
+            continue
+        return hashlib.sha256(str(me.get("id", "fresh")).encode()).hexdigest()[:12]
+    return "torn"
 
 
 def asked() -> dict[str, t.Any]:
@@ -129,6 +153,14 @@ def show(*names: str) -> dict[str, str]:
 def run(*argv: str) -> str:
     return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
 
+
+VERBS: dict[str, t.Callable[..., t.Any]] = {
+    "reset": reset,
+    "look": look,
+    "well": well,
+    "module": module,
+    "sh": lambda command: run("sh", "-c", command),
+}
 
 if __name__ == "__main__":
     main()
