@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Looking at both sides of a migration: whose receipt counts, what the backend uses, what vanishes meanwhile, what is written down."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import typing as t
+
+import pytest
+
+from accounts import OLD, put_account, put_file, use
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _job, _migrate, _migrate_run, _survey
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._area import opened_area, read_document
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import layout_named
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._receipts import RECEIPT, Entry, entries_in
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._sources import Source
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._survey import Survey, survey
+
+BAILEYS = layout_named("baileys")
+
+
+class Scene:
+    """A legacy root and a sessions path, and the job between them."""
+
+    def __init__(self, place: pathlib.Path) -> None:
+        self.legacy, self.path = place / "legacy", place / "sessions"
+        self.legacy.mkdir()
+
+    def look(self, *sources: pathlib.Path, in_use: t.Collection[str] | None = None, **receipts: Entry) -> Survey:
+        given = [Source(str(source), str(source)) for source in sources or (self.legacy,)]
+        return survey(given, str(self.path), BAILEYS, receipts or self.receipts(), "newest", in_use)
+
+    def actions(self, *sources: pathlib.Path, in_use: t.Collection[str] | None = None) -> list[str]:
+        return [account.decision.action for account in self.look(*sources, in_use=in_use).accounts]
+
+    def receipts(self) -> dict[str, Entry]:
+        return entries_in(read_document(str(self.path), RECEIPT))
+
+    @property
+    def options(self) -> dict[str, t.Any]:
+        owner = {"owner": str(os.geteuid()), "group": str(os.getegid())}
+        return {"src": [str(self.legacy)], "path": str(self.path), **owner}
+
+    def migrate(self) -> None:
+        _job.execute(_migrate, self.options, check_mode=False)
+
+
+@pytest.fixture
+def scene(tmp_path: pathlib.Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def test_what_is_where(scene: Scene) -> None:
+    put_account(scene.legacy / "wa1")
+    put_account(scene.legacy / "wa2", "fresh")
+    put_file(scene.legacy / "index.json", "{}")
+    put_file(scene.legacy / "settings.json", "{}")
+    put_account(scene.path / "wa9", "pending")
+    put_file(scene.path / "settings.json", "{}")
+    seen = scene.look()
+    assert [(account.name, account.legacy.state) for account in seen.accounts] == [("wa1", "paired"), ("wa2", "fresh")]
+    assert seen.present == {"wa9": "pending"}
+    assert [companion.name for companion in seen.companions] == ["index.json"]
+    assert seen.path_inode == scene.path.stat().st_ino
+    assert [account.name for account in seen.to_publish] == ["wa1", "wa2"]
+
+
+@pytest.mark.parametrize(
+    ("in_use", "legacy_at", "present_at", "action"),
+    [
+        (None, 5, 0, "migrated"),
+        (None, 0, 5, "kept"),
+        ((), 5, 0, "migrated"),  # it runs, and nothing says that it runs on the sessions path
+        ((), 0, 5, "diverged"),
+        ("path", 5, 0, "kept"),
+        ("path", 0, 5, "kept"),
+    ],
+)
+def test_what_the_backend_uses(scene: Scene, in_use: t.Any, legacy_at: int, present_at: int, action: str) -> None:
+    put_account(scene.legacy / "wa1", number=1, at=OLD + legacy_at)
+    put_account(scene.path / "wa1", number=2, at=OLD + present_at)
+    assert scene.actions(in_use=[str(scene.path)] if in_use == "path" else in_use) == [action]
+
+
+def test_a_receipt_counts_for_its_own_source(scene: Scene, tmp_path: pathlib.Path) -> None:
+    put_account(scene.legacy / "wa1")
+    older, newer = tmp_path / "older", tmp_path / "newer"
+    put_account(older / "wa1", at=OLD - 60, number=3)
+    scene.migrate()
+    assert scene.actions() == ["unchanged"]
+    assert scene.actions(older) == ["kept"]
+    put_account(newer / "wa1", at=OLD + 60, number=4)
+    assert scene.actions(newer) == ["migrated"]
+
+
+def test_what_was_removed_is_brought_back_only_from_where_it_was_used_since(
+    scene: Scene, tmp_path: pathlib.Path
+) -> None:
+    put_account(scene.legacy / "wa1")
+    older, newer = tmp_path / "older", tmp_path / "newer"
+    put_account(older / "wa1", number=3)
+    scene.migrate()
+    (scene.path / "wa1").rename(tmp_path / "logged-out")
+    put_account(newer / "wa1", at=OLD - 60, number=4)  # put there now, whatever its times say
+    assert [scene.actions(place) for place in (scene.legacy, older, newer)] == [["skipped"], ["skipped"], ["migrated"]]
+
+
+def test_keys_that_were_written_in_place_are_use(scene: Scene) -> None:
+    """No mark shows it: neither the credentials nor the directory changed."""
+    put_account(scene.legacy / "wa1")
+    scene.migrate()
+    put_file(scene.path / "wa1/pre-key-1.json", '{"private": "of a message that came since"}', at=OLD * 2)
+    use(scene.legacy / "wa1", OLD + 60)
+    assert scene.actions() == ["diverged"]
+
+
+@pytest.mark.parametrize("gone", ["legacy", "present"])
+def test_what_vanishes_between_two_looks(scene: Scene, monkeypatch: pytest.MonkeyPatch, gone: str) -> None:
+    put_account(scene.legacy / "wa1", number=1)
+    put_account(scene.path / "wa1", number=2)
+    ancestor = _survey._ancestor
+
+    def vanish(*arguments: t.Any) -> Entry | None:
+        place = scene.legacy if gone == "legacy" else scene.path
+        (place / "wa1").rename(scene.legacy.parent / "gone")
+        return ancestor(*arguments)
+
+    monkeypatch.setattr(_survey, "_ancestor", vanish)
+    monkeypatch.setattr(_survey, "_same", lambda *arguments: False)
+    (action,) = scene.actions()
+    assert action in ("kept", "migrated", "diverged")
+
+
+def test_an_adopted_account_is_remembered_as_it_was_judged(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its backend writes between the look and the receipt is use, and must show as such later."""
+    put_account(scene.legacy / "wa1", number=1, at=OLD - 60)
+    put_account(scene.path / "wa1", number=2)
+    judged = scene.look().accounts[0].present
+    writing = _migrate_run.opened_area
+
+    def used_meanwhile(path: str) -> t.Any:
+        use(scene.path / "wa1", OLD + 1)
+        return writing(path)
+
+    monkeypatch.setattr(_migrate_run, "opened_area", used_meanwhile)
+    scene.migrate()
+    (entry,) = scene.receipts().values()
+    assert judged is not None
+    assert entry.present == judged.mark
+    use(scene.legacy / "wa1", OLD + 120)
+    assert scene.actions() == ["diverged"]
+
+
+def test_a_sessions_path_that_is_not_made_yet(scene: Scene) -> None:
+    put_account(scene.legacy / "wa1")
+    seen = scene.look()
+    assert (seen.path_inode, seen.present) == (0, {})
+    with opened_area(str(scene.path)):  # beside it, where it will be
+        assert scene.actions() == ["migrated"]
