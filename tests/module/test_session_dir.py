@@ -17,10 +17,10 @@ import time
 import typing as t
 
 import pytest
-from conftest import Mount, RunModule
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _dir, _job
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
+from conftest import Mount, RunModule
 
 CANARY = "5511999990000"
 UID, GID = 65534, 65534  # nobody and nogroup: a user whose group has another name

@@ -8,6 +8,7 @@ import runpy
 import typing as t
 
 import pytest
+
 from conftest import REPOSITORY, Host
 
 PATH = "/var/lib/wa/sessions"

@@ -16,6 +16,7 @@ import time
 import typing as t
 
 import pytest
+
 from conftest import RunModule
 
 CANARY = "5511999990000"

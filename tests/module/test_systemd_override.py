@@ -9,6 +9,7 @@ import stat
 import typing as t
 
 import pytest
+
 from conftest import Mount, RunModule
 
 CANARY = "5511999990000"

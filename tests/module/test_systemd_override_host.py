@@ -11,6 +11,7 @@ import textwrap
 import typing as t
 
 import pytest
+
 from conftest import Host
 
 UTILS = "ansible_collections.whatsapp_ops.sessions.plugins.module_utils"

@@ -149,7 +149,7 @@ VALUES: dict[str, list[str]] = {
 )
 def test_following_the_lines_always_ends_well(properties: dict[str, str], path: str) -> None:
     """Whatever is combined: doing what is told, again and again, leads to a unit that can write. A forbidden path names what forbids it."""
-    for dummy in range(12):
+    for _attempt in range(12):
         found = verdict(properties, path)
         if found.writable:
             assert found == Verdict(True)
