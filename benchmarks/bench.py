@@ -54,8 +54,7 @@ def main() -> None:
     last = work / "last.json"
     if not options.report:
         signal.signal(signal.SIGTERM, lambda *_signal: sys.exit("ended"))  # so that everything is unmounted
-        measured = _measure(options, work)
-        last.write_text(json.dumps(measured), encoding="utf-8")
+        _measure(options, work, lambda measured: last.write_text(json.dumps(measured), encoding="utf-8"))
     report.write(json.loads(last.read_text(encoding="utf-8")), HERE)
 
 
@@ -65,37 +64,47 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--runs-large", type=int, default=3, help="how often at 1,000,000 files")
     parser.add_argument("--only", default=",".join([*CANDIDATES, "judge"]))
+    parser.add_argument("--only-large", help="the same for 1,000,000 files")
     parser.add_argument("--report", action="store_true")
     return parser.parse_args()
 
 
-def _measure(options: argparse.Namespace, work: pathlib.Path) -> dict[str, t.Any]:
+def _measure(options: argparse.Namespace, work: pathlib.Path, save: t.Callable[[Figures], t.Any]) -> None:
+    """Measure; what is measured so far is saved after each size, should the rest never end."""
     work.mkdir(parents=True, exist_ok=True)
     disks.unshare_mounts()
-    wanted = options.only.split(",")
-    measured: dict[str, t.Any] = {
+    begin, wanted = time.monotonic(), options.only.split(",")
+    measured: Figures = {
         "date": datetime.date.today().isoformat(),
         "machine": report.machine(),
         "sizes": {},
         "judge": [],
     }
-    begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mounts-", dir=work, ignore_cleanup_errors=True) as mounts:
-        for size in map(int, options.sizes.split()):
-            runs = options.runs_large if size >= 1_000_000 else options.runs
-            measured["sizes"][size] = _measure_size(size, runs, wanted, work, pathlib.Path(mounts))
         if "judge" in wanted:
             measured["judge"] = _measure_judging(options.runs, work, pathlib.Path(mounts))
-    measured["minutes"] = round((time.monotonic() - begin) / 60, 1)
-    return measured
+        for size in map(int, options.sizes.split()):
+            large = size >= 1_000_000
+            names = options.only_large.split(",") if large and options.only_large else wanted
+            figures: dict[str, list[Figures]] = {}
+            measured["sizes"][size] = figures
+            for _finished in _measure_size(
+                size, options.runs_large if large else options.runs, names, work, pathlib.Path(mounts), figures
+            ):
+                save({**measured, "minutes": round((time.monotonic() - begin) / 60, 1)})
 
 
 def _measure_size(
-    size: int, runs: int, wanted: t.Collection[str], work: pathlib.Path, mounts: pathlib.Path
-) -> dict[str, list[Figures]]:
+    size: int,
+    runs: int,
+    wanted: t.Collection[str],
+    work: pathlib.Path,
+    mounts: pathlib.Path,
+    figures: dict[str, list[Figures]],
+) -> t.Iterator[None]:
+    """Add the figures of each candidate to ``figures``, and yield after each run of all of them."""
     from_disk, to_disk = Disk(work, mounts / "from", size), Disk(work, mounts / "to", size)
     place = candidates.Place(mounts / "from" / "legacy", mounts / "to" / "sessions", work)
-    figures: dict[str, list[Figures]] = {}
     with from_disk.mounted():
         trees.make(place.source, size // PER_ACCOUNT, PER_ACCOUNT)
         for number in range(runs):
@@ -105,7 +114,7 @@ def _measure_size(
                     with to_disk.mounted():
                         figures.setdefault(name, []).append(_plain(candidate(place)))
                     _tell(f"{size} files, run {number + 1} of {runs}, {name}", figures[name][-1])
-    return figures
+            yield
 
 
 def _is_worth(name: str, size: int) -> bool:
@@ -128,7 +137,11 @@ def _measure_judging(runs: int, work: pathlib.Path, mounts: pathlib.Path) -> lis
                 raise RuntimeError("session_info and find do not see the same accounts")
             start = candidates.info(empty, work)[0]
             if number:  # the first look fills the caches
-                figures.append({"find": found.wall, "info": info.wall, "start": start.wall})
+                costs = {"find": found, "info": info, "start": start}
+                figures.append(
+                    {name: cost.wall for name, cost in costs.items()}
+                    | {f"{name}_cpu": cost.cpu for name, cost in costs.items()}
+                )
                 _tell(f"judging, run {number} of {runs}", figures[-1])
     return figures
 

@@ -66,7 +66,7 @@ def rsync(place: Place) -> Figures:
     again = _bash(place, 'rsync -a "$0"/ "$1"/')
     trees.change(place.source, _one_percent(place))
     second = _bash(place, 'rsync -a --delete "$0"/ "$1"/; chown -R "$2:$2" "$1"', trees.NEW_OWNER).then(_sync(place))
-    return {"cost": cost, "unchanged": again.wall, "two_passes": second.wall}
+    return {"cost": cost, "unchanged": again.wall, "unchanged_cpu": again.cpu, "two_passes": second.wall}
 
 
 def cp(place: Place) -> Figures:
@@ -97,7 +97,15 @@ def native(place: Place) -> Figures:
     again, unchanged = migrate(place)
     if not result["changed"] or unchanged["changed"]:
         raise RuntimeError("session_migrate did not do what it was asked for")
-    return {"cost": cost, "unchanged": again.wall, "start": start(place), "phases": result["phases"]}
+    begun = start(place)
+    return {
+        "cost": cost,
+        "unchanged": again.wall,
+        "unchanged_cpu": again.cpu,
+        "start": begun.wall,
+        "start_cpu": begun.cpu,
+        "phases": result["phases"],
+    }
 
 
 def metadata(place: Place) -> Figures:
@@ -117,8 +125,8 @@ def late(place: Place) -> Figures:
 
 def late_few(place: Place) -> Figures:
     """The same with 1,000 files changed, however many there are."""
-    result = migrate(place, late=1000)[1]
-    return {"stopped": waited_for(result), "phases": result["phases"], "files_changed": 1000}
+    cost, result = migrate(place, late=1000)
+    return {"cost": cost, "stopped": waited_for(result), "phases": result["phases"], "files_changed": 1000}
 
 
 def ahead(place: Place) -> Figures:
@@ -157,11 +165,11 @@ def migrate(place: Place, *, late: int = 0, **options: t.Any) -> tuple[Cost, dic
     return _module_run(program, arguments, place.work)
 
 
-def start(place: Place) -> float:
-    """Wall time of session_migrate on an empty tree: interpreter, imports, arguments."""
+def start(place: Place) -> Cost:
+    """What it costs to run session_migrate on an empty tree: interpreter, imports, arguments."""
     empty = place.work / "empty"
     empty.mkdir(exist_ok=True)
-    return migrate(Place(empty, place.target.parent / "none", place.work))[0].wall
+    return migrate(Place(empty, place.target.parent / "none", place.work))[0]
 
 
 def info(path: pathlib.Path, work: pathlib.Path) -> tuple[Cost, dict[str, t.Any]]:
@@ -204,9 +212,7 @@ def _module_run(
 ) -> tuple[Cost, dict[str, t.Any]]:
     environment = {**os.environ, "PYTHONPATH": str(COLLECTIONS), "PYTHONPYCACHEPREFIX": str(work / "bytecode")}
     cost, printed = measure.run(
-        [sys.executable, *program], stdin=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}), env=environment, accept=(0, 1)
+        [sys.executable, *program], stdin=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}), env=environment
     )
     result: dict[str, t.Any] = json.loads(printed)
-    if result.get("failed"):
-        raise RuntimeError(result["msg"])
     return cost, result

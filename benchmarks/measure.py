@@ -17,12 +17,16 @@ _INTERVAL = 0.05  # seconds between two looks at the memory
 
 @dataclasses.dataclass
 class Cost:
-    """What a command cost. ``largest``: KiB of its largest process; ``together``: KiB of all its processes at one moment (PSS)."""
+    """What a command cost. ``largest``: KiB of its largest process; ``together``: KiB of all its processes at one moment (PSS).
+
+    ``others``: CPU seconds that everything else used meanwhile, the kernel's own threads too.
+    """
 
     wall: float = 0.0
     cpu: float = 0.0
     largest: int = 0
     together: int = 0
+    others: float = 0.0
 
     def then(self, other: Cost) -> Cost:
         """The cost of this and then the other."""
@@ -31,17 +35,16 @@ class Cost:
             self.cpu + other.cpu,
             max(self.largest, other.largest),
             max(self.together, other.together),
+            self.others + other.others,
         )
 
 
-def run(
-    argv: t.Sequence[str], *, stdin: str = "", env: t.Mapping[str, str] | None = None, accept: t.Collection[int] = (0,)
-) -> tuple[Cost, str]:
+def run(argv: t.Sequence[str], *, stdin: str = "", env: t.Mapping[str, str] | None = None) -> tuple[Cost, str]:
     """Run a command that has to succeed; return its cost and what it printed."""
     with tempfile.TemporaryFile() as reading, tempfile.TemporaryFile() as writing, tempfile.TemporaryFile() as errors:
         reading.write(stdin.encode())
         reading.seek(0)
-        begin = time.monotonic()
+        begin, busy = time.monotonic(), _busy()
         process = subprocess.Popen(
             argv, stdin=reading, stdout=writing, stderr=errors, env=env, cwd="/", start_new_session=True
         )
@@ -53,13 +56,21 @@ def run(
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
-        wall = time.monotonic() - begin
+        wall, busy = time.monotonic() - begin, _busy() - busy
         process.returncode = os.waitstatus_to_exitcode(status)
         watch.stop()
         printed, complaints = (_content(file) for file in (writing, errors))
-    if process.returncode not in accept:
+    if process.returncode:
         raise RuntimeError(f"{argv[0]} ended with {process.returncode}: {printed[-2000:]}{complaints[-2000:]}")
-    return Cost(wall, usage.ru_utime + usage.ru_stime, watch.largest, watch.together), printed
+    cpu = usage.ru_utime + usage.ru_stime
+    return Cost(wall, cpu, watch.largest, watch.together, max(0.0, busy - cpu)), printed
+
+
+def _busy() -> float:
+    """CPU seconds that this machine has worked: user, nice, system, irq, softirq, proc(5)."""
+    with open("/proc/stat", encoding="ascii") as file:
+        ticks = list(map(int, file.readline().split()[1:]))
+    return sum(ticks[place] for place in (0, 1, 2, 5, 6)) / os.sysconf("SC_CLK_TCK")
 
 
 def _content(file: t.IO[bytes]) -> str:
