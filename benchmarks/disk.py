@@ -16,7 +16,9 @@ import typing as t
 
 import disks
 
-BYTES_PER_FILE = 6400  # a block, an inode, its share of directories, and what session_migrate wants to see free beyond that
+BYTES_PER_FILE = (
+    6400  # a block, an inode, a share of directories, and what session_migrate wants to see free beyond that
+)
 
 
 class Disk:

@@ -127,7 +127,7 @@ def _goal_rows(sizes: t.Mapping[int, Figures], judged: t.Sequence[Figures]) -> t
 
 def _goal(what: str, against: str, goal: float, value: float | None, cpu: float | None = None) -> str:
     if value is None:
-        return f"| {what} | {against} | at most {goal:g} | not measured | - | |\n"
+        return f"| {what} | {against} | at most {goal:g} | not measured, or lost in noise | - | |\n"
     shown = f"{value:.0f}" if goal >= 100 else f"{value:.3f}" if goal < 0.1 else f"{value:.2f}"
     met = "yes" if value <= goal else "**no**"
     return f"| {what} | {against} | at most {goal:g} | {shown} | {met} | {'' if cpu is None else _text(cpu)} |\n"
@@ -246,7 +246,8 @@ def _over(judged: t.Sequence[Figures], name: str) -> float | None:
 
 
 def _difference(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else max(0.0, one - other)
+    """What is left without the start of a module; None when that is less than nothing, because the machine was too busy to tell."""
+    return None if one is None or other is None or one <= other else one - other
 
 
 def _ratio(one: float | None, other: float | None) -> float | None:
