@@ -74,29 +74,53 @@ class StartFailed(SessionsError):
 
 @contextlib.contextmanager
 def stopped(unit: Unit, intent: str, timeout: float, watch: Stopwatch) -> t.Iterator[None]:
-    """Hold ``unit`` stopped; start it again in the end if it ran before, also when the body raises.
+    """Hold ``unit`` stopped, see guarded. Raises SessionsError when it does not stop cleanly (it then runs again)."""
+    with guarded(unit, intent, timeout, watch):
+        with watch.phase("stop"):
+            _stop(unit, timeout)
+        yield
+
+
+@contextlib.contextmanager
+def guarded(unit: Unit, intent: str, timeout: float, watch: Stopwatch) -> t.Iterator[None]:
+    """Let nobody start ``unit``, and start it in the end if it ran before, also when the body raises or this process is killed.
 
     ``intent`` is the path where the body keeps its intent (see _rescue.py); ``timeout`` in seconds for each of stop and start.
-    Raises SessionsError when the unit does not stop cleanly (it then runs again) and StartFailed when it does not start.
+    Raises StartFailed when the body is through and the unit does not start.
     """
     with undisturbed(), _alive(unit.name):
         with watch.phase("guard"):
-            _mark_busy(unit.name)
             _leave_rescuer(unit, intent)
+            _mark_busy(unit.name)
             _raise_guard(unit.name)
         try:
             with watch.down(unit.active):
                 try:
-                    with watch.phase("stop"):
-                        _stop(unit, timeout)
                     yield
-                finally:
-                    _remove(_flag(unit.name))
-                    if unit.active:
-                        with watch.phase("start"):
-                            start(unit.name, timeout)
+                except SessionsError as error:
+                    _release_after(error, unit, timeout, watch)
+                    raise
+                except BaseException:
+                    _release(unit, timeout, watch)
+                    raise
+                _release(unit, timeout, watch)
         finally:
             _remove_guard(unit.name)
+
+
+def _release(unit: Unit, timeout: float, watch: Stopwatch) -> None:
+    _remove(_flag(unit.name))
+    if unit.active:
+        with watch.phase("start"):
+            start(unit.name, timeout)
+
+
+def _release_after(error: SessionsError, unit: Unit, timeout: float, watch: Stopwatch) -> None:
+    """Both are told when the start fails, too: what went wrong first is what has to be mended."""
+    try:
+        _release(unit, timeout, watch)
+    except StartFailed as second:
+        raise SessionsError(f"{error}. After that {second}", **error.facts) from error
 
 
 def start(unit: str, timeout: float) -> None:
@@ -105,7 +129,9 @@ def start(unit: str, timeout: float) -> None:
     try:
         done = run(["systemctl", "start", "--", unit], timeout=timeout)
     except SessionsError as error:
-        raise StartFailed(str(error)) from error
+        raise StartFailed(
+            f"{unit} did not start within {timeout:g} seconds; see 'systemctl status {unit}' on the host"
+        ) from error
     if done.rc != 0:
         raise StartFailed(
             f"{unit} did not start (result {read_unit(unit).properties['Result']}); see 'systemctl status {unit}' on the host"
@@ -113,8 +139,14 @@ def start(unit: str, timeout: float) -> None:
 
 
 def stop_now(unit: str, timeout: float) -> None:
-    """Stop ``unit`` without asking how it ended."""
-    run(["systemctl", "stop", "--", unit], timeout=timeout)
+    """Stop ``unit`` without asking how it ended. Raises SessionsError when it takes longer than ``timeout`` seconds."""
+    try:
+        run(["systemctl", "stop", "--", unit], timeout=timeout)
+    except SessionsError as error:
+        raise SessionsError(
+            f"{unit} did not stop within {timeout:g} seconds; nothing was published. "
+            "Raise the option 'unit_timeout' or see why it cannot end, and run again"
+        ) from error
 
 
 def lift_leftover_guard(unit: str) -> None:
@@ -164,7 +196,7 @@ def _alive(unit: str) -> t.Iterator[None]:
 
 
 def _stop(unit: Unit, timeout: float) -> None:
-    run(["systemctl", "stop", "--", unit.name], timeout=timeout)
+    stop_now(unit.name, timeout)
     after = read_unit(unit.name)
     state, result, status = (after.properties[name] for name in ("ActiveState", "Result", "ExecMainStatus"))
     clean = result == "success" or (result == "exit-code" and status in _ENDED_BY_OUR_SIGNAL)

@@ -22,22 +22,22 @@ from ._area import (
     remove_unused,
     write_document_at,
 )
-from ._cutover import StartFailed, Stopwatch, start, stop_now, stopped
+from ._cutover import StartFailed, Stopwatch, guarded, stop_now, stopped, undisturbed
 from ._errors import SessionsError
 from ._identity import Identity
 from ._kernel import rename_new, sync_filesystem
-from ._layouts import account_names, open_account
+from ._layouts import open_account
 from ._migrate_state import Params, State, Step, observe, plan, require_decided, surveyed_again
 from ._paths import make_directory, opened_directory
 from ._processes import holders
 from ._publish import INTENT, Place, Publication
 from ._receipts import RECEIPT, Entry, Mark, account_key, document_of, entries_in, mark_of
 from ._recover import is_interrupted, recover, require_all_taken_back, tidy
-from ._rescue import take_back
+from ._rescue import go_back, take_back
 from ._retire import retire
-from ._sources import layout_of, values_in_use
+from ._sources import values_in_use
 from ._staging import Stage, Task, clear_staging, need_of, open_staged, stage_final, stage_live
-from ._survey import Account, Survey, side
+from ._survey import Account, Survey
 from ._switch import files_of, install, lacks_value
 from ._tree import Rules, Tally, UnfitTree, bring_entry, remove_tree
 from ._unit import Unit, daemon_reload, read_unit
@@ -185,23 +185,23 @@ def _cut_over(area: int, state: State, params: Params, evidence: Evidence) -> No
     """Everything between stop and start. On any error what was done is taken back before the backend starts again."""
     _require_nobody_holds(state)
     intent_path = f"{area_path(params.path)}/{INTENT}"
-    intent: dict[str, t.Any] = {}
     holding = (
         stopped(state.unit, intent_path, params.unit_timeout, evidence.watch)
         if state.unit
         else contextlib.nullcontext()
     )
-    try:
-        with holding:
-            try:
-                intent.update(_publish_all(area, state, params, evidence))
-            except BaseException:
-                _take_back(area, state.unit, params.engine)
-                raise
-    except StartFailed as error:
-        if intent and state.unit:
-            _fall_back(area, intent, state.unit, params, str(error))
-        raise
+    with undisturbed() if state.unit else contextlib.nullcontext():
+        try:
+            with holding:
+                try:
+                    _publish_all(area, state, params, evidence)
+                except BaseException:
+                    _take_back(area, state.unit, params.engine)
+                    raise
+        except StartFailed as error:
+            if state.unit:
+                _fall_back(intent_path, state.unit, params, str(error))
+            raise
     try:
         tidy(area, None)
     except OSError as error:  # no reason to fail: the accounts are where they should be
@@ -211,8 +211,8 @@ def _cut_over(area: int, state: State, params: Params, evidence: Evidence) -> No
             _prove(state.unit.name, params)
 
 
-def _publish_all(area: int, before: State, params: Params, evidence: Evidence) -> dict[str, t.Any]:
-    """Decide again now that nobody writes, copy the difference, publish, write the receipt, switch, commit. Returns the intent."""
+def _publish_all(area: int, before: State, params: Params, evidence: Evidence) -> None:
+    """Decide again now that nobody writes, copy the difference, publish, write the receipt, switch, commit."""
     watch = evidence.watch
     with watch.phase("decide"):
         state = surveyed_again(before, params)
@@ -253,7 +253,6 @@ def _publish_all(area: int, before: State, params: Params, evidence: Evidence) -
             daemon_reload()
     with watch.phase("record"):
         _publish.commit(area, intent)
-    return intent
 
 
 def _dress_root(area: int, path: int, publications: t.Sequence[Publication]) -> None:
@@ -285,33 +284,25 @@ def _take_back(area: int, unit: Unit | None, engine: str) -> None:
         clear_staging(area)  # the disk may be full, and the backend is about to write to it
 
 
-def _fall_back(area: int, intent: t.Mapping[str, t.Any], unit: Unit, params: Params, why: str) -> None:
+def _fall_back(intent_path: str, unit: Unit, params: Params, why: str) -> None:
     """The backend does not start on the sessions path: back to the legacy one, unless it already wrote to the accounts."""
-    stop_now(unit.name, params.unit_timeout)
-    if _was_used(area, params):
-        raise SessionsError(
-            f"{why}; it wrote to its accounts at {params.path} before, so they stay there: mend the unit and start it"
-        )
-    write_document_at(area, INTENT, intent)  # no longer committed: a run that is killed now has to be taken back
-    take_back(intent)
-    remove_document_at(area, INTENT)
-    daemon_reload()
-    start(unit.name, params.unit_timeout)
+    with guarded(unit, intent_path, params.unit_timeout, Stopwatch()):
+        stop_now(unit.name, params.unit_timeout)
+        try:
+            gone_back = go_back(intent_path)
+        except OSError as error:
+            raise SessionsError(
+                f"{why}; and not all could be taken back ({error.strerror}): mend the disk or its rights and run again"
+            ) from error
+        finally:
+            daemon_reload()
+        if not gone_back:
+            raise SessionsError(
+                f"{why}; it wrote to its accounts at {params.path} before, so they stay there: mend the unit and start it"
+            )
     raise SessionsError(
         f"{why}; it runs on the legacy path again and nothing was lost: mend what keeps it from {params.path} and run again"
     )
-
-
-def _was_used(area: int, params: Params) -> bool:
-    entries = entries_in(read_document_at(area, RECEIPT))
-    with opened_directory(params.path) as root:
-        layout = layout_of((), params.path, params.layout)
-        for name in account_names(root, layout):
-            entry = entries.get(account_key(name))
-            found = side(root, name, layout, False)
-            if entry is not None and found is not None and found.mark.differs_from(entry.present):
-                return True
-    return False
 
 
 def _require_same_states(area: int, seen: Survey) -> None:

@@ -15,14 +15,13 @@ import typing as t
 from ._area import COMPANIONS, DISPLACED, STAGING, open_private, read_document, read_document_at, remove_document_at
 from ._cutover import lift_leftover_guard
 from ._errors import SessionsError
-from ._layouts import open_account
 from ._masking import masked
 from ._paths import opened_directory
 from ._publish import INTENT
-from ._rescue import open_real, stuck_moves, take_back
+from ._rescue import is_used, stuck_moves, take_back
 from ._sources import values_in_use
 from ._staging import clear_staging
-from ._tree import measure, remove_tree
+from ._tree import remove_tree
 from ._unit import Unit
 
 Intent = t.Mapping[str, t.Any]
@@ -94,27 +93,7 @@ def _is_used(area: int, intent: Intent, unit: Unit | None, path: str) -> bool:
     if unit is not None and unit.main_pid and path in values_in_use(unit.main_pid):
         return True
     announced = os.stat(INTENT, dir_fd=area, follow_symlinks=False).st_mtime_ns
-    return any(_was_written(move, announced) for move in intent["moves"] if move["source"].endswith(f"/{STAGING}"))
-
-
-def _was_written(move: Intent, since: int) -> bool:
-    """Whether a file of a published account changed after it was published: publishing itself changes no file."""
-    try:
-        parent = open_real(move["target"])
-    except FileNotFoundError:
-        return False
-    try:
-        account = open_account(parent, move["new_name"])
-    except OSError:
-        return False
-    finally:
-        os.close(parent)
-    try:
-        status = os.fstat(account)
-        written = max(status.st_mtime_ns, measure(account, lambda name: False).newest_ns)
-        return status.st_ino == move["inode"] and written > since
-    finally:
-        os.close(account)
+    return is_used(intent, announced)
 
 
 def _is_taking(move: Intent) -> bool:

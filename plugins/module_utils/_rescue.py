@@ -25,6 +25,8 @@ import sys
 import typing as t
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_STAGING = "/staging"  # as _area.py calls the last part of where accounts are published from
+_DEEPEST = 64
 
 
 def take_back(intent: t.Mapping[str, t.Any]) -> None:
@@ -50,6 +52,30 @@ def stuck_moves(intent: t.Mapping[str, t.Any]) -> list[t.Mapping[str, t.Any]]:
     if intent.get("committed"):
         return []
     return [move for move in intent["moves"] if _is_stuck(move)]
+
+
+def go_back(path: str) -> bool:
+    """Take back the committed cutover of the intent at ``path``, because its backend does not start.
+
+    Returns False, having done nothing, when a published account was written to since: the legacy copy is the older one then.
+    """
+    with open(path, "rb") as file:
+        committed = os.fstat(file.fileno()).st_mtime_ns
+        intent = json.load(file)
+    if not intent.get("committed") or is_used(intent, committed):
+        return False
+    intent["committed"] = False  # durably: who is killed from here on has to be taken back
+    _rewrite(path, json.dumps(intent).encode())
+    take_back(intent)
+    if not stuck_moves(intent):
+        os.unlink(path)
+    return True
+
+
+def is_used(intent: t.Mapping[str, t.Any], since: int) -> bool:
+    """Whether a published account was written to since (nanoseconds since the epoch): publishing itself changes no file."""
+    published = (move for move in intent["moves"] if move["source"].endswith(_STAGING))
+    return any(_was_written(move, since) for move in published)
 
 
 def kept_file(path: str) -> dict[str, t.Any]:
@@ -123,6 +149,49 @@ def _write(parent: int, name: str, file: t.Mapping[str, t.Any]) -> None:
     os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
 
 
+def _rewrite(path: str, content: bytes) -> None:
+    parent = open_real(os.path.realpath(os.path.dirname(path)))
+    try:
+        kept = {"content": base64.b64encode(content), "mode": 0o600, "uid": os.geteuid(), "gid": os.getegid()}
+        _write(parent, os.path.basename(path), kept)
+        os.fsync(parent)
+    finally:
+        os.close(parent)
+
+
+def _was_written(move: t.Mapping[str, t.Any], since: int) -> bool:
+    try:
+        parent = open_real(move["target"])
+    except FileNotFoundError:
+        return False
+    try:
+        account = os.open(move["new_name"], _DIRECTORY, dir_fd=parent)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    finally:
+        os.close(parent)
+    try:
+        return os.fstat(account).st_ino == move["inode"] and _newest(account, _DEEPEST) > since
+    finally:
+        os.close(account)
+
+
+def _newest(directory: int, levels: int) -> int:
+    """Return the newest modification time of a directory and all below it."""
+    newest = os.fstat(directory).st_mtime_ns
+    for name in os.listdir(directory) if levels else ():
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            newest = max(newest, status.st_mtime_ns)
+            if stat.S_ISDIR(status.st_mode):
+                below = os.open(name, _DIRECTORY, dir_fd=directory)
+                try:
+                    newest = max(newest, _newest(below, levels - 1))
+                finally:
+                    os.close(below)
+    return newest
+
+
 def _reverse(move: t.Mapping[str, t.Any]) -> None:
     try:
         source, target = open_real(move["source"]), open_real(move["target"])
@@ -185,9 +254,23 @@ def _main(lock: str, busy: str, flag: str, guard: str, intent: str, unit: str, s
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
     subprocess.run(["systemctl", "daemon-reload"], check=False)
-    if start == "yes":
-        subprocess.run(["systemctl", "reset-failed", "--", unit], check=False)
-        subprocess.run(["systemctl", "start", "--", unit], check=False)
+    if start == "yes" and not _started(unit) and _gone_back(intent, unit):
+        subprocess.run(["systemctl", "daemon-reload"], check=False)
+        _started(unit)
+
+
+def _started(unit: str) -> bool:
+    subprocess.run(["systemctl", "reset-failed", "--", unit], check=False)
+    return subprocess.run(["systemctl", "start", "--", unit], check=False).returncode == 0
+
+
+def _gone_back(intent: str, unit: str) -> bool:
+    """A run was killed after it committed, and the backend does not start on the new path."""
+    subprocess.run(["systemctl", "stop", "--", unit], check=False)
+    try:
+        return go_back(intent)
+    except (OSError, ValueError):
+        return False
 
 
 def _take_back_all(path: str) -> None:
