@@ -8,6 +8,7 @@ import os
 import pathlib
 import shlex
 import subprocess
+import time
 import typing as t
 
 import ansible
@@ -77,6 +78,36 @@ class Host:
             text=True,
         )
 
+    def begin_module(self, command: str, options: dict[str, t.Any]) -> subprocess.Popen[str]:
+        """Start a module in a session of its own, so that the whole connection can be cut."""
+        words = [self._tool, "ssh", self.name, command]
+        running = subprocess.Popen(
+            words,
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert running.stdin
+        running.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": options}))
+        running.stdin.close()
+        running.stdin = None
+        return running
+
+    @property
+    def root(self) -> pathlib.Path:
+        """Where the files of the host lie on this machine."""
+        return pathlib.Path(self.lab("root", self.name).strip())
+
+    def wait_for_boot(self) -> None:
+        """Return when the host, which is rebooting, has booted again."""
+        deadline = time.monotonic() + SECONDS
+        while self.sh("cat /run/before-the-reboot", may_fail=True):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        self.lab("wait", self.name)
+
     def sh(self, command: str, given: str = "", may_fail: bool = False) -> str:
         """Run a shell command on the host as root; return what it printed."""
         with self.begin(command) as running:
@@ -95,7 +126,7 @@ class Host:
         return t.cast("State", now)
 
     def steps(self, *steps: t.Sequence[t.Any]) -> list[t.Any]:
-        """Do several things in one connection: ``("reset",)``, ``("well", 20)``, ``("module", NAME, OPTIONS, WRAPPER)``, ``("sh", COMMAND)``."""
+        """Do several things in one connection: each a function of on_host.py and what it is given."""
         return t.cast("list[t.Any]", json.loads(self.sh(f"{ON_HOST} steps", given=json.dumps(steps))))
 
     def look(self) -> State:

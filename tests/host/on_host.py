@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -63,22 +64,73 @@ def reset() -> dict[str, t.Any]:
 
 def module(name: str, options: dict[str, t.Any], wrapper: list[str]) -> dict[str, t.Any]:
     """Run a module of the checkout with the host's Python; return what it printed, nothing when it was killed."""
-    done = subprocess.run(
+    begin(name, options, wrapper)
+    return end()
+
+
+def begin(name: str, options: dict[str, t.Any], wrapper: list[str]) -> int:
+    """Start a module; return its PID (or its wrapper's)."""
+    started = subprocess.Popen(
         [*wrapper, "python3", "-m", f"ansible_collections.whatsapp_ops.sessions.plugins.modules.{name}"],
-        input=json.dumps({"ANSIBLE_MODULE_ARGS": options}),
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
-        check=False,
         env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": SEARCH_PATH},
     )
-    return t.cast("dict[str, t.Any]", json.loads(done.stdout)) if done.stdout.strip() else {}
+    assert started.stdin
+    started.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": options}))
+    started.stdin.close()
+    _begun.append(started)
+    return started.pid
+
+
+def end() -> dict[str, t.Any]:
+    """Wait for the module that was begun last."""
+    ended = _begun.pop()
+    assert ended.stdout
+    told = ended.stdout.read()
+    ended.wait()
+    return t.cast("dict[str, t.Any]", json.loads(told)) if told.strip() else {}
+
+
+def until(path: str, seconds: float = 20.0) -> bool:
+    """Wait until a file is there; tell whether it came."""
+    deadline = time.monotonic() + seconds
+    while not pathlib.Path(path).exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def signalled(number: int) -> bool:
+    """Send a signal to the module that was begun last, not to its wrapper."""
+    children = run("pgrep", "--parent", str(_begun[-1].pid)).split()
+    os.kill(int(children[0]), number)
+    return True
+
+
+def put(path: str, text: str) -> bool:
+    """Write a file."""
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    pathlib.Path(path).write_text(text)
+    return True
+
+
+def sh(command: str) -> dict[str, t.Any]:
+    """Run a shell command; return its exit code and all that it printed."""
+    done = subprocess.run(
+        ["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    return {"rc": done.returncode, "out": done.stdout}
 
 
 def well(seconds: float) -> dict[str, t.Any]:
     deadline = time.monotonic() + seconds
     while True:
         now = look()
-        if now["well"] or time.monotonic() > deadline:
+        if (now["well"] and not now["rescuers"]) or time.monotonic() > deadline:
             return now
         time.sleep(0.05)
 
@@ -154,12 +206,9 @@ def run(*argv: str) -> str:
     return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
 
 
+_begun: list[subprocess.Popen[str]] = []
 VERBS: dict[str, t.Callable[..., t.Any]] = {
-    "reset": reset,
-    "look": look,
-    "well": well,
-    "module": module,
-    "sh": lambda command: run("sh", "-c", command),
+    verb.__name__: verb for verb in (reset, look, well, module, begin, end, until, signalled, put, sh)
 }
 
 if __name__ == "__main__":
