@@ -116,7 +116,10 @@ def _keep_up(area: int, state: State, params: Params, names: t.Collection[str]) 
 
 
 def _stage_of(area: int, state: State, params: Params) -> Stage:
-    return Stage(area, state.survey.layout, state.identity.uid, state.identity.gid, params.engine, params.checksum)
+    identity, layout = state.identity, state.survey.layout
+    return Stage(
+        area, layout, identity.uid, identity.gid, params.engine, params.checksum, stopped=state.unit is not None
+    )
 
 
 def _tasks(survey_: Survey) -> list[Task]:

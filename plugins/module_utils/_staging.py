@@ -47,7 +47,10 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Where and how to stage: the open area, the layout, owner of the copies, engine and whether copies are read back."""
+    """Where and how to stage: the open area, the layout, owner of the copies, engine and whether copies are read back.
+
+    ``stopped``: the final pass runs while a unit is held stopped. Without one nothing is known of who else may write.
+    """
 
     area: int
     layout: Layout
@@ -55,6 +58,7 @@ class Stage:
     gid: int
     engine: str
     checksum: bool
+    stopped: bool = False
 
 
 def stage_live(stage: Stage, tasks: t.Sequence[Task]) -> Tally:
@@ -137,20 +141,20 @@ def _named(stage: Stage, task: Task, work: t.Callable[[Stage, Task], Tally]) -> 
 
 
 def _stage_until_settled(stage: Stage, task: Task) -> Tally:
-    total = _stage_once(stage, task)
+    total = last = _stage_once(stage, task)
     deadline = time.monotonic() + _SETTLING
-    while total.unsettled:
+    # A pass that copies nothing has seen all files as they were at one moment, whoever writes. Where nobody can, none is needed.
+    while last.unsettled or (last.copied and not stage.stopped):
         if time.monotonic() > deadline:
-            break
-        time.sleep(_GRAIN)  # a file stamped within the clock's grain settles on one of the next passes
-        again = _stage_once(stage, task)
-        total.unsettled = again.unsettled
-        total.copied += again.copied
-    else:
-        return total
-    raise UnfitTree(
-        "something still writes to it although its backend is stopped; find what it is (fuser, lsof) and stop it"
-    )
+            raise UnfitTree(
+                "something still writes to it although its backend is stopped; find what it is (fuser, lsof) and stop it"
+            )
+        if last.unsettled:
+            time.sleep(_GRAIN)  # a file stamped within the clock's grain settles on one of the next passes
+        last = _stage_once(stage, task)
+        total.unsettled = last.unsettled
+        total.copied += last.copied
+    return total
 
 
 def _stage_once(stage: Stage, task: Task) -> Tally:

@@ -32,7 +32,9 @@ def disk() -> pathlib.Path:
 @pytest.fixture
 def place(disk: pathlib.Path) -> t.Iterator[pathlib.Path]:
     """A new directory on the disk."""
-    made = disk / f"wa-{next(_numbers)}"
+    made = (
+        disk / f"wa-{os.getpid()}-{next(_numbers)}"
+    )  # paths are told apart by name across the namespaces of the test processes
     made.mkdir()
     yield made
     shutil.rmtree(made)

@@ -214,7 +214,15 @@ class Scene:
             assert only, f"{account} is in the staging area alone, and no intent says so"
 
     def check_converged(self) -> None:
-        """The full result: the legacy generation of each account at the path, owned right, the former one displaced, nothing left over."""
+        """The full result, and nothing left over."""
+        self.check_published()
+        assert not (self.area / "intent.json").exists()
+        assert not list((self.area / "staging").iterdir())
+        hidden = {entry.name for entry in self.area.iterdir()}
+        assert hidden <= {"staging", "displaced", "receipt.json", "lock"}, f"left over in the area: {hidden}"
+
+    def check_published(self) -> None:
+        """The legacy generation of each account at the path, owned right, the former one displaced, the configuration new."""
         for account, generation in self.legacy.items():
             place = self.path / account
             assert self.is_whole(place, account) == generation, (
@@ -227,12 +235,8 @@ class Scene:
             if account not in self.legacy:
                 assert self.is_whole(self.path / account, account) == generation
         assert self.environment_file.read_text() == self._new_text
-        assert not (self.area / "intent.json").exists()
-        assert not list((self.area / "staging").iterdir())
         if self.companions and "." not in self.legacy:
             assert (self.path / "lids.json").read_bytes() == b'{"beside": "the accounts"}'
-        hidden = {entry.name for entry in self.area.iterdir()}
-        assert hidden <= {"staging", "displaced", "receipt.json", "lock"}, f"left over in the area: {hidden}"
 
     def check_converges(self) -> None:
         """The same run again, without faults, leads to the full result; once more changes nothing."""

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a backend's user could do while root works in directories that are his: swaps entries for others as fast as he can, until ended.
+
+attacker.py UID NAME DECOY [NAME DECOY ...]     exchanges each NAME with its DECOY , RENAME_EXCHANGE
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
+
+
+def main() -> None:
+    uid, *names = sys.argv[1:]
+    os.setgroups([])
+    os.setgid(int(uid))
+    os.setuid(int(uid))
+    exchange = ctypes.CDLL(None, use_errno=True).renameat2
+    pairs = [(os.fsencode(names[place]), os.fsencode(names[place + 1])) for place in range(0, len(names), 2)]
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    while True:
+        for name, decoy in pairs:
+            exchange(AT_FDCWD, name, AT_FDCWD, decoy, RENAME_EXCHANGE)
+
+
+if __name__ == "__main__":
+    main()

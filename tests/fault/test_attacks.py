@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The backend's user swaps what root is working on, and plants what root must not touch: no escape.
+
+An escape is content of a root-only file anywhere it was not, a file written or removed outside, or an owner or mode changed outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import typing as t
+
+import pytest
+
+from faultkit import BACKEND, ENGINES, Scene, content, write_account
+
+MakeScene = t.Callable[..., Scene]
+ATTACKER = pathlib.Path(__file__).with_name("attacker.py")
+CANARY = b"CANARY-of-root"
+ACCOUNT = "5511999990001"
+ROUNDS = 8
+LOCK = pathlib.Path("/run/lock/whatsapp-ops-protected-hardlinks")
+SYSCTL = pathlib.Path("/proc/sys/fs/protected_hardlinks")
+
+
+class Victim:
+    """A tree of root that looks like accounts, so that whoever is led there finds what he expects."""
+
+    def __init__(self, root: pathlib.Path) -> None:
+        root.chmod(0o755)
+        self.root = root / "victim"
+        for account in (ACCOUNT, "open"):
+            write_account(self.root / account, {**content(account, 2), "secret.json": CANARY}, uid=0)
+            for file in (self.root / account).rglob("*.json"):
+                file.write_bytes(CANARY + b" " + file.read_bytes())
+        (self.root / "empty").mkdir()
+        self.root.chmod(0o755)
+        (self.root / "open").chmod(0o755)
+        self._before = self._looks()
+
+    def require_untouched(self, *places: pathlib.Path) -> None:
+        assert self._looks() == self._before, "something outside was changed"
+        for place in places:
+            for folder, _folders, names in os.walk(place):
+                for name in names:
+                    path = pathlib.Path(folder, name)
+                    if path.is_file() and not path.is_symlink():
+                        assert CANARY not in path.read_bytes(), "content of a file of root got out"
+
+    def _looks(self) -> dict[str, tuple[int, ...]]:
+        paths = [self.root, *self.root.rglob("*")]
+        return {str(path): _look(path.lstat()) for path in paths}
+
+
+def _look(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_ino, status.st_mode, status.st_uid, status.st_gid, status.st_size, status.st_mtime_ns)
+
+
+@contextlib.contextmanager
+def attacked(*pairs: tuple[pathlib.Path, pathlib.Path]) -> t.Iterator[None]:
+    names = [str(name) for pair in pairs for name in pair]
+    argv = [sys.executable, "-I", str(ATTACKER), str(BACKEND), *names]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as attacker:
+        try:
+            assert attacker.stdout
+            assert attacker.stdout.readline() == "ready\n"
+            yield
+        finally:
+            attacker.kill()
+
+
+@pytest.fixture
+def unprotected() -> t.Iterator[None]:
+    """Hard links to files of others are allowed, as they are where nobody sets fs.protected_hardlinks.
+
+    The setting is the whole machine's: one test at a time, of all test processes, or one would save what another one has set.
+    """
+    with LOCK.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = SYSCTL.read_text()
+        SYSCTL.write_text("0")
+        try:
+            yield
+        finally:
+            SYSCTL.write_text(before)
+
+
+def as_backend(function: t.Callable[[], None]) -> None:
+    """Do something as the backend's user."""
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            os.setgroups([])
+            os.setgid(BACKEND)
+            os.setuid(BACKEND)
+            function()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def link_to(victim: pathlib.Path, decoy: pathlib.Path) -> None:
+    as_backend(lambda: decoy.symlink_to(victim))
+
+
+def swaps(scene: Scene, victim: Victim, kind: str) -> list[tuple[pathlib.Path, pathlib.Path]]:
+    """Lay out decoys, as the backend's user, and return what is exchanged for what."""
+    app, account = scene.source.parent, scene.source / ACCOUNT
+    if kind == "account":
+        link_to(victim.root / ACCOUNT, app / "decoy")
+        return [(account, app / "decoy")]
+    if kind == "root":
+        link_to(victim.root, app / "decoy")
+        return [(scene.source, app / "decoy")]
+    if kind == "file":
+        link_to(victim.root / ACCOUNT / "creds.json", app / "decoy")
+        return [(account / "session-0.0.json", app / "decoy"), (account / "creds.json", app / "decoy")]
+    if kind == "folder":
+        link_to(victim.root / ACCOUNT / "deep", app / "decoy")
+        return [(account / "deep", app / "decoy")]
+    if kind == "published":
+        link_to(victim.root / "empty", scene.path / "decoy")
+        as_backend(lambda: (scene.path / "tenant").mkdir())
+        return [(scene.path / "tenant", scene.path / "decoy")]
+    assert kind == "hard link"
+    os.chown(app, BACKEND, BACKEND)
+    as_backend(lambda: os.link(victim.root / "open" / "creds.json", app / "decoy"))
+    return [(account / "session-0.0.json", app / "decoy")]
+
+
+@pytest.mark.parametrize("kind", ["account", "root", "file", "folder", "published"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_swapped_under_the_run(
+    scene: MakeScene, place: pathlib.Path, engine: str, kind: str, record_property: t.Any
+) -> None:
+    run_under_attack(scene, place, engine, kind)
+    record_property("runs under attack", 2 * ROUNDS)
+
+
+@pytest.mark.usefixtures("unprotected")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_swapped_for_a_hard_link(scene: MakeScene, place: pathlib.Path, engine: str, record_property: t.Any) -> None:
+    run_under_attack(scene, place, engine, "hard link")
+    record_property("runs under attack", 2 * ROUNDS)
+
+
+def run_under_attack(scene: MakeScene, place: pathlib.Path, engine: str, kind: str) -> None:
+    for _round in range(ROUNDS):
+        victim = Victim(pathlib.Path(tempfile.mkdtemp(dir=place)))
+        struck = scene(engine=engine, legacy={ACCOUNT: 2, "tenant/5511999990002": 2})
+        struck.path.mkdir(parents=True)
+        os.chown(struck.path, BACKEND, BACKEND)
+        with attacked(*swaps(struck, victim, kind)):
+            outcomes = [struck.run(state="staged"), struck.run()]
+        assert all(outcome.get("foreseen", True) for outcome in outcomes), outcomes
+        victim.require_untouched(struck.path, struck.area)
+
+
+@pytest.mark.parametrize("kind", ["account", "file"])
+def test_the_same_attack_gets_through_to_who_works_by_name(scene: MakeScene, place: pathlib.Path, kind: str) -> None:
+    """Or else the tests above would show nothing: a copy by path names is led astray by the same attacker."""
+    victim = Victim(place)
+    for number in range(200):
+        struck = scene(legacy={ACCOUNT: 2}, companions=False)
+        with attacked(*swaps(struck, victim, kind)), contextlib.suppress(OSError, shutil.Error):
+            shutil.copytree(struck.source, place / f"copy-{number}")
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                victim.require_untouched(place / f"copy-{number}")
+            except AssertionError:
+                return
+    pytest.fail("the attacker never got through")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_planted(scene: MakeScene, place: pathlib.Path, engine: str) -> None:
+    """FIFOs, sockets, devices, links of both kinds, set-id bits, odd names: the run neither hangs nor brings them along."""
+    victim = Victim(place)
+    struck = scene(engine=engine)
+    account = struck.source / ACCOUNT
+    os.mkfifo(account / "fifo")
+    os.mknod(account / "disk", stat.S_IFBLK | 0o666, os.makedev(7, 0))
+    os.mknod(account / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    link_to(victim.root / ACCOUNT / "creds.json", account / "session-link.json")
+    link_to(victim.root / ACCOUNT, account / "folder-link")
+    (account / "session-0.0.json").chmod(0o6755)
+    (account / "deep").chmod(0o3777)
+    for name in ("-rf", "new\nline", "; true", "*"):
+        as_backend(lambda name=name: (account / name).write_text("x") and None)  # type: ignore[misc]
+    outcome = struck.run()
+    assert outcome.get("changed"), outcome
+    found = list((struck.path / ACCOUNT).rglob("*"))
+    assert {"-rf", "new\nline", "; true", "*"} <= {path.name for path in found}
+    assert all(stat.S_ISREG(path.lstat().st_mode) or stat.S_ISDIR(path.lstat().st_mode) for path in found)
+    assert not any(path.lstat().st_mode & 0o7000 for path in found)
+    victim.require_untouched(struck.path, struck.area)
+
+
+@pytest.mark.usefixtures("unprotected")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_hard_link_to_a_file_of_root_changes_no_hands(scene: MakeScene, place: pathlib.Path, engine: str) -> None:
+    for folder, mode in ((ACCOUNT, 0o600), ("open", 0o644)):
+        victim = Victim(pathlib.Path(tempfile.mkdtemp(dir=place)))
+        secret = victim.root / folder / "secret.json"
+        struck = scene(engine=engine, legacy={ACCOUNT: 2})
+        secret.chmod(mode)
+        os.link(secret, struck.source / ACCOUNT / "session-9.0.json")
+        before = (secret.lstat().st_uid, secret.lstat().st_mode, secret.read_bytes())
+        outcome = struck.run()
+        assert (secret.lstat().st_uid, secret.lstat().st_mode, secret.read_bytes()) == before
+        assert mode == 0o644 or "private file of another user" in outcome["failed"], outcome

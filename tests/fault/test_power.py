@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Lost power: what was not durable yet is gone (the shutdown ioctl of ext4, the journal not flushed), and the host has booted."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import os
+import pathlib
+import struct
+import typing as t
+
+import pytest
+
+import disks
+from faultkit import ENGINES, Scene, count_calls
+from test_kill import SCENES, spread_over
+
+SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, linux/fs/ext4/ext4.h
+NO_LOG_FLUSH = 2
+BOOT = pathlib.Path("/proc/sys/kernel/random/boot_id")
+STRIKES = {"renameat2": 6, "fsync": 6, "syncfs": 3, "renameat": 6, "utimensat": 2, "unlinkat": 3}
+_numbers = itertools.count()
+
+
+class Machine:
+    """A disk of its own, and the name of a boot; both are gone with the mount namespace."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self._image = folder / "disk.img"
+        self._boot = folder / "boot_id"
+        self.root = folder / "root"
+        self.root.mkdir()
+        self._image.touch()
+        os.truncate(self._image, 24 << 20)
+        disks.command("mkfs.ext4", "-q", str(self._image))
+        self._mount()
+
+    def lose_power(self) -> None:
+        descriptor = os.open(self.root, os.O_RDONLY)
+        try:
+            fcntl.ioctl(descriptor, SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
+        finally:
+            os.close(descriptor)
+        self.off()
+        self._mount()
+
+    def off(self) -> None:
+        disks.command("umount", str(self.root))
+        disks.unmount(BOOT)
+
+    def _mount(self) -> None:
+        disks.command("mount", "-o", "loop", str(self._image), str(self.root))
+        self._boot.write_text(f"00000000-0000-0000-0000-{next(_numbers):012d}\n")
+        disks.command("mount", "--bind", str(self._boot), str(BOOT))
+
+
+@pytest.fixture
+def machine(
+    disk: pathlib.Path, tmp_path: pathlib.Path
+) -> t.Iterator[t.Callable[[], contextlib.AbstractContextManager[Machine]]]:
+    del disk  # for the namespace
+
+    @contextlib.contextmanager
+    def booted() -> t.Iterator[Machine]:
+        folder = tmp_path / f"machine-{next(_numbers)}"
+        folder.mkdir()
+        made = Machine(folder)
+        try:
+            yield made
+        finally:
+            made.off()
+
+    return booted  # type: ignore[return-value]
+
+
+def laid_out(machine: Machine, **fields: t.Any) -> Scene:
+    scene = Scene(root=machine.root, path=machine.root / "lib" / "sessions", **fields).build()
+    os.sync()
+    return scene
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_lost_anywhere(machine: t.Any, engine: str, tmp_path: pathlib.Path, record_property: t.Any) -> None:
+    fields = {"engine": engine, **SCENES["conflict"]}
+    with machine() as clean:
+        assert laid_out(clean, **fields).run(log=tmp_path / "calls")["changed"]
+    counts = count_calls(tmp_path / "calls")
+    points = [(call, number) for call, most in STRIKES.items() for number in spread_over(counts[call], most)]
+    failures = []
+    for call, number in points:
+        with machine() as struck:
+            scene = laid_out(struck, **fields)
+            scene.run([f"{call}:signal=KILL:when={number}"])
+            struck.lose_power()
+            try:
+                scene.check_after_fault()
+                scene.check_converges()
+            except AssertionError as error:
+                failures.append(f"power lost at {call} number {number}: {error}")
+    record_property("power cuts", len(points))
+    assert not failures, "\n".join([f"{len(failures)} of {len(points)}:", *failures])
+
+
+@pytest.mark.parametrize("kind", SCENES)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_lost_right_after_success(machine: t.Any, engine: str, kind: str, record_property: t.Any) -> None:
+    """What was called done is done."""
+    with machine() as struck:
+        scene = laid_out(struck, engine=engine, **SCENES[kind])
+        assert scene.run()["changed"]
+        struck.lose_power()
+        scene.check_published()
+        assert scene.run()["changed"] is False
+        scene.check_converged()  # the removal of staged copies is not made durable: they may have come back, until that run
+    record_property("power cuts", 1)
+
+
+@pytest.mark.parametrize("engine", ["native", "rsync"])
+@pytest.mark.parametrize("verify", ["checksum", "metadata"])
+def test_lost_between_staging_and_cutover(machine: t.Any, engine: str, verify: str, record_property: t.Any) -> None:
+    """Copies were made and never became durable: they must not be believed after the boot."""
+    with machine() as struck:
+        scene = laid_out(struck, engine=engine, verify=verify)
+        assert scene.run(["syncfs,fsync:retval=0:when=1+"], state="staged")["changed"]
+        struck.lose_power()
+        scene.check_after_fault()
+        scene.check_converges()
+    record_property("power cuts", 1)
+
+
+def test_this_test_sees_what_is_not_durable(machine: t.Any) -> None:
+    """The same without syncs that work: files are lost although the run said that it was done."""
+    with machine() as struck:
+        scene = laid_out(struck)
+        assert scene.run(["syncfs:retval=0:when=1+"])["changed"]
+        struck.lose_power()
+        with pytest.raises(AssertionError):
+            scene.check_published()
