@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The image that all hosts of one Debian release start from: a plain directory, built once.
 
-Its name carries a hash of the recipe, so that a changed recipe builds a new one.
+Its name carries a hash of the recipe, so that a changed recipe builds a new one. Packages that one scenario needs make
+an image of their own: a browser would make every host four times as large.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from .command import run, succeeds
@@ -54,31 +56,35 @@ HOOKS = (
     'install -m 0440 /dev/null "$1/etc/sudoers.d/ansible"; echo "ansible ALL=(ALL) NOPASSWD:ALL" >"$1/etc/sudoers.d/ansible"',
 )
 
-OPTIONS = (
-    "--quiet",
-    "--variant=minbase",
-    f"--include={','.join(PACKAGES)}",
-    '--aptopt=Acquire::Languages "none"',
-    "--dpkgopt=force-unsafe-io",
-    *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale", "info")),
-    *(f"--customize-hook={hook}" for hook in HOOKS),
-)
 
-
-def build(lab: Lab, suite: str) -> Path:
-    """Return the tree of the image, built when it is not there yet."""
-    recipe = hashlib.sha256(json.dumps([suite, OPTIONS]).encode()).hexdigest()[:8]
-    tree = lab.cache / "image" / f"{suite}-{recipe}"
-    with locked(tree.parent / f"{suite}.lock"):
+def build(lab: Lab, suite: str, extra: Sequence[str] = ()) -> Path:
+    """Return the tree of the image, with ``extra`` packages in it, built when it is not there yet."""
+    options = _options((*PACKAGES, *sorted(extra)))
+    recipe = hashlib.sha256(json.dumps([suite, options]).encode()).hexdigest()[:8]
+    name = "+".join((suite, *sorted(extra)))
+    tree = lab.cache / "image" / f"{name}-{recipe}"
+    with locked(tree.parent / f"{name}.lock"):
         if not tree.exists():
             partial = tree.with_name(f"{tree.name}.partial")
             _remove(partial)
-            run(["mmdebstrap", *OPTIONS, *_apt_settings(), suite, partial, *_mirror()])
-            for outdated in tree.parent.glob(f"{suite}-*"):
+            run(["mmdebstrap", *options, *_apt_settings(), suite, partial, *_mirror()])
+            for outdated in tree.parent.glob(f"{name}-*"):
                 if outdated != partial:
                     _remove(outdated)
             partial.rename(tree)
     return tree
+
+
+def _options(packages: Sequence[str]) -> tuple[str, ...]:
+    return (
+        "--quiet",
+        "--variant=minbase",
+        f"--include={','.join(packages)}",
+        '--aptopt=Acquire::Languages "none"',
+        "--dpkgopt=force-unsafe-io",
+        *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale", "info")),
+        *(f"--customize-hook={hook}" for hook in HOOKS),
+    )
 
 
 def _remove(tree: Path) -> None:
