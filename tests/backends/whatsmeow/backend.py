@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The backend of the test hosts: a service that keeps a whatsmeow store open, as Go programs do.
+
+The store is whatsapp.db in SESSIONS_PATH, else in `storages` in the working directory. It is opened by the real library; what a
+connected client would write all day (the state of conversations) is written beside it, for this backend never connects. It
+ends without closing, on any signal, as most such programs do: what was written last is then only in the -wal file.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sqlite3
+from pathlib import Path
+
+from library import devices_of
+
+
+def main() -> None:
+    folder = Path(os.environ.get("SESSIONS_PATH") or "storages")
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "whatsapp.db"
+    devices = devices_of(file)
+    store = sqlite3.connect(file, isolation_level=None)
+    store.execute("PRAGMA journal_mode = WAL")
+    if devices:
+        print(f"Session restored from disk: {len(devices)} devices of {file.resolve()}", flush=True)
+        store.executemany(
+            "UPDATE whatsmeow_sessions SET session = ? WHERE our_jid = ?",
+            [(os.urandom(700), device) for device in devices],
+        )
+    else:
+        print("needs_qr: no device is linked, waiting for somebody to scan a QR code", flush=True)
+    tell_systemd("READY=1")
+    signal.pause()
+
+
+def tell_systemd(state: str) -> None:
+    """Say that the start is over (sd_notify): whoever waits for it finds everything written."""
+    if address := os.environ.get("NOTIFY_SOCKET"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
+            connection.sendto(state.encode(), address)
+
+
+if __name__ == "__main__":
+    main()
