@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The backend of the test hosts: a service that keeps a whatsmeow store open, as Go programs do.
 
-The store is whatsapp.db in SESSIONS_PATH, else in `storages` in the working directory. It is opened by the real library; what a
-connected client would write all day (the state of conversations) is written beside it, for this backend never connects. It
-ends without closing, on any signal, as most such programs do: what was written last is then only in the -wal file.
+The store is whatsapp.db in SESSIONS_PATH, else in `storages` in the working directory, in WAL mode and opened by the real
+library, which never connects here. It ends without closing, on any signal, as most such programs do: what was written
+last stays in the -wal file.
 """
 
 from __future__ import annotations
@@ -22,14 +22,10 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "whatsapp.db"
     devices = devices_of(file)
-    store = sqlite3.connect(file, isolation_level=None)
+    store = sqlite3.connect(file)
     store.execute("PRAGMA journal_mode = WAL")
     if devices:
         print(f"Session restored from disk: {len(devices)} devices of {file.resolve()}", flush=True)
-        store.executemany(
-            "UPDATE whatsmeow_sessions SET session = ? WHERE our_jid = ?",
-            [(os.urandom(700), device) for device in devices],
-        )
     else:
         print("needs_qr: no device is linked, waiting for somebody to scan a QR code", flush=True)
     tell_systemd("READY=1")
