@@ -17,7 +17,8 @@ import typing as t
 from ._errors import SessionsError
 from ._identity import owner_name
 from ._job import Report
-from ._layouts import Judgement, Layout, account_names, layout_named, open_account, plain_count, recognised
+from ._layout import Judgement, Layout
+from ._layouts import account_names, chosen_layout, first_layout, open_account, plain_count, recognised
 from ._masking import masked
 from ._paths import normal_path, opened_directory
 from ._tree import measure
@@ -33,7 +34,7 @@ class Params:
     """Options of session_info. ``expected``: account names that should be there, None when nobody said."""
 
     path: str
-    layout: str
+    layout: Layout | None
     inspect: str
     expected: tuple[str, ...] | None
     show_accounts: bool
@@ -50,8 +51,8 @@ class AccountFacts:
     newest: int
     owner: str
     mode: str
-    locked: bool
-    fingerprint: str = dataclasses.field(default="", repr=False)
+    lock: str = ""
+    fingerprints: tuple[str, ...] = dataclasses.field(default=(), repr=False)
     files: int | None = None
     bytes: int | None = None
 
@@ -68,13 +69,10 @@ class State:
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
     """Make the typed parameters; raise SessionsError for a relative path or an unknown layout."""
-    layout = options.get("layout") or "auto"
-    if layout != "auto":
-        layout_named(layout)
     expected = options.get("expected")
     return Params(
         path=normal_path(options["path"], "path"),
-        layout=layout,
+        layout=chosen_layout(options),
         inspect=options.get("inspect") or "structure",
         expected=None if expected is None else tuple(str(name) for name in expected),
         show_accounts=bool(options.get("show_accounts")),
@@ -92,7 +90,7 @@ def observe(params: Params) -> State:
             accounts = tuple(account for account in seen if account is not None)
             return State(True, layout, plain_count(root, layout), accounts)
     except FileNotFoundError:
-        return State(False, layout_named("baileys" if params.layout == "auto" else params.layout), 0, ())
+        return State(False, params.layout or first_layout(), 0, ())
     except NotADirectoryError as error:
         raise SessionsError(f"{params.path} is not a directory; name the directory that holds the accounts") from error
     except PermissionError as error:
@@ -147,8 +145,8 @@ def _duplicates(accounts: t.Iterable[AccountFacts]) -> list[list[str]]:
     """Group the accounts that are one linked device: a backend that starts both gets both logged out."""
     groups: dict[str, list[str]] = {}
     for account in accounts:
-        if account.fingerprint:
-            groups.setdefault(account.fingerprint, []).append(account.name)
+        for fingerprint in account.fingerprints:
+            groups.setdefault(fingerprint, []).append(account.name)
     return [group for group in groups.values() if len(group) > 1]
 
 
@@ -174,8 +172,8 @@ def _facts(root: int, name: str, layout: Layout, params: Params, named: t.Callab
             newest=newest,
             owner=named(status.st_uid),
             mode=f"{status.st_mode & 0o7777:04o}",
-            locked=layout.is_locked(directory),
-            fingerprint=judgement.fingerprint if judgement else "",
+            lock=layout.lock_of(directory),
+            fingerprints=judgement.fingerprints if judgement else (),
             files=sizes.files if sizes else None,
             bytes=sizes.bytes if sizes else None,
         )
@@ -191,7 +189,7 @@ def _problems(judgement: Judgement, root: int) -> tuple[str, ...]:
 
 
 def _watched_times(directory: int, layout: Layout) -> t.Iterator[int]:
-    for name in layout.watched:
+    for name in layout.watched_in(directory):
         try:
             yield os.stat(name, dir_fd=directory, follow_symlinks=False).st_mtime_ns
         except FileNotFoundError:
@@ -210,5 +208,6 @@ def _described(account: AccountFacts, label: t.Callable[[str], str]) -> dict[str
         "newest": newest.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "owner": account.owner,
         "mode": account.mode,
-        "locked": account.locked,
+        "locked": account.lock != "",
+        "lock": account.lock,
     }

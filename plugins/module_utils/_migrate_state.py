@@ -14,7 +14,7 @@ import typing as t
 from ._area import area_path, can_rename, opened_staging, read_document
 from ._errors import SessionsError
 from ._identity import Identity, identity_of
-from ._layouts import layout_named
+from ._layouts import Layout, chosen_layout
 from ._paths import normal_path, opened_directory
 from ._receipts import RECEIPT, Entry, Mark, entries_in
 from ._recover import is_interrupted, is_untidy
@@ -27,12 +27,12 @@ from ._unit import Unit, read_unit, unit_identity, unit_name
 
 @dataclasses.dataclass(frozen=True)
 class Params:
-    """Options of session_migrate. Paths are normalised; ``sources`` empty means: find them from the unit."""
+    """Options of session_migrate. Paths are normalised; ``sources`` empty: find them from the unit; ``layout`` None: recognise it."""
 
     sources: tuple[str, ...]
     path: str
     unit: str | None
-    layout: str
+    layout: Layout | None
     owner: str | None
     group: str | None
     state: str
@@ -80,9 +80,7 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
     """Make the typed parameters; raise SessionsError for what no host could accept."""
     path = normal_path(options["path"], "path")
     unit = unit_name(options["unit"]) if options.get("unit") else None
-    layout = options.get("layout") or "auto"
-    if layout != "auto":
-        layout_named(layout)
+    layout = chosen_layout(options)
     if not options.get("src") and unit is None:
         raise SessionsError(
             "neither 'src' nor 'unit' is given; name the legacy path, or the unit that it can be found from"

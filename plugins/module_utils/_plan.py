@@ -16,7 +16,7 @@ from ._dir_state import Params as DirParams
 from ._dir_state import State as DirState
 from ._errors import SessionsError
 from ._job import Report
-from ._layouts import LAYOUTS, Layout
+from ._layouts import Layout, first_layout
 from ._switch import EnvironmentFile, Switch, SwitchState, observe_switch, read_environment_file
 
 
@@ -143,7 +143,7 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: _he
 def _layout(migrate: _migrate.State | None, info: _info.State | None) -> Layout:
     if migrate:
         return migrate.survey.layout
-    return info.layout if info else next(iter(LAYOUTS.values()))
+    return info.layout if info else first_layout()
 
 
 def _observe_stop(params: _stop.Params, layout: Layout) -> StopState:

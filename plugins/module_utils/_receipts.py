@@ -16,7 +16,7 @@ import time
 import typing as t
 
 from ._area import damaged
-from ._layouts import Layout
+from ._layout import Layout, opened_below
 from ._paths import read_file_at
 
 RECEIPT = "receipt.json"
@@ -68,7 +68,7 @@ def account_key(account: str) -> str:
 def mark_of(directory: int, layout: Layout) -> Mark:
     """Look at an open account directory."""
     status = os.fstat(directory)
-    seen = ((name, _look(directory, name)) for name in layout.watched)
+    seen = ((name, _look(directory, name)) for name in layout.watched_in(directory))
     return Mark((status.st_ino, status.st_mtime_ns), {name: look for name, look in seen if look is not None})
 
 
@@ -93,10 +93,14 @@ def document_of(path: str, entries: t.Mapping[str, Entry]) -> dict[str, t.Any]:
     }
 
 
-def _look(directory: int, name: str) -> tuple[int, int, int, int, str] | None:
+def _look(directory: int, path: str) -> tuple[int, int, int, int, str] | None:
+    folder, slash, name = path.rpartition("/")
     try:
+        if slash:
+            with opened_below(directory, folder) as below:
+                return _look(below, name)
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return (
         status.st_ino,

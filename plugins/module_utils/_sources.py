@@ -15,7 +15,7 @@ import typing as t
 
 from ._effective import effective_in, environment_names, read_sources
 from ._errors import SessionsError
-from ._layouts import LAYOUTS, Layout, account_names, recognised
+from ._layouts import LAYOUTS, Layout, account_names, first_layout, holds_account, recognised
 from ._paths import normal_path, open_directory, opened_directory, read_file, real_path
 from ._unit import Unit
 
@@ -51,9 +51,9 @@ def named_sources(given: t.Sequence[str], path: str, friends: t.Collection[int])
     return tuple(found.values())
 
 
-def found_sources(unit: Unit, path: str, layout: str, friends: t.Collection[int]) -> tuple[Source, ...]:
+def found_sources(unit: Unit, path: str, layout: Layout | None, friends: t.Collection[int]) -> tuple[Source, ...]:
     """Find the legacy roots of a unit's backend: those candidates that hold an account, most trusted first."""
-    layouts = tuple(LAYOUTS.values()) if layout == "auto" else (LAYOUTS[layout],)
+    layouts = tuple(LAYOUTS.values()) if layout is None else (layout,)
     found: dict[str, Source] = {}
     directories = _working_directories(unit)
     for candidate in _candidates(unit, directories, layouts):
@@ -73,17 +73,17 @@ def found_sources(unit: Unit, path: str, layout: str, friends: t.Collection[int]
     return tuple(found.values())
 
 
-def layout_of(sources: t.Sequence[Source], path: str, layout: str) -> Layout:
+def layout_of(sources: t.Sequence[Source], path: str, layout: Layout | None) -> Layout:
     """Return the layout that the accounts of all sources and of the sessions path are kept in."""
     for place in [source.path for source in sources] + [path]:
         try:
             with opened_directory(place) as root:
                 fitting = recognised(root, layout)
-                if layout != "auto" or next(account_names(root, fitting), None) is not None:
+                if layout is not None or next(account_names(root, fitting), None) is not None:
                     return fitting
         except FileNotFoundError:
             continue
-    return next(iter(LAYOUTS.values())) if layout == "auto" else LAYOUTS[layout]
+    return layout or first_layout()
 
 
 def values_in_use(pid: int) -> frozenset[str]:
@@ -161,10 +161,10 @@ def _is_same(real: str, path: str) -> bool:
         return False
 
 
-def _holds_account(real: str, layout: str) -> bool:
+def _holds_account(real: str, layout: Layout | None) -> bool:
     try:
         with opened_directory(real) as root:
-            return next(account_names(root, recognised(root, layout)), None) is not None
+            return holds_account(root, layout)
     except OSError:
         return False
 

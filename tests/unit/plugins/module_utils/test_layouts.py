@@ -17,11 +17,9 @@ from hypothesis import strategies as st
 from accounts import CANARY, KEY_FILES, content, credentials, put_account, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _info, _job, _layouts, _migrate
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layout import Judgement, Layout, StopSettings
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import (
     LAYOUTS,
-    Judgement,
-    Layout,
-    StopSettings,
     account_names,
     companions,
     layout_named,
@@ -73,8 +71,8 @@ def test_whatever_credentials_hold_they_are_judged(tmp_path: pathlib.Path, held:
     judgement = judged(account)
     assert judgement.state in STATES
     assert (judgement.state == "corrupt") <= bool(judgement.problems)
-    assert bool(judgement.fingerprint) is (judgement.state == "paired")
-    assert CANARY not in f"{judgement.state} {judgement.problems} {judgement.fingerprint} {judgement!r}"
+    assert bool(judgement.fingerprints) is (judgement.state == "paired")
+    assert CANARY not in f"{judgement.state} {judgement.problems} {judgement.fingerprints} {judgement!r}"
 
 
 @pytest.mark.parametrize("state", ["paired", "pending", "fresh"])
@@ -87,8 +85,8 @@ def test_a_fingerprint_tells_devices_apart_and_is_not_shown(tmp_path: pathlib.Pa
     one, copy, other = (
         judged(put_account(tmp_path / name, number=number)) for name, number in (("a", 1), ("b", 1), ("c", 2))
     )
-    assert one.fingerprint == copy.fingerprint != other.fingerprint
-    assert one.fingerprint not in repr(one)
+    assert one.fingerprints == copy.fingerprints != other.fingerprints
+    assert one.fingerprints[0] not in repr(one)
 
 
 @pytest.mark.parametrize("name", [*KEY_FILES, "app-state-sync-key-AAA", "tctoken-1", "device-list-1", "identity-key-1"])
@@ -233,7 +231,7 @@ def put_toy(path: pathlib.Path, linked: bool = True) -> pathlib.Path:
 
 def judge_toy(directory: int) -> Judgement:
     with open(os.open("token", os.O_RDONLY, dir_fd=directory), encoding="ascii") as file:
-        return Judgement("paired", (), "device") if file.read().startswith("linked") else Judgement("fresh")
+        return Judgement("paired", (), ("device",), 1) if file.read().startswith("linked") else Judgement("fresh")
 
 
 TOY = Layout(
@@ -241,13 +239,11 @@ TOY = Layout(
     title="A library that keeps tokens",
     is_account=lambda directory: "token" in os.listdir(directory),
     judge=judge_toy,
-    is_locked=lambda directory: False,
+    claims=lambda directory, path: "there is a token" if "token" in os.listdir(directory) else "",
     watched=("token",),
-    counted="token",
+    counted=("token",),
     legacy_names=(".toy",),
     volatile=("*.junk",),
-    beside=(),
-    depth=1,
     stop=StopSettings(signal="SIGTERM", timeout=30),
 )
 
@@ -257,7 +253,7 @@ def test_a_new_library_is_one_entry(tmp_path: pathlib.Path, monkeypatch: pytest.
     for name, linked in (("one", True), ("two", True), ("three", False)):
         put_toy(tmp_path / "old" / name, linked)
     with opened(tmp_path / "old") as root:
-        assert recognised(root, "auto") is TOY
+        assert recognised(root, None) is TOY
         assert plain_count(root, TOY) == 3
     options = {"src": [str(tmp_path / "old")], "path": str(tmp_path / "new"), "state": "migrated"}
     owner = {"owner": str(os.geteuid()), "group": str(os.getegid())}
@@ -277,15 +273,16 @@ def test_a_root_that_fits_two_layouts_is_not_guessed_about(
     monkeypatch.setitem(t.cast("dict[str, Layout]", LAYOUTS), "toy", TOY)
     put_toy(tmp_path / "one")
     put_account(tmp_path / "two")
+    told = r"more than one layout \(baileys, because a directory holds creds.json; toy, because there is a token\): name one in 'layout'"
     with opened(tmp_path) as root:
-        with pytest.raises(SessionsError, match=r"more than one layout \(baileys, toy\); name one in 'layout'"):
-            recognised(root, "auto")
-        assert recognised(root, "toy") is TOY
+        with pytest.raises(SessionsError, match=told):
+            recognised(root, None)
+        assert recognised(root, layout_named("toy")) is TOY
 
 
 def test_an_empty_root_fits_the_first_entry(tmp_path: pathlib.Path) -> None:
     with opened(tmp_path) as root:
-        assert recognised(root, "auto") is next(iter(LAYOUTS.values()))
+        assert recognised(root, None) is next(iter(LAYOUTS.values()))
     with pytest.raises(SessionsError, match="'x' is not known; choose one of baileys"):
         layout_named("x")
 
@@ -299,5 +296,5 @@ def test_every_entry_is_complete(layout: Layout) -> None:
     assert layout.depth >= 1
     assert layout.stop.timeout > 30
     assert not any(name.startswith("/") or ".." in name for name in layout.legacy_names)
-    assert not any(layout.is_volatile(name) for name in (*layout.watched, layout.counted))
+    assert not any(layout.is_volatile(name) for name in (*layout.watched, *layout.counted))
     assert _layouts.AREA_INSIDE not in layout.legacy_names

@@ -230,7 +230,7 @@ def test_what_is_left_afterwards_is_an_error(seen: State, options: dict[str, t.A
 
 def test_defaults() -> None:
     wanted = params()
-    assert (wanted.state, wanted.on_conflict, wanted.engine, wanted.layout) == ("migrated", "newest", "native", "auto")
+    assert (wanted.state, wanted.on_conflict, wanted.engine, wanted.layout) == ("migrated", "newest", "native", None)
     assert (wanted.checksum, wanted.exclude_caches, wanted.unit_timeout) == (True, True, 120.0)
     assert (wanted.unit, wanted.owner, wanted.group, wanted.sources) == (None, None, None, ("/opt/wa",))
     assert params(unit="wa", src=[]).unit == "wa.service"

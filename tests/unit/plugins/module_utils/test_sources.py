@@ -15,6 +15,7 @@ import pytest
 from accounts import put_account, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _unit_path
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import layout_named
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._sources import (
     TOMBSTONE,
     Source,
@@ -134,7 +135,7 @@ def backend(cwd: pathlib.Path, code: str = "", **environment: str) -> t.Iterator
 
 
 def found(of: Unit, target: object = "/srv/sessions") -> list[str]:
-    return [source.path for source in found_sources(of, str(target), "auto", ())]
+    return [source.path for source in found_sources(of, str(target), None, ())]
 
 
 def test_the_relative_default_of_the_library(place: pathlib.Path) -> None:
@@ -216,6 +217,6 @@ def test_values_in_use_are_absolute_paths(place: pathlib.Path) -> None:
 
 def test_the_layout_is_that_of_the_accounts(place: pathlib.Path) -> None:
     source = Source("x", str(place / "opt/.baileys_auth"))
-    assert layout_of([source], "/nothing", "auto").name == "baileys"
-    assert layout_of([], str(place), "auto").name == "baileys"
-    assert layout_of([], "/nothing", "baileys").name == "baileys"
+    assert layout_of([source], "/nothing", None).name == "baileys"
+    assert layout_of([], str(place), None).name == "baileys"
+    assert layout_of([], "/nothing", layout_named("baileys")).name == "baileys"

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _override, _stop, _unit_path
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import StopSettings, layout_named
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layout import StopSettings
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import layout_named
 
 BAILEYS = layout_named("baileys")
 BROWSER = dataclasses.replace(BAILEYS, stop=StopSettings(signal="SIGTERM", timeout=60, mode="mixed"))

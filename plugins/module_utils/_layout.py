@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""What a session layout is: the fields of an entry in the table (see _layouts.py), and the looks into a directory that entries share.
+
+Nothing here returns, raises or logs anything that was read from a file, nor a file name from inside an account.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import re
+import stat
+import typing as t
+
+OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+# What a lock of the library says; '' where there is none.
+LIVE = "live"  # a process of this host uses the account
+STALE = "stale"  # its process is gone, or is another program by now
+FOREIGN = "foreign"  # another host made it: moved, renamed, or in use over there
+DAMAGED = "damaged"  # it is no lock that the library could have made, and the library will not start
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """What the structure of an account says.
+
+    ``state``: paired, pending, fresh, corrupt, or unknown where its credentials are not on this disk. ``problems``: fixed words.
+    ``fingerprints``: one for each linked device, equal for two copies of it; they never leave the host. ``linked``: how many linked
+    devices the account holds, which is one unless its library keeps several in one place.
+    """
+
+    state: str
+    problems: tuple[str, ...] = ()
+    fingerprints: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    linked: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class StopSettings:
+    """How a backend of this layout wants to be stopped. ``timeout`` in seconds, never lowered where the unit has more."""
+
+    signal: str
+    timeout: int
+    mode: str | None = None
+
+
+def no_lock(directory: int) -> str:
+    """The library makes no lock: its mutexes live inside one process."""
+    return ""
+
+
+def no_parts(account: str) -> tuple[str, ...]:
+    """All of an account is in its directory."""
+    return ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """One library's way to keep accounts. An entry states only what is special about it.
+
+    Looking:
+    ``is_account``: does this open directory hold an account? Asked only of directories whose name fits ``names``.
+    ``judge``: what is its state?
+    ``lock_of``: what does a lock of the library say about this open account: '', live, stale, foreign or damaged?
+    ``claims``: a few words why an open directory shows that this library is at work (markers only, no name of an account), '' when it
+    does not. It is asked of the root and of directories below it, with the relative path (``.`` for the root), and opens no file.
+    ``refines``: the layouts whose accounts look the same; where both claim a root and this one sees all that the other sees, it is meant.
+    ``watched``: the paths in an account (patterns) whose change, with the directory's own times, shows that the account was used.
+    ``counted``: the names (patterns) that the plain count looks for, down to ``count_depth`` levels.
+
+    Finding:
+    ``legacy_names``: where backends put the root by default, relative to their working directory.
+    ``depth``: how many directories below the root (or below a folder of ``folders``) an account may lie.
+    ``folders``: where a root holds any of these, accounts are looked for only below them: the root may be an application's directory.
+    ``beside``: entries of the root (path patterns) that are neither accounts nor travel with them.
+    ``travels``: the only entries (path patterns) beside accounts that travel with them; None for all but ``beside``.
+    ``parts_of``: relative paths of the root that belong to an account beside its directory. They may be missing.
+
+    Copying:
+    ``volatile``: names never copied (locks, sockets, half-written files). ``locks``: those of them that may be removed when nothing uses
+    the account. ``caches``: paths in an account (patterns) that the library makes anew. ``databases``: names of SQLite files.
+
+    In patterns ``*`` and ``?`` stand for anything but a slash; ``**/`` at the beginning of a path pattern means at any depth.
+    """
+
+    name: str
+    title: str
+    is_account: t.Callable[[int], bool]
+    judge: t.Callable[[int], Judgement]
+    claims: t.Callable[[int, str], str]
+    watched: tuple[str, ...]
+    counted: tuple[str, ...]
+    stop: StopSettings
+    lock_of: t.Callable[[int], str] = dataclasses.field(default=no_lock)
+    parts_of: t.Callable[[str], tuple[str, ...]] = dataclasses.field(default=no_parts)
+    refines: tuple[str, ...] = ()
+    names: tuple[str, ...] = ("*",)
+    count_depth: int = 3
+    legacy_names: tuple[str, ...] = ()
+    depth: int = 1
+    folders: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    travels: tuple[str, ...] | None = None
+    volatile: tuple[str, ...] = ()
+    locks: tuple[str, ...] = ()
+    caches: tuple[str, ...] = ()
+    databases: tuple[str, ...] = ()
+
+    @property
+    def volatile_matcher(self) -> t.Callable[[str], t.Any]:
+        """The test whether an entry of some name must never be copied, for loops."""
+        return name_matcher(self.volatile)
+
+    def is_volatile(self, name: str) -> bool:
+        """Whether an entry called ``name`` must never be copied."""
+        return self.volatile_matcher(name) is not None
+
+    @property
+    def cache_matcher(self) -> t.Callable[[str], t.Any]:
+        """The test whether a relative path in an account is a cache or lies in one, for loops."""
+        return path_matcher(self.caches)
+
+    @property
+    def database_matcher(self) -> t.Callable[[str], t.Any]:
+        """The test whether a file of some name is a SQLite database, for loops."""
+        return name_matcher(self.databases)
+
+    def watched_in(self, directory: int) -> t.Iterator[str]:
+        """Yield the relative paths in an open account that match ``watched``, sorted; those without a wildcard though they be missing."""
+        for pattern in self.watched:
+            yield from _expanded(directory, pattern.split("/"), "")
+
+
+@functools.cache
+def name_matcher(patterns: tuple[str, ...]) -> t.Callable[[str], t.Any]:
+    """Compile name patterns into one: asked for every file of an account while its backend is down."""
+    return re.compile("|".join(rf"{_part_expression(pattern)}\Z" for pattern in patterns) or r"(?!)", re.DOTALL).match
+
+
+@functools.cache
+def path_matcher(patterns: tuple[str, ...]) -> t.Callable[[str], t.Any]:
+    """Compile path patterns into one, which also fits everything below a path that fits."""
+    return re.compile("|".join(map(_path_expression, patterns)) or r"(?!)", re.DOTALL).match
+
+
+def _path_expression(pattern: str) -> str:
+    anywhere = pattern.startswith("**/")
+    parts = pattern[3:].split("/") if anywhere else pattern.split("/")
+    return rf"(?:{'(?:.*/)?' if anywhere else ''}{'/'.join(map(_part_expression, parts))}(?:/.*)?)\Z"
+
+
+def _part_expression(part: str) -> str:
+    wild = {"*": "[^/]*", "?": "[^/]"}
+    return "".join(wild.get(character, re.escape(character)) for character in part)
+
+
+def exists(directory: int, name: str) -> bool:
+    """Whether the open directory has an entry ``name``, whatever it is."""
+    return status_of(directory, name) is not None
+
+
+def is_folder(directory: int, name: str) -> bool:
+    """Whether the open directory has a directory ``name``, which is no link."""
+    status = status_of(directory, name)
+    return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+def status_of(directory: int, name: str) -> os.stat_result | None:
+    """Look at the entry ``name`` itself; None when it is not there."""
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def open_below(directory: int, path: str) -> int:
+    """Return a descriptor of the directory at the relative ``path``; no component may be a link. Raises OSError when it is not there."""
+    here = os.open(".", OPEN_DIRECTORY, dir_fd=directory)
+    for part in path.split("/"):
+        try:
+            below = os.open(part, OPEN_DIRECTORY, dir_fd=here)
+        finally:
+            os.close(here)
+        here = below
+    return here
+
+
+@contextlib.contextmanager
+def opened_below(directory: int, path: str) -> t.Iterator[int]:
+    """Open the directory at the relative ``path`` and close it afterwards; see open_below."""
+    descriptor = open_below(directory, path)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def folders_in(directory: int) -> list[str]:
+    """Give the names of the directories in an open directory, sorted; links are none."""
+    with os.scandir(directory) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+
+
+def _expanded(directory: int, parts: t.Sequence[str], above: str) -> t.Iterator[str]:
+    first, rest = parts[0], parts[1:]
+    if not any(character in first for character in "*?"):
+        found = [first]
+    else:
+        fits = name_matcher((first,))
+        found = sorted(name for name in os.listdir(directory) if fits(name))
+    for name in found:
+        if not rest:
+            yield above + name
+            continue
+        with contextlib.suppress(OSError), opened_below(directory, name) as below:
+            yield from _expanded(below, rest, f"{above}{name}/")

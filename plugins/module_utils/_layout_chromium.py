@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Libraries that drive a browser: an account is a Chromium profile, the proof of being linked is in its IndexedDB and Local Storage.
+
+What the browser does with torn profiles and with locks was measured with Chromium 156: it wipes a LevelDB whose CURRENT or MANIFEST is
+empty and says nothing, and it refuses a profile whose lock names another host, or is no link at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import stat
+import typing as t
+
+from ._errors import SessionsError
+from ._layout import (
+    DAMAGED,
+    FOREIGN,
+    LIVE,
+    STALE,
+    Judgement,
+    Layout,
+    StopSettings,
+    exists,
+    is_folder,
+    opened_below,
+    status_of,
+)
+from ._paths import read_file_at, real_path
+
+ORIGIN = "https_web.whatsapp.com_0"
+
+LOCKS = ("SingletonLock", "SingletonCookie", "SingletonSocket")
+# The browser makes them at each start; `lockfile` is what it has on Windows. LevelDB's own LOCK is empty and harmless, and stays.
+VOLATILE = (*LOCKS, "DevToolsActivePort", "RunningChromeVersion", "lockfile", "*-shm")
+CACHES = (
+    "**/Cache",
+    "**/Code Cache",
+    "**/GPUCache",
+    "**/DawnGraphiteCache",
+    "**/DawnWebGPUCache",
+    "**/DawnCache",
+    "**/GPUPersistentCache",
+    "**/ShaderCache",
+    "**/GrShaderCache",
+    "**/GraphiteDawnCache",
+    "**/component_crx_cache",
+    "**/Crashpad",
+    "**/BrowserMetrics*",
+    "**/Safe Browsing",
+    "**/Service Worker/CacheStorage",
+    "**/Service Worker/ScriptCache",
+    "**/optimization_guide*",
+    "**/blob_storage",
+)
+# What LevelDB appends to and replaces whenever the page writes.
+WATCHED = tuple(
+    f"{place}/{name}"
+    for place in ("Default/IndexedDB/*.indexeddb.leveldb", "Default/Local Storage/leveldb")
+    for name in ("CURRENT", "MANIFEST-*", "*.log")
+)
+# Measured with LocalAuth: a signal to the whole group tears Local Storage, one to the main process alone lets it close its browser.
+STOP = StopSettings(signal="SIGINT", timeout=45, mode="mixed")
+
+_LOCAL_STORAGE = "Default/Local Storage/leveldb"
+_MANIFEST = re.compile(rb"(MANIFEST-\d+)\n?")
+_LOCK = re.compile(r"(.+)-(\d+)", re.DOTALL)  # the host may hold dashes itself, so the last one counts
+_PREFERENCES_AT_MOST = 16 << 20
+
+
+def is_profile(directory: int) -> bool:
+    """Whether an open directory is what a browser takes for its user data, new or used."""
+    return is_folder(directory, "Default") or exists(directory, "Local State") or exists(directory, "SingletonLock")
+
+
+def judge_profile(directory: int, origin: str = ORIGIN) -> Judgement:
+    """Say whether the page of ``origin`` left what a linked device needs, from names and sizes and the two files CURRENT."""
+    if not is_folder(directory, "Default"):
+        return Judgement("fresh")
+    if not _has_folder(directory, f"Default/IndexedDB/{origin}.indexeddb.leveldb"):
+        return Judgement("pending")
+    problems = (
+        *_torn(directory, f"Default/IndexedDB/{origin}.indexeddb.leveldb", "indexeddb"),
+        *_torn(directory, _LOCAL_STORAGE, "local_storage"),
+    )
+    if problems:
+        return Judgement("corrupt", problems)
+    return Judgement("paired", (), _fingerprints(directory), 1)
+
+
+def lock_of_profile(directory: int) -> str:
+    """Read a browser's lock, a link to ``<host>-<pid>`` that leads nowhere."""
+    status = status_of(directory, "SingletonLock")
+    if status is None:
+        return ""
+    if not stat.S_ISLNK(status.st_mode):
+        return DAMAGED
+    try:
+        found = _LOCK.fullmatch(os.readlink("SingletonLock", dir_fd=directory))
+    except FileNotFoundError:
+        return ""  # the browser ended since
+    except OSError:
+        return DAMAGED  # something else took its place since
+    if found is None:
+        return DAMAGED
+    if found[1] != os.uname().nodename:
+        return FOREIGN
+    return LIVE if _uses(int(found[2]), directory) else STALE
+
+
+def _uses(pid: int, directory: int) -> bool:
+    """Whether the process lives and was told to use this directory. Where we may not look, it is taken for one that does."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read().split(b"\0")
+    except FileNotFoundError:
+        return _lives(pid)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    # A browser that has rewritten its command line has it in one piece.
+    told = [word.partition(b"--user-data-dir=")[2] for word in words if b"--user-data-dir=" in word]
+    return any(_is_same(pid, os.fsdecode(path), directory) for path in told)
+
+
+def _lives(pid: int) -> bool:
+    """Ask where /proc hides the processes of others (hidepid)."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _is_same(pid: int, path: str, directory: int) -> bool:
+    """Whether a path means this directory to that process, whatever it sees as its root."""
+    own = os.fstat(directory)
+    candidates = (f"/proc/{pid}/root{path}", path) if path.startswith("/") else (f"/proc/{pid}/cwd/{path}",)
+    for candidate in candidates:
+        with contextlib.suppress(OSError, ValueError):
+            seen = os.stat(candidate)
+            if (seen.st_dev, seen.st_ino) == (own.st_dev, own.st_ino):
+                return True
+    return path.startswith(real_path(directory))
+
+
+def _has_folder(directory: int, path: str) -> bool:
+    try:
+        with opened_below(directory, path):
+            return True
+    except OSError:
+        return False
+
+
+def _torn(directory: int, path: str, word: str) -> tuple[str, ...]:
+    """Name what makes a LevelDB unusable, so that the browser would wipe it."""
+    try:
+        with opened_below(directory, path) as database:
+            return tuple(f"{word}_{problem}" for problem in _torn_database(database))
+    except (FileNotFoundError, NotADirectoryError):
+        return (f"{word}_missing",)
+
+
+def _torn_database(database: int) -> t.Iterator[str]:
+    try:
+        current = read_file_at(database, "CURRENT", at_most=1024, called="the database's CURRENT") or b""
+    except SessionsError:
+        current = b""
+    named = _MANIFEST.fullmatch(current)
+    if named is None:
+        yield "current_invalid"
+    elif not _has_content(database, os.fsdecode(named[1])):
+        yield "manifest_missing"
+    with os.scandir(database) as entries:
+        tables = {entry.name: entry.stat(follow_symlinks=False) for entry in entries if _is_table(entry.name)}
+    if not tables:
+        yield "data_missing"
+    if any(status.st_size == 0 for name, status in tables.items() if not name.endswith(".log")):
+        yield "table_empty"
+
+
+def _is_table(name: str) -> bool:
+    return name.endswith((".log", ".ldb", ".sst"))
+
+
+def _has_content(directory: int, name: str) -> bool:
+    status = status_of(directory, name)
+    return status is not None and stat.S_ISREG(status.st_mode) and status.st_size > 0
+
+
+def _fingerprints(directory: int) -> tuple[str, ...]:
+    """The moment at which the profile was made, in microseconds: a copy has the same one, and no other profile has."""
+    try:
+        with opened_below(directory, "Default") as default:
+            content = read_file_at(default, "Preferences", at_most=_PREFERENCES_AT_MOST, called="the preferences")
+        made = json.loads(content or b"")["profile"]["creation_time"]
+    except (OSError, SessionsError, ValueError, RecursionError, KeyError, TypeError):
+        return ()
+    return (hashlib.sha256(f"profile {made}".encode("utf-8", "surrogatepass")).hexdigest(),)
+
+
+def claims_wwebjs(directory: int, path: str) -> str:
+    name = path.rpartition("/")[2]
+    if (name == "session" or name.startswith("session-")) and is_profile(directory):
+        return "a directory session or session-* is a browser's profile"
+    return ""
+
+
+# What stands beside profiles: cached pages, and what RemoteAuth makes anew at each start from a store elsewhere.
+_BESIDE = (
+    "lost+found",
+    "_orphaned",
+    ".wwebjs_cache",
+    "WhatsAppImages",
+    "media",
+    "statics",
+    "message_log.txt",
+)
+
+WWEBJS = Layout(
+    name="wwebjs",
+    title="whatsapp-web.js (LocalAuth)",
+    is_account=is_profile,
+    judge=judge_profile,
+    claims=claims_wwebjs,
+    lock_of=lock_of_profile,
+    names=("session", "session-*"),
+    watched=WATCHED,
+    counted=("IndexedDB",),
+    legacy_names=(".wwebjs_auth", "sessions"),
+    volatile=VOLATILE,
+    locks=LOCKS,
+    caches=CACHES,
+    beside=(*_BESIDE, "RemoteAuth-*", "wwebjs_temp_session_*"),
+    stop=STOP,
+)
