@@ -25,7 +25,7 @@ def run_module(
 
     ``nested``: by dotted option name, for options (dicts, or lists of dicts) that take the options of another module.
     """
-    module = _Module(argument_spec=dict(argument_spec), supports_check_mode=True, **rules)
+    module = _Module(nested or {}, argument_spec=dict(argument_spec), supports_check_mode=True, **rules)
     outcome, message, facts = None, "", t.cast("dict[str, t.Any]", {})
     try:
         options = module.params
@@ -71,7 +71,6 @@ def _validated(
     rules: t.Mapping[str, t.Any],
 ) -> dict[str, t.Any]:
     result = ArgumentSpecValidator(dict(spec), **rules).validate(dict(given))
-    module.no_log_values.update(result._no_log_values)
     if result.error_messages:
         raise SessionsError(f"in option {option!r}: {result.error_messages[0]}; nothing was changed")
     validated: dict[str, t.Any] = result.validated_parameters
@@ -79,19 +78,43 @@ def _validated(
 
 
 class _Module(AnsibleModule):
+    def __init__(self, nested: Nested, **settings: t.Any) -> None:
+        self._nested = nested
+        super().__init__(**settings)
+
     def add_path_info(self, kwargs: dict[str, t.Any]) -> dict[str, t.Any]:
         """Finish a result: the options that it tells, without sensitive ones.
 
         AnsibleModule's own would put owner and mode of what is at ``path`` now over what a job foresees in check mode.
         """
         kwargs.setdefault("invocation", {"module_args": _shown(self.params)})
+        self.no_log_values.update(self._nested_secrets())
         return kwargs
 
     def log(self, msg: str, log_args: dict[str, t.Any] | None = None) -> None:
         """Write to this host's log, where AnsibleModule notes each call with all its options, unless one of them is sensitive."""
-        if _shown(self.params) != self.params:
+        if _shown(self.params) != self.params or self._nested_secrets():
             msg, log_args = "Invoked with sensitive options", {}
         super().log(msg, log_args)
+
+    def _nested_secrets(self) -> set[str]:
+        """Collect what is ``no_log`` in the options of other modules, read or not: whatever fails first shows them all."""
+        secrets: set[str] = set()
+        for way, nested in self._nested.items():
+            for given in _given_at(self.params, way.split(".")):
+                secrets |= ArgumentSpecValidator(dict(nested[0])).validate(dict(given))._no_log_values
+        return secrets
+
+
+def _given_at(options: t.Any, way: t.Sequence[str]) -> t.Iterator[t.Mapping[str, t.Any]]:
+    """Yield the mappings at a dotted name, through lists; nothing where something else was given, which is refused later."""
+    if isinstance(options, (list, tuple)):
+        for option in options:
+            yield from _given_at(option, way)
+    elif isinstance(options, t.Mapping) and way:
+        yield from _given_at(options.get(way[0]), way[1:])
+    elif isinstance(options, t.Mapping):
+        yield options
 
 
 def _shown(options: t.Any) -> t.Any:

@@ -221,3 +221,21 @@ def test_no_secret_of_an_environment_file_is_told(host: Host) -> None:
     put_file(pathlib.Path(host.file["path"]), f"TOKEN={CANARY}\n")
     assert host.plan(environment_file=host.file)["todo"] == ["environment_file"]
     assert os.path.exists(host.file["path"])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"dir": {"path": "/var/lib/x", "nonsense": 1}},
+        {"overrides": [{"nonsense": 1}]},
+        {"overrides": ["no dict"]},
+        {"migrate": {"path": "/var/lib/x", "unit": "wa", "switch": {"overrides": [{"nonsense": 1}]}}},
+    ],
+    ids=["nothing", "dir", "an override", "no options at all", "migrate"],
+)
+def test_headers_are_told_nowhere_whatever_else_is_wrong(host: Host, wrong: dict[str, t.Any]) -> None:
+    refused = host.run(
+        "session_plan", **wrong, health={"url": "http://127.0.0.1:1/", "timeout": 0, "headers": {"k": CANARY}}
+    )
+    assert refused["failed"]
