@@ -14,6 +14,7 @@ import pytest
 PROGRAM = Path(__file__).resolve().parents[2] / "molecule/shared/look_for_secrets"
 KEY = bytes(range(32))
 PRINTED = base64.b64encode(KEY).decode()
+KEY_IN_BROWSER = bytes(range(100, 148))
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,10 @@ def secrets(program, tmp_path):
     account = tmp_path / "var/lib/whatsapp-backend/sessions/15550100001"
     account.mkdir(parents=True)
     (account / "session-15550200001_1.0.json").write_text(f'{{"private": {{"type": "Buffer", "data": "{PRINTED}"}}}}')
+    profile = tmp_path / "opt/whatsapp/releases/1/.wwebjs_auth/session-user_3_instance_main"
+    database = profile / "Default/Local Storage/leveldb/000003.log"
+    database.parent.mkdir(parents=True)
+    database.write_bytes(b"\x0bWANoiseInfo\x41\x01" + base64.b64encode(KEY_IN_BROWSER) + b"\x00\x01")
     return program.collect([tmp_path])
 
 
@@ -42,6 +47,9 @@ def secrets(program, tmp_path):
         f"private: {PRINTED}",
         f"cut in the middle {PRINTED[5:30]}",
         f"in hexadecimal {KEY.hex()}",
+        "no browser for user_3_instance_main",
+        f"from a browser {base64.b64encode(KEY_IN_BROWSER).decode()}",
+        f"from a browser in hexadecimal {KEY_IN_BROWSER.hex()}",
         "<Buffer " + " ".join(f"{byte:02x}" for byte in KEY) + ">",
     ],
 )
