@@ -63,8 +63,13 @@ def copy_until_settled(source: int, target: int, name: str, rules: Rules) -> Rec
     return UNSETTLED
 
 
-def is_copy(source: int, target: int, name: str, found: os.stat_result, rules: Rules) -> bool:
-    """Whether the target's file, made by another engine, is a faithful copy; what that engine left out is then added."""
+def copied_already(source: int, target: int, name: str, rules: Rules) -> Record | None:
+    """Return the record of a source file that the target, made by another engine, is a faithful copy of; what that left out is added."""
+    found = os.stat(name, dir_fd=source, follow_symlinks=False)
+    return record_of(found) if _is_copy(source, target, name, found, rules) else None
+
+
+def _is_copy(source: int, target: int, name: str, found: os.stat_result, rules: Rules) -> bool:
     copy = os.open(name, _OPEN_SOURCE, dir_fd=target)
     try:
         status = os.fstat(copy)
@@ -112,11 +117,18 @@ def require_open(status: os.stat_result, rules: Rules) -> None:
 
 
 def dress(descriptor: int, like: os.stat_result, rules: Rules) -> None:
-    """Set owner, mode (never set-id or sticky bits) and times. Owner first: chown(2) clears mode bits."""
-    if os.geteuid() == 0:
+    """Set owner, mode (never set-id or sticky bits) and times, where they are not so yet. Owner first: chown(2) clears mode bits."""
+    status, mode = os.fstat(descriptor), _plain_mode(like)
+    if (status.st_uid, status.st_gid) != (rules.uid, rules.gid) and os.geteuid() == 0:
         os.fchown(descriptor, rules.uid, rules.gid)
-    os.fchmod(descriptor, stat.S_IMODE(like.st_mode) & 0o777)
+        os.fchmod(descriptor, mode)
+    elif stat.S_IMODE(status.st_mode) != mode:
+        os.fchmod(descriptor, mode)
     os.utime(descriptor, ns=(like.st_atime_ns, like.st_mtime_ns))
+
+
+def _plain_mode(status: os.stat_result) -> int:
+    return stat.S_IMODE(status.st_mode) & 0o777
 
 
 def digest_of(directory: int, name: str) -> bytes:
@@ -140,7 +152,7 @@ def _copy(source: int, target: int, name: str, rules: Rules) -> Record | None:
         if not stat.S_ISREG(before.st_mode):
             raise UnfitTree("a file became something else while it was copied")
         require_own(before, rules)
-        writing = os.open(name, _OPEN_TARGET, 0o600, dir_fd=target)
+        writing = os.open(name, _OPEN_TARGET, _plain_mode(before), dir_fd=target)
         try:
             poured = _pour(reading, writing, before, rules)
             _keep_attributes(reading, writing)

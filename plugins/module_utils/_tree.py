@@ -18,14 +18,14 @@ from ._copy import (
     Record,
     Rules,
     UnfitTree,
+    copied_already,
     copy_until_settled,
     digest_of,
     dress,
-    is_copy,
-    record_of,
     require_open,
     require_own,
 )
+from ._kernel import creating_as
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -68,7 +68,8 @@ def bring_up_to_date(source: int, target: int, rules: Rules, index: Index) -> tu
     longer has is removed from the target. Raises UnfitTree, OSError (full disk, I/O error).
     """
     copying = _Pass(rules, index, os.fstat(source).st_dev)
-    copying.directory(source, target, "", 0)
+    with creating_as(rules.uid, rules.gid):
+        copying.directory(source, target, "", 0)
     return copying.fresh, copying.tally
 
 
@@ -80,7 +81,7 @@ def bring_entry(source: int, target: int, name: str, rules: Rules) -> Tally:
     if stat.S_ISDIR(found.st_mode):
         copying.folder(source, target, name, name in there, f"{name}/", 0)
     elif stat.S_ISREG(found.st_mode):
-        copying.file(source, target, name, name in there, found)
+        copying.file(source, target, name, name in there)
     else:
         copying.tally.left_out += 1
     return copying.tally
@@ -156,12 +157,12 @@ class _Pass:
     ) -> t.Collection[str]:
         """Bring each entry of a directory up to date and return the names that are there now."""
         fresh = self.fresh.setdefault(place, {})
-        for name in self._changed(source, known, fresh):
+        for entry in self._changed(source, known, fresh):
+            name = entry.name
             try:
-                found = os.stat(name, dir_fd=source, follow_symlinks=False)
-                if stat.S_ISREG(found.st_mode):
-                    fresh[name] = self.file(source, target, name, name in there, found)
-                elif stat.S_ISDIR(found.st_mode):
+                if entry.is_file(follow_symlinks=False):
+                    fresh[name] = self.file(source, target, name, name in there)
+                elif entry.is_dir(follow_symlinks=False):
                     fresh[name] = _FOLDER
                     self.folder(source, target, name, name in there, f"{place}{name}/", depth + 1)
                 else:
@@ -172,25 +173,27 @@ class _Pass:
 
     def _changed(
         self, source: int, known: t.Mapping[str, tuple[int, ...]], fresh: dict[str, tuple[int, ...]]
-    ) -> t.Sequence[str]:
-        """Enter the files that are as they were into ``fresh`` and return the other names.
+    ) -> list[os.DirEntry[str]]:
+        """Enter the files that are as they were into ``fresh`` and return the other entries.
 
         Nothing here may be slow: in the last pass the backend is down, and nearly every file is as it was. So there is one stat(2)
         for each, its fields are compared right here, and only names that are not known are matched against patterns.
         """
         changed, is_volatile = [], self.rules.is_volatile
-        for name in os.listdir(source):
-            record = known.get(name)
-            if record:
-                try:
-                    found = os.stat(name, dir_fd=source, follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if record == (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns):
-                    fresh[name] = record
-                    continue
-            if not is_volatile(name):
-                changed.append(name)
+        with os.scandir(source) as entries:
+            for entry in entries:
+                name = entry.name
+                record = known.get(name)
+                if record:
+                    try:
+                        found = os.stat(name, dir_fd=source, follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue
+                    if record == (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns):
+                        fresh[name] = record
+                        continue
+                if not is_volatile(name):
+                    changed.append(entry)
         self.tally.files += len(fresh)
         return changed
 
@@ -206,18 +209,19 @@ class _Pass:
         finally:
             os.close(below)
 
-    def file(self, source: int, target: int, name: str, exists: bool, found: os.stat_result) -> Record:
+    def file(self, source: int, target: int, name: str, exists: bool) -> Record:
         """Copy the file ``name`` unless another engine did it well; ``exists``: something of that name is in the target."""
+        record = copied_already(source, target, name, self.rules) if exists and not self.index else None
+        if record is None:
+            if exists:
+                remove_tree(target, name)
+            record = copy_until_settled(source, target, name, self.rules)
+            self.tally.copied += 1
+            self.tally.unsettled += record is UNSETTLED
         self.tally.files += 1
-        self.tally.bytes += found.st_size
-        self.tally.newest_ns = max(self.tally.newest_ns, found.st_mtime_ns)
-        if exists:
-            if not self.index and is_copy(source, target, name, found, self.rules):
-                return record_of(found)
-            remove_tree(target, name)
-        record = copy_until_settled(source, target, name, self.rules)
-        self.tally.copied += 1
-        self.tally.unsettled += record is UNSETTLED
+        _inode, size, written, _changed = record
+        self.tally.bytes += size
+        self.tally.newest_ns = max(self.tally.newest_ns, written)
         return record
 
 

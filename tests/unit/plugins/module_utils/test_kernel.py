@@ -121,3 +121,24 @@ def test_a_filesystem_is_synced_or_it_is_said(tmp_path: pathlib.Path) -> None:
     with pytest.raises(OSError) as raised:
         sync_filesystem(place)  # closed by now
     assert raised.value.errno == errno.EBADF
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_is_made_belongs_to_the_other_and_root_stays_root(tmp_path: pathlib.Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(0o700)
+    with _kernel.creating_as(1501, 1502):
+        os.close(os.open(closed / "wide", os.O_CREAT | os.O_WRONLY, 0o666))  # into root's own directory
+    (closed / "after").touch()
+    made, after = (closed / "wide").stat(), (closed / "after").stat()
+    assert (made.st_uid, made.st_gid, made.st_mode & 0o777) == (1501, 1502, 0o666)
+    assert (after.st_uid, after.st_gid, after.st_mode & 0o777) == (0, 0, 0o644)
+
+
+def test_where_the_kernel_does_not_let_us_only_the_mode_is_exact(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_kernel._libc, "prctl", lambda *arguments: -1)
+    with _kernel.creating_as(1501, 1502):
+        os.close(os.open(tmp_path / "wide", os.O_CREAT | os.O_WRONLY, 0o666))
+    assert ((tmp_path / "wide").stat().st_uid, (tmp_path / "wide").stat().st_mode & 0o777) == (os.geteuid(), 0o666)

@@ -408,15 +408,17 @@ def test_what_vanishes_while_it_is_listed_is_no_error(
 ) -> None:
     for name in ("a", "b", "c"):
         put_file(trees.source / name, "x")
-    listed = os.listdir
+    listed = os.scandir
 
-    def listing(directory: t.Any) -> list[str]:
-        names = listed(directory)
-        if (trees.source / "b").exists() and "b" in names:
-            (trees.source / "b").unlink()
-        return names
+    @contextlib.contextmanager
+    def listing(directory: t.Any) -> t.Iterator[t.Iterator[os.DirEntry[str]]]:
+        with listed(directory) as entries:
+            found = list(entries)
+        if any(entry.name == "b" for entry in found):
+            (trees.source / "b").unlink(missing_ok=True)
+        yield iter(found)
 
-    monkeypatch.setattr(os, "listdir", listing)
+    monkeypatch.setattr(os, "scandir", listing)
     index, tally = trees.bring()
     assert tally.copied == 2
     assert set(index[""]) == {"a", "c"}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _workers
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._workers import spread
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._workers import meanwhile, spread
 
 
 @pytest.fixture(autouse=True, params=[1, 2, 5])
@@ -32,6 +32,44 @@ def processes() -> list[str]:
 def test_results_come_in_the_order_of_their_items(items: list[int]) -> None:
     assert spread(lambda item: [item, item * 2], items) == [[item, item * 2] for item in items]
     assert processes() == []
+
+
+def test_a_long_item_does_not_hold_up_the_others(tmp_path: pathlib.Path) -> None:
+    """The first item ends only once all others are done; with one CPU they come in order, and nobody waits for anybody."""
+    others = range(1, 7)
+    alone = len(os.sched_getaffinity(0)) == 1
+
+    def work(item: int) -> int:
+        while item == 0 and not alone and len(list(tmp_path.iterdir())) < len(others):
+            pass
+        (tmp_path / str(item)).touch()
+        return item
+
+    assert spread(work, range(7)) == list(range(7))
+
+
+def test_more_items_than_a_pipe_holds() -> None:
+    assert spread(lambda item: item, range(30_000)) == list(range(30_000))
+
+
+def test_work_meanwhile_ends_with_the_body(tmp_path: pathlib.Path) -> None:
+    done = tmp_path / "done"
+    with meanwhile(done.touch, 0.001):
+        while not done.exists():
+            pass
+        assert processes()
+    assert processes() == []
+
+
+def test_what_fails_meanwhile_stays_there(capfd: pytest.CaptureFixture[str]) -> None:
+    with meanwhile(fails, 0.001):
+        while pathlib.Path(f"/proc/{processes()[0]}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            pass
+    assert capfd.readouterr() == ("", "")
+
+
+def fails() -> None:
+    raise OSError(errno.EIO, "a secret name")
 
 
 def test_replies_larger_than_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
