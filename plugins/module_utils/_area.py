@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import stat
+import time
 import typing as t
 
 from ._errors import SessionsError
@@ -98,6 +99,12 @@ def remove_unused(path: str) -> None:
         os.rmdir(place)
     with contextlib.suppress(OSError):
         os.rmdir(path)
+
+
+def moment() -> str:
+    """Name this instant, in UTC and to the microsecond: two runs within one second may put the same account aside."""
+    now = time.time_ns()
+    return time.strftime(f"%Y%m%dT%H%M%S.{now // 1000 % 1_000_000:06d}Z", time.gmtime(now // 1_000_000_000))
 
 
 @contextlib.contextmanager

@@ -10,10 +10,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import time
 import typing as t
 
-from ._area import DISPLACED, STAGING, open_private, write_document_at
+from ._area import DISPLACED, STAGING, moment, open_private, write_document_at
 from ._errors import SessionsError
 from ._kernel import rename_new
 from ._layouts import open_account
@@ -62,7 +61,7 @@ def taking_moves(place: Place, publications: t.Sequence[Publication]) -> list[Mo
 
 def publishing_moves(place: Place, publications: t.Sequence[Publication]) -> list[Move]:
     """Plan every rename from staging to the sessions path, with displaced accounts out of the way first."""
-    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    now = moment()
     moves: list[Move] = []
     for publication in publications:
         key = account_key(publication.name)
@@ -70,7 +69,7 @@ def publishing_moves(place: Place, publications: t.Sequence[Publication]) -> lis
         if publication.displace:
             displaced = f"{real_path(place.area)}/{DISPLACED}"
             moves.append(
-                planned_move(parent, last, displaced, f"{moment}-{key[:16]}", _inode_of(place.path, publication.name))
+                planned_move(parent, last, displaced, f"{now}-{key[:16]}", _inode_of(place.path, publication.name))
             )
         staged = open_staged(place.area, publication.name)
         try:

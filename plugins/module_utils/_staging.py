@@ -17,7 +17,7 @@ import os
 import time
 import typing as t
 
-from ._area import DISPLACED, STAGING, open_private
+from ._area import DISPLACED, STAGING, moment, open_private
 from ._command import run
 from ._errors import SessionsError
 from ._kernel import rename_new
@@ -256,7 +256,7 @@ def _make_way(area: int, staging: int, name: str) -> None:
     displaced = open_private(area, DISPLACED, called="the directory of displaced accounts")
     try:
         with contextlib.suppress(FileNotFoundError):
-            rename_new(staging, key, displaced, f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{key[:16]}-staged")
+            rename_new(staging, key, displaced, f"{moment()}-{key[:16]}-staged")
     finally:
         os.close(displaced)
 

@@ -479,6 +479,15 @@ def test_what_is_displaced_is_counted_and_has_a_note(host: Host) -> None:
     assert "wa1" not in displaced.name
 
 
+def test_one_account_is_displaced_several_times_within_a_second(host: Host) -> None:
+    host.account("wa1")
+    host.migrate()
+    for number in range(5):
+        use(host.legacy / "wa1", OLD + number + 1)
+        assert counts(host.migrate()) == {"migrated": 1, "displaced": 1}
+    assert len(host.displaced()) == 5
+
+
 @pytest.mark.parametrize("engine", COPYING)
 def test_used_since_at_one_path_only(host: Host, engine: str) -> None:
     host.account("wa1")
