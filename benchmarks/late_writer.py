@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs session_migrate with a backend that writes at the worst moment: after the last live copy, right before the stop.
 
+From there on the run knows, as it does with a unit that it holds stopped, that nobody writes any more.
+
 late_writer.py ROOT NUMBER   (arguments of the module on standard input, as Ansible gives them)
 """
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import sys
 import time
@@ -20,12 +23,16 @@ _STOPPING = 0.1  # seconds: no unit stops faster
 
 
 def main(root: str, number: str) -> None:
-    cut_over = _migrate_run._cut_over
+    cut_over, stage_of = _migrate_run._cut_over, _migrate_run._stage_of
 
     def write_and_cut_over(*arguments: t.Any) -> None:
         trees.change(pathlib.Path(root), int(number))
         time.sleep(_STOPPING)
+        setattr(_migrate_run, "_stage_of", stage_of_stopped)  # noqa: B010
         cut_over(*arguments)
+
+    def stage_of_stopped(*arguments: t.Any) -> t.Any:
+        return dataclasses.replace(stage_of(*arguments), stopped=True)
 
     setattr(_migrate_run, "_cut_over", write_and_cut_over)  # noqa: B010
     del sys.argv[1:]  # the module has arguments of its own

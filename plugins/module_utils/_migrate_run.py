@@ -22,28 +22,32 @@ from ._area import (
     remove_unused,
     write_document_at,
 )
+from ._beside import bring_database, bring_entries
 from ._cutover import StartFailed, Stopwatch, guarded, stop_now, stopped, undisturbed
 from ._errors import SessionsError
 from ._identity import Identity
-from ._kernel import rename_new, sync_filesystem
+from ._kernel import sync_filesystem
 from ._layouts import open_account
+from ._locks import remove_locks
 from ._migrate_state import Params, State, Step, observe, plan, require_decided, surveyed_again
 from ._paths import make_directory, opened_directory
 from ._processes import holders
 from ._publish import INTENT, Place, Publication
-from ._receipts import RECEIPT, Entry, Mark, account_key, document_of, entries_in, mark_of
+from ._receipts import RECEIPT, Entry, Mark, account_key, document_of, entries_in, mark_with_parts
 from ._recover import is_interrupted, recover, require_all_taken_back, tidy
 from ._rescue import go_back, take_back
 from ._retire import retire
-from ._sources import values_in_use
+from ._sources import directories_of, is_in_use, values_in_use
 from ._staging import Stage, Task, clear_staging, need_of, open_staged, stage_final, stage_live
 from ._survey import Account, Survey
 from ._switch import files_of, install, lacks_value
-from ._tree import Rules, Tally, UnfitTree, bring_entry, remove_tree
+from ._tree import Rules, Tally, UnfitTree, remove_tree
 from ._unit import Unit, daemon_reload, read_unit
+from ._workers import meanwhile
 
 _LIVE_ROUNDS = 3
 _SHORT_ROUND = 1.0  # seconds: what a backend writes in that time is copied faster than another look at everything takes
+_WRITE_OUT_EVERY = 0.1  # seconds
 _RESERVE = 1.1  # of what the copies need: a full disk truncates the credentials of the running backend
 
 
@@ -94,6 +98,8 @@ def _carry_out(area: int, steps: tuple[Step, ...], state: State, params: Params,
         steps = plan(state, params)
         evidence.accounts = state.survey.accounts
     names = {step.name for step in steps}
+    if "unlock" in names:
+        remove_locks(params.path, state.locked, state.survey.layout)
     if "stage" in names:
         _stage_live(area, state, params, evidence)
     if names & {"publish", "companions", "switch", "restart"}:
@@ -102,7 +108,7 @@ def _carry_out(area: int, steps: tuple[Step, ...], state: State, params: Params,
         _keep_up(area, state, params, names)
     if "retire" in names:
         _require_unused(params)
-        retire(state.sources, params.path)
+        retire(state.retirable, params.path)
 
 
 def _keep_up(area: int, state: State, params: Params, names: t.Collection[str]) -> None:
@@ -110,7 +116,7 @@ def _keep_up(area: int, state: State, params: Params, names: t.Collection[str]) 
     if "reload" in names:
         daemon_reload()
     if "remember" in names:
-        _write_receipt(area, state.survey, params, state.receipts, ())
+        _write_receipt(area, state.survey, params, state.receipts, (), ())
     if "tidy" in names:
         tidy(area, state.unit)
 
@@ -118,12 +124,20 @@ def _keep_up(area: int, state: State, params: Params, names: t.Collection[str]) 
 def _stage_of(area: int, state: State, params: Params) -> Stage:
     identity, layout = state.identity, state.survey.layout
     return Stage(
-        area, layout, identity.uid, identity.gid, params.engine, params.checksum, stopped=state.unit is not None
+        area,
+        layout,
+        identity.uid,
+        identity.gid,
+        params.engine,
+        params.checksum,
+        stopped=state.unit is not None,
+        with_caches=not params.exclude_caches,
     )
 
 
-def _tasks(survey_: Survey) -> list[Task]:
-    return [Task(account.root, account.name, account.label) for account in survey_.to_publish]
+def _tasks(seen: Survey) -> list[Task]:
+    parts_of = seen.layout.parts_of
+    return [Task(account.root, account.name, account.label, parts_of(account.name)) for account in seen.to_publish]
 
 
 def _stage_live(area: int, state: State, params: Params, evidence: Evidence) -> None:
@@ -134,7 +148,8 @@ def _stage_live(area: int, state: State, params: Params, evidence: Evidence) -> 
     with evidence.watch.phase("stage"):
         _require_space(area, need_of(stage, tasks), params.path)
         try:
-            _copy_live(area, state, stage, tasks, evidence)
+            with _written_out_meanwhile(area):
+                _copy_live(area, state, stage, tasks, evidence)
         except BaseException:
             clear_staging(area)  # the disk may be full, and a backend is writing to it
             remove_tree(area, COMPANIONS)
@@ -142,11 +157,23 @@ def _stage_live(area: int, state: State, params: Params, evidence: Evidence) -> 
         sync_filesystem(area)
 
 
+@contextlib.contextmanager
+def _written_out_meanwhile(area: int) -> t.Iterator[None]:
+    """Let the disk write what is copied while more is being copied, instead of all of it at the end."""
+    # A file description of its own: a failed write is told to each description once (errseq), and the run itself has to hear of it.
+    disk = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=area)
+    try:
+        with meanwhile(lambda: sync_filesystem(disk), _WRITE_OUT_EVERY):
+            yield
+    finally:
+        os.close(disk)
+
+
 def _copy_live(area: int, state: State, stage: Stage, tasks: t.Sequence[Task], evidence: Evidence) -> None:
     running = state.unit is not None and state.unit.active
     for figures in _live_rounds(stage, tasks, _LIVE_ROUNDS if running else 1):
         evidence.copied.add(figures)
-    _stage_companions(area, state)
+    _stage_companions(area, state, _bring_companion)
 
 
 def _live_rounds(stage: Stage, tasks: t.Sequence[Task], at_most: int) -> t.Iterator[Tally]:
@@ -174,7 +201,7 @@ def _require_space(area: int, need: Tally, path: str) -> None:
 
 def _require_nobody_holds(state: State) -> None:
     """Stop before anything happens when a process outside the unit works on the accounts: two writers tear them."""
-    directories = [source.path for source in state.sources]
+    directories = directories_of(state.sources, state.survey.layout)
     control_group, main_pid = (state.unit.properties["ControlGroup"], state.unit.main_pid) if state.unit else ("", 0)
     found = holders(directories, control_group, main_pid) if directories else ()
     if found:
@@ -224,38 +251,63 @@ def _publish_all(area: int, before: State, params: Params, evidence: Evidence) -
     stage = _stage_of(area, state, params)
     with opened_directory(params.path) as path:
         place = Place(area, path, state.identity.uid, state.identity.gid)
-        publications = [
-            Publication(account.name, account.label, account.root, account.decision.displace or account.name == ".")
-            for account in state.survey.to_publish
-        ]
         files = [*files_of(params.switch, state.switch), f"{area_path(params.path)}/{RECEIPT}"]
         with watch.phase("difference"):
-            taking = _publish.taking_moves(place, publications) if params.engine == "rename" else []
+            taking = _publish.taking_moves(place, _publications(state.survey)) if params.engine == "rename" else []
             if taking:
                 _publish.announce(place, taking, files)
-            evidence.copied.add(stage_final(stage, _tasks(state.survey)))
-            _stage_companions(area, state)
+            staged = stage_final(stage, _tasks(state.survey))
+            evidence.copied.add(staged.tally)
+            state = _without_damaged(state, staged.damaged)
+            evidence.accounts = state.survey.accounts
+            _stage_companions(area, state, _finish_companion)
+        publications = _publications(state.survey)
+        companions = [companion.name for companion in state.survey.companions]
         with watch.phase("verify"):
             _require_same_states(area, state.survey)
         with watch.phase("durable"):
             sync_filesystem(area)
         with watch.phase("publish"):
             _dress_root(area, path, publications)
-            _publish.make_folders(place, publications)
-            publishing = _publish.publishing_moves(place, publications)
+            _publish.make_folders(place, _publish.paths_of(publications, companions))
+            publishing = [*_publish.publishing_moves(place, publications), *_publish.beside_moves(place, companions)]
             intent = _publish.announce(place, [*taking, *publishing], files)
             _publish.note_displaced(place, publishing)
             _publish.carry_out(publishing)
-            _publish_companions(area, path, state.survey)
             sync_filesystem(area)
     with watch.phase("record"):
-        _write_receipt(area, state.survey, params, state.receipts, publications)
+        _write_receipt(area, state.survey, params, state.receipts, publications, staged.damaged)
     with watch.phase("switch"):
         install(params.switch, state.switch)
         if state.unit is not None:
             daemon_reload()
     with watch.phase("record"):
         _publish.commit(area, intent)
+
+
+def _publications(seen: Survey) -> list[Publication]:
+    return [
+        Publication(
+            account.name,
+            account.label,
+            account.root,
+            account.decision.displace or account.name == ".",
+            seen.layout.parts_of(account.name),
+        )
+        for account in seen.to_publish
+    ]
+
+
+def _without_damaged(state: State, names: t.Collection[str]) -> State:
+    """Leave accounts out whose databases turned out to be damaged; a backend is not sent to a path that has none of its accounts."""
+    seen = state.survey.without_damaged(names)
+    if names and not seen.to_publish and not seen.present:
+        damaged = next(account for account in seen.accounts if account.name in names)
+        raise SessionsError(
+            f"the database of account {damaged.label!r} at {damaged.root} is damaged, and there is no other account; "
+            "nothing was published, restore a backup of it or move it away and run again"
+        )
+    return dataclasses.replace(state, survey=seen)
 
 
 def _dress_root(area: int, path: int, publications: t.Sequence[Publication]) -> None:
@@ -323,45 +375,55 @@ def _require_same_states(area: int, seen: Survey) -> None:
             )
 
 
-def _companion_rules(root: int, state: State) -> Rules:
-    owners = frozenset((state.identity.uid, os.fstat(root).st_uid))
-    return Rules(state.identity.uid, state.identity.gid, owners, state.survey.layout.is_volatile, True)
-
-
-def _stage_companions(area: int, state: State) -> None:
-    """Copy what lies beside the accounts, as it is."""
+def _stage_companions(area: int, state: State, bring: t.Callable[[State, int, int, int], None]) -> None:
+    """Copy what lies beside the accounts, each with ``bring``."""
     if not state.survey.companions:
         return
     holder = open_private(area, COMPANIONS, called="the staging area of companions")
     try:
-        for companion in state.survey.companions:
+        for number, companion in enumerate(state.survey.companions):
             with opened_directory(companion.root) as root:
-                bring_entry(root, holder, companion.name, _companion_rules(root, state))
+                bring(state, root, holder, number)
     except UnfitTree as error:
         raise SessionsError(f"cannot copy what lies beside the accounts: {error}; nothing was published") from error
     finally:
         os.close(holder)
 
 
-def _publish_companions(area: int, path: int, seen: Survey) -> None:
-    if not seen.companions:
-        return
-    holder = open_private(area, COMPANIONS, called="the staging area of companions")
-    try:
-        for companion in seen.companions:
-            with contextlib.suppress(
-                FileExistsError, FileNotFoundError
-            ):  # it is there by now, or was left out as no file
-                rename_new(holder, companion.name, path, companion.name)
-    finally:
-        os.close(holder)
-    remove_tree(area, COMPANIONS)
+def _bring_companion(state: State, root: int, holder: int, number: int) -> None:
+    """Copy one as it is. A database that somebody may be writing to waits."""
+    if not _is_database(state, number):
+        bring_entries(root, holder, {number: state.survey.companions[number].name}, _companion_rules(root, state))
+
+
+def _finish_companion(state: State, root: int, holder: int, number: int) -> None:
+    """Copy one that nobody writes to any more."""
+    if _is_database(state, number):
+        bring_database(root, holder, number, state.survey.companions[number].name, _companion_rules(root, state))
+    else:
+        _bring_companion(state, root, holder, number)
+
+
+def _is_database(state: State, number: int) -> bool:
+    name = state.survey.companions[number].name.rpartition("/")[2]
+    return state.survey.layout.database_matcher(name) is not None
+
+
+def _companion_rules(root: int, state: State) -> Rules:
+    identity = state.identity
+    owners = frozenset((identity.uid, os.fstat(root).st_uid))
+    return Rules(identity.uid, identity.gid, owners, state.survey.layout.volatile_matcher, True)
 
 
 def _write_receipt(
-    area: int, seen: Survey, params: Params, entries: t.Mapping[str, Entry], publications: t.Sequence[Publication]
+    area: int,
+    seen: Survey,
+    params: Params,
+    entries: t.Mapping[str, Entry],
+    publications: t.Sequence[Publication],
+    damaged: t.Collection[str],
 ) -> None:
-    """Write down every account that is at the sessions path by now, with how both sides look."""
+    """Write down every account that is at the sessions path by now, with how both sides look, and those that ``damaged`` copies kept back."""
     written = dict(entries)
     published = {publication.name for publication in publications}
     with opened_directory(params.path) as root:
@@ -371,6 +433,9 @@ def _write_receipt(
                 adopted = account.present if account.name not in published else None
                 present = adopted.mark if adopted else _mark_at(root, account.name, seen)
                 written[account_key(account.name)] = Entry(account.root, account.legacy.mark, present, time.time())
+            elif account.name in damaged:
+                mark = account.legacy.mark
+                written[account_key(account.name)] = Entry(account.root, mark, mark, time.time(), damaged=True)
         document = {**document_of(params.path, written), "path_inode": os.fstat(root).st_ino}
     write_document_at(area, RECEIPT, document)
 
@@ -378,7 +443,7 @@ def _write_receipt(
 def _mark_at(root: int, name: str, seen: Survey) -> Mark:
     directory = open_account(root, name)
     try:
-        return mark_of(directory, seen.layout)
+        return mark_with_parts(root, name, directory, seen.layout)
     finally:
         os.close(directory)
 
@@ -402,7 +467,7 @@ def _require_unused(params: Params) -> None:
     if params.unit is None:
         return
     unit = read_unit(params.unit)
-    if unit.main_pid and params.path not in values_in_use(unit.main_pid):
+    if unit.main_pid and not is_in_use(params.path, values_in_use(unit.main_pid)):
         raise SessionsError(
             f"{unit.name} does not run on {params.path} yet, so its legacy path stays; point it there (option 'switch') and run again"
         )
