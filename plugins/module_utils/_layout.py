@@ -23,6 +23,10 @@ STALE = "stale"  # its process is gone, or is another program by now
 FOREIGN = "foreign"  # another host made it: moved, renamed, or in use over there
 DAMAGED = "damaged"  # it is no lock that the library could have made, and the library will not start
 
+# Problems of modes, which are none while a directory above is closed.
+READABLE = "readable_by_everybody"
+WRITABLE = "writable_by_everybody"
+
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
@@ -74,6 +78,7 @@ class Layout:
 
     Finding:
     ``legacy_names``: where backends put the root by default, relative to their working directory.
+    ``prefix``: what the library puts before an account's name, so that others call the account without it.
     ``depth``: how many directories below the root (or below a folder of ``folders``) an account may lie.
     ``folders``: where a root holds any of these, accounts are looked for only below them: the root may be an application's directory.
     ``beside``: entries of the root (path patterns) that are neither accounts nor travel with them.
@@ -99,6 +104,7 @@ class Layout:
     parts_of: t.Callable[[str], tuple[str, ...]] = dataclasses.field(default=no_parts)
     refines: tuple[str, ...] = ()
     names: tuple[str, ...] = ("*",)
+    prefix: str = ""
     count_depth: int = 3
     legacy_names: tuple[str, ...] = ()
     depth: int = 1
@@ -130,9 +136,8 @@ class Layout:
         return name_matcher(self.databases)
 
     def watched_in(self, directory: int) -> t.Iterator[str]:
-        """Yield the relative paths in an open account that match ``watched``, sorted; those without a wildcard though they be missing."""
-        for pattern in self.watched:
-            yield from _expanded(directory, pattern.split("/"), "")
+        """Yield the relative paths in an open account that match ``watched``."""
+        return paths_matching(directory, self.watched)
 
 
 @functools.cache
@@ -189,6 +194,12 @@ def open_below(directory: int, path: str) -> int:
     return here
 
 
+def paths_matching(directory: int, patterns: t.Iterable[str]) -> t.Iterator[str]:
+    """Yield the relative paths below an open directory that match a pattern, sorted per pattern; no link is followed."""
+    for pattern in patterns:
+        yield from _expanded(directory, pattern.split("/"), "")
+
+
 @contextlib.contextmanager
 def opened_below(directory: int, path: str) -> t.Iterator[int]:
     """Open the directory at the relative ``path`` and close it afterwards; see open_below."""
@@ -205,10 +216,50 @@ def folders_in(directory: int) -> list[str]:
         return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
 
 
+def unfit(status: os.stat_result, directory: os.stat_result, word: str) -> tuple[str, ...]:
+    """Name what makes a file useless before it is opened; ``word`` is what such files are called in problems."""
+    if not stat.S_ISREG(status.st_mode):
+        return (f"{word}_not_a_file",)
+    if status.st_size == 0:
+        return (f"{word}_empty",)
+    if not _owner_may_read(status, directory):
+        return (f"{word}_unreadable_by_owner",)
+    return ()
+
+
+def weak(status: os.stat_result, directory: os.stat_result, word: str) -> tuple[str, ...]:
+    """Name what will go wrong later with a file or directory of an account.
+
+    A foreign owner makes each save fail, a wide mode shows the keys to everybody, and a second name is no backup: libraries write in place.
+    """
+    found = []
+    if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
+        found.append(f"{word}_hard_linked")
+    if status.st_uid != directory.st_uid:
+        found.append(f"{word}_foreign_owner")
+    entered = stat.S_IXOTH if stat.S_ISDIR(status.st_mode) else stat.S_IROTH
+    if status.st_mode & entered and directory.st_mode & stat.S_IXOTH:
+        found.append(READABLE)
+    if directory.st_mode & stat.S_IWOTH:
+        found.append(WRITABLE)
+    return tuple(found)
+
+
+def _owner_may_read(status: os.stat_result, directory: os.stat_result) -> bool:
+    """Whether the owner of the account's directory, who is taken for the backend's user, may read the file."""
+    if directory.st_uid == 0:
+        return True
+    if status.st_uid == directory.st_uid:
+        return bool(status.st_mode & stat.S_IRUSR)
+    if status.st_gid == directory.st_gid and status.st_mode & stat.S_IRGRP:
+        return True
+    return bool(status.st_mode & stat.S_IROTH)
+
+
 def _expanded(directory: int, parts: t.Sequence[str], above: str) -> t.Iterator[str]:
     first, rest = parts[0], parts[1:]
     if not any(character in first for character in "*?"):
-        found = [first]
+        found = [first] if exists(directory, first) else []
     else:
         fits = name_matcher((first,))
         found = sorted(name for name in os.listdir(directory) if fits(name))
@@ -216,5 +267,5 @@ def _expanded(directory: int, parts: t.Sequence[str], above: str) -> t.Iterator[
         if not rest:
             yield above + name
             continue
-        with contextlib.suppress(OSError), opened_below(directory, name) as below:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), opened_below(directory, name) as below:
             yield from _expanded(below, rest, f"{above}{name}/")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Libraries that drive a browser: an account is a Chromium profile, the proof of being linked is in its IndexedDB and Local Storage.
+"""Chromium profiles, which an account of a library that drives a browser is: what proves it linked is in IndexedDB and Local Storage.
 
 What the browser does with torn profiles and with locks was measured with Chromium 156: it wipes a LevelDB whose CURRENT or MANIFEST is
 empty and says nothing, and it refuses a profile whose lock names another host, or is no link at all.
@@ -23,12 +23,12 @@ from ._layout import (
     LIVE,
     STALE,
     Judgement,
-    Layout,
     StopSettings,
     exists,
     is_folder,
     opened_below,
     status_of,
+    weak,
 )
 from ._paths import read_file_at, real_path
 
@@ -70,6 +70,8 @@ _LOCAL_STORAGE = "Default/Local Storage/leveldb"
 _MANIFEST = re.compile(rb"(MANIFEST-\d+)\n?")
 _LOCK = re.compile(r"(.+)-(\d+)", re.DOTALL)  # the host may hold dashes itself, so the last one counts
 _PREFERENCES_AT_MOST = 16 << 20
+_TABLES = (".ldb", ".sst")  # .sst is what LevelDB called them before
+_TABLE_EMPTY = "table_empty"
 
 
 def is_profile(directory: int) -> bool:
@@ -79,17 +81,17 @@ def is_profile(directory: int) -> bool:
 
 def judge_profile(directory: int, origin: str = ORIGIN) -> Judgement:
     """Say whether the page of ``origin`` left what a linked device needs, from names and sizes and the two files CURRENT."""
-    if not is_folder(directory, "Default"):
+    default = status_of(directory, "Default")
+    if default is None or not stat.S_ISDIR(default.st_mode):
         return Judgement("fresh")
-    if not _has_folder(directory, f"Default/IndexedDB/{origin}.indexeddb.leveldb"):
-        return Judgement("pending")
-    problems = (
-        *_torn(directory, f"Default/IndexedDB/{origin}.indexeddb.leveldb", "indexeddb"),
-        *_torn(directory, _LOCAL_STORAGE, "local_storage"),
-    )
-    if problems:
-        return Judgement("corrupt", problems)
-    return Judgement("paired", (), _fingerprints(directory), 1)
+    weaknesses = weak(default, os.fstat(directory), "profile")
+    database = f"Default/IndexedDB/{origin}.indexeddb.leveldb"
+    if not _has_folder(directory, database):
+        return Judgement("pending", weaknesses)
+    torn = (*_torn(directory, database, "indexeddb"), *_torn(directory, _LOCAL_STORAGE, "local_storage"))
+    if torn:
+        return Judgement("corrupt", (*torn, *weaknesses))
+    return Judgement("paired", weaknesses, _fingerprints(directory), 1)
 
 
 def lock_of_profile(directory: int) -> str:
@@ -118,7 +120,7 @@ def _uses(pid: int, directory: int) -> bool:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             words = file.read().split(b"\0")
     except FileNotFoundError:
-        return _lives(pid)
+        return lives(pid)
     except ProcessLookupError:
         return False
     except OSError:
@@ -128,7 +130,7 @@ def _uses(pid: int, directory: int) -> bool:
     return any(_is_same(pid, os.fsdecode(path), directory) for path in told)
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
     """Ask where /proc hides the processes of others (hidepid)."""
     try:
         os.kill(pid, 0)
@@ -155,7 +157,7 @@ def _has_folder(directory: int, path: str) -> bool:
     try:
         with opened_below(directory, path):
             return True
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 
@@ -163,9 +165,12 @@ def _torn(directory: int, path: str, word: str) -> tuple[str, ...]:
     """Name what makes a LevelDB unusable, so that the browser would wipe it."""
     try:
         with opened_below(directory, path) as database:
-            return tuple(f"{word}_{problem}" for problem in _torn_database(database))
+            found = tuple(_torn_database(database))
     except (FileNotFoundError, NotADirectoryError):
         return (f"{word}_missing",)
+    if found == (_TABLE_EMPTY,) and lock_of_profile(directory) == LIVE:
+        return ()  # a browser at work makes each table empty and fills it then
+    return tuple(f"{word}_{problem}" for problem in found)
 
 
 def _torn_database(database: int) -> t.Iterator[str]:
@@ -178,16 +183,12 @@ def _torn_database(database: int) -> t.Iterator[str]:
         yield "current_invalid"
     elif not _has_content(database, os.fsdecode(named[1])):
         yield "manifest_missing"
-    with os.scandir(database) as entries:
-        tables = {entry.name: entry.stat(follow_symlinks=False) for entry in entries if _is_table(entry.name)}
-    if not tables:
+    names = os.listdir(database)
+    if not any(name.endswith((".log", *_TABLES)) for name in names):
         yield "data_missing"
-    if any(status.st_size == 0 for name, status in tables.items() if not name.endswith(".log")):
-        yield "table_empty"
-
-
-def _is_table(name: str) -> bool:
-    return name.endswith((".log", ".ldb", ".sst"))
+    tables = (status_of(database, name) for name in names if name.endswith(_TABLES))
+    if any(status is not None and status.st_size == 0 for status in tables):
+        yield _TABLE_EMPTY
 
 
 def _has_content(directory: int, name: str) -> bool:
@@ -204,40 +205,3 @@ def _fingerprints(directory: int) -> tuple[str, ...]:
     except (OSError, SessionsError, ValueError, RecursionError, KeyError, TypeError):
         return ()
     return (hashlib.sha256(f"profile {made}".encode("utf-8", "surrogatepass")).hexdigest(),)
-
-
-def claims_wwebjs(directory: int, path: str) -> str:
-    name = path.rpartition("/")[2]
-    if (name == "session" or name.startswith("session-")) and is_profile(directory):
-        return "a directory session or session-* is a browser's profile"
-    return ""
-
-
-# What stands beside profiles: cached pages, and what RemoteAuth makes anew at each start from a store elsewhere.
-_BESIDE = (
-    "lost+found",
-    "_orphaned",
-    ".wwebjs_cache",
-    "WhatsAppImages",
-    "media",
-    "statics",
-    "message_log.txt",
-)
-
-WWEBJS = Layout(
-    name="wwebjs",
-    title="whatsapp-web.js (LocalAuth)",
-    is_account=is_profile,
-    judge=judge_profile,
-    claims=claims_wwebjs,
-    lock_of=lock_of_profile,
-    names=("session", "session-*"),
-    watched=WATCHED,
-    counted=("IndexedDB",),
-    legacy_names=(".wwebjs_auth", "sessions"),
-    volatile=VOLATILE,
-    locks=LOCKS,
-    caches=CACHES,
-    beside=(*_BESIDE, "RemoteAuth-*", "wwebjs_temp_session_*"),
-    stop=STOP,
-)

@@ -24,13 +24,30 @@ from ._layout import (
     path_matcher,
     status_of,
 )
-from ._layout_baileys import BAILEYS
-from ._layout_chromium import WWEBJS
+from ._layout_baileys import BAILEYS, BAILEYS_CSHARP, EVOLUTION
+from ._layout_browsers import OPENWA, SESSION_MANAGER, VENOM, WPPCONNECT, WWEBJS
+from ._layout_custom import CUSTOM, custom_layout
+from ._layout_waha import WAHA
+from ._layout_whatsmeow import WHATSMEOW
 
 # Our own directory inside a sessions path that is a mount of its own (see _area.py): never an account.
 AREA_INSIDE = ".whatsapp-ops"
 
-LAYOUTS: t.Mapping[str, Layout] = {layout.name: layout for layout in (BAILEYS, WWEBJS)}
+LAYOUTS: t.Mapping[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        BAILEYS,
+        WWEBJS,
+        SESSION_MANAGER,
+        BAILEYS_CSHARP,
+        WHATSMEOW,
+        WAHA,
+        WPPCONNECT,
+        EVOLUTION,
+        OPENWA,
+        VENOM,
+    )
+}
 
 
 class Recognition(t.NamedTuple):
@@ -48,8 +65,21 @@ class _Claim(t.NamedTuple):
 
 
 def chosen_layout(options: t.Mapping[str, t.Any]) -> Layout | None:
-    """Return the layout that a module's options name; None for ``auto``. Raises SessionsError for one that is not known."""
-    name = options.get("layout") or "auto"
+    """Return the layout that the options ``layout`` and ``custom`` name or describe; None for ``auto``.
+
+    Raises SessionsError for one that is not known, or is described wrongly.
+    """
+    name, custom = options.get("layout") or "auto", options.get("custom")
+    if name == CUSTOM:
+        if not custom:
+            raise SessionsError(
+                "layout is 'custom', and the option 'custom' does not say how accounts are kept; give at least custom.markers"
+            )
+        return custom_layout(custom)
+    if custom:
+        raise SessionsError(
+            f"the option 'custom' describes a layout, and layout is {name!r}; set layout=custom, or leave 'custom' out"
+        )
     return None if name == "auto" else layout_named(name)
 
 
@@ -63,7 +93,9 @@ def layout_named(name: str) -> Layout:
     try:
         return LAYOUTS[name]
     except KeyError as error:
-        raise SessionsError(f"the layout {name!r} is not known; choose one of {', '.join(LAYOUTS)}") from error
+        raise SessionsError(
+            f"the layout {name!r} is not known; choose one of {', '.join([*LAYOUTS, CUSTOM])}, or auto"
+        ) from error
 
 
 def recognised(root: int, chosen: Layout | None) -> Layout:

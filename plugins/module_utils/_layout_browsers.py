@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Libraries that drive a browser. Each account is a Chromium profile (see _layout_chromium.py); they differ in where profiles lie and what
+belongs to them besides."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+
+from ._layout import Layout, exists, folders_in, is_folder, opened_below
+from ._layout_chromium import CACHES, LOCKS, STOP, VOLATILE, WATCHED, is_profile, judge_profile, lock_of_profile
+
+# Cached pages and media: made anew, or not the session's.
+_BESIDE = ("lost+found", "_orphaned", ".wwebjs_cache", "WhatsAppImages", "media", "statics", "message_log.txt")
+# whatsapp-web.js RemoteAuth makes these anew at each start, from a store elsewhere.
+_REMOTE = ("RemoteAuth-*", "wwebjs_temp_session_*")
+_TOKENS = "*.data.json"
+
+
+def _claims_wwebjs(directory: int, path: str) -> str:
+    name = path.rpartition("/")[2]
+    if (name == "session" or name.startswith("session-")) and is_profile(directory):
+        return "a directory session or session-* is a browser's profile"
+    return ""
+
+
+def _claims_session_manager(directory: int, path: str) -> str:
+    if path != "." or not is_folder(directory, "sessions"):
+        return ""
+    found = [name for name in SESSION_MANAGER.travels or () if exists(directory, name)]
+    return f"{found[0]} stands beside the directory sessions" if found else ""
+
+
+def _claims_wppconnect(directory: int, path: str) -> str:
+    if path != ".":
+        return "" if _is_open_to_all(directory) else _claims_free_profile(directory, path)
+    if is_folder(directory, "userDataDir"):
+        return "there is a directory userDataDir"
+    if any(_has_token_beside_profile(directory, place) for place in (".", "tokens")):
+        return "a profile has a token file beside it"
+    return ""
+
+
+def _claims_venom(directory: int, path: str) -> str:
+    if path != "." and _is_open_to_all(directory) and _claims_free_profile(directory, path):
+        return "a browser's profile is open to everybody, as this library makes them"
+    return ""
+
+
+def _claims_free_profile(directory: int, path: str) -> str:
+    """Take a profile for that of a library which calls them as it likes, unless its name is that of another one."""
+    folder, slash, name = path.rpartition("/")
+    if (slash and folder not in WPPCONNECT.folders) or name.startswith(("session-", "_IGNORE_")) or name == "session":
+        return ""
+    return "a directory of any name is a browser's profile" if is_profile(directory) else ""
+
+
+def _is_open_to_all(directory: int) -> bool:
+    return bool(os.fstat(directory).st_mode & stat.S_IWOTH)
+
+
+def _has_token_beside_profile(directory: int, place: str) -> bool:
+    try:
+        with opened_below(directory, place) as folder:
+            profiles = (name for name in folders_in(folder) if not name.startswith("_IGNORE_"))
+            return any(exists(folder, f"{name}.data.json") for name in profiles)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _token_of(account: str) -> tuple[str, ...]:
+    """The token file of a session: among the tokens where profiles have a directory of their own, else beside the profile."""
+    folder, slash, name = account.rpartition("/")
+    return (f"{'tokens' if folder == 'userDataDir' else folder}{slash}{name}.data.json",)
+
+
+def _claims_openwa(directory: int, path: str) -> str:
+    named = path.rpartition("/")[2].startswith("_IGNORE_")
+    return "a directory _IGNORE_* is a browser's profile" if named and is_profile(directory) else ""
+
+
+def _openwa_token_of(account: str) -> tuple[str, ...]:
+    return (f"{account[len('_IGNORE_') :] if account.startswith('_IGNORE_') else account}.data.json",)
+
+
+_BROWSER = Layout(
+    name="",
+    title="",
+    is_account=is_profile,
+    judge=judge_profile,
+    claims=_claims_wwebjs,
+    lock_of=lock_of_profile,
+    watched=WATCHED,
+    counted=("IndexedDB",),
+    volatile=VOLATILE,
+    locks=LOCKS,
+    caches=CACHES,
+    beside=_BESIDE,
+    stop=STOP,
+)
+
+WWEBJS = dataclasses.replace(
+    _BROWSER,
+    name="wwebjs",
+    title="whatsapp-web.js (LocalAuth) and the gateways around it",
+    names=("session", "session-*"),
+    prefix="session-",
+    legacy_names=(".wwebjs_auth", "sessions"),
+    beside=(*_BESIDE, *_REMOTE),
+)
+
+SESSION_MANAGER = dataclasses.replace(
+    _BROWSER,
+    name="session_manager",
+    title="whatsapp-web.js below a SessionManager with files of its own",
+    claims=_claims_session_manager,
+    refines=("wwebjs",),
+    names=WWEBJS.names,
+    prefix=WWEBJS.prefix,
+    folders=("sessions",),
+    count_depth=4,
+    travels=("session-state.json", "session-index.json", ".session-cache"),
+)
+
+WPPCONNECT = dataclasses.replace(
+    _BROWSER,
+    name="wppconnect",
+    title="wppconnect and wppconnect-server",
+    claims=_claims_wppconnect,
+    parts_of=_token_of,
+    folders=("userDataDir", "tokens"),
+    count_depth=4,
+    legacy_names=("tokens", "userDataDir"),
+    travels=(_TOKENS, f"tokens/{_TOKENS}"),
+)
+
+VENOM = dataclasses.replace(
+    _BROWSER,
+    name="venom",
+    title="venom",
+    claims=_claims_venom,
+    parts_of=_token_of,
+    folders=("tokens",),
+    count_depth=4,
+    legacy_names=("tokens",),
+    travels=(_TOKENS, f"tokens/{_TOKENS}"),
+)
+
+OPENWA = dataclasses.replace(
+    _BROWSER,
+    name="openwa",
+    title="open-wa wa-automate",
+    claims=_claims_openwa,
+    parts_of=_openwa_token_of,
+    names=("_IGNORE_*",),
+    prefix="_IGNORE_",
+    legacy_names=("sessions",),
+    travels=(_TOKENS,),  # profiles usually lie among the files of the program itself
+)

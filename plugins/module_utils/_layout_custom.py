@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""A layout that an operator describes as data, for a library that the table does not have."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import stat
+import typing as t
+
+from ._errors import SessionsError
+from ._layout import (
+    LIVE,
+    STALE,
+    Judgement,
+    Layout,
+    StopSettings,
+    name_matcher,
+    opened_below,
+    paths_matching,
+    status_of,
+    unfit,
+    weak,
+)
+from ._layout_chromium import CACHES, LOCKS, STOP, VOLATILE, WATCHED, is_profile, judge_profile, lives, lock_of_profile
+from ._paths import read_file_at
+
+CUSTOM = "custom"
+_DEEPEST = 5
+_ORIGIN = re.compile(r"https?_[A-Za-z0-9.-]+_\d+")
+
+
+def custom_layout(options: t.Mapping[str, t.Any]) -> Layout:
+    """Make the layout that the option ``custom`` describes. Raises SessionsError for what cannot be meant."""
+    markers = _exact_paths(options, "markers")
+    origin = options.get("origin")
+    if not markers and not origin:
+        raise SessionsError(
+            "custom.markers is empty; name the files or directories that every account has, or a browser's origin in custom.origin"
+        )
+    if origin and not _ORIGIN.fullmatch(origin):
+        raise SessionsError(
+            f"custom.origin is {origin!r}; give it as the browser names its folders, for example https_web.whatsapp.com_0"
+        )
+    depth = options.get("depth") or 1
+    if not 1 <= depth <= _DEEPEST:
+        raise SessionsError(f"custom.depth is {depth}; accounts lie 1 to {_DEEPEST} directories below the root")
+    locks = _names(options, "locks")
+    travels = options.get("travels")
+    browser = origin is not None
+    return Layout(
+        name=CUSTOM,
+        title="described by the operator",
+        is_account=functools.partial(_is_account, markers, browser),
+        judge=functools.partial(_judge, markers, origin),
+        claims=lambda directory, path: "",
+        lock_of=functools.partial(_lock_of, locks, browser),
+        names=_names(options, "names") or ("*",),
+        watched=(*markers, *(WATCHED if browser else ())),
+        counted=tuple(marker.rpartition("/")[2] for marker in markers) or ("IndexedDB",),
+        count_depth=_DEEPEST,
+        depth=depth,
+        folders=_names(options, "folders"),
+        volatile=(*_names(options, "exclude"), *locks, *(VOLATILE if browser else ())),
+        locks=(*locks, *(LOCKS if browser else ())),
+        caches=(*_paths(options, "caches"), *(CACHES if browser else ())),
+        databases=_names(options, "databases"),
+        beside=_paths(options, "beside"),
+        travels=None if travels is None else _paths(options, "travels"),
+        stop=STOP if browser else StopSettings(signal="SIGTERM", timeout=45),
+    )
+
+
+def _names(options: t.Mapping[str, t.Any], option: str) -> tuple[str, ...]:
+    """Read a list of name patterns."""
+    names = tuple(options.get(option) or ())
+    for name in names:
+        if "/" in name:
+            raise SessionsError(f"custom.{option} holds {name!r}; give the name alone, it counts in every directory")
+        _require_plain(name, option)
+    return names
+
+
+def _paths(options: t.Mapping[str, t.Any], option: str) -> tuple[str, ...]:
+    """Read a list of path patterns, without slashes at their ends."""
+    paths = tuple(path if path == "/" else path.rstrip("/") for path in options.get(option) or ())
+    for path in paths:
+        if path.startswith("/"):
+            raise SessionsError(f"custom.{option} holds {path!r}; give a path relative to the account or the root")
+        for part in path[3:].split("/") if path.startswith("**/") else path.split("/"):
+            _require_plain(part, option)
+    return paths
+
+
+def _exact_paths(options: t.Mapping[str, t.Any], option: str) -> tuple[str, ...]:
+    """Read a list of path patterns that say how deep they lie."""
+    for path in _paths(options, option):
+        if path.startswith("**/"):
+            raise SessionsError(f"custom.{option} holds {path!r}; say how deep it lies, an account is looked for by it")
+    return _paths(options, option)
+
+
+def _require_plain(name: str, option: str) -> None:
+    if name in ("", ".", "..") or "**" in name or any(ord(character) < 32 for character in name):
+        raise SessionsError(
+            f"custom.{option} holds {name!r} where a name is wanted; '*' and '?' stand for anything but a slash, "
+            "'**/' at the beginning of a path for any depth"
+        )
+
+
+def _is_account(markers: tuple[str, ...], browser: bool, directory: int) -> bool:
+    if next(paths_matching(directory, markers), None) is not None:
+        return True
+    return browser and is_profile(directory)
+
+
+def _judge(markers: tuple[str, ...], origin: str | None, directory: int) -> Judgement:
+    """All markers, none of them empty, make an account sound."""
+    found = Judgement("paired", (), (), 1) if origin is None else judge_profile(directory, origin)
+    problems = tuple(dict.fromkeys(problem for marker in markers for problem in _marker_problems(directory, marker)))
+    if any(problem.startswith("marker_") and problem not in _WEAK for problem in problems):
+        return Judgement("corrupt", (*found.problems, *problems))
+    return Judgement(found.state, (*found.problems, *problems), found.fingerprints, found.linked)
+
+
+# What will go wrong later does not make an account unusable now.
+_WEAK = ("marker_hard_linked", "marker_foreign_owner")
+
+
+def _marker_problems(directory: int, marker: str) -> t.Iterator[str]:
+    paths = list(paths_matching(directory, (marker,)))
+    if not paths:
+        yield "marker_missing"
+    for path in paths:
+        folder, slash, name = path.rpartition("/")
+        try:
+            with opened_below(directory, folder if slash else ".") as above:
+                status = status_of(above, name)
+                if status is None:
+                    continue  # it was removed since it was listed
+                yield from weak(status, os.fstat(above), "marker")
+                if stat.S_ISDIR(status.st_mode):
+                    with opened_below(above, name) as below:
+                        yield from () if os.listdir(below) else ("marker_empty",)
+                else:
+                    yield from unfit(status, os.fstat(above), "marker")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+
+
+def _lock_of(locks: tuple[str, ...], browser: bool, directory: int) -> str:
+    """A lock that holds a process's number counts while that process lives; any other one counts as long as it is there."""
+    if browser and lock_of_profile(directory):
+        return lock_of_profile(directory)
+    fits = name_matcher(locks)
+    found = {_state_of_lock(directory, name) for name in os.listdir(directory) if fits(name)}
+    return next((state for state in (LIVE, STALE) if state in found), "")
+
+
+def _state_of_lock(directory: int, name: str) -> str:
+    try:
+        content = read_file_at(directory, name, at_most=64, called="a lock") or b""
+    except SessionsError:
+        return LIVE
+    return STALE if content.strip().isdigit() and not lives(int(content)) else LIVE
