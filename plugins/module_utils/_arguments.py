@@ -35,13 +35,26 @@ SESSION_HEALTH_RULES: dict[str, t.Any] = {
     "required_one_of": [["url", "unit"]],
 }
 
+EXPECTED_FROM: Spec = {
+    "url": {"type": "str", "required": True},
+    "headers": {"type": "dict", "default": {}, "no_log": True},
+    "names": {"type": "str", "default": "data.sessions.*.session_id"},
+    "timeout": {"type": "float", "default": 10.0},
+}
+
 SESSION_INFO: Spec = {
     "path": {"type": "path", "required": True},
     "layout": {"type": "str", "default": "auto"},
     "inspect": {"type": "str", "choices": ["structure", "metadata"], "default": "structure"},
     "sizes": {"type": "bool", "default": False},
     "expected": {"type": "list", "elements": "str"},
+    "expected_from": {"type": "dict", "options": EXPECTED_FROM},
     "show_accounts": {"type": "bool", "default": False},
+}
+
+# Rules between its options: one word on what should be there.
+SESSION_INFO_RULES: dict[str, t.Any] = {
+    "mutually_exclusive": [["expected", "expected_from"]],
 }
 
 ENVIRONMENT_FILE: Spec = {
@@ -121,6 +134,6 @@ NESTED_IN_PLAN: dict[str, tuple[Spec, dict[str, t.Any]]] = {
     "overrides": (SYSTEMD_OVERRIDE, SYSTEMD_OVERRIDE_RULES),
     "migrate": (SESSION_MIGRATE, SESSION_MIGRATE_RULES),
     "migrate.switch.overrides": DROP_IN,
-    "info": (SESSION_INFO, {}),
+    "info": (SESSION_INFO, SESSION_INFO_RULES),
     "health": (SESSION_HEALTH, SESSION_HEALTH_RULES),
 }

@@ -15,6 +15,7 @@ import stat
 import typing as t
 
 from ._errors import SessionsError
+from ._expected import Source, names_from, read_source
 from ._identity import owner_name
 from ._job import Report
 from ._layout import Judgement, Layout
@@ -31,7 +32,7 @@ SOUND = ("paired",)
 
 @dataclasses.dataclass(frozen=True)
 class Params:
-    """Options of session_info. ``expected``: account names that should be there, None when nobody said."""
+    """Options of session_info. ``expected``: account names that should be there, None when nobody said; ``source``: who says so."""
 
     path: str
     layout: Layout | None
@@ -39,6 +40,7 @@ class Params:
     expected: tuple[str, ...] | None
     show_accounts: bool
     sizes: bool
+    source: Source | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +61,13 @@ class AccountFacts:
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What is at the path."""
+    """What is at the path, and which accounts should be, None when nobody said."""
 
     exists: bool
     layout: Layout
     count: int
     accounts: tuple[AccountFacts, ...]
+    expected: tuple[str, ...] | None = None
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
@@ -77,20 +80,22 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
         expected=None if expected is None else tuple(str(name) for name in expected),
         show_accounts=bool(options.get("show_accounts")),
         sizes=bool(options.get("sizes")),
+        source=read_source(options.get("expected_from")),
     )
 
 
 def observe(params: Params) -> State:
     """Look at each account. A path that is not there has no accounts; one that is no directory is an error."""
+    expected = names_from(params.source) if params.source else params.expected
     try:
         with opened_directory(params.path) as root:
             layout = recognised(root, params.layout)
             named = functools.cache(owner_name)  # looking into the user database costs as much as judging an account
             seen = (_facts(root, name, layout, params, named) for name in account_names(root, layout))
             accounts = tuple(account for account in seen if account is not None)
-            return State(True, layout, plain_count(root, layout), accounts)
+            return State(True, layout, plain_count(root, layout), accounts, expected)
     except FileNotFoundError:
-        return State(False, params.layout or first_layout(), 0, ())
+        return State(False, params.layout or first_layout(), 0, (), expected)
     except NotADirectoryError as error:
         raise SessionsError(f"{params.path} is not a directory; name the directory that holds the accounts") from error
     except PermissionError as error:
@@ -117,8 +122,6 @@ def verify(state: State, params: Params) -> None:
 
 def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: t.Any) -> Report:
     """Describe what was seen."""
-    names = {account.name for account in state.accounts}
-    expected = set(params.expected or ())
     label: t.Callable[[str], str] = str if params.show_accounts else masked
     return Report(
         {
@@ -134,11 +137,22 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: t.A
                 if name != "unknown" or params.inspect == "metadata"
             },
             "accounts": [_described(account, label) for account in state.accounts],
-            "missing": [] if params.expected is None else sorted(label(name) for name in expected - names),
-            "orphaned": [] if params.expected is None else sorted(label(name) for name in names - expected),
+            **{word: sorted(map(label, names)) for word, names in _against(state).items()},
             "duplicates": [[label(name) for name in group] for group in _duplicates(state.accounts)],
         }
     )
+
+
+def _against(state: State) -> dict[str, set[str]]:
+    """Compare with what is expected: not on disk, on disk but not linked, on disk but not expected. Empty when nobody said."""
+    if state.expected is None:
+        return {"missing": set(), "unlinked": set(), "orphaned": set()}
+    expected, states = set(state.expected), {account.name: account.state for account in state.accounts}
+    return {
+        "missing": expected - states.keys(),
+        "unlinked": {name for name in expected & states.keys() if states[name] not in (*SOUND, "unknown")},
+        "orphaned": states.keys() - expected,
+    }
 
 
 def _duplicates(accounts: t.Iterable[AccountFacts]) -> list[list[str]]:

@@ -34,6 +34,21 @@ def facts_of(reply: t.Any, keys: t.Iterable[str]) -> dict[str, t.Any]:
     return {key: values[0] for key, values in found if values}
 
 
+def all_at(value: t.Any, way: str) -> list[t.Any]:
+    """Return all values at a path, in which ``*`` stands for every item of a list (``data.sessions.*.id``).
+
+    Raises LookupError where a part of the path is not there. An empty list has no values, which is an answer.
+    """
+    head, dot, rest = way.partition(".")
+    if head == "*" and isinstance(value, list):
+        found = value
+    else:
+        found = list(_values_at(value, head))
+        if not found:
+            raise LookupError(head)
+    return [deeper for item in found for deeper in all_at(item, rest)] if dot else found
+
+
 def is_equal(expected: t.Any, seen: t.Any) -> bool:
     """Compare as JSON does: true is not 1. Text also equals what it is written like, for templates and command lines make text."""
     if isinstance(expected, str) and not isinstance(seen, (str, dict, list)):

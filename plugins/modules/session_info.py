@@ -45,6 +45,33 @@ options:
     description: Names of the accounts that a database says exist. The difference comes back in RV(missing) and RV(orphaned).
     type: list
     elements: str
+  expected_from:
+    description:
+      - Where a web application tells which accounts it believes to be linked, to be asked from the host itself in place of O(expected).
+      - Fails when there is no answer that tells them, for then nothing is known.
+    type: dict
+    suboptions:
+      url:
+        description:
+          - The address, with C(http://) or C(https://). It has to answer 200 itself, for redirects are not followed.
+          - A query (after V(?)) is sent but left out of messages. Ansible itself shows options at C(-vvv), so keys belong in
+            O(expected_from.headers).
+        type: str
+        required: true
+      headers:
+        description: Headers to ask with, for example an API key. They appear in no message and no log.
+        type: dict
+        default: {}
+      names:
+        description:
+          - Where the names are in the JSON reply, as a path with dots between names in objects and positions in lists.
+            V(*) stands for every item of a list.
+        type: str
+        default: data.sessions.*.session_id
+      timeout:
+        description: Seconds that the whole answer may take.
+        type: float
+        default: 10.0
   show_accounts:
     description: Return account names as they are. They are often phone numbers.
     type: bool
@@ -63,6 +90,15 @@ EXAMPLES = r"""
   ansible.builtin.assert:
     that: sessions.sound == sessions.total
     fail_msg: "{{ sessions.total - sessions.sound }} of {{ sessions.total }} accounts need a QR code"
+
+- name: Ask the web application which sessions are active, and see which of them have nothing on disk
+  whatsapp_ops.sessions.session_info:
+    path: /var/lib/whatsapp-backend/sessions
+    expected_from:
+      url: http://127.0.0.1:8000/api/v1/sessions/active-sessions/
+      headers:
+        x-api-key: "{{ wa_api_key }}"
+  register: sessions
 """
 
 RETURN = r"""
@@ -147,13 +183,19 @@ accounts:
       type: bool
       sample: false
 missing:
-  description: Accounts in O(expected) that are not on disk. Empty without O(expected).
+  description: Expected accounts that are not on disk. Empty without O(expected) or O(expected_from).
+  returned: success
+  type: list
+  elements: str
+  sample: []
+unlinked:
+  description: Expected accounts that are on disk but not linked to a phone. Empty without O(expected) or O(expected_from).
   returned: success
   type: list
   elements: str
   sample: []
 orphaned:
-  description: Accounts on disk that are not in O(expected). Empty without O(expected).
+  description: Accounts on disk that are not expected. Empty without O(expected) or O(expected_from).
   returned: success
   type: list
   elements: str
@@ -167,13 +209,13 @@ duplicates:
 """
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _info
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import SESSION_INFO
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import SESSION_INFO, SESSION_INFO_RULES
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
 
 
 def main() -> None:
     """Run the module."""
-    run_module(_info, SESSION_INFO)
+    run_module(_info, SESSION_INFO, **SESSION_INFO_RULES)
 
 
 if __name__ == "__main__":

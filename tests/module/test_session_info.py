@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import pathlib
 import socket
 import subprocess
 import sys
+import threading
 import typing as t
 
 import ansible
@@ -215,6 +217,56 @@ def test_missing_orphaned_and_duplicates(info: Info, sessions: pathlib.Path) -> 
     assert (unasked["missing"], unasked["orphaned"]) == ([], [])
     assert info(expected=[])["missing"] == []
     assert len(info(expected=[])["orphaned"]) == 5
+
+
+class Application(http.server.ThreadingHTTPServer):
+    """A web application that tells which sessions are active to whoever has the key."""
+
+    def __init__(self, *active: str) -> None:
+        super().__init__(("127.0.0.1", 0), Reply)
+        self.body = json.dumps({"data": {"sessions": [{"session_id": name} for name in active]}}).encode()
+        self.source = {
+            "url": f"http://127.0.0.1:{self.server_port}/api/v1/sessions/active-sessions/",
+            "headers": {"x-api-key": CANARY},
+        }
+
+    def __enter__(self) -> Application:
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_failure: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class Reply(http.server.BaseHTTPRequestHandler):
+    server: Application
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.headers["x-api-key"] == CANARY else 403)
+        self.end_headers()
+        self.wfile.write(self.server.body if self.headers["x-api-key"] == CANARY else CANARY.encode())
+
+    def log_message(self, *words: t.Any) -> None:
+        """Tests tell what went wrong."""
+
+
+def test_a_web_application_tells_what_is_expected_and_neither_its_key_nor_its_names_are_told(
+    info: Info, sessions: pathlib.Path
+) -> None:
+    put_account(sessions / "wa1")
+    put_account(sessions / "wa2", "fresh")
+    put_account(sessions / "wa3", number=3)
+    with Application("wa1", "wa2", PHONE) as application:
+        told = info(expected_from=application.source, show_accounts=True)
+        assert (told["missing"], told["unlinked"], told["orphaned"]) == ([PHONE], ["wa2"], ["wa3"])
+        masked = info(expected_from=application.source)
+        assert PHONE not in json.dumps(masked)
+        assert len(masked["missing"]) == 1
+        without_key = info(expected_from={**application.source, "headers": {"x-api-key": f"{CANARY}0"}})
+        assert "answered 403 instead of 200; see its address and the key in headers" in without_key["msg"]
+        both = info(expected=[], expected_from=application.source)
+        assert "mutually exclusive" in both["msg"]
 
 
 def test_ids_tell_accounts_of_a_host_apart(info: Info, sessions: pathlib.Path) -> None:

@@ -6,12 +6,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import socket
 import typing as t
 
 import pytest
 
 from accounts import CANARY, looks, put_account
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _info, _job
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._info import AccountFacts, Params, State
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import layout_named
 
@@ -26,8 +28,8 @@ def account(name: str, state: str = "paired", **changes: t.Any) -> AccountFacts:
     return dataclasses.replace(AccountFacts(name, state, (), 0, "wa", "0700", "", (name,)), **changes)
 
 
-def told(*accounts: AccountFacts, **options: t.Any) -> t.Mapping[str, t.Any]:
-    return _info.report(params(**options), State(True, BAILEYS, len(accounts), accounts), (), None).values
+def told(*accounts: AccountFacts, expected: tuple[str, ...] | None = None, **options: t.Any) -> t.Mapping[str, t.Any]:
+    return _info.report(params(**options), State(True, BAILEYS, len(accounts), accounts, expected), (), None).values
 
 
 @pytest.mark.parametrize("gone", ["account", "swapped for a file", "swapped for a link"])
@@ -70,18 +72,32 @@ def test_duplicates_are_linked_devices_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("expected", "missing", "orphaned"),
+    ("expected", "missing", "unlinked", "orphaned"),
     [
-        (None, [], []),
-        ((), [], ["a", "b"]),
-        (("a", "b"), [], []),
-        (("b", "c"), ["c"], ["a"]),
-        (("c", "c"), ["c"], ["a", "b"]),
+        (None, [], [], []),
+        ((), [], [], ["a", "b", "new"]),
+        (("a", "b"), [], [], ["new"]),
+        (("b", "c"), ["c"], [], ["a", "new"]),
+        (("c", "c"), ["c"], [], ["a", "b", "new"]),
+        (("a", "b", "new"), [], ["new"], []),
     ],
 )
-def test_expected(expected: tuple[str, ...] | None, missing: list[str], orphaned: list[str]) -> None:
-    values = told(account("a"), account("b"), expected=expected, show_accounts=True)
-    assert (values["missing"], values["orphaned"]) == (missing, orphaned)
+def test_expected(
+    expected: tuple[str, ...] | None, missing: list[str], unlinked: list[str], orphaned: list[str]
+) -> None:
+    values = told(account("a"), account("b"), account("new", "fresh"), expected=expected, show_accounts=True)
+    assert (values["missing"], values["unlinked"], values["orphaned"]) == (missing, unlinked, orphaned)
+
+
+def test_a_web_application_that_does_not_answer_is_an_error_wherever_the_accounts_are(tmp_path: pathlib.Path) -> None:
+    # A port that is bound and does not listen refuses.
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/sessions"
+        source = {"url": url, "headers": {}, "names": "*", "timeout": 5.0}
+        for path in (tmp_path, tmp_path / "missing"):
+            with pytest.raises(SessionsError, match=r"which accounts are expected: .* gave no answer"):
+                _job.execute(_info, {"path": str(path), "expected_from": source}, check_mode=True)
 
 
 def test_names_are_masked_unless_asked_for() -> None:
