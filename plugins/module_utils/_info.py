@@ -147,11 +147,14 @@ def _against(state: State) -> dict[str, set[str]]:
     """Compare with what is expected: not on disk, on disk but not linked, on disk but not expected. Empty when nobody said."""
     if state.expected is None:
         return {"missing": set(), "unlinked": set(), "orphaned": set()}
-    expected, states = set(state.expected), {account.name: account.state for account in state.accounts}
+    expected = set(state.expected)
+    names = {account.name: {account.name, state.layout.called(account.name)} for account in state.accounts}
+    unsound = {account.name for account in state.accounts if account.state not in (*SOUND, "unknown")}
+    found = {account for account, called in names.items() if called & expected}
     return {
-        "missing": expected - states.keys(),
-        "unlinked": {name for name in expected & states.keys() if states[name] not in (*SOUND, "unknown")},
-        "orphaned": states.keys() - expected,
+        "missing": expected.difference(*names.values()),
+        "unlinked": found & unsound,
+        "orphaned": names.keys() - found,
     }
 
 

@@ -135,6 +135,10 @@ class Layout:
         """The test whether a file of some name is a SQLite database, for loops."""
         return name_matcher(self.databases)
 
+    def called(self, account: str) -> str:
+        """What others, a database say, call an account: the last part of its path, without what the library puts before it."""
+        return account.rpartition("/")[2].removeprefix(self.prefix)
+
     def watched_in(self, directory: int) -> t.Iterator[str]:
         """Yield the relative paths in an open account that match ``watched``."""
         return paths_matching(directory, self.watched)

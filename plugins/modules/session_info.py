@@ -42,7 +42,9 @@ options:
     type: bool
     default: false
   expected:
-    description: Names of the accounts that a database says exist. The difference comes back in RV(missing) and RV(orphaned).
+    description:
+      - Names of the accounts that a database says exist. The difference comes back in RV(missing), RV(unlinked) and RV(orphaned).
+      - An account may be named as on disk or without what its library puts before, so that V(user_1) is V(session-user_1) too.
     type: list
     elements: str
   expected_from:

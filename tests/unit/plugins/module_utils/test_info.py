@@ -89,6 +89,26 @@ def test_expected(
     assert (values["missing"], values["unlinked"], values["orphaned"]) == (missing, unlinked, orphaned)
 
 
+@pytest.mark.parametrize(
+    ("layout", "account_name", "known_as"),
+    [
+        ("wwebjs", "session-user_1_instance_main", "user_1_instance_main"),
+        ("session_manager", "sessions/session-4711", "4711"),
+        ("wppconnect", "userDataDir/shop", "shop"),
+        ("openwa", "_IGNORE_shop", "shop"),
+        ("waha", "noweb/shop", "shop"),
+        ("baileys", "session-1", "session-1"),
+    ],
+)
+def test_a_database_does_not_know_what_a_library_puts_before_a_name(
+    layout: str, account_name: str, known_as: str
+) -> None:
+    for expected in (known_as, account_name):
+        state = State(True, layout_named(layout), 1, (account(account_name, "pending"),), (expected, "gone"))
+        values = _info.report(params(show_accounts=True), state, (), None).values
+        assert (values["missing"], values["unlinked"], values["orphaned"]) == (["gone"], [account_name], [])
+
+
 def test_a_web_application_that_does_not_answer_is_an_error_wherever_the_accounts_are(tmp_path: pathlib.Path) -> None:
     # A port that is bound and does not listen refuses.
     with socket.socket() as taken:
