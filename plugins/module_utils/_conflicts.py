@@ -12,8 +12,8 @@ import typing as t
 
 from ._receipts import Entry, Mark
 
-# Better known credentials win over worse ones, whatever the clock says. 'unknown' only comes from inspect=metadata.
-_RANK = {"paired": 3, "pending": 2, "fresh": 1, "corrupt": 0}
+# Better known credentials win over worse ones, whatever the clock says. 'unknown' are those that a library keeps in another place.
+_RANK = {"paired": 3, "unknown": 3, "pending": 2, "fresh": 1, "corrupt": 0}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,13 +43,17 @@ class UnfitTree(SessionsError):
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """How to copy: who owns the copy, whose files may be taken, which names are left out, whether copies are read back."""
+    """How to copy: who owns the copy, whose files may be taken, which names are left out, whether copies are read back.
+
+    ``is_cache``: which paths, relative to the top of the tree, are left out as well; None where none is.
+    """
 
     uid: int
     gid: int
     owners: frozenset[int]
     is_volatile: t.Callable[[str], t.Any]
     checksum: bool
+    is_cache: t.Callable[[str], t.Any] | None = None
 
 
 def copy_until_settled(source: int, target: int, name: str, rules: Rules) -> Record:

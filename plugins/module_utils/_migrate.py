@@ -68,7 +68,8 @@ def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Evid
             "layout": state.survey.layout.name,
             "accounts": [described(account) for account in decided],
             "counts": {action: _count(decided, action) for action in ACTIONS},
-            "companions": sum(step.count for step in steps if step.name == "companions"),
+            "companions": _steps(steps, "companions"),
+            "unlocked": _steps(steps, "unlock"),
             "steps": [step.name for step in steps],
             "downtime_seconds": watch.downtime,
             "phases": watch.phases,
@@ -82,3 +83,7 @@ def _count(accounts: t.Iterable[Account], action: str) -> int:
     if action == "displaced":
         return sum(account.decision.displace for account in accounts)
     return sum(account.decision.action == action for account in accounts)
+
+
+def _steps(steps: t.Iterable[Step], name: str) -> int:
+    return sum(step.count for step in steps if step.name == name)

@@ -15,11 +15,14 @@ from ._area import area_path, can_rename, opened_staging, read_document
 from ._errors import SessionsError
 from ._identity import Identity, identity_of
 from ._layouts import Layout, chosen_layout
+from ._locks import locked_accounts
 from ._paths import normal_path, opened_directory
 from ._receipts import RECEIPT, Entry, Mark, entries_in
 from ._recover import is_interrupted, is_untidy
-from ._sources import Source, found_sources, layout_of, named_sources, values_in_use
+from ._retire import retirable
+from ._sources import Source, directories_of, found_sources, layout_of, named_sources, values_in_use
 from ._staging import is_staged
+from ._stores import require_sqlite
 from ._survey import Account, Survey, survey
 from ._switch import Switch, SwitchState, observe_switch, read_switch
 from ._unit import Unit, read_unit, unit_identity, unit_name
@@ -46,7 +49,11 @@ class Params:
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What is there now. ``area``: the path of staging and receipt. ``elsewhere``: sources that 'rename' cannot move from."""
+    """What is there now.
+
+    ``area``: the path of staging and receipt. ``elsewhere``: sources that 'rename' cannot move from. ``locked``: accounts at the sessions
+    path with a lock that nobody holds. ``retirable``: the paths that 'retired' puts out of use.
+    """
 
     unit: Unit | None
     identity: Identity
@@ -61,11 +68,13 @@ class State:
     untidy: bool
     area: str
     elsewhere: tuple[str, ...]
+    locked: tuple[str, ...] = ()
+    retirable: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One thing to do: recover, stage, publish, companions, switch, restart, reload, remember, tidy or retire."""
+    """One thing to do: recover, unlock, stage, publish, companions, switch, restart, reload, remember, tidy or retire."""
 
     name: str
     count: int = 1
@@ -114,7 +123,7 @@ def observe(params: Params) -> State:
 
 def _observed(params: Params) -> State:
     unit = read_unit(params.unit) if params.unit else None
-    identity = _identity(params, unit)
+    identity = _identity(params, unit, (*params.sources, params.path))
     _require_directory_or_nothing(params.path)
     if params.sources:
         sources = named_sources(params.sources, params.path, (identity.uid,))
@@ -123,9 +132,12 @@ def _observed(params: Params) -> State:
     receipt = read_document(params.path, RECEIPT)
     receipts = entries_in(receipt)
     layout = layout_of(sources, params.path, params.layout)
+    identity = _identity(params, unit, (*directories_of(sources, layout), params.path))
     # Asked while the backend runs and kept: once it is stopped nothing tells any more which copy it used.
     in_use = values_in_use(unit.main_pid) if unit and unit.main_pid else None
     seen = survey(sources, params.path, layout, receipts, params.on_conflict, in_use)
+    if layout.databases and seen.to_publish and params.engine != "rename":
+        require_sqlite()
     switch = observe_switch(params.switch, unit)
     area = area_path(params.path)
     return State(
@@ -144,6 +156,8 @@ def _observed(params: Params) -> State:
         elsewhere=tuple(source.path for source in sources if not can_rename(source.path, params.path))
         if params.engine == "rename"
         else (),
+        locked=locked_accounts(params.path, layout) if params.state != "staged" else (),
+        retirable=retirable(sources, layout) if params.state == "retired" else (),
     )
 
 
@@ -159,30 +173,30 @@ def plan(state: State, params: Params) -> tuple[Step, ...]:
     if not state.interrupted:  # else what is seen is half of something, and it is decided once that is taken back
         require_decided(state, params)
     steps = [Step("recover")] if state.interrupted else []
-    publish = len(state.survey.to_publish)
-    if params.state == "staged" and params.engine == "rename":
-        return tuple(steps)  # it moves accounts, which cannot be done ahead
     if params.state == "staged":
-        left = sum(account.name not in state.staged for account in state.survey.to_publish)
-        return (*steps, *([Step("stage", left)] if left else []))
-    if publish:
-        steps += [Step("stage", publish), Step("publish", publish)]
-    if publish and state.survey.companions:  # alone they are no reason to interrupt a backend
-        steps.append(Step("companions", len(state.survey.companions)))
-    if state.switch.differs:
-        steps.append(Step("switch"))
-    elif state.switch.lacking:
-        steps.append(Step("restart"))
-    elif state.switch.stale:
-        steps.append(Step("reload"))
-    adopt = sum(account.decision.adopt for account in state.survey.accounts)
-    if adopt:
-        steps.append(Step("remember", adopt))
-    if state.untidy and not publish:
-        steps.append(Step("tidy"))
-    if params.state == "retired" and state.sources:
-        steps.append(Step("retire", len(state.sources)))
-    return tuple(steps)
+        return (*steps, *_staging_steps(state, params))
+    return (*steps, *(step for step in _migrating_steps(state) if step.count))
+
+
+def _staging_steps(state: State, params: Params) -> t.Iterator[Step]:
+    left = sum(account.name not in state.staged for account in state.survey.to_publish)
+    if left and params.engine != "rename":  # that one moves accounts, which cannot be done ahead
+        yield Step("stage", left)
+
+
+def _migrating_steps(state: State) -> t.Iterator[Step]:
+    """Yield the steps in their order; those that have nothing to do have the count 0."""
+    publish, switch = len(state.survey.to_publish), state.switch
+    yield Step("unlock", len(state.locked))
+    yield Step("stage", publish)
+    yield Step("publish", publish)
+    yield Step("companions", len(state.survey.companions) if publish else 0)  # alone no reason to interrupt a backend
+    yield Step("switch", int(switch.differs))
+    yield Step("restart", int(bool(switch.lacking) and not switch.differs))
+    yield Step("reload", int(switch.stale and not switch.lacking and not switch.differs))
+    yield Step("remember", sum(account.decision.adopt for account in state.survey.accounts))
+    yield Step("tidy", int(state.untidy and not publish))
+    yield Step("retire", len(state.retirable))
 
 
 def require_decided(state: State, params: Params) -> None:
@@ -250,8 +264,8 @@ def _staged(path: str, seen: Survey) -> frozenset[str]:
         )
 
 
-def _identity(params: Params, unit: Unit | None) -> Identity:
-    """Who will own the accounts: as named, else the unit's user, else whoever owns the sessions path or the first source."""
+def _identity(params: Params, unit: Unit | None, places: t.Iterable[str]) -> Identity:
+    """Who will own the accounts: as named, else the unit's user, else whoever owns the first of ``places`` that exists."""
     if unit is not None:
         own = unit_identity(unit)
         return identity_of(
@@ -259,7 +273,7 @@ def _identity(params: Params, unit: Unit | None) -> Identity:
         )
     if params.owner is not None:
         return identity_of(params.owner, params.group)
-    for place in (*params.sources, params.path):
+    for place in places:
         with contextlib.suppress(OSError, SessionsError), opened_directory(place) as directory:
             status = os.fstat(directory)
             return identity_of(str(status.st_uid), params.group or str(status.st_gid))

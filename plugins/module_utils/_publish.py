@@ -3,6 +3,7 @@
 """Puts staged accounts in their place: one rename each, announced durably beforehand, so that any crash can be taken back.
 
 The order is what makes it safe: copies durable, intent durable, displace, publish, directories durable. See _rescue.py for the way back.
+What belongs to an account beside its directory goes before it, so that an account which is there is there as a whole.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ import dataclasses
 import os
 import typing as t
 
-from ._area import DISPLACED, STAGING, moment, open_private, write_document_at
+from ._area import COMPANIONS, DISPLACED, STAGING, moment, open_private, write_document_at
 from ._errors import SessionsError
 from ._kernel import rename_new
+from ._layout import opened_below, status_of
 from ._layouts import open_account
 from ._paths import real_path
 from ._receipts import account_key
-from ._rescue import kept_file, open_real, planned_move
-from ._staging import open_staged, place_of
+from ._rescue import BESIDE, DISPLACING, PUBLISHING, TAKING, kept_file, open_real, planned_move
+from ._staging import open_staged, part_slot, place_of
 
 INTENT = "intent.json"
 Move = dict[str, t.Any]
@@ -27,12 +29,16 @@ Move = dict[str, t.Any]
 
 @dataclasses.dataclass(frozen=True)
 class Publication:
-    """One account to publish: its name, how to call it to people, its legacy root (real path) and whether a present copy gives way."""
+    """One account to publish: its name, how to call it to people, its legacy root (real path) and whether a present copy gives way.
+
+    ``parts``: relative paths of the root that belong to it; some may be missing.
+    """
 
     name: str
     label: str
     root: str
     displace: bool
+    parts: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,36 +52,51 @@ class Place:
 
 
 def taking_moves(place: Place, publications: t.Sequence[Publication]) -> list[Move]:
-    """Plan what the engine 'rename' does first: each account moves from its legacy root into the staging area."""
+    """Plan what the engine 'rename' does first: each account moves from its legacy root to staging, with all that belongs to it."""
     moves = []
     for publication in publications:
-        folder, name = place_of(publication.root, publication.name)
         root = open_real(publication.root)
         try:
+            folder, name = place_of(publication.root, publication.name)
             inode = _inode_of(root, publication.name)
+            moves.append(planned_move(TAKING, folder, name, _staging_path(place), account_key(publication.name), inode))
+            for number, part in enumerate(publication.parts):
+                status = _status_below(root, part)
+                if status:
+                    folder, name = place_of(publication.root, part)
+                    slot = f"{_staging_path(place)}/{part_slot(publication.name, number)}"
+                    moves.append(planned_move(TAKING, folder, name, slot, name, status.st_ino))
         finally:
             os.close(root)
-        moves.append(planned_move(folder, name, _staging_path(place), account_key(publication.name), inode))
     return moves
 
 
 def publishing_moves(place: Place, publications: t.Sequence[Publication]) -> list[Move]:
-    """Plan every rename from staging to the sessions path, with displaced accounts out of the way first."""
+    """Plan every rename from staging to the sessions path, with what is displaced out of the way first."""
     now = moment()
     moves: list[Move] = []
     for publication in publications:
         key = account_key(publication.name)
-        parent, last = place_of(real_path(place.path), publication.name)
-        if publication.displace:
-            displaced = f"{real_path(place.area)}/{DISPLACED}"
-            moves.append(
-                planned_move(parent, last, displaced, f"{now}-{key[:16]}", _inode_of(place.path, publication.name))
-            )
+        moves += _displacing_moves(place, publication, f"{now}-{key[:16]}")
+        moves += _part_moves(place, publication)
+        folder, name = place_of(real_path(place.path), publication.name)
         staged = open_staged(place.area, publication.name)
         try:
-            moves.append(planned_move(_staging_path(place), key, parent, last, os.fstat(staged).st_ino))
+            moves.append(planned_move(PUBLISHING, _staging_path(place), key, folder, name, os.fstat(staged).st_ino))
         finally:
             os.close(staged)
+    return moves
+
+
+def beside_moves(place: Place, companions: t.Sequence[str]) -> list[Move]:
+    """Plan the renames of what lies beside accounts (relative paths), which is staged by its number. What is there already stays."""
+    moves = []
+    for number, companion in enumerate(companions):
+        folder, name = place_of(real_path(place.path), companion)
+        status = _status_below(place.area, f"{COMPANIONS}/{number}/{name}")
+        if status:  # what is neither file nor directory was left out
+            source = f"{real_path(place.area)}/{COMPANIONS}/{number}"
+            moves.append(planned_move(BESIDE, source, name, folder, name, status.st_ino))
     return moves
 
 
@@ -98,6 +119,8 @@ def carry_out(moves: t.Sequence[Move]) -> None:
         try:
             rename_new(source, move["name"], target, move["new_name"])
         except FileExistsError as error:
+            if move["why"] == BESIDE:
+                continue
             raise SessionsError(
                 f"something appeared in {move['target']} while its accounts were being published; nothing is published, run again"
             ) from error
@@ -106,11 +129,19 @@ def carry_out(moves: t.Sequence[Move]) -> None:
             os.close(target)
 
 
-def make_folders(place: Place, publications: t.Sequence[Publication]) -> None:
-    """Make the folders between the sessions path and accounts that lie deeper."""
+def paths_of(publications: t.Sequence[Publication], companions: t.Sequence[str]) -> t.Iterator[str]:
+    """Yield the relative paths of all that is published."""
     for publication in publications:
+        yield publication.name
+        yield from publication.parts
+    yield from companions
+
+
+def make_folders(place: Place, names: t.Iterable[str]) -> None:
+    """Make the folders between the sessions path and what lies deeper (relative paths)."""
+    for folder in sorted({name.rpartition("/")[0] for name in names} - {""}):
         here = open_account(place.path, ".")
-        for part in publication.name.split("/")[:-1]:
+        for part in folder.split("/"):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(part, 0o700, dir_fd=here)
                 if os.geteuid() == 0:
@@ -126,7 +157,7 @@ def note_displaced(place: Place, moves: t.Sequence[Move]) -> None:
     displaced = open_private(place.area, DISPLACED, called="the directory of displaced accounts")
     try:
         for move in moves:
-            if move["target"].endswith(f"/{DISPLACED}"):
+            if move["why"] == DISPLACING:
                 note = {
                     "account": move["name"],
                     "from": move["source"],
@@ -135,6 +166,44 @@ def note_displaced(place: Place, moves: t.Sequence[Move]) -> None:
                 write_document_at(displaced, f"{move['new_name']}.json", note)
     finally:
         os.close(displaced)
+
+
+def _displacing_moves(place: Place, publication: Publication, new_name: str) -> list[Move]:
+    """An account that gives way does so with all that belongs to it; what belongs to one that is gone does so, too."""
+    displaced = f"{real_path(place.area)}/{DISPLACED}"
+    moves = []
+    if publication.displace:
+        folder, name = place_of(real_path(place.path), publication.name)
+        inode = _inode_of(place.path, publication.name)
+        moves.append(planned_move(DISPLACING, folder, name, displaced, new_name, inode))
+    for number, part in enumerate(publication.parts):
+        status = _status_below(place.path, part)
+        if status:
+            folder, name = place_of(real_path(place.path), part)
+            part_name = f"{new_name}.part-{number}"
+            moves.append(planned_move(DISPLACING, folder, name, displaced, part_name, status.st_ino))
+    return moves
+
+
+def _part_moves(place: Place, publication: Publication) -> list[Move]:
+    moves = []
+    for number, part in enumerate(publication.parts):
+        folder, name = place_of(real_path(place.path), part)
+        slot = part_slot(publication.name, number)
+        status = _status_below(place.area, f"{STAGING}/{slot}/{name}")
+        if status:
+            moves.append(planned_move(PUBLISHING, f"{_staging_path(place)}/{slot}", name, folder, name, status.st_ino))
+    return moves
+
+
+def _status_below(root: int, path: str) -> os.stat_result | None:
+    """Look at what is at a relative path; None when it is not there."""
+    folder, _slash, name = path.rpartition("/")
+    try:
+        with opened_below(root, folder or ".") as parent:
+            return status_of(parent, name)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _staging_path(place: Place) -> str:

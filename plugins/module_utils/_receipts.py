@@ -16,19 +16,25 @@ import time
 import typing as t
 
 from ._area import damaged
-from ._layout import Layout, opened_below
-from ._paths import read_file_at
+from ._layout import Layout, name_matcher, opened_below
 
 RECEIPT = "receipt.json"
-_WATCHED_AT_MOST = 16 << 20
+_SAMPLE = 1 << 15  # bytes at either end of a large file
+_PASSING = ("wal", "shm", "journal")  # what comes and goes beside a SQLite database
+
+Look = tuple[int, int, int, int, str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-    """How an account looked: directory (inode, mtime_ns) and, per watched file, inode, size, mtime_ns, ctime_ns and a keyed digest."""
+    """How an account looked: directory (inode, mtime_ns) and, per watched file, inode, size, mtime_ns, ctime_ns and a keyed digest.
+
+    ``names``: a digest of the names in the directory, where entries come and go in it that do not count; its time says nothing then.
+    """
 
     folder: tuple[int, int]
-    files: t.Mapping[str, tuple[int, int, int, int, str]]
+    files: t.Mapping[str, Look]
+    names: str = ""
 
     def differs_from(self, other: Mark) -> bool:
         """Whether the account was used between the two marks.
@@ -36,13 +42,17 @@ class Mark:
         A changed ctime alone is no use of it when the content is the same: chown and chmod change it, too. A changed content under
         an unchanged mtime is one: programs set mtimes as they like.
         """
-        if self.folder != other.folder or set(self.files) != set(other.files):
+        if self._place != other._place or set(self.files) != set(other.files):
             return True
         return any(
             self.files[name][:3] != other.files[name][:3]
             or (self.files[name][3] != other.files[name][3] and self.files[name][4] != other.files[name][4])
             for name in self.files
         )
+
+    @property
+    def _place(self) -> tuple[t.Any, ...]:
+        return (self.folder[0], self.names) if self.names else self.folder
 
     @property
     def changed_ns(self) -> int:
@@ -52,12 +62,16 @@ class Mark:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One account's receipt: where it came from, how both sides looked then, and when (seconds since the epoch)."""
+    """One account's receipt: where it came from, how both sides looked then, and when (seconds since the epoch).
+
+    ``damaged``: it was not migrated, because its copy turned out to be damaged; ``legacy`` says which state of it that was.
+    """
 
     source: str
     legacy: Mark
     present: Mark
     time: float
+    damaged: bool = False
 
 
 def account_key(account: str) -> str:
@@ -69,14 +83,29 @@ def mark_of(directory: int, layout: Layout) -> Mark:
     """Look at an open account directory."""
     status = os.fstat(directory)
     seen = ((name, _look(directory, name)) for name in layout.watched_in(directory))
-    return Mark((status.st_ino, status.st_mtime_ns), {name: look for name, look in seen if look is not None})
+    looks = {name: look for name, look in seen if look is not None}
+    return Mark((status.st_ino, status.st_mtime_ns), looks, _names_digest(directory, status, layout))
+
+
+def mark_with_parts(root: int, name: str, directory: int, layout: Layout) -> Mark:
+    """Look at the open directory of the account ``name`` and at what belongs to it elsewhere below the open ``root``."""
+    mark = mark_of(directory, layout)
+    seen = ((f"part {number}", _look(root, part)) for number, part in enumerate(layout.parts_of(name)))
+    parts = {number: look for number, look in seen if look is not None}
+    return dataclasses.replace(mark, files={**mark.files, **parts}) if parts else mark
 
 
 def entries_in(document: t.Mapping[str, t.Any]) -> dict[str, Entry]:
     """Parse the receipt's document: entries by account key. Raises SessionsError when it is none."""
     try:
         return {
-            key: Entry(str(kept["source"]), _mark_in(kept["legacy"]), _mark_in(kept["present"]), float(kept["time"]))
+            key: Entry(
+                str(kept["source"]),
+                _mark_in(kept["legacy"]),
+                _mark_in(kept["present"]),
+                float(kept["time"]),
+                bool(kept.get("damaged")),
+            )
             for key, kept in document.get("accounts", {}).items()
         }
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -93,7 +122,17 @@ def document_of(path: str, entries: t.Mapping[str, Entry]) -> dict[str, t.Any]:
     }
 
 
-def _look(directory: int, path: str) -> tuple[int, int, int, int, str] | None:
+def _names_digest(directory: int, status: os.stat_result, layout: Layout) -> str:
+    """Digest the names in an account that stay: browsers make and remove locks and caches, SQLite a ``-wal``, also for who only looks."""
+    if not (layout.locks or layout.caches or layout.databases):
+        return ""
+    passing = name_matcher((*layout.volatile, *(f"{name}-{kind}" for name in layout.databases for kind in _PASSING)))
+    stay = sorted(name for name in os.listdir(directory) if not passing(name) and not layout.cache_matcher(name))
+    held = "\0".join(stay).encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(held, key=str(status.st_ino).encode(), digest_size=16).hexdigest()
+
+
+def _look(directory: int, path: str) -> Look | None:
     folder, slash, name = path.rpartition("/")
     try:
         if slash:
@@ -102,21 +141,34 @@ def _look(directory: int, path: str) -> tuple[int, int, int, int, str] | None:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return (
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-        _keyed_digest(directory, name, status),
-    )
+    if status.st_size == 0 and name.endswith("-wal"):
+        return None  # a connection that only looked leaves it
+    digest = _keyed_digest(directory, name, status)
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, digest)
 
 
 def _keyed_digest(directory: int, name: str, status: os.stat_result) -> str:
-    """Digest a watched file, keyed with its inode so that equal keys of two hosts do not show as equal."""
-    if not stat.S_ISREG(status.st_mode) or status.st_size > _WATCHED_AT_MOST:
+    """Digest a watched file, keyed with its inode so that equal keys of two hosts do not show as equal.
+
+    Of a large one (a database, a LevelDB's log) only both ends: it is looked at in each run, and only where its times are not enough.
+    """
+    if not stat.S_ISREG(status.st_mode):
         return ""
-    content = read_file_at(directory, name, at_most=_WATCHED_AT_MOST, called="a watched file") or b""
-    return hashlib.blake2b(content, key=str(status.st_ino).encode(), digest_size=16).hexdigest()
+    try:
+        held = _sample(directory, name, status.st_size)
+    except OSError:
+        return ""  # it is another file by now, or none: the next look tells
+    return hashlib.blake2b(held, key=str(status.st_ino).encode(), digest_size=16).hexdigest()
+
+
+def _sample(directory: int, name: str, size: int) -> bytes:
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        if size <= 2 * _SAMPLE:
+            return os.pread(descriptor, 2 * _SAMPLE, 0)
+        return os.pread(descriptor, _SAMPLE, 0) + os.pread(descriptor, _SAMPLE, size - _SAMPLE)
+    finally:
+        os.close(descriptor)
 
 
 def _mark_in(kept: t.Mapping[str, t.Any]) -> Mark:
@@ -124,4 +176,4 @@ def _mark_in(kept: t.Mapping[str, t.Any]) -> Mark:
         name: (int(look[0]), int(look[1]), int(look[2]), int(look[3]), str(look[4]))
         for name, look in kept["files"].items()
     }
-    return Mark((int(kept["folder"][0]), int(kept["folder"][1])), files)
+    return Mark((int(kept["folder"][0]), int(kept["folder"][1])), files, str(kept.get("names", "")))

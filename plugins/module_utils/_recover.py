@@ -18,8 +18,8 @@ from ._errors import SessionsError
 from ._masking import masked
 from ._paths import opened_directory
 from ._publish import INTENT
-from ._rescue import is_used, stuck_moves, take_back
-from ._sources import values_in_use
+from ._rescue import TAKING, is_used, stuck_moves, take_back
+from ._sources import is_in_use, values_in_use
 from ._staging import clear_staging
 from ._tree import remove_tree
 from ._unit import Unit
@@ -90,11 +90,11 @@ def _left_over(area: int) -> t.Iterator[str]:
 
 
 def _is_used(area: int, intent: Intent, unit: Unit | None, path: str) -> bool:
-    if unit is not None and unit.main_pid and path in values_in_use(unit.main_pid):
+    if unit is not None and unit.main_pid and is_in_use(path, values_in_use(unit.main_pid)):
         return True
     announced = os.stat(INTENT, dir_fd=area, follow_symlinks=False).st_mtime_ns
     return is_used(intent, announced)
 
 
 def _is_taking(move: Intent) -> bool:
-    return str(move["target"]).endswith(f"/{STAGING}")
+    return bool(move["why"] == TAKING)

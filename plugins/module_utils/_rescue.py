@@ -7,9 +7,9 @@ Used as a function by the run itself, and as a program when the run was killed.
 As a program it is a copy of this file in /run, started by systemd before the backend is stopped: it waits for the run's lock, which
 the kernel releases when the run ends in whatever way. So this file must not import anything but the standard library.
 
-An intent is the list of what a cutover is about to do, written durably before the first step: ``moves`` (renames, in order) and
-``files`` (what configuration files hold before). It is ``committed`` when all is done, right before the backend is started, and removed
-after that; while it is there and not committed, taking back is what is right.
+An intent is the list of what a cutover is about to do, written durably before the first step: ``moves`` (renames, in order, each with
+the reason for it) and ``files`` (what configuration files hold before). It is ``committed`` when all is done, right before the backend
+is started, and removed after that; while it is there and not committed, taking back is what is right.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ import sys
 import typing as t
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_STAGING = "/staging"  # as _area.py calls the last part of where accounts are published from
 _DEEPEST = 64
+
+# Why something is renamed: out of a legacy path, out of the way, to the sessions path, and to the sessions path because it lies
+# beside accounts. What is beside gives way to what is there already.
+TAKING, DISPLACING, PUBLISHING, BESIDE = "taking", "displacing", "publishing", "beside"
 
 
 def take_back(intent: t.Mapping[str, t.Any]) -> None:
@@ -74,7 +77,7 @@ def go_back(path: str) -> bool:
 
 def is_used(intent: t.Mapping[str, t.Any], since: int) -> bool:
     """Whether a published account was written to since (nanoseconds since the epoch): publishing itself changes no file."""
-    published = (move for move in intent["moves"] if move["source"].endswith(_STAGING))
+    published = (move for move in intent["moves"] if move["why"] == PUBLISHING)
     return any(_was_written(move, since) for move in published)
 
 
@@ -98,9 +101,9 @@ def kept_file(path: str) -> dict[str, t.Any]:
     }
 
 
-def planned_move(source: str, name: str, target: str, new_name: str, inode: int) -> dict[str, t.Any]:
+def planned_move(why: str, source: str, name: str, target: str, new_name: str, inode: int) -> dict[str, t.Any]:
     """Describe one rename between two directories (real paths), for an intent."""
-    return {"source": source, "name": name, "target": target, "new_name": new_name, "inode": inode}
+    return {"why": why, "source": source, "name": name, "target": target, "new_name": new_name, "inode": inode}
 
 
 def open_real(path: str) -> int:
@@ -165,31 +168,32 @@ def _was_written(move: t.Mapping[str, t.Any], since: int) -> bool:
     except FileNotFoundError:
         return False
     try:
-        account = os.open(move["new_name"], _DIRECTORY, dir_fd=parent)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+        if _inode(parent, move["new_name"]) != move["inode"]:
+            return False
+        return _newest_at(parent, move["new_name"], _DEEPEST) > since
     finally:
         os.close(parent)
+
+
+def _newest_at(parent: int, name: str, levels: int) -> int:
+    """Return the newest modification time of an entry, and of all below it where it is a directory; 0 where it is gone."""
     try:
-        return os.fstat(account).st_ino == move["inode"] and _newest(account, _DEEPEST) > since
+        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if not stat.S_ISDIR(status.st_mode):
+            return status.st_mtime_ns
+        directory = os.open(name, _DIRECTORY, dir_fd=parent)
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    try:
+        return _newest(directory, levels)
     finally:
-        os.close(account)
+        os.close(directory)
 
 
 def _newest(directory: int, levels: int) -> int:
     """Return the newest modification time of a directory and all below it."""
-    newest = os.fstat(directory).st_mtime_ns
-    for name in os.listdir(directory) if levels else ():
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            newest = max(newest, status.st_mtime_ns)
-            if stat.S_ISDIR(status.st_mode):
-                below = os.open(name, _DIRECTORY, dir_fd=directory)
-                try:
-                    newest = max(newest, _newest(below, levels - 1))
-                finally:
-                    os.close(below)
-    return newest
+    names = os.listdir(directory) if levels else []
+    return max([os.fstat(directory).st_mtime_ns, *(_newest_at(directory, name, levels - 1) for name in names)])
 
 
 def _reverse(move: t.Mapping[str, t.Any]) -> None:
@@ -198,7 +202,9 @@ def _reverse(move: t.Mapping[str, t.Any]) -> None:
     except FileNotFoundError:
         return  # one of the two was never made, so nothing was moved
     try:
-        if _inode(target, move["new_name"]) == move["inode"] and _is_free(source, move["name"]):
+        if _inode(target, move["new_name"]) == move["inode"] and _is_free(
+            source, move["name"], target, move["new_name"]
+        ):
             os.rename(move["new_name"], move["name"], src_dir_fd=target, dst_dir_fd=source)
             os.fsync(source)
             os.fsync(target)
@@ -213,24 +219,26 @@ def _is_stuck(move: t.Mapping[str, t.Any]) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return _inode(target, move["new_name"]) == move["inode"] and not _is_free(source, move["name"])
+        moved = _inode(target, move["new_name"]) == move["inode"]
+        return moved and not _is_free(source, move["name"], target, move["new_name"])
     finally:
         os.close(source)
         os.close(target)
 
 
-def _is_free(directory: int, name: str) -> bool:
-    """Whether a directory can be renamed to ``name``: nothing is there, or an empty directory, which rename(2) replaces."""
+def _is_free(directory: int, name: str, there: int, moved: str) -> bool:
+    """Whether what is ``moved`` can be renamed to ``name``: nothing is there, or an empty directory, which a directory replaces."""
     try:
-        there = os.open(name, _DIRECTORY, dir_fd=directory)
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return True
-    except NotADirectoryError:
+    if not stat.S_ISDIR(found.st_mode) or not stat.S_ISDIR(os.stat(moved, dir_fd=there, follow_symlinks=False).st_mode):
         return False
+    below = os.open(name, _DIRECTORY, dir_fd=directory)
     try:
-        return not os.listdir(there)
+        return not os.listdir(below)
     finally:
-        os.close(there)
+        os.close(below)
 
 
 def _inode(directory: int, name: str) -> int | None:

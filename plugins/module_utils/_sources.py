@@ -8,19 +8,23 @@ around the files that its processes have open.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
+import re
 import typing as t
 
 from ._effective import effective_in, environment_names, read_sources
 from ._errors import SessionsError
+from ._layout import is_folder
 from ._layouts import LAYOUTS, Layout, account_names, first_layout, holds_account, recognised
-from ._paths import normal_path, open_directory, opened_directory, read_file, real_path
+from ._paths import normal_path, open_directory, opened_directory, read_file, read_file_at, real_path
 from ._unit import Unit
 
 # Variables that systemd and shells set, systemd.exec(5): where a user lives is not where sessions are kept.
 _NOT_OF_THE_BACKEND = frozenset(("HOME", "LOGNAME", "OLDPWD", "PATH", "PWD", "SHELL", "USER"))
+_DATABASE_SCHEMES = ("file", "sqlite", "sqlite3")
 
 # How the file begins that _retire.py leaves in the place of a legacy path.
 TOMBSTONE = "whatsapp_ops.sessions moved what was here.\n"
@@ -63,8 +67,12 @@ def found_sources(unit: Unit, path: str, layout: Layout | None, friends: t.Colle
             continue  # a guess of ours that leads nowhere sensible is no error of the operator
         if (
             real is not None
-            # What holds the working directory is the release, however many accounts lie somewhere in it.
-            and not any(_is_within(directory, real) for directory in directories)
+            # What holds the working directory is the release, however many accounts lie somewhere in it. It is meant itself only
+            # where its library keeps all that it has in folders of known names.
+            and (
+                not any(_is_within(directory, real) for directory in directories)
+                or (candidate in directories and _is_application(real, layout))
+            )
             and not any(_is_within(real, known) or _is_within(known, real) for known in found)
             and _is_apart(real, path)
             and _holds_account(real, layout)
@@ -87,8 +95,27 @@ def layout_of(sources: t.Sequence[Source], path: str, layout: Layout | None) -> 
 
 
 def values_in_use(pid: int) -> frozenset[str]:
-    """Return the absolute paths that stand in a process's environment. They are compared, never shown."""
-    return frozenset(value.rstrip("/") for value in _environment_items(pid).values() if value.startswith("/"))
+    """Return the absolute paths that stand in a process's environment, and its working directory. They are compared, never shown."""
+    items = {name: value for name, value in _environment_items(pid).items() if name not in _NOT_OF_THE_BACKEND}
+    values = {path for value in items.values() for path in _paths_in(value)}
+    with contextlib.suppress(OSError):
+        values.add(os.readlink(f"/proc/{pid}/cwd"))
+    return frozenset(value.rstrip("/") for value in values if value.startswith("/"))
+
+
+def is_in_use(path: str, values: t.Collection[str]) -> bool:
+    """Whether one of the ``values`` of a backend names ``path`` or something below it."""
+    return any(_is_within(value, path) for value in values)
+
+
+def directories_of(sources: t.Sequence[Source], layout: Layout) -> list[str]:
+    """Return the directories of the sources that accounts are in: where a source is an application's directory, folders in it."""
+    found: list[str] = []
+    for source in sources:
+        with contextlib.suppress(FileNotFoundError), opened_directory(source.path) as root:
+            folders = [f"{source.path}/{folder}" for folder in layout.folders if is_folder(root, folder)]
+            found += folders or [source.path]
+    return found
 
 
 def _real_directory(path: str, friends: t.Collection[int]) -> str | None:
@@ -120,6 +147,15 @@ def _real_directory(path: str, friends: t.Collection[int]) -> str | None:
 def _is_tombstone(path: str) -> bool:
     try:
         content = read_file(os.path.realpath(path), at_most=4096)  # the legacy path may have been reached by a link
+    except (SessionsError, OSError):
+        return False
+    return content is not None and content.startswith(TOMBSTONE.encode())
+
+
+def is_tombstone_at(directory: int, name: str) -> bool:
+    """Whether the entry ``name`` of an open directory is what _retire.py leaves."""
+    try:
+        content = read_file_at(directory, name, at_most=4096)
     except (SessionsError, OSError):
         return False
     return content is not None and content.startswith(TOMBSTONE.encode())
@@ -169,10 +205,22 @@ def _holds_account(real: str, layout: Layout | None) -> bool:
         return False
 
 
+def _is_application(real: str, layout: Layout | None) -> bool:
+    """Whether a directory has accounts in folders of their library, and in nothing else."""
+    try:
+        with opened_directory(real) as root:
+            fitting = recognised(root, layout)
+            folders = any(is_folder(root, folder) for folder in fitting.folders)
+            return folders and next(account_names(root, fitting), None) is not None
+    except (OSError, SessionsError):
+        return False
+
+
 def _candidates(unit: Unit, directories: t.Sequence[str], layouts: t.Sequence[Layout]) -> t.Iterator[str]:
     values = sorted(_environment_of(unit))
     for directory in directories:
         yield from (os.path.normpath(os.path.join(directory, value)) for value in values)
+    yield from directories
     for directory in directories:
         for layout in layouts:
             yield from (os.path.join(directory, name) for name in layout.legacy_names)
@@ -198,7 +246,17 @@ def _environment_of(unit: Unit) -> set[str]:
         sources = read_sources(unit.name)
         names = environment_names(sources, [placed.setting for placed in sources.settings])
         items = {name: effective_in(sources, name).value or "" for name in names}
-    return {value for name, value in items.items() if value and name not in _NOT_OF_THE_BACKEND}
+    named = (value for name, value in items.items() if value and name not in _NOT_OF_THE_BACKEND)
+    return {path for value in named for path in _paths_in(value)}
+
+
+def _paths_in(value: str) -> t.Iterator[str]:
+    """Yield the paths that a value may mean: itself, and the directory of the database that a data source name names."""
+    yield value
+    scheme, colon, rest = value.partition(":")
+    if colon and scheme in _DATABASE_SCHEMES:
+        database = re.sub("^//+", "/", rest.partition("?")[0])
+        yield os.path.dirname(database) or "."
 
 
 def _environment_items(pid: int) -> dict[str, str]:

@@ -4,6 +4,7 @@
 
 A staged account is a directory ``staging/<key>`` and an index ``staging/<key>.index`` that says which state of each source file the
 copy was made from. The index counts only within one boot (it is not made durable before the copies are) and for one owner of the copies.
+What belongs to the account elsewhere is staged in ``staging/<key>.parts``, its SQLite databases are collected in ``staging/<key>.stores``.
 """
 
 from __future__ import annotations
@@ -18,19 +19,29 @@ import time
 import typing as t
 
 from ._area import DISPLACED, STAGING, moment, open_private
-from ._command import run
+from ._beside import bring_entries, measure_entries, take_entries
 from ._errors import SessionsError
 from ._kernel import rename_new
-from ._layouts import Layout, open_account
+from ._layout import Layout, name_matcher, path_matcher
+from ._layouts import open_account
 from ._paths import read_file_at
-from ._receipts import Mark, account_key, mark_of
+from ._receipts import Mark, account_key, mark_with_parts
 from ._rescue import open_real
+from ._rsync import fill_by_rsync
+from ._stores import (
+    DamagedStore,
+    Records,
+    bring_stores,
+    measure_stores,
+    put_stores,
+    store_names,
+    store_patterns,
+)
 from ._tree import Index, Rules, Tally, UnfitTree, bring_up_to_date, hand_over, measure, remove_tree
 from ._workers import spread
 
 ENGINES = ("native", "rsync", "rename")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_RSYNC_HOURS = 6 * 3600.0
 # Seconds. Filesystems that stamp with whole seconds tell only after two of them that a file was left alone, see _tree.py.
 _SETTLING = 5.0
 _GRAIN = 0.02
@@ -38,11 +49,15 @@ _GRAIN = 0.02
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One account to stage: where it is (the real path of its root, and its name below it) and how to call it to people."""
+    """One account to stage: where it is (the real path of its root, and its name below it) and how to call it to people.
+
+    ``parts``: relative paths of the root that belong to it; some may be missing.
+    """
 
     root: str
     name: str
     label: str
+    parts: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +65,7 @@ class Stage:
     """Where and how to stage: the open area, the layout, owner of the copies, engine and whether copies are read back.
 
     ``stopped``: the final pass runs while a unit is held stopped. Without one nothing is known of who else may write.
+    ``with_caches``: copy also what the library makes anew. The engine 'rename' moves it anyway.
     """
 
     area: int
@@ -59,6 +75,39 @@ class Stage:
     engine: str
     checksum: bool
     stopped: bool = False
+    with_caches: bool = False
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Patterns of the names that are not copied with the other files of an account; its databases are copied by SQLite."""
+        return (*self.layout.volatile, *store_patterns(self.layout))
+
+    @property
+    def caches(self) -> tuple[str, ...]:
+        """Patterns of the paths in an account that are left out."""
+        return () if self.with_caches else self.layout.caches
+
+    @property
+    def is_cache(self) -> t.Callable[[str], t.Any] | None:
+        """The test whether a relative path is left out for that; None where none is."""
+        return path_matcher(self.caches) if self.caches else None
+
+    def rules(self, owner: int) -> Rules:
+        """How to copy an account's tree that belongs to the user ``owner``."""
+        owners = frozenset((self.uid, owner))
+        return Rules(self.uid, self.gid, owners, name_matcher(self.left_out), self.checksum, self.is_cache)
+
+    def whole_rules(self, owner: int) -> Rules:
+        """How to treat a tree that stays as it is, but for what must never be kept."""
+        return Rules(self.uid, self.gid, frozenset((self.uid, owner)), self.layout.volatile_matcher, self.checksum)
+
+
+@dataclasses.dataclass(frozen=True)
+class Staged:
+    """What a final pass did, and the names of the accounts that it could not make a sound copy of, because SQLite finds them damaged."""
+
+    tally: Tally
+    damaged: frozenset[str]
 
 
 def stage_live(stage: Stage, tasks: t.Sequence[Task]) -> Tally:
@@ -68,11 +117,17 @@ def stage_live(stage: Stage, tasks: t.Sequence[Task]) -> Tally:
     return _in_all(stage, tasks, _stage_once)
 
 
-def stage_final(stage: Stage, tasks: t.Sequence[Task]) -> Tally:
+def stage_final(stage: Stage, tasks: t.Sequence[Task]) -> Staged:
     """Bring each staged account up to date with a source that nobody writes to any more. Raises SessionsError when somebody does."""
     if stage.engine == "rename":
-        return _in_all(stage, tasks, _take)
-    return _in_all(stage, tasks, _stage_until_settled)
+        return Staged(_in_all(stage, tasks, _take), frozenset())
+    tally, damaged = Tally(), set()
+    for task, outcome in zip(tasks, spread(lambda task: _stage_for_good(stage, task), tasks)):
+        if outcome is None:
+            damaged.add(task.name)
+        else:
+            tally.add(Tally(**outcome))
+    return Staged(tally, frozenset(damaged))
 
 
 def need_of(stage: Stage, tasks: t.Sequence[Task]) -> Tally:
@@ -100,6 +155,11 @@ def place_of(root: str, name: str) -> tuple[str, str]:
     path = root if name == "." else f"{root}/{name}"
     folder, _mark, last = path.rpartition("/")
     return folder or "/", last
+
+
+def part_slot(name: str, number: int) -> str:
+    """Return where below the staging area the account's part of that number is staged."""
+    return f"{_parts_name(name)}/{number}"
 
 
 def forget_index(staging: int, name: str) -> None:
@@ -130,6 +190,8 @@ def _named(stage: Stage, task: Task, work: t.Callable[[Stage, Task], Tally]) -> 
     """Do the work; an error says which account it is about and never which file."""
     try:
         return work(stage, task)
+    except DamagedStore:
+        raise
     except UnfitTree as error:
         raise SessionsError(
             f"cannot stage account {task.label!r} from {task.root}: {error}; nothing was published"
@@ -138,6 +200,21 @@ def _named(stage: Stage, task: Task, work: t.Callable[[Stage, Task], Tally]) -> 
         raise SessionsError(
             f"cannot stage account {task.label!r} from {task.root}: {error.strerror}; nothing was published"
         ) from error
+
+
+def _stage_for_good(stage: Stage, task: Task) -> dict[str, int] | None:
+    """Return the figures of the final pass, None for an account whose databases are damaged."""
+    try:
+        return dataclasses.asdict(_named(stage, task, _stage_completely))
+    except DamagedStore:
+        return None
+
+
+def _stage_completely(stage: Stage, task: Task) -> Tally:
+    tally = _stage_until_settled(stage, task)
+    if stage.layout.databases:
+        _put_stores(stage, task)
+    return tally
 
 
 def _stage_until_settled(stage: Stage, task: Task) -> Tally:
@@ -158,34 +235,78 @@ def _stage_until_settled(stage: Stage, task: Task) -> Tally:
 
 
 def _stage_once(stage: Stage, task: Task) -> Tally:
-    root = open_real(task.root)
-    try:
-        source = open_account(root, task.name)
-    finally:
-        os.close(root)
-    staging = open_private(stage.area, STAGING, called="the staging area")
-    try:
-        index, mark = _read_index(staging, task.name, stage), mark_of(source, stage.layout)
+    with _opened(stage, task) as (root, source, staging):
+        known, mark = _read_index(staging, task.name, stage), mark_with_parts(root, task.name, source, stage.layout)
+        rules = stage.rules(os.fstat(source).st_uid)
         target = _open_target(staging, task.name)
         try:
-            if stage.engine == "rsync" and not index:
-                _fill_by_rsync(source, target, stage, task)
-            rules = Rules(
-                stage.uid,
-                stage.gid,
-                frozenset((stage.uid, os.fstat(source).st_uid)),
-                stage.layout.volatile_matcher,
-                stage.checksum,
-            )
-            fresh, tally = bring_up_to_date(source, target, rules, index)
+            if stage.engine == "rsync" and not known.files:
+                fill_by_rsync(source, target, task.label, stage.left_out, stage.caches)
+            files, tally = bring_up_to_date(source, target, rules, known.files)
         finally:
             os.close(target)
-        _write(staging, f"{account_key(task.name)}.index", marshal.dumps({**_valid_for(stage), "files": fresh}))
+        stores: Records = {}
+        if stage.layout.databases:
+            stores, figures = _bring_stores(stage, task, source, staging, known.stores)
+            tally.add(figures)
+        if task.parts:
+            with _opened_holder(staging, _parts_name(task.name)) as holder:
+                tally.add(
+                    bring_entries(root, holder, dict(enumerate(task.parts)), stage.whole_rules(os.fstat(source).st_uid))
+                )
+        index = {**_valid_for(stage), "files": files, "stores": stores}
+        _write(staging, f"{account_key(task.name)}.index", marshal.dumps(index))
         _write(staging, f"{account_key(task.name)}.mark", _mark_document(mark))
         return tally
+
+
+def _bring_stores(stage: Stage, task: Task, source: int, staging: int, known: Records) -> tuple[Records, Tally]:
+    with _opened_holder(staging, _stores_name(task.name)) as scratch:
+        names = store_names(source, stage.layout)
+        return bring_stores(source, scratch, names, stage.rules(os.fstat(source).st_uid), known)
+
+
+def _put_stores(stage: Stage, task: Task) -> None:
+    """Make one file of each database. That uses up what was collected, so the index does not count any more."""
+    with _opened(stage, task) as (_root, source, staging), _opened_holder(staging, _stores_name(task.name)) as scratch:
+        names = store_names(source, stage.layout)
+        if names:
+            forget_index(staging, task.name)
+            target = _open_target(staging, task.name)
+            try:
+                put_stores(scratch, target, names, stage.rules(os.fstat(source).st_uid))
+            finally:
+                os.close(target)
+
+
+@contextlib.contextmanager
+def _opened(stage: Stage, task: Task) -> t.Iterator[tuple[int, int, int]]:
+    """Open the root of an account, the account and the staging area."""
+    with contextlib.ExitStack() as stack:
+        root = open_real(task.root)
+        stack.callback(os.close, root)
+        source = open_account(root, task.name)
+        stack.callback(os.close, source)
+        staging = open_private(stage.area, STAGING, called="the staging area")
+        stack.callback(os.close, staging)
+        yield root, source, staging
+
+
+@contextlib.contextmanager
+def _opened_holder(staging: int, name: str) -> t.Iterator[int]:
+    holder = open_private(staging, name, called="a directory in the staging area")
+    try:
+        yield holder
     finally:
-        os.close(staging)
-        os.close(source)
+        os.close(holder)
+
+
+def _parts_name(name: str) -> str:
+    return f"{account_key(name)}.parts"
+
+
+def _stores_name(name: str) -> str:
+    return f"{account_key(name)}.stores"
 
 
 def _open_target(staging: int, name: str) -> int:
@@ -196,15 +317,10 @@ def _open_target(staging: int, name: str) -> int:
 
 
 def _measure(stage: Stage, task: Task) -> Tally:
-    root = open_real(task.root)
-    try:
-        source = open_account(root, task.name)
-    finally:
-        os.close(root)
-    try:
-        need = measure(source, stage.layout.volatile_matcher)
-    finally:
-        os.close(source)
+    with _opened(stage, task) as (root, source, _staging):
+        need = measure(source, name_matcher(stage.left_out), stage.is_cache)
+        need.add(measure_stores(source, stage.layout))
+        need.add(measure_entries(root, task.parts))
     have = _measure_staged(stage, task)
     need.files, need.bytes = max(0, need.files - have.files), max(0, need.bytes - have.bytes)
     return need
@@ -224,26 +340,22 @@ def _measure_staged(stage: Stage, task: Task) -> Tally:
 def _take(stage: Stage, task: Task) -> Tally:
     """The engine 'rename': the account itself becomes the staged copy. Its owner is set once it is out of everybody's reach."""
     folder, name = place_of(task.root, task.name)
-    staging = open_private(stage.area, STAGING, called="the staging area")
-    parent = open_real(folder)
-    try:
+    with contextlib.ExitStack() as stack:
+        staging = open_private(stage.area, STAGING, called="the staging area")
+        stack.callback(os.close, staging)
+        root, parent = open_real(task.root), open_real(folder)
+        stack.callback(os.close, root)
+        stack.callback(os.close, parent)
         _make_way(stage.area, staging, task.name)
         rename_new(parent, name, staging, account_key(task.name))
         target = open_staged(stage.area, task.name)
-        try:
-            rules = Rules(
-                stage.uid,
-                stage.gid,
-                frozenset((stage.uid, os.fstat(target).st_uid)),
-                stage.layout.volatile_matcher,
-                stage.checksum,
-            )
-            return hand_over(target, rules)
-        finally:
-            os.close(target)
-    finally:
-        os.close(parent)
-        os.close(staging)
+        stack.callback(os.close, target)
+        rules = stage.whole_rules(os.fstat(target).st_uid)
+        tally = hand_over(target, rules)
+        if task.parts:
+            holder = stack.enter_context(_opened_holder(staging, _parts_name(task.name)))
+            tally.add(take_entries(root, holder, task.parts, rules))
+        return tally
 
 
 def _make_way(area: int, staging: int, name: str) -> None:
@@ -261,67 +373,37 @@ def _make_way(area: int, staging: int, name: str) -> None:
         os.close(displaced)
 
 
-def _fill_by_rsync(source: int, target: int, stage: Stage, task: Task) -> None:
-    """Let rsync copy, as the owner of the source where that is not root, so that nothing it follows can lead to a file of root.
-
-    Both directories are handed over open: the owner could not enter the staging area, and nobody can swap what is open. The target is
-    the working directory, because rsync 3.5.0 walks any other name of it from the root directory, which the owner may not.
-    """
-    owner = os.fstat(source)
-    if owner.st_uid != 0 and os.geteuid() == 0:
-        os.fchown(target, owner.st_uid, owner.st_gid)
-    left_out = [f"--exclude={pattern}" for pattern in stage.layout.volatile]
-    done = run(
-        [
-            *(
-                "rsync",
-                "--recursive",
-                "--times",
-                "--perms",
-                "--delete",
-                "--sparse",
-                "--no-specials",
-                "--no-devices",
-                *left_out,
-            ),
-            *("--", f"/proc/self/fd/{source}/", "."),
-        ],
-        timeout=_RSYNC_HOURS,
-        identity=(owner.st_uid, owner.st_gid) if owner.st_uid != 0 else None,
-        pass_fds=(source,),
-        directory=f"/proc/self/fd/{target}",
-    )
-    if os.geteuid() == 0:
-        os.fchown(target, 0, 0)
-    if done.rc not in (
-        0,
-        23,
-        24,
-    ):  # 23, 24: files that vanished or could not be read; the pass that follows settles them, or says why not
-        raise SessionsError(
-            f"rsync ended with {done.rc} for account {task.label!r}; nothing was published, use the engine 'native'"
-        )
-
-
 @functools.cache
 def _boot() -> str:
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()
 
 
+class _Known(t.NamedTuple):
+    """What a pass before copied: the files of the account, and of its databases."""
+
+    files: Index
+    stores: Records
+
+
 def _valid_for(stage: Stage) -> dict[str, t.Any]:
-    return {"boot": _boot(), "owner": [stage.uid, stage.gid], "layout": stage.layout.name}
+    return {
+        "boot": _boot(),
+        "owner": [stage.uid, stage.gid],
+        "layout": stage.layout.name,
+        "left_out": [*stage.left_out, *stage.caches],
+    }
 
 
-def _read_index(staging: int, name: str, stage: Stage) -> Index:
+def _read_index(staging: int, name: str, stage: Stage) -> _Known:
     """Read what a pass of this boot wrote. marshal, because it is read while the backend is down and is five times faster than JSON."""
     content = read_file_at(staging, f"{account_key(name)}.index", at_most=1 << 30, called="an index")
     try:
         document = marshal.loads(content) if content else {}
-        index: Index = document.pop("files", {})
-    except (ValueError, EOFError, TypeError):
-        return {}  # a run was killed while it wrote it, or another Python did
-    return index if document == _valid_for(stage) else {}
+        known = _Known(document.pop("files", {}), document.pop("stores", {}))
+    except (AttributeError, ValueError, EOFError, TypeError):
+        return _Known({}, {})  # a run was killed while it wrote it, or another Python did
+    return known if document == _valid_for(stage) else _Known({}, {})
 
 
 def _mark_document(mark: Mark) -> bytes:

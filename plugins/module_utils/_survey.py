@@ -12,12 +12,15 @@ import dataclasses
 import os
 import typing as t
 
+from ._beside import measure_entries, same_entries
 from ._conflicts import Decision, Side, decide
-from ._layouts import Layout, account_names, companions, open_account
+from ._layout import Layout, name_matcher, opened_below, status_of
+from ._layouts import account_names, companions, open_account
 from ._masking import masked
 from ._paths import opened_directory
-from ._receipts import Entry, account_key, mark_of
-from ._sources import Source
+from ._receipts import Entry, account_key, mark_with_parts
+from ._sources import Source, is_in_use
+from ._stores import is_beside_store, same_stores, store_patterns
 from ._tree import measure, same_content
 
 
@@ -39,7 +42,7 @@ class Account:
 
 @dataclasses.dataclass(frozen=True)
 class Companion:
-    """An entry beside the accounts of a legacy root that the sessions path does not have."""
+    """An entry (its relative path) beside the accounts of a legacy root that the sessions path does not have."""
 
     name: str
     root: str
@@ -63,6 +66,19 @@ class Survey:
     def to_publish(self) -> tuple[Account, ...]:
         """The accounts whose legacy copy goes to the sessions path."""
         return tuple(account for account in self.accounts if account.decision.publish)
+
+    def without_damaged(self, names: t.Collection[str]) -> Survey:
+        """Decide that the accounts ``names`` stay where they are, because their copies turned out to be damaged."""
+        return dataclasses.replace(
+            self,
+            accounts=tuple(
+                dataclasses.replace(account, decision=_DAMAGED) if account.name in names else account
+                for account in self.accounts
+            ),
+        )
+
+
+_DAMAGED = Decision("corrupt", "its database is damaged; it stays at the legacy path")
 
 
 def survey(
@@ -92,7 +108,7 @@ def survey(
                         name, source, root, target, layout, receipts.get(account_key(name)), on_conflict, path, in_use
                     )
             for name in companions(root, layout):
-                if not _has(target, name):
+                if not _has(target, name) and not is_beside_store(layout, name.rpartition("/")[2]):
                     extras.setdefault(name, Companion(name, source.path))
         inode = os.fstat(target).st_ino if target is not None else 0
     return Survey(layout, tuple(accounts[name] for name in sorted(accounts)), tuple(extras.values()), present, inode)
@@ -107,7 +123,7 @@ def side(root: int, name: str, layout: Layout, in_use: bool) -> Side | None:
     try:
         if not layout.is_account(directory):
             return None
-        return Side(layout.judge(directory).state, mark_of(directory, layout), in_use=in_use)
+        return Side(layout.judge(directory).state, mark_with_parts(root, name, directory, layout), in_use=in_use)
     finally:
         os.close(directory)
 
@@ -123,10 +139,14 @@ def _account(
     path: str,
     in_use: t.Collection[str] | None,
 ) -> Account:
-    at_path = in_use is not None and path in in_use
+    at_path = in_use is not None and is_in_use(path, in_use)
     legacy = side(root, name, layout, in_use is not None and not at_path)
     if legacy is None:  # it was removed since it was listed
-        legacy = Side("corrupt", mark_of(root, layout))
+        legacy = Side("corrupt", mark_with_parts(root, name, root, layout))
+    if receipt is not None and receipt.damaged:
+        if not legacy.mark.differs_from(receipt.legacy):
+            legacy = dataclasses.replace(legacy, state="corrupt")
+        receipt = None
     present = side(target, name, layout, at_path) if target is not None else None
     ancestor = _ancestor(receipt, source, legacy, present)
     if present is not None and (ancestor is None or legacy.mark.differs_from(ancestor.legacy)):
@@ -162,7 +182,8 @@ def _newest(root: int | None, name: str, layout: Layout) -> int:
     except FileNotFoundError:
         return 0  # it was removed since it was listed
     try:
-        return measure(directory, layout.is_volatile).newest_ns
+        parts = measure_entries(root, layout.parts_of(name))
+        return max(parts.newest_ns, measure(directory, layout.volatile_matcher, _cache_test(layout)).newest_ns)
     finally:
         os.close(directory)
 
@@ -170,25 +191,28 @@ def _newest(root: int | None, name: str, layout: Layout) -> int:
 def _same(root: int, target: int | None, name: str, layout: Layout) -> bool:
     if target is None:
         return False
-    one = open_account(root, name)
-    try:
-        other = open_account(target, name)
-        try:
-            return same_content(one, other, layout.is_volatile)
-        finally:
-            os.close(other)
-    finally:
-        os.close(one)
+    with opened_below(root, name) as one, opened_below(target, name) as other:
+        apart = name_matcher((*layout.volatile, *store_patterns(layout)))
+        return (
+            same_content(one, other, apart, _cache_test(layout))
+            and (not layout.databases or same_stores(one, other, layout))
+            and same_entries(root, target, layout.parts_of(name), layout.volatile_matcher)
+        )
 
 
-def _has(target: int | None, name: str) -> bool:
+def _cache_test(layout: Layout) -> t.Callable[[str], t.Any] | None:
+    return layout.cache_matcher if layout.caches else None
+
+
+def _has(target: int | None, path: str) -> bool:
     if target is None:
         return False
+    folder, _slash, name = path.rpartition("/")
     try:
-        os.stat(name, dir_fd=target, follow_symlinks=False)
-    except FileNotFoundError:
+        with opened_below(target, folder or ".") as parent:
+            return status_of(parent, name) is not None
+    except (FileNotFoundError, NotADirectoryError):
         return False
-    return True
 
 
 def _opened(stack: contextlib.ExitStack, path: str) -> int | None:

@@ -33,6 +33,8 @@ _DEEPEST = 64  # descriptors are held per level; real sessions are at most 9 lev
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _FOLDER: tuple[int, ...] = ()
 
+Test = t.Callable[[str], t.Any]
+
 # What a pass copied: per directory (its relative path with a slash behind it, empty for the top) its names, and per name the record
 # of the source file, or nothing for a directory.
 Index = dict[str, dict[str, tuple[int, ...]]]
@@ -87,21 +89,40 @@ def bring_entry(source: int, target: int, name: str, rules: Rules) -> Tally:
     return copying.tally
 
 
-def measure(directory: int, is_volatile: t.Callable[[str], t.Any]) -> Tally:
+def measure(directory: int, is_volatile: Test, is_cache: Test | None = None) -> Tally:
     """Count files, bytes and the newest change time below an open directory, reading names and times only."""
     tally = Tally()
-    for _name, status in _files(directory, is_volatile, "", 0):
+    for _name, status in files_below(directory, is_volatile, is_cache):
         tally.files += 1
         tally.bytes += status.st_size
         tally.newest_ns = max(tally.newest_ns, status.st_mtime_ns)
     return tally
 
 
-def same_content(one: int, other: int, is_volatile: t.Callable[[str], t.Any]) -> bool:
+def same_content(one: int, other: int, is_volatile: Test, is_cache: Test | None = None) -> bool:
     """Whether two open directories hold the same names with the same bytes."""
-    left = {name: status.st_size for name, status in _files(one, is_volatile, "", 0)}
-    right = {name: status.st_size for name, status in _files(other, is_volatile, "", 0)}
+    left = {name: status.st_size for name, status in files_below(one, is_volatile, is_cache)}
+    right = {name: status.st_size for name, status in files_below(other, is_volatile, is_cache)}
     return left == right and all(_digest_below(one, name) == _digest_below(other, name) for name in left)
+
+
+def files_below(directory: int, is_volatile: Test, is_cache: Test | None) -> t.Iterator[tuple[str, os.stat_result]]:
+    """Yield relative path and status of each regular file below an open directory, but for names and paths that are left out."""
+    return _files(directory, is_volatile, is_cache, "", 0)
+
+
+def hand_over_entry(directory: int, name: str, rules: Rules) -> Tally:
+    """Do as hand_over with one entry, a file or a directory, of an open directory."""
+    found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    if stat.S_ISDIR(found.st_mode):
+        below = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+        try:
+            return hand_over(below, rules)
+        finally:
+            os.close(below)
+    require_own(found, rules)
+    _hand_over_file(directory, name, rules)
+    return Tally(files=1, bytes=found.st_size)
 
 
 def hand_over(directory: int, rules: Rules) -> Tally:
@@ -157,7 +178,7 @@ class _Pass:
     ) -> t.Collection[str]:
         """Bring each entry of a directory up to date and return the names that are there now."""
         fresh = self.fresh.setdefault(place, {})
-        for entry in self._changed(source, known, fresh):
+        for entry in self._changed(source, place, known, fresh):
             name = entry.name
             try:
                 if entry.is_file(follow_symlinks=False):
@@ -172,14 +193,14 @@ class _Pass:
         return fresh
 
     def _changed(
-        self, source: int, known: t.Mapping[str, tuple[int, ...]], fresh: dict[str, tuple[int, ...]]
+        self, source: int, place: str, known: t.Mapping[str, tuple[int, ...]], fresh: dict[str, tuple[int, ...]]
     ) -> list[os.DirEntry[str]]:
         """Enter the files that are as they were into ``fresh`` and return the other entries.
 
         Nothing here may be slow: in the last pass the backend is down, and nearly every file is as it was. So there is one stat(2)
         for each, its fields are compared right here, and only names that are not known are matched against patterns.
         """
-        changed, is_volatile = [], self.rules.is_volatile
+        changed, is_volatile, is_cache = [], self.rules.is_volatile, self.rules.is_cache
         with os.scandir(source) as entries:
             for entry in entries:
                 name = entry.name
@@ -192,7 +213,7 @@ class _Pass:
                     if record == (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns):
                         fresh[name] = record
                         continue
-                if not is_volatile(name):
+                if not is_volatile(name) and not (is_cache and is_cache(place + name)):
                     changed.append(entry)
         self.tally.files += len(fresh)
         return changed
@@ -251,12 +272,11 @@ def _digest_below(directory: int, relative: str) -> bytes | None:
 
 
 def _files(
-    directory: int, is_volatile: t.Callable[[str], t.Any], prefix: str, depth: int
+    directory: int, is_volatile: Test, is_cache: Test | None, prefix: str, depth: int
 ) -> t.Iterator[tuple[str, os.stat_result]]:
-    """Yield relative name and status of each regular file below an open directory."""
     with os.scandir(directory) as entries:
         for entry in entries:
-            if is_volatile(entry.name):
+            if is_volatile(entry.name) or (is_cache and is_cache(prefix + entry.name)):
                 continue
             try:
                 status = entry.stat(follow_symlinks=False)
@@ -265,18 +285,18 @@ def _files(
             if stat.S_ISREG(status.st_mode):
                 yield prefix + entry.name, status
             elif stat.S_ISDIR(status.st_mode) and depth < _DEEPEST:
-                yield from _files_below(directory, entry.name, is_volatile, prefix, depth)
+                yield from _files_in(directory, entry.name, is_volatile, is_cache, prefix, depth)
 
 
-def _files_below(
-    directory: int, name: str, is_volatile: t.Callable[[str], t.Any], prefix: str, depth: int
+def _files_in(
+    directory: int, name: str, is_volatile: Test, is_cache: Test | None, prefix: str, depth: int
 ) -> t.Iterator[tuple[str, os.stat_result]]:
     try:
         below = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
     except OSError:
         return  # gone or swapped since it was listed
     try:
-        yield from _files(below, is_volatile, f"{prefix}{name}/", depth + 1)
+        yield from _files(below, is_volatile, is_cache, f"{prefix}{name}/", depth + 1)
     finally:
         os.close(below)
 

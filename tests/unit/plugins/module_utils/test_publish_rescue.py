@@ -28,6 +28,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._paths impor
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._publish import INTENT, Place, Publication
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._receipts import account_key
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._rescue import (
+    DISPLACING,
     kept_file,
     open_real,
     planned_move,
@@ -53,7 +54,7 @@ class Scene:
             put_file(self.area / "receipt.json", "{}").chmod(0o640)
             with opened_directory(str(self.path)) as root:
                 self.at = Place(area, root, *OURS)
-                _publish.make_folders(self.at, self.publications)
+                _publish.make_folders(self.at, _publish.paths_of(self.publications, []))
                 moves = _publish.publishing_moves(self.at, self.publications)
                 self.files = [str(self.area / "receipt.json"), str(place / "etc/wa.service.d/20.conf")]
                 self.intent = _publish.announce(self.at, moves, self.files)
@@ -207,7 +208,11 @@ def test_any_plan_of_renames_is_taken_back(tmp_path_factory: pytest.TempPathFact
         path = place / f"d{source}" / name
         if not path.exists() or any(move["source"] == str(path.parent) and move["name"] == name for move in moves):
             continue
-        moves.append(planned_move(str(path.parent), name, str(place / f"d{target}"), f"n{number}", path.stat().st_ino))
+        moves.append(
+            planned_move(
+                DISPLACING, str(path.parent), name, str(place / f"d{target}"), f"n{number}", path.stat().st_ino
+            )
+        )
     _publish.carry_out(moves[:done])
     take_back({"moves": moves, "files": []})
     assert content(place) == before

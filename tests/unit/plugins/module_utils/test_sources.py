@@ -210,8 +210,10 @@ def test_odd_values_are_no_error(place: pathlib.Path) -> None:
 
 
 def test_values_in_use_are_absolute_paths(place: pathlib.Path) -> None:
-    with backend(place, A="/srv/sessions/", B="relative", C="x=/srv/y", D="/srv/a=b") as running:
-        assert values_in_use(running.main_pid) == {"/srv/sessions", "/srv/a=b"}
+    told = {"A": "/srv/sessions/", "B": "relative", "C": "x=/srv/y", "D": "/srv/a=b", "HOME": "/home/wa"}
+    with backend(place, **told, E="file:/srv/store/wa.db?_foreign_keys=on", F="file:store/wa.db") as running:
+        values = values_in_use(running.main_pid)
+        assert {"/srv/sessions", "/srv/a=b", "/srv/store", str(place)} == {*values}
     assert values_in_use(running.main_pid) == frozenset()
 
 

@@ -93,7 +93,7 @@ def test_what_is_known_is_not_read_again(scene: Scene) -> None:
     use(scene.account, OLD + 60)
     put_file(scene.account / "pre-key-9.json", "{}")
     (scene.account / "pre-key-1.json").unlink()
-    tally = stage_final(scene.stage, scene.tasks)
+    tally = stage_final(scene.stage, scene.tasks).tally
     assert tally.removed == 1
     assert content(scene.staged) == content(scene.account)
 
@@ -121,7 +121,7 @@ def test_an_index_that_cannot_be_trusted_is_not(scene: Scene, which: str) -> Non
         index.write_bytes(index.read_bytes()[: 20 if which == "cut short" else 0])
     torn = scene.staged / "pre-key-1.json"
     put_file(torn, b"\0" * torn.stat().st_size)  # same size, same time
-    assert stage_final(scene.stage, scene.tasks).copied >= 1
+    assert stage_final(scene.stage, scene.tasks).tally.copied >= 1
     assert content(scene.staged) == content(scene.account)
 
 

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Removes locks that keep a library from starting although nothing uses the account: of another host, of a dead process, or broken.
+
+A lock is only a word. What counts is whether any process of this host has something of the account open, in whatever container.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import typing as t
+
+from ._layout import DAMAGED, FOREIGN, STALE, Layout, name_matcher
+from ._layouts import account_names, open_account
+from ._paths import opened_directory
+from ._tree import files_below
+
+_REMOVABLE = (STALE, FOREIGN, DAMAGED)
+
+Inode = tuple[int, int]
+
+
+def locked_accounts(path: str, layout: Layout) -> tuple[str, ...]:
+    """Return the accounts at the sessions path ``path`` whose locks may be removed."""
+    if not layout.locks:
+        return ()
+    try:
+        with opened_directory(path) as root:
+            inodes: dict[str, set[Inode]] = {}
+            for name in account_names(root, layout):
+                with _opened_account(root, name) as account:
+                    if account is not None and _is_removable(account, layout):
+                        inodes[name] = _inodes_of(account, layout)
+    except FileNotFoundError:
+        return ()
+    used = _open_inodes() if inodes else set()
+    return tuple(name for name in inodes if not inodes[name] & used)
+
+
+def remove_locks(path: str, names: t.Iterable[str], layout: Layout) -> None:
+    """Remove the locks of the accounts ``names`` at the sessions path, unless they are in use by now."""
+    still = locked_accounts(path, layout)
+    with opened_directory(path) as root:
+        for name in set(names).intersection(still):
+            with _opened_account(root, name) as account:
+                if account is not None and _is_removable(account, layout):
+                    for lock in _locks_in(account, layout):
+                        with contextlib.suppress(FileNotFoundError):
+                            os.unlink(lock, dir_fd=account)
+
+
+def _is_removable(account: int, layout: Layout) -> bool:
+    return layout.lock_of(account) in _REMOVABLE and bool(_locks_in(account, layout))
+
+
+def _locks_in(account: int, layout: Layout) -> list[str]:
+    """Return the names of the locks in an open account. A directory in the place of one is nothing that a library made."""
+    is_lock = name_matcher(layout.locks)
+    with os.scandir(account) as entries:
+        return [entry.name for entry in entries if is_lock(entry.name) and not entry.is_dir(follow_symlinks=False)]
+
+
+def _inodes_of(account: int, layout: Layout) -> set[Inode]:
+    """Return what a process that uses the account has open: its files, or the directory itself."""
+    status = os.fstat(account)
+    found = {(status.st_dev, status.st_ino)}
+    for _name, status in files_below(account, layout.volatile_matcher, None):
+        found.add((status.st_dev, status.st_ino))
+    return found
+
+
+def _open_inodes() -> set[Inode]:
+    """Return everything that other processes have open, or for their working directory."""
+    found = set()
+    for pid in os.listdir("/proc"):
+        if pid.isdecimal() and int(pid) != os.getpid():
+            for link in _links_of(pid):
+                with contextlib.suppress(OSError):  # it ended or closed it since
+                    status = os.stat(link)
+                    found.add((status.st_dev, status.st_ino))
+    return found
+
+
+def _links_of(pid: str) -> t.Iterator[str]:
+    yield f"/proc/{pid}/cwd"
+    try:
+        numbers = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return
+    yield from (f"/proc/{pid}/fd/{number}" for number in numbers)
+
+
+@contextlib.contextmanager
+def _opened_account(root: int, name: str) -> t.Iterator[int | None]:
+    try:
+        account = open_account(root, name)
+    except OSError:
+        yield None  # it was removed since it was listed
+        return
+    try:
+        yield account
+    finally:
+        os.close(account)

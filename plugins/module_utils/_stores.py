@@ -1,0 +1,363 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Copies SQLite databases as SQLite wants it: what is committed stands in the database and in its ``-wal``, and only both are one state.
+
+The files of a database are copied by descriptor into a directory of their own in the staging area. When nobody writes any more SQLite's
+backup makes one file of them, in a jail (see _jail.py): neither is root led to another path nor does it read what a user may have crafted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+import struct
+import types
+import typing as t
+
+from ._area import open_private
+from ._copy import UNSETTLED, Record, Rules, UnfitTree, copy_until_settled, record_of
+from ._errors import SessionsError
+from ._jail import in_jail
+from ._layout import Layout, name_matcher, opened_below, status_of
+from ._receipts import account_key
+from ._tree import Tally, files_below, remove_tree
+
+# What a database consists of. The `-shm` beside a `-wal` is only an index that SQLite makes anew.
+_SUFFIXES = ("", "-wal", "-journal")
+_RAW, _WHOLE = "raw", "whole"
+_SOUND, _DAMAGED, _FAILED = "sound", "damaged", "failed"
+_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+# Per database (its relative path in the account) and per suffix the record of the file that was copied.
+Records = dict[str, dict[str, tuple[int, ...]]]
+
+
+class DamagedStore(UnfitTree):
+    """SQLite cannot read the database, or finds it broken."""
+
+
+def store_patterns(layout: Layout) -> tuple[str, ...]:
+    """Return the patterns of the names of databases and of the files beside them."""
+    return tuple(pattern + suffix for pattern in layout.databases for suffix in (*_SUFFIXES, "-shm"))
+
+
+def is_beside_store(layout: Layout, name: str) -> bool:
+    """Whether a file of that name is not a database itself, but one of the files that SQLite keeps beside it."""
+    return name_matcher(store_patterns(layout))(name) is not None and layout.database_matcher(name) is None
+
+
+def store_names(directory: int, layout: Layout) -> list[str]:
+    """Return the databases in an open account, as sorted relative paths."""
+    is_database, is_cache = layout.database_matcher, layout.cache_matcher
+    names = (name for name, _status in files_below(directory, layout.volatile_matcher, is_cache))
+    return sorted(name for name in names if is_database(name.rpartition("/")[2]))
+
+
+def measure_stores(directory: int, layout: Layout) -> Tally:
+    """Measure what copying the databases of an open account takes: what is collected of them, and the one file that is made of that."""
+    tally = Tally()
+    if not layout.databases:
+        return tally
+    belongs = name_matcher(store_patterns(layout))
+    for name, status in files_below(directory, layout.volatile_matcher, layout.cache_matcher):
+        if belongs(name.rpartition("/")[2]):
+            tally.files += 2
+            tally.bytes += 2 * status.st_size
+    return tally
+
+
+def require_sqlite() -> None:
+    """Raise SessionsError where this Python cannot read SQLite databases."""
+    _library()
+
+
+def bring_stores(
+    source: int, scratch: int, names: t.Collection[str], rules: Rules, known: Records
+) -> tuple[Records, Tally]:
+    """Bring the copies of the databases ``names`` of an open account up to date in the open directory ``scratch``.
+
+    As with bring_up_to_date of _tree.py: ``known`` is what the pass before returned, and copies that kept changing count as unsettled.
+    """
+    fresh: Records = {}
+    tally = Tally()
+    for name in names:
+        with contextlib.suppress(
+            FileNotFoundError, NotADirectoryError
+        ):  # its directory was removed since it was listed
+            brought = _bring_store(source, scratch, name, rules, known.get(name, {}), tally)
+            if "" in brought:
+                fresh[name] = brought
+    for slot in set(os.listdir(scratch)).difference(map(account_key, fresh)):
+        remove_tree(scratch, slot)
+    return fresh, tally
+
+
+def put_stores(scratch: int, target: int, names: t.Collection[str], rules: Rules) -> None:
+    """Make one file of each database that was brought, in its place in the open directory ``target``; the brought copies are used up.
+
+    Raises DamagedStore for one that is not sound, OSError where there is no room.
+    """
+    for name in names:
+        slot = open_private(scratch, account_key(name), called="the staging area of databases")
+        try:
+            _rebuild(slot, name.rpartition("/")[2], rules)
+            _place(slot, target, name)
+        finally:
+            os.close(slot)
+        remove_tree(scratch, account_key(name))
+
+
+def same_stores(one: int, other: int, layout: Layout) -> bool:
+    """Whether two open accounts have the same databases with the same content, wherever in its files SQLite keeps that."""
+    names = store_names(one, layout)
+    if names != store_names(other, layout):
+        return False
+    digests = ((store_digest(one, name), store_digest(other, name)) for name in names)
+    return all(left is not None and left == right for left, right in digests)
+
+
+def store_digest(directory: int, name: str) -> bytes | None:
+    """Digest what is committed in a database of an open account, wherever it stands; None when that takes more than reading.
+
+    Two copies of one state have the same digest, however much of it is in the ``-wal``: of the header only that counts which says what
+    the pages mean. SQLite itself is not needed, so nothing is written.
+    """
+    folder, _slash, last = name.rpartition("/")
+    try:
+        with opened_below(directory, folder or ".") as parent:
+            if _size(parent, f"{last}-journal"):
+                return None  # to be rolled back, perhaps
+            return _digest_pages(parent, last)
+    except (OSError, struct.error):
+        return None
+
+
+def _bring_store(
+    source: int, scratch: int, name: str, rules: Rules, known: t.Mapping[str, tuple[int, ...]], tally: Tally
+) -> dict[str, tuple[int, ...]]:
+    folder, _slash, last = name.rpartition("/")
+    slot = open_private(scratch, account_key(name), called="the staging area of databases")
+    try:
+        with opened_below(source, folder or ".") as parent:
+            brought = {
+                suffix: _bring_file(parent, slot, last + suffix, record, known.get(suffix), rules, tally)
+                for suffix, record in _records(parent, last).items()
+            }
+            for suffix in set(_SUFFIXES).difference(brought):
+                remove_tree(slot, last + suffix)
+            if brought != _records(
+                parent, last
+            ):  # the files of a database are one state only if none changed meanwhile
+                tally.unsettled += 1
+            return brought
+    finally:
+        os.close(slot)
+
+
+def _records(parent: int, name: str) -> dict[str, tuple[int, ...]]:
+    found = {suffix: status_of(parent, name + suffix) for suffix in _SUFFIXES}
+    if any(status and not stat.S_ISREG(status.st_mode) for status in found.values()):
+        raise UnfitTree("a file that belongs to a database is no regular file; remove it")
+    return {suffix: record_of(status) for suffix, status in found.items() if status}
+
+
+def _bring_file(
+    parent: int,
+    slot: int,
+    name: str,
+    record: tuple[int, ...],
+    known: tuple[int, ...] | None,
+    rules: Rules,
+    tally: Tally,
+) -> Record | tuple[int, ...]:
+    tally.files += 1
+    if record == known:
+        return record
+    remove_tree(slot, name)
+    try:
+        copied = copy_until_settled(parent, slot, name, rules)
+    except FileNotFoundError:
+        copied = UNSETTLED  # the last connection was closed, and took its -wal with it
+    tally.copied += 1
+    tally.bytes += copied[1]
+    tally.newest_ns = max(tally.newest_ns, copied[2])
+    return copied
+
+
+def _rebuild(slot: int, name: str, rules: Rules) -> None:
+    """Make one file of the brought ones. The jail is a directory of the account's user, below one that only root can enter."""
+    library = _library()
+    remove_tree(slot, _WHOLE)
+    os.close(os.open(_WHOLE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=slot))
+    statuses = [_hand_in(slot, name + suffix, _RAW + suffix, rules) for suffix in _SUFFIXES]
+    if os.geteuid() == 0:
+        os.chown(_WHOLE, rules.uid, rules.gid, dir_fd=slot, follow_symlinks=False)
+        os.fchown(slot, rules.uid, rules.gid)
+    answer = in_jail(slot, rules.uid, rules.gid, lambda: _made_whole(library))
+    if os.geteuid() == 0:
+        os.fchown(slot, 0, 0)
+    if answer == _DAMAGED:
+        raise DamagedStore("its database is damaged; restore a backup of the account, or move it away")
+    if answer != _SOUND:
+        raise OSError(errno.EIO, "SQLite could not write a copy of its database, the disk may be full")
+    _dress(slot, [status for status in statuses if status], rules)
+
+
+def _hand_in(slot: int, name: str, new_name: str, rules: Rules) -> os.stat_result | None:
+    """Give a brought file the name that it has in the jail, readable to its user whatever its mode was; return how it looked before."""
+    status = status_of(slot, name)
+    if status is None:
+        return None
+    os.rename(name, new_name, src_dir_fd=slot, dst_dir_fd=slot)
+    descriptor = os.open(new_name, _OPEN_FILE, dir_fd=slot)
+    try:
+        os.fchmod(descriptor, stat.S_IRUSR | stat.S_IWUSR)
+    finally:
+        os.close(descriptor)
+    return status
+
+
+def _made_whole(library: types.ModuleType) -> str:
+    """Runs in the jail. Nothing here is closed: the last connection that closes would write the -wal into the database first."""
+    try:
+        raw = library.connect(_RAW, isolation_level=None)
+        raw.execute("PRAGMA locking_mode=EXCLUSIVE")  # then it needs no -shm
+        raw.execute("SELECT count(*) FROM sqlite_master").fetchone()  # older Pythons cannot tell why a backup fails
+        whole = library.connect(_WHOLE, isolation_level=None)
+        for pragma in (
+            "journal_mode=OFF",
+            "synchronous=OFF",
+        ):  # a torn one is made anew; the whole batch is synced later
+            whole.execute(f"PRAGMA {pragma}")
+        raw.backup(whole)
+        whole.close()
+        check = library.connect(f"file:{_WHOLE}?immutable=1", uri=True)
+        check.execute("PRAGMA temp_store=MEMORY")
+        return _SOUND if check.execute("PRAGMA quick_check(1)").fetchone() == ("ok",) else _DAMAGED
+    except library.OperationalError:
+        return _FAILED
+    except library.DatabaseError:
+        return _DAMAGED
+
+
+def _dress(slot: int, statuses: t.Sequence[os.stat_result], rules: Rules) -> None:
+    """Give the whole file the owner and mode of the database, and the time of the newest of its files."""
+    newest = max(status.st_mtime_ns for status in statuses)
+    descriptor = os.open(_WHOLE, _OPEN_FILE, dir_fd=slot)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise UnfitTree("the copy of its database was tampered with; see what runs as its user")
+        if os.geteuid() == 0:
+            os.fchown(descriptor, rules.uid, rules.gid)
+        os.fchmod(descriptor, stat.S_IMODE(statuses[0].st_mode) & 0o777)
+        os.utime(descriptor, ns=(newest, newest))
+    finally:
+        os.close(descriptor)
+
+
+def _place(slot: int, target: int, name: str) -> None:
+    folder, _slash, last = name.rpartition("/")
+    with opened_below(target, folder or ".") as parent:
+        status = os.fstat(parent)
+        os.rename(_WHOLE, last, src_dir_fd=slot, dst_dir_fd=parent)
+        os.utime(parent, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _library() -> types.ModuleType:
+    try:
+        import sqlite3  # the only one who needs it, and some systems package it apart
+    except ImportError as error:
+        raise SessionsError(
+            "these accounts are kept in SQLite databases, and this host's Python has no module sqlite3; "
+            "nothing was changed, install it (python3, not python3-minimal, on Debian) and run again"
+        ) from error
+    return sqlite3
+
+
+def _size(parent: int, name: str) -> int:
+    status = status_of(parent, name)
+    return status.st_size if status else 0
+
+
+# --- Reading without SQLite: https://www.sqlite.org/fileformat.html ------------------------------------------------
+
+_MAGIC = b"SQLite format 3\0"
+_WAL_HEADER, _FRAME_HEADER = 32, 24
+# Counters, and what says whether there is a -wal: bytes 18-19, 24-27, 40-43 and 92-99 of the header. A backup changes them.
+_COUNTERS = ((18, 20), (24, 28), (40, 44), (92, 100))
+
+
+def _digest_pages(parent: int, name: str) -> bytes | None:
+    database = os.open(name, _OPEN_FILE, dir_fd=parent)
+    try:
+        header = os.pread(database, 100, 0)
+        if len(header) < 100 or not header.startswith(_MAGIC):
+            return None
+        size = struct.unpack(">H", header[16:18])[0]
+        size = 1 << 16 if size == 1 else size
+        pages = os.fstat(database).st_size // size
+        newer: dict[int, int] = {}
+        with _opened_wal(parent, name) as wal:
+            if wal is not None:
+                newer, pages = _committed(wal, size, pages)
+            return _digest(database, wal, newer, size, pages)
+    finally:
+        os.close(database)
+
+
+@contextlib.contextmanager
+def _opened_wal(parent: int, name: str) -> t.Iterator[int | None]:
+    try:
+        wal = os.open(f"{name}-wal", _OPEN_FILE, dir_fd=parent)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        yield wal
+    finally:
+        os.close(wal)
+
+
+def _committed(wal: int, size: int, pages: int) -> tuple[dict[int, int], int]:
+    """Return where in the -wal the newest committed version of each page is that it holds, and how many pages the database has by it."""
+    newer: dict[int, int] = {}
+    pending: dict[int, int] = {}
+    header = os.pread(wal, _WAL_HEADER, 0)
+    if len(header) < _WAL_HEADER or struct.unpack(">I", header[8:12])[0] != size:
+        return newer, pages
+    offset = _WAL_HEADER
+    while True:
+        frame = os.pread(wal, _FRAME_HEADER, offset)
+        if len(frame) < _FRAME_HEADER or frame[8:16] != header[16:24]:  # the salts: what follows is of a time before
+            return newer, pages
+        page, commit = struct.unpack(">II", frame[:8])
+        pending[page] = offset + _FRAME_HEADER
+        if commit:
+            newer.update(pending)
+            pending.clear()
+            pages = commit
+        offset += _FRAME_HEADER + size
+
+
+def _digest(database: int, wal: int | None, newer: t.Mapping[int, int], size: int, pages: int) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for page in range(1, pages + 1):
+        held = _page(database, wal, newer.get(page), size, page)
+        digest.update(_without_counters(held) if page == 1 else held)
+    return digest.digest()
+
+
+def _page(database: int, wal: int | None, newer: int | None, size: int, page: int) -> bytes:
+    if wal is not None and newer is not None:
+        return os.pread(wal, size, newer)
+    return os.pread(database, size, (page - 1) * size)
+
+
+def _without_counters(page: bytes) -> bytes:
+    held = bytearray(page)
+    for begin, end in _COUNTERS:
+        held[begin:end] = bytes(end - begin)
+    return bytes(held)
