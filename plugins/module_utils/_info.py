@@ -123,6 +123,7 @@ def verify(state: State, params: Params) -> None:
 def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: t.Any) -> Report:
     """Describe what was seen."""
     label: t.Callable[[str], str] = str if params.show_accounts else masked
+    compared = {word: sorted(map(label, names)) for word, names in _against(state).items()}
     return Report(
         {
             "path": params.path,
@@ -137,9 +138,10 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: t.A
                 if name != "unknown" or params.inspect == "metadata"
             },
             "accounts": [_described(account, label) for account in state.accounts],
-            **{word: sorted(map(label, names)) for word, names in _against(state).items()},
+            **compared,
             "duplicates": [[label(name) for name in group] for group in _duplicates(state.accounts)],
-        }
+        },
+        tuple(_warnings(compared["orphaned"])),
     )
 
 
@@ -156,6 +158,14 @@ def _against(state: State) -> dict[str, set[str]]:
         "unlinked": found & unsound,
         "orphaned": names.keys() - found,
     }
+
+
+def _warnings(orphaned: t.Sequence[str]) -> t.Iterator[str]:
+    """Whoever says what is expected does not ask for what is not: it would go on unseen."""
+    if orphaned:
+        yield (
+            f"{len(orphaned)} accounts on disk are not expected ({', '.join(orphaned)}): nobody knows of them, or the wrong place was asked"
+        )
 
 
 def _duplicates(accounts: t.Iterable[AccountFacts]) -> list[list[str]]:

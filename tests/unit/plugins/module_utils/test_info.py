@@ -144,3 +144,12 @@ def test_there_is_never_anything_to_do(tmp_path: pathlib.Path) -> None:
     outcome = _job.execute(_info, {"path": str(tmp_path)}, check_mode=False)
     assert (outcome.changed, outcome.diff) == (False, {})
     assert looks(tmp_path) == before
+
+
+def test_what_is_on_disk_and_not_expected_is_warned_of() -> None:
+    state = State(True, BAILEYS, 1, (account(CANARY), account("a")), ("a",))
+    (warning,) = _info.report(params(), state, (), None).warnings
+    assert warning.startswith("1 accounts on disk are not expected (")
+    assert CANARY not in warning
+    assert CANARY in _info.report(params(show_accounts=True), state, (), None).warnings[0]
+    assert not _info.report(params(), dataclasses.replace(state, expected=None), (), None).warnings
