@@ -99,7 +99,7 @@ def read_account(directory: pathlib.Path) -> Files:
 class Scene:
     """A legacy root with accounts, a sessions path, what is there already, and the options of the run.
 
-    ``legacy`` and ``present``: generation of each account. ``sound`` lists the generations that an account may be found in.
+    ``legacy`` and ``present``: generation of each account there. ``later``: generations that were written since.
     """
 
     root: pathlib.Path
@@ -112,6 +112,7 @@ class Scene:
     state: str = "migrated"
     verify: str = "checksum"
     companions: bool = True
+    later: dict[str, list[int]] = dataclasses.field(default_factory=dict)
 
     @property
     def source(self) -> pathlib.Path:
@@ -158,13 +159,17 @@ class Scene:
         }
         return {**wanted, **changed}
 
-    def run(self, faults: t.Sequence[str] = (), log: pathlib.Path | None = None, **changed: t.Any) -> Outcome:
-        return run_job("_migrate", self.options(**changed), faults, log)
+    def run(
+        self, faults: t.Sequence[str] = (), log: pathlib.Path | None = None, clock: float = 0, **changed: t.Any
+    ) -> Outcome:
+        """Run once. ``faults`` as strace takes them, ``log`` for its calls, ``clock``: by how many seconds that of the run is wrong."""
+        return run_job("_migrate", self.options(**changed), faults, log, clock)
 
     # --- what must hold ---------------------------------------------------------------------------
 
     def generations(self, account: str) -> set[int]:
-        return {scene[account] for scene in (self.legacy, self.present) if account in scene}
+        known = {side[account] for side in (self.legacy, self.present) if account in side}
+        return known.union(self.later.get(account, ()))
 
     def is_whole(self, directory: pathlib.Path, account: str) -> int | None:
         """Return the generation that the directory holds exactly, or None."""
@@ -266,9 +271,9 @@ class Driver:
             [sys.executable, str(DRIVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
         )
 
-    def begin(self, job: str, options: dict[str, t.Any]) -> int:
+    def begin(self, job: str, options: dict[str, t.Any], clock: float = 0) -> int:
         """Have a child made that will run the job; return its PID."""
-        self._tell(json.dumps({"job": job, "options": options}))
+        self._tell(json.dumps({"job": job, "options": options, "clock": clock}))
         return int(self._reply()["pid"])
 
     def go(self) -> None:
@@ -307,10 +312,14 @@ def driver() -> Driver:
 
 
 def run_job(
-    job: str, options: dict[str, t.Any], faults: t.Sequence[str] = (), log: pathlib.Path | None = None
+    job: str,
+    options: dict[str, t.Any],
+    faults: t.Sequence[str] = (),
+    log: pathlib.Path | None = None,
+    clock: float = 0,
 ) -> Outcome:
     """Run a job in a process of its own, under strace where faults are to be injected or calls to be counted."""
-    pid = driver().begin(job, options)
+    pid = driver().begin(job, options, clock)
     with traced(pid, faults, log):
         driver().go()
         return driver().outcome()
