@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import importlib.machinery
 import importlib.util
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ PROGRAM = Path(__file__).resolve().parents[2] / "molecule/shared/look_for_secret
 KEY = bytes(range(32))
 PRINTED = base64.b64encode(KEY).decode()
 KEY_IN_BROWSER = bytes(range(100, 148))
+KEY_IN_STORE = bytes(range(200, 232))
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,12 @@ def secrets(program, tmp_path):
     database = profile / "Default/Local Storage/leveldb/000003.log"
     database.parent.mkdir(parents=True)
     database.write_bytes(b"\x0bWANoiseInfo\x41\x01" + base64.b64encode(KEY_IN_BROWSER) + b"\x00\x01")
+    store = sqlite3.connect(tmp_path / "var/lib/whatsapp-backend/sessions/whatsapp.db")
+    store.execute("CREATE TABLE whatsmeow_device (jid TEXT, noise_key BLOB)")
+    store.execute("INSERT INTO whatsmeow_device VALUES ('15550300009:3@s.whatsapp.net', ?)", [KEY_IN_STORE])
+    store.commit()
+    (tmp_path / "var/lib/whatsapp-backend/sessions/broken.db").write_bytes(b"no store")
+    (account / "creds.json").write_bytes(b"")
     return program.collect([tmp_path])
 
 
@@ -50,6 +58,9 @@ def secrets(program, tmp_path):
         "no browser for user_3_instance_main",
         f"from a browser {base64.b64encode(KEY_IN_BROWSER).decode()}",
         f"from a browser in hexadecimal {KEY_IN_BROWSER.hex()}",
+        "device 15550300009:3 was not found",
+        f"from a store {KEY_IN_STORE.hex()}",
+        f"from a store in base64 {base64.b64encode(KEY_IN_STORE).decode()}",
         "<Buffer " + " ".join(f"{byte:02x}" for byte in KEY) + ">",
     ],
 )
