@@ -35,6 +35,28 @@ SESSION_HEALTH_RULES: dict[str, t.Any] = {
     "required_one_of": [["url", "unit"]],
 }
 
+_NAMES: dict[str, t.Any] = {"type": "list", "elements": "str", "default": []}
+# The options that say how accounts are kept.
+LAYOUT: Spec = {
+    "layout": {"type": "str", "default": "auto"},
+    "custom": {
+        "type": "dict",
+        "options": {
+            "markers": _NAMES,
+            "origin": {"type": "str"},
+            "names": _NAMES,
+            "depth": {"type": "int", "default": 1},
+            "folders": _NAMES,
+            "exclude": _NAMES,
+            "locks": _NAMES,
+            "caches": _NAMES,
+            "databases": _NAMES,
+            "beside": _NAMES,
+            "travels": {"type": "list", "elements": "str"},
+        },
+    },
+}
+
 EXPECTED_FROM: Spec = {
     "url": {"type": "str", "required": True},
     "headers": {"type": "dict", "default": {}, "no_log": True},
@@ -44,7 +66,7 @@ EXPECTED_FROM: Spec = {
 
 SESSION_INFO: Spec = {
     "path": {"type": "path", "required": True},
-    "layout": {"type": "str", "default": "auto"},
+    **LAYOUT,
     "inspect": {"type": "str", "choices": ["structure", "metadata"], "default": "structure"},
     "sizes": {"type": "bool", "default": False},
     "expected": {"type": "list", "elements": "str"},
@@ -66,7 +88,7 @@ SESSION_MIGRATE: Spec = {
     "src": {"type": "list", "elements": "path", "default": []},
     "path": {"type": "path", "required": True},
     "unit": {"type": "str"},
-    "layout": {"type": "str", "default": "auto"},
+    **LAYOUT,
     "owner": {"type": "str"},
     "group": {"type": "str"},
     "state": {"type": "str", "choices": ["staged", "migrated", "retired"], "default": "migrated"},

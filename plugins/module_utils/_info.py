@@ -14,12 +14,13 @@ import os
 import stat
 import typing as t
 
+from ._copies import Candidate, copies_among, devices_shared
 from ._errors import SessionsError
 from ._expected import Source, names_from, read_source
 from ._identity import owner_name
 from ._job import Report
-from ._layout import Judgement, Layout
-from ._layouts import account_names, chosen_layout, first_layout, open_account, plain_count, recognised
+from ._layout import DAMAGED, FOREIGN, READABLE, WRITABLE, Judgement, Layout, status_below
+from ._layouts import account_names, chosen_layout, first_layout, open_account, plain_count, recognition
 from ._masking import masked
 from ._paths import normal_path, opened_directory
 from ._tree import measure
@@ -28,6 +29,8 @@ _LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z
 STATES = ("paired", "pending", "fresh", "corrupt", "unknown")
 # A restart brings these back without a QR code, or at least does no harm to them; the others are not linked to a phone.
 SOUND = ("paired",)
+# Locks that keep a browser from starting, so that they are a problem of the account.
+_BLOCKING = {FOREIGN: "lock_of_another_host", DAMAGED: "lock_damaged"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +48,10 @@ class Params:
 
 @dataclasses.dataclass(frozen=True)
 class AccountFacts:
-    """What may be told of one account. ``newest`` in nanoseconds; ``files`` and ``bytes`` None unless sizes were asked for."""
+    """What may be told of one account.
+
+    ``newest`` in nanoseconds; ``files`` and ``bytes`` None unless sizes were asked for. ``linked``: how many devices are linked in it.
+    """
 
     name: str
     state: str
@@ -55,19 +61,21 @@ class AccountFacts:
     mode: str
     lock: str = ""
     fingerprints: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    linked: int = 0
     files: int | None = None
     bytes: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What is at the path, and which accounts should be, None when nobody said."""
+    """What is at the path, and which accounts should be, None when nobody said. ``reason``: why it is that layout."""
 
     exists: bool
     layout: Layout
     count: int
     accounts: tuple[AccountFacts, ...]
     expected: tuple[str, ...] | None = None
+    reason: str = ""
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
@@ -89,13 +97,13 @@ def observe(params: Params) -> State:
     expected = names_from(params.source) if params.source else params.expected
     try:
         with opened_directory(params.path) as root:
-            layout = recognised(root, params.layout)
+            layout, reason = recognition(root, params.layout)
             named = functools.cache(owner_name)  # looking into the user database costs as much as judging an account
             seen = (_facts(root, name, layout, params, named) for name in account_names(root, layout))
             accounts = tuple(account for account in seen if account is not None)
-            return State(True, layout, plain_count(root, layout), accounts, expected)
+            return State(True, layout, plain_count(root, layout), accounts, expected, reason)
     except FileNotFoundError:
-        return State(False, params.layout or first_layout(), 0, (), expected)
+        return State(False, params.layout or first_layout(), 0, (), expected, "there is no such directory")
     except NotADirectoryError as error:
         raise SessionsError(f"{params.path} is not a directory; name the directory that holds the accounts") from error
     except PermissionError as error:
@@ -129,20 +137,26 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: t.A
             "path": params.path,
             "exists": state.exists,
             "layout": state.layout.name,
+            "layout_reason": state.reason,
             "count": state.count,
             "total": len(state.accounts),
             "sound": sound_count(state),
-            "states": {
-                name: sum(account.state == name for account in state.accounts)
-                for name in STATES
-                if name != "unknown" or params.inspect == "metadata"
-            },
+            "linked": sum(account.linked for account in state.accounts),
+            "states": _counted(state, params),
             "accounts": [_described(account, label) for account in state.accounts],
             **compared,
-            "duplicates": [[label(name) for name in group] for group in _duplicates(state.accounts)],
+            **_doubles(state, label),
         },
         tuple(_warnings(compared["orphaned"])),
     )
+
+
+def _counted(state: State, params: Params) -> dict[str, int]:
+    """Count the accounts in each state; unknown ones only where there can be any."""
+    counts = {name: sum(account.state == name for account in state.accounts) for name in STATES}
+    if not counts["unknown"] and params.inspect != "metadata":
+        del counts["unknown"]
+    return counts
 
 
 def _against(state: State) -> dict[str, set[str]]:
@@ -150,13 +164,15 @@ def _against(state: State) -> dict[str, set[str]]:
     if state.expected is None:
         return {"missing": set(), "unlinked": set(), "orphaned": set()}
     expected = set(state.expected)
-    names = {account.name: {account.name, state.layout.called(account.name)} for account in state.accounts}
+    called = {account.name: state.layout.called(account.name) for account in state.accounts}
     unsound = {account.name for account in state.accounts if account.state not in (*SOUND, "unknown")}
-    found = {account for account, called in names.items() if called & expected}
+    exact = called.keys() & expected
+    loose = expected - exact  # a name that is a whole path means that account alone
+    found = exact | {account for account, names in called.items() if names & loose}
     return {
-        "missing": expected.difference(*names.values()),
+        "missing": loose.difference(*called.values()),
         "unlinked": found & unsound,
-        "orphaned": names.keys() - found,
+        "orphaned": called.keys() - found,
     }
 
 
@@ -168,13 +184,15 @@ def _warnings(orphaned: t.Sequence[str]) -> t.Iterator[str]:
         )
 
 
-def _duplicates(accounts: t.Iterable[AccountFacts]) -> list[list[str]]:
-    """Group the accounts that are one linked device: a backend that starts both gets both logged out."""
-    groups: dict[str, list[str]] = {}
-    for account in accounts:
-        for fingerprint in account.fingerprints:
-            groups.setdefault(fingerprint, []).append(account.name)
-    return [group for group in groups.values() if len(group) > 1]
+def _doubles(state: State, label: t.Callable[[str], str]) -> dict[str, t.Any]:
+    """Tell which accounts are one linked device, and which look like copies: a backend that starts both gets both logged out."""
+    candidates = [Candidate(account.name, account.fingerprints, account.newest) for account in state.accounts]
+    shared = {tuple(account.name for account in group) for group in devices_shared(candidates)}
+    copies = copies_among(candidates)
+    return {
+        "duplicates": [[label(name) for name in group] for group in sorted(shared)],
+        "copies": [{"id": label(name), "of": label(original)} for name, original in copies.items()],
+    }
 
 
 def sound_count(state: State) -> int:
@@ -192,14 +210,16 @@ def _facts(root: int, name: str, layout: Layout, params: Params, named: t.Callab
         judgement = layout.judge(directory) if params.inspect == "structure" else None
         sizes = measure(directory, layout.is_volatile) if params.sizes else None
         newest = max([status.st_mtime_ns, *_watched_times(directory, layout), *([sizes.newest_ns] if sizes else [])])
+        lock = layout.lock_of(directory)
         return AccountFacts(
             name=name,
             state=judgement.state if judgement else "unknown",
-            problems=_problems(judgement, root) if judgement else (),
+            problems=_problems(judgement, lock, root),
             newest=newest,
             owner=named(status.st_uid),
             mode=f"{status.st_mode & 0o7777:04o}",
-            lock=layout.lock_of(directory),
+            lock=lock,
+            linked=judgement.linked if judgement else 0,
             fingerprints=judgement.fingerprints if judgement else (),
             files=sizes.files if sizes else None,
             bytes=sizes.bytes if sizes else None,
@@ -208,19 +228,19 @@ def _facts(root: int, name: str, layout: Layout, params: Params, named: t.Callab
         os.close(directory)
 
 
-def _problems(judgement: Judgement, root: int) -> tuple[str, ...]:
-    """A wide mode shows nothing to anybody while the directory above is closed."""
-    if os.fstat(root).st_mode & stat.S_IXOTH:
-        return judgement.problems
-    return tuple(problem for problem in judgement.problems if problem != "readable_by_everybody")
+def _problems(judgement: Judgement | None, lock: str, root: int) -> tuple[str, ...]:
+    """Give what is wrong. A wide mode is not, for it lets nobody in while the directory above is closed."""
+    found = judgement.problems if judgement else ()
+    if not os.fstat(root).st_mode & stat.S_IXOTH:
+        found = tuple(problem for problem in found if problem not in (READABLE, WRITABLE))
+    return (*found, _BLOCKING[lock]) if lock in _BLOCKING else found
 
 
 def _watched_times(directory: int, layout: Layout) -> t.Iterator[int]:
-    for name in layout.watched_in(directory):
-        try:
-            yield os.stat(name, dir_fd=directory, follow_symlinks=False).st_mtime_ns
-        except FileNotFoundError:
-            continue
+    for path in layout.watched_in(directory):
+        status = status_below(directory, path)
+        if status is not None:
+            yield status.st_mtime_ns
 
 
 def _described(account: AccountFacts, label: t.Callable[[str], str]) -> dict[str, t.Any]:
@@ -230,6 +250,7 @@ def _described(account: AccountFacts, label: t.Callable[[str], str]) -> dict[str
         "id": label(account.name),
         "state": account.state,
         "problems": list(account.problems),
+        "linked": account.linked,
         "files": account.files,
         "bytes": account.bytes,
         "newest": newest.strftime("%Y-%m-%dT%H:%M:%SZ"),

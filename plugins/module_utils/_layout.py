@@ -135,9 +135,10 @@ class Layout:
         """The test whether a file of some name is a SQLite database, for loops."""
         return name_matcher(self.databases)
 
-    def called(self, account: str) -> str:
-        """What others, a database say, call an account: the last part of its path, without what the library puts before it."""
-        return account.rpartition("/")[2].removeprefix(self.prefix)
+    def called(self, account: str) -> frozenset[str]:
+        """What others, a database say, may call an account: its path, the last part of it, or that without what the library puts before."""
+        last = account.rpartition("/")[2]
+        return frozenset((account, last, last[len(self.prefix) :] if last.startswith(self.prefix) else last))
 
     def watched_in(self, directory: int) -> t.Iterator[str]:
         """Yield the relative paths in an open account that match ``watched``."""
@@ -182,6 +183,18 @@ def status_of(directory: int, name: str) -> os.stat_result | None:
     """Look at the entry ``name`` itself; None when it is not there."""
     try:
         return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def status_below(directory: int, path: str) -> os.stat_result | None:
+    """Look at the entry at the relative ``path`` itself; None when it is not there, or when a link is on the way."""
+    folder, slash, name = path.rpartition("/")
+    if not slash:
+        return status_of(directory, name)
+    try:
+        with opened_below(directory, folder) as below:
+            return status_of(below, name)
     except (FileNotFoundError, NotADirectoryError):
         return None
 

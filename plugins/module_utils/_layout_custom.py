@@ -35,7 +35,7 @@ _ORIGIN = re.compile(r"https?_[A-Za-z0-9.-]+_\d+")
 def custom_layout(options: t.Mapping[str, t.Any]) -> Layout:
     """Make the layout that the option ``custom`` describes. Raises SessionsError for what cannot be meant."""
     markers = _exact_paths(options, "markers")
-    origin = options.get("origin")
+    origin = options.get("origin") or None
     if not markers and not origin:
         raise SessionsError(
             "custom.markers is empty; name the files or directories that every account has, or a browser's origin in custom.origin"

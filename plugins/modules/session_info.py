@@ -18,6 +18,7 @@ extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes
   - whatsapp_ops.sessions._attributes.info
   - whatsapp_ops.sessions._attributes.action_group
+  - whatsapp_ops.sessions._layout
 attributes:
   safe_file_operations:
     support: full
@@ -26,10 +27,6 @@ options:
     description: The directory that holds the accounts. One that does not exist has none, which is no error.
     type: path
     required: true
-  layout:
-    description: How the library keeps accounts, one of the names in the table of layouts, or V(auto) to recognise it.
-    type: str
-    default: auto
   inspect:
     description:
       - With V(structure) the credentials of each account are parsed on the host to see whether it is linked.
@@ -119,8 +116,15 @@ layout:
   returned: success
   type: str
   sample: baileys
+layout_reason:
+  description: What told that it is this layout.
+  returned: success
+  type: str
+  sample: a directory holds creds.json
 count:
-  description: Number of marker files down to three levels, as C(find -maxdepth 3 -name creds.json | wc -l) counts them.
+  description:
+    - Number of markers, whatever they are worth, as C(find -maxdepth 3 -name creds.json | wc -l) counts them.
+    - Which names are counted, and how deep, the table of layouts says.
   returned: success
   type: int
   sample: 3
@@ -134,8 +138,13 @@ sound:
   returned: success
   type: int
   sample: 3
+linked:
+  description: Number of linked devices in all accounts. Some libraries keep several in one place.
+  returned: success
+  type: int
+  sample: 3
 states:
-  description: Number of accounts in each state.
+  description: Number of accounts in each state; V(unknown) only where there can be any.
   returned: success
   type: dict
   sample: {paired: 3, pending: 0, fresh: 0, corrupt: 0}
@@ -151,8 +160,9 @@ accounts:
       sample: 4…7-9c1f
     state:
       description:
-        - V(paired), linked to a phone; V(pending), a pairing code was asked for; V(fresh), new keys without a phone;
-          V(corrupt), not usable; V(unknown) with O(inspect=metadata).
+        - V(paired), linked to a phone as far as its structure tells; V(pending), a pairing code was asked for, or the page was never
+          opened; V(fresh), new keys without a phone; V(corrupt), not usable; V(unknown) with O(inspect=metadata), or where the
+          credentials are not in these files.
       type: str
       sample: paired
     problems:
@@ -160,6 +170,10 @@ accounts:
       type: list
       elements: str
       sample: []
+    linked:
+      description: Number of linked devices in it.
+      type: int
+      sample: 1
     files:
       description: Number of files, null unless O(sizes=true).
       type: int
@@ -181,9 +195,16 @@ accounts:
       type: str
       sample: "0700"
     locked:
-      description: Whether a lock says that a process uses it.
+      description: Whether there is a lock of the library, whatever it says.
       type: bool
       sample: false
+    lock:
+      description:
+        - What the lock says. Empty, there is none; V(live), a process of this host uses the account; V(stale), its process is gone;
+          V(foreign), another host made it; V(damaged), it is none that the library can have made. A browser refuses to start on
+          the last two.
+      type: str
+      sample: ""
 missing:
   description: Expected accounts that are not on disk. Empty without O(expected) or O(expected_from).
   returned: success
@@ -203,11 +224,26 @@ orphaned:
   elements: str
   sample: []
 duplicates:
-  description: Groups of accounts on disk that are one account.
+  description: Groups of accounts on disk that hold one linked device. Devices are compared on the host and never shown.
   returned: success
   type: list
   elements: list
   sample: []
+copies:
+  description:
+    - Accounts that look like a copy of another one, by their names (C(x-backup), C(x.bak), C(x_old), C(x copy), with a date) or because
+      both hold one linked device. A backend starts both, and both get logged out.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{id: 4…p-77aa, of: 4…7-9c1f}]
+  contains:
+    id:
+      description: The copy.
+      type: str
+    of:
+      description: What it is a copy of. Where only the device tells, the account that was used last is taken for the original.
+      type: str
 """
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _info

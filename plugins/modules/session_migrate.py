@@ -22,6 +22,7 @@ description:
 extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes
   - whatsapp_ops.sessions._attributes.action_group
+  - whatsapp_ops.sessions._layout
 attributes:
   check_mode:
     support: full
@@ -50,10 +51,6 @@ options:
         switch, and only after everything that can be done before is done.
       - Without it nothing needs a running systemd. Then it is up to you that nothing writes to the accounts.
     type: str
-  layout:
-    description: How the library keeps accounts, one of the names in the table of layouts, or V(auto) to recognise it.
-    type: str
-    default: auto
   owner:
     description: Who will own the accounts. Defaults to the user of O(unit), else to the owner of the first source.
     type: str
