@@ -150,7 +150,8 @@ def _is_same(pid: int, path: str, directory: int) -> bool:
             seen = os.stat(candidate)
             if (seen.st_dev, seen.st_ino) == (own.st_dev, own.st_ino):
                 return True
-    return path.startswith(real_path(directory))
+    # Where we may not look, and where more follows in the same piece.
+    return path == real_path(directory) or path.startswith(f"{real_path(directory)} ")
 
 
 def _has_folder(directory: int, path: str) -> bool:
