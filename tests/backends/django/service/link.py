@@ -3,11 +3,14 @@
 
 link.py DIRECTORY SESSION_ID...
 
-The profiles are made up, with canaries in their contents and file names; real ones are in tests/backends/wwebjs.
+The profiles are made up, with canaries in their contents and file names and a random key where a browser keeps it; real ones
+are in tests/backends/wwebjs.
 """
 
 from __future__ import annotations
 
+import base64
+import os
 import sys
 from pathlib import Path
 
@@ -17,5 +20,7 @@ from layouts import put_account_of
 
 root, *sessions = sys.argv[1:]
 for number, session in enumerate(sessions, 1):
-    put_account_of("wwebjs", Path(root), f"session-{session}", number=number)
+    profile = put_account_of("wwebjs", Path(root), f"session-{session}", number=number)
+    with (profile / "Default/Local Storage/leveldb/000003.log").open("ab") as log:
+        log.write(b"\0WANoiseInfo\1" + base64.b64encode(os.urandom(96)) + b"\0")
 print(f"{len(sessions)} sessions are linked")
