@@ -17,7 +17,8 @@ _DATE = (
 _MARK = r"[-_. ~]"
 # After a name: a word or a date, and whatever numbers and further words follow; or what file managers add.
 _AFTER = re.compile(
-    rf"(?P<of>.+?)(?:{_MARK}+\(?(?:{_WORD}|{_DATE})(?:{_MARK}*(?:{_WORD}|{_DATE}|\d+))*\)?|~+| \(\d+\))", re.IGNORECASE
+    rf"(?P<of>.+?)(?:{_MARK}+\(?(?:{_WORD}|{_DATE})\)?(?:{_MARK}*\(?(?:{_WORD}|{_DATE}|\d+)\)?)*|~+| \(\d+\))",
+    re.IGNORECASE,
 )
 # Before a name: a word, and perhaps a time behind it, as programs call their backups.
 _BEFORE = re.compile(rf"{_WORD}(?:{_MARK}+of)?{_MARK}+(?P<of>.+?)(?:{_MARK}+(?:{_DATE}|\d{{8,}}))?", re.IGNORECASE)

@@ -180,9 +180,11 @@ def put_store(path: pathlib.Path, numbers: t.Iterable[int] = (1,), *, wal: bool 
     path.parent.mkdir(parents=True, exist_ok=True)
     building = path.with_name(f"building-{path.name}")
     with sqlite3.connect(building, isolation_level=None) as database:
+        database.execute("PRAGMA synchronous=OFF")
         if wal:
             database.execute("PRAGMA journal_mode=WAL")
             database.execute("PRAGMA wal_autocheckpoint=0")
+        database.execute("BEGIN")
         for table in ("version", "identity_keys", "pre_keys", "sessions", "sender_keys", "contacts"):
             database.execute(f"CREATE TABLE whatsmeow_{table} (our_jid TEXT, held TEXT)")
         database.execute(
@@ -194,6 +196,7 @@ def put_store(path: pathlib.Path, numbers: t.Iterable[int] = (1,), *, wal: bool 
             database.executemany(
                 "INSERT INTO whatsmeow_sessions VALUES (?, ?)", [(jid, f"{CANARY} {row}") for row in range(200)]
             )
+        database.execute("COMMIT")
         for ending in ("", "-wal"):  # copied while it is open: a connection that closes would tidy up
             if building.with_name(building.name + ending).exists():
                 put_file(path.with_name(path.name + ending), building.with_name(building.name + ending).read_bytes())
