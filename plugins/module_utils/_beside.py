@@ -2,7 +2,7 @@
 # This file is private to the collection whatsapp_ops.sessions.
 """Stages what is not in an account's directory: what belongs to one account elsewhere below its root, and what lies beside all of them.
 
-Each entry is staged in a directory that is called by the entry's number, so that entries of one name do not get in each other's way.
+Each entry is staged in a directory of its own, so that entries of one name do not get in each other's way.
 """
 
 from __future__ import annotations
@@ -16,33 +16,49 @@ from ._area import open_private
 from ._copy import Rules, digest_of
 from ._kernel import rename_new
 from ._layout import is_folder, opened_below
+from ._receipts import account_key
 from ._stores import bring_stores, put_stores
-from ._tree import Tally, bring_entry, hand_over_entry, remove_tree, same_content
+from ._tree import Index, Tally, bring_entry, hand_over_entry, remove_tree, same_content
 
 _CALLED = "a directory in the staging area"
 
 
-def bring_entries(root: int, holder: int, paths: t.Mapping[int, str], rules: Rules) -> Tally:
-    """Make the staged copies of ``paths``, relative to the open ``root``, equal to what is there; what is not there is not staged."""
+def slot_of(path: str) -> str:
+    """Return the name of the directory that the entry at the relative ``path`` is staged in."""
+    return account_key(path)
+
+
+def bring_entries(
+    root: int, holder: int, paths: t.Sequence[str], rules: Rules, known: t.Mapping[str, Index]
+) -> tuple[dict[str, Index], Tally]:
+    """Make the staged copies of ``paths``, relative to the open ``root``, equal to what is there; what is not there is not staged.
+
+    ``known`` is what the pass before returned, per path.
+    """
     tally = Tally()
-    for number, path in paths.items():
-        try:
-            with _opened_parent(root, path) as (parent, name):
-                tally.add(_bring(parent, holder, number, name, rules))
-        except (FileNotFoundError, NotADirectoryError):
-            remove_tree(holder, str(number))
-    return tally
+    fresh: dict[str, Index] = {}
+    for path in paths:
+        if not is_kept(root, path):
+            remove_tree(holder, slot_of(path))
+            continue
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),  # it was removed since
+            _opened_parent(root, path) as (parent, name),
+            _opened_slot(holder, slot_of(path)) as slot,
+        ):
+            fresh[path], figures = bring_entry(parent, slot, name, rules, known.get(path, {}))
+            tally.add(figures)
+    return fresh, tally
 
 
 def take_entries(root: int, holder: int, paths: t.Sequence[str], rules: Rules) -> Tally:
     """Move ``paths``, relative to the open ``root``, into the staging area as they are, and give them to their new owner there."""
     tally = Tally()
-    for number, path in enumerate(paths):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), _opened_parent(root, path) as (parent, name):
-            if _is_file_or_directory(parent, name):
-                with _opened_slot(holder, str(number)) as slot:
-                    rename_new(parent, name, slot, name)
-                    tally.add(hand_over_entry(slot, name, rules))
+    for path in paths:
+        if is_kept(root, path):
+            with _opened_parent(root, path) as (parent, name), _opened_slot(holder, slot_of(path)) as slot:
+                rename_new(parent, name, slot, name)
+                tally.add(hand_over_entry(slot, name, rules))
     return tally
 
 
@@ -60,7 +76,8 @@ def is_kept(root: int, path: str) -> bool:
     """Whether something that is staged is at the relative ``path``: links, sockets and the like are not."""
     try:
         with _opened_parent(root, path) as (parent, name):
-            return _is_file_or_directory(parent, name)
+            mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+            return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
 
@@ -70,29 +87,16 @@ def same_entries(one: int, other: int, paths: t.Sequence[str], is_volatile: t.Ca
     return all(_same_entry(one, other, path, is_volatile) for path in paths)
 
 
-def bring_database(root: int, holder: int, number: int, path: str, rules: Rules) -> None:
-    """Stage a database that lies at the relative ``path`` as one file; nobody may write to it any more. Raises UnfitTree, OSError."""
-    remove_tree(holder, str(number))
+def bring_database(root: int, holder: int, path: str, rules: Rules) -> None:
+    """Stage the database at the relative ``path`` as one file; nobody may write to it any more. Raises UnfitTree, OSError."""
+    remove_tree(holder, slot_of(path))
     with (
         _opened_parent(root, path) as (parent, name),
-        _opened_slot(holder, str(number)) as slot,
-        _opened_slot(holder, f"{number}.raw") as raw,
+        _opened_slot(holder, slot_of(path)) as slot,
+        _opened_slot(holder, f"{slot_of(path)}.raw") as raw,
     ):
         bring_stores(parent, raw, [name], rules, {})
         put_stores(raw, slot, [name], rules)
-
-
-def _bring(parent: int, holder: int, number: int, name: str, rules: Rules) -> Tally:
-    if not _is_file_or_directory(parent, name):
-        remove_tree(holder, str(number))
-        return Tally(left_out=1)
-    with _opened_slot(holder, str(number)) as slot:
-        return bring_entry(parent, slot, name, rules)
-
-
-def _is_file_or_directory(parent: int, name: str) -> bool:
-    mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
-    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def _same_entry(one: int, other: int, path: str, is_volatile: t.Callable[[str], t.Any]) -> bool:

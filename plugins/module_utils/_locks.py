@@ -11,7 +11,7 @@ import contextlib
 import os
 import typing as t
 
-from ._layout import DAMAGED, FOREIGN, STALE, Layout, name_matcher
+from ._layout import DAMAGED, FOREIGN, STALE, Layout, folders_in, name_matcher, opened_below
 from ._layouts import account_names, open_account
 from ._paths import opened_directory
 from ._tree import files_below
@@ -45,19 +45,28 @@ def remove_locks(path: str, names: t.Iterable[str], layout: Layout) -> None:
         for name in set(names).intersection(still):
             with _opened_account(root, name) as account:
                 if account is not None and _is_removable(account, layout):
-                    for lock in _locks_in(account, layout):
-                        with contextlib.suppress(FileNotFoundError):
-                            os.unlink(lock, dir_fd=account)
+                    for folder, lock in _locks_in(account, layout):
+                        with contextlib.suppress(FileNotFoundError), opened_below(account, folder) as opened:
+                            os.unlink(lock, dir_fd=opened)
 
 
 def _is_removable(account: int, layout: Layout) -> bool:
     return layout.lock_of(account) in _REMOVABLE and bool(_locks_in(account, layout))
 
 
-def _locks_in(account: int, layout: Layout) -> list[str]:
-    """Return the names of the locks in an open account. A directory in the place of one is nothing that a library made."""
+def _locks_in(account: int, layout: Layout) -> list[tuple[str, str]]:
+    """Return folder and name of each lock in an open account: they lie in it, or in a directory of it that is the browser's profile."""
+    found = []
+    for folder in (".", *folders_in(account)):
+        with contextlib.suppress(OSError), opened_below(account, folder) as opened:
+            found += [(folder, name) for name in _lock_names(opened, layout)]
+    return found
+
+
+def _lock_names(directory: int, layout: Layout) -> list[str]:
+    """Return the names of the locks in an open directory. A directory in the place of one is nothing that a library made."""
     is_lock = name_matcher(layout.locks)
-    with os.scandir(account) as entries:
+    with os.scandir(directory) as entries:
         return [entry.name for entry in entries if is_lock(entry.name) and not entry.is_dir(follow_symlinks=False)]
 
 

@@ -15,14 +15,13 @@ from ._area import (
     COMPANIONS,
     area_path,
     locked,
-    open_private,
     opened_area,
     read_document_at,
     remove_document_at,
     remove_unused,
     write_document_at,
 )
-from ._beside import bring_database, bring_entries
+from ._companions import bring_companions, finish_companions
 from ._cutover import StartFailed, Stopwatch, guarded, stop_now, stopped, undisturbed
 from ._errors import SessionsError
 from ._identity import Identity
@@ -41,7 +40,7 @@ from ._sources import directories_of, is_in_use, values_in_use
 from ._staging import Stage, Task, clear_staging, need_of, open_staged, stage_final, stage_live
 from ._survey import Account, Survey
 from ._switch import files_of, install, lacks_value
-from ._tree import Rules, Tally, UnfitTree, remove_tree
+from ._tree import Tally, remove_tree
 from ._unit import Unit, daemon_reload, read_unit
 from ._workers import meanwhile
 
@@ -149,7 +148,7 @@ def _stage_live(area: int, state: State, params: Params, evidence: Evidence) -> 
         _require_space(area, need_of(stage, tasks), params.path)
         try:
             with _written_out_meanwhile(area):
-                _copy_live(area, state, stage, tasks, evidence)
+                _copy_live(state, stage, tasks, evidence)
         except BaseException:
             clear_staging(area)  # the disk may be full, and a backend is writing to it
             remove_tree(area, COMPANIONS)
@@ -169,11 +168,11 @@ def _written_out_meanwhile(area: int) -> t.Iterator[None]:
         os.close(disk)
 
 
-def _copy_live(area: int, state: State, stage: Stage, tasks: t.Sequence[Task], evidence: Evidence) -> None:
+def _copy_live(state: State, stage: Stage, tasks: t.Sequence[Task], evidence: Evidence) -> None:
     running = state.unit is not None and state.unit.active
     for figures in _live_rounds(stage, tasks, _LIVE_ROUNDS if running else 1):
         evidence.copied.add(figures)
-    _stage_companions(area, state, _bring_companion)
+    bring_companions(stage, state.survey.companions)
 
 
 def _live_rounds(stage: Stage, tasks: t.Sequence[Task], at_most: int) -> t.Iterator[Tally]:
@@ -260,7 +259,7 @@ def _publish_all(area: int, before: State, params: Params, evidence: Evidence) -
             evidence.copied.add(staged.tally)
             state = _without_damaged(state, staged.damaged)
             evidence.accounts = state.survey.accounts
-            _stage_companions(area, state, _finish_companion)
+            finish_companions(stage, state.survey.companions)
         publications = _publications(state.survey)
         companions = [companion.name for companion in state.survey.companions]
         with watch.phase("verify"):
@@ -375,46 +374,6 @@ def _require_same_states(area: int, seen: Survey) -> None:
             )
 
 
-def _stage_companions(area: int, state: State, bring: t.Callable[[State, int, int, int], None]) -> None:
-    """Copy what lies beside the accounts, each with ``bring``."""
-    if not state.survey.companions:
-        return
-    holder = open_private(area, COMPANIONS, called="the staging area of companions")
-    try:
-        for number, companion in enumerate(state.survey.companions):
-            with opened_directory(companion.root) as root:
-                bring(state, root, holder, number)
-    except UnfitTree as error:
-        raise SessionsError(f"cannot copy what lies beside the accounts: {error}; nothing was published") from error
-    finally:
-        os.close(holder)
-
-
-def _bring_companion(state: State, root: int, holder: int, number: int) -> None:
-    """Copy one as it is. A database that somebody may be writing to waits."""
-    if not _is_database(state, number):
-        bring_entries(root, holder, {number: state.survey.companions[number].name}, _companion_rules(root, state))
-
-
-def _finish_companion(state: State, root: int, holder: int, number: int) -> None:
-    """Copy one that nobody writes to any more."""
-    if _is_database(state, number):
-        bring_database(root, holder, number, state.survey.companions[number].name, _companion_rules(root, state))
-    else:
-        _bring_companion(state, root, holder, number)
-
-
-def _is_database(state: State, number: int) -> bool:
-    name = state.survey.companions[number].name.rpartition("/")[2]
-    return state.survey.layout.database_matcher(name) is not None
-
-
-def _companion_rules(root: int, state: State) -> Rules:
-    identity = state.identity
-    owners = frozenset((identity.uid, os.fstat(root).st_uid))
-    return Rules(identity.uid, identity.gid, owners, state.survey.layout.volatile_matcher, True)
-
-
 def _write_receipt(
     area: int,
     seen: Survey,
@@ -423,7 +382,7 @@ def _write_receipt(
     publications: t.Sequence[Publication],
     damaged: t.Collection[str],
 ) -> None:
-    """Write down every account that is at the sessions path by now, with how both sides look, and those that ``damaged`` copies kept back."""
+    """Write down every account that is at the sessions path by now, with how both sides look, and those kept back as ``damaged``."""
     written = dict(entries)
     published = {publication.name for publication in publications}
     with opened_directory(params.path) as root:

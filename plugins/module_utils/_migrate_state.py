@@ -19,7 +19,7 @@ from ._locks import locked_accounts
 from ._paths import normal_path, opened_directory
 from ._receipts import RECEIPT, Entry, Mark, entries_in
 from ._recover import is_interrupted, is_untidy
-from ._retire import retirable
+from ._retire import Retirement, retirable
 from ._sources import Source, directories_of, found_sources, layout_of, named_sources, values_in_use
 from ._staging import is_staged
 from ._stores import require_sqlite
@@ -52,7 +52,7 @@ class State:
     """What is there now.
 
     ``area``: the path of staging and receipt. ``elsewhere``: sources that 'rename' cannot move from. ``locked``: accounts at the sessions
-    path with a lock that nobody holds. ``retirable``: the paths that 'retired' puts out of use.
+    path with a lock that nobody holds. ``retirable``: what 'retired' puts out of use.
     """
 
     unit: Unit | None
@@ -69,7 +69,7 @@ class State:
     area: str
     elsewhere: tuple[str, ...]
     locked: tuple[str, ...] = ()
-    retirable: tuple[str, ...] = ()
+    retirable: tuple[Retirement, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ import os
 import typing as t
 
 from ._area import COMPANIONS, DISPLACED, STAGING, moment, open_private, write_document_at
+from ._beside import slot_of
 from ._errors import SessionsError
 from ._kernel import rename_new
 from ._layout import opened_below, status_of
@@ -60,11 +61,11 @@ def taking_moves(place: Place, publications: t.Sequence[Publication]) -> list[Mo
             folder, name = place_of(publication.root, publication.name)
             inode = _inode_of(root, publication.name)
             moves.append(planned_move(TAKING, folder, name, _staging_path(place), account_key(publication.name), inode))
-            for number, part in enumerate(publication.parts):
+            for part in publication.parts:
                 status = _status_below(root, part)
                 if status:
                     folder, name = place_of(publication.root, part)
-                    slot = f"{_staging_path(place)}/{part_slot(publication.name, number)}"
+                    slot = f"{_staging_path(place)}/{part_slot(publication.name, part)}"
                     moves.append(planned_move(TAKING, folder, name, slot, name, status.st_ino))
         finally:
             os.close(root)
@@ -89,13 +90,13 @@ def publishing_moves(place: Place, publications: t.Sequence[Publication]) -> lis
 
 
 def beside_moves(place: Place, companions: t.Sequence[str]) -> list[Move]:
-    """Plan the renames of what lies beside accounts (relative paths), which is staged by its number. What is there already stays."""
+    """Plan the renames of what lies beside accounts (relative paths). What is there already stays."""
     moves = []
-    for number, companion in enumerate(companions):
+    for companion in companions:
         folder, name = place_of(real_path(place.path), companion)
-        status = _status_below(place.area, f"{COMPANIONS}/{number}/{name}")
+        status = _status_below(place.area, f"{COMPANIONS}/{slot_of(companion)}/{name}")
         if status:  # what is neither file nor directory was left out
-            source = f"{real_path(place.area)}/{COMPANIONS}/{number}"
+            source = f"{real_path(place.area)}/{COMPANIONS}/{slot_of(companion)}"
             moves.append(planned_move(BESIDE, source, name, folder, name, status.st_ino))
     return moves
 
@@ -187,9 +188,9 @@ def _displacing_moves(place: Place, publication: Publication, new_name: str) -> 
 
 def _part_moves(place: Place, publication: Publication) -> list[Move]:
     moves = []
-    for number, part in enumerate(publication.parts):
+    for part in publication.parts:
         folder, name = place_of(real_path(place.path), part)
-        slot = part_slot(publication.name, number)
+        slot = part_slot(publication.name, part)
         status = _status_below(place.area, f"{STAGING}/{slot}/{name}")
         if status:
             moves.append(planned_move(PUBLISHING, f"{_staging_path(place)}/{slot}", name, folder, name, status.st_ino))

@@ -7,63 +7,105 @@ An old release that falls back to its relative path then fails loudly, instead o
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
-import time
 import typing as t
 
+from ._area import moment, open_private
 from ._beside import is_kept
 from ._errors import SessionsError
-from ._layout import Layout, is_folder
+from ._layout import Layout, is_folder, path_matcher
 from ._layouts import account_names, companions
 from ._paths import opened_directory
 from ._rescue import open_real
-from ._sources import TOMBSTONE, Source, is_tombstone_at
+from ._sources import TOMBSTONE, Source
 
 
-def retirable(sources: t.Sequence[Source], layout: Layout) -> tuple[str, ...]:
-    """Return what is to be put out of use: each legacy root, or, where that is an application's, what holds accounts and what travels."""
-    return tuple(path for source in sources for path in _paths_in(source.path, layout))
+@dataclasses.dataclass(frozen=True)
+class Retirement:
+    """What is put out of use: a legacy root (``name`` empty), or what is at the relative path ``name`` of one.
+
+    ``apart``: it is moved out of the root, because the library would find it under any name there.
+    """
+
+    root: str
+    name: str = ""
+    apart: bool = False
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
+        return f"{self.root}/{self.name}" if self.name else self.root
 
 
-def retire(paths: t.Sequence[str], path: str) -> None:
-    """Rename each of ``paths`` to ``<name>.migrated-<time>``, root only; a directory leaves a file that says where the accounts went.
+def retirable(sources: t.Sequence[Source], layout: Layout) -> tuple[Retirement, ...]:
+    """Say what is to be put out of use: each legacy root. Of one that is an application's directory only what is the sessions'."""
+    return tuple(found for source in sources for found in _found_in(source.path, layout))
+
+
+def retire(retirements: t.Sequence[Retirement], path: str) -> None:
+    """Rename each to ``<name>.migrated-<time>``, root only; where a directory was is then a file that says where the accounts went.
 
     Raises SessionsError for one that cannot be renamed (a mount, say).
     """
-    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    for legacy in paths:
+    now = moment()
+    for retirement in retirements:
         try:
-            _retire_one(legacy, f"{TOMBSTONE}The accounts that were here are in {path} since {moment}.\n", moment)
+            _retire_one(retirement, f"{TOMBSTONE}The accounts that were here are in {path} since {now}.\n", now)
         except OSError as error:
             raise SessionsError(
-                f"the accounts are in {path}, but the legacy path {legacy} cannot be put out of use: {error.strerror}; "
+                f"the accounts are in {path}, but the legacy path {retirement.root} cannot be put out of use: {error.strerror}; "
                 "mend that and run again, or leave it with state=migrated"
             ) from error
 
 
-def _paths_in(root: str, layout: Layout) -> list[str]:
-    if not layout.folders:
-        return [root]
+def _found_in(root: str, layout: Layout) -> list[Retirement]:
+    if not layout.folders and layout.travels is None:
+        return [Retirement(root)]
     with opened_directory(root) as opened:
         folders = [folder for folder in layout.folders if is_folder(opened, folder)]
+        accounts = list(account_names(opened, layout))
+        own = [*accounts, *(part for name in accounts for part in layout.parts_of(name)), *companions(opened, layout)]
         if folders:
-            beside = (name for name in companions(opened, layout) if name.partition("/")[0] not in folders)
-            return [f"{root}/{name}" for name in (*folders, *(name for name in beside if is_kept(opened, name)))]
-        if any(is_tombstone_at(opened, folder) for folder in layout.folders):
-            return []  # the application's directory, retired before
-        return [root] if next(account_names(opened, layout), None) is not None else []
+            beside = (name for name in own if name.partition("/")[0] not in folders)
+            return [Retirement(root, name) for name in (*folders, *beside) if is_kept(opened, name)]
+        if accounts and not _foreign_entries(opened, own, layout):
+            return [Retirement(root)]
+        return [Retirement(root, name, apart=True) for name in own if is_kept(opened, name)] if accounts else []
 
 
-def _retire_one(path: str, text: str, moment: str) -> None:
-    directory, name = os.path.split(path)
+def _foreign_entries(root: int, own: t.Collection[str], layout: Layout) -> set[str]:
+    """Return what in an open root is not the sessions'. A root that is an account itself has nothing else."""
+    known, is_beside = {name.partition("/")[0] for name in own}, path_matcher(layout.beside)
+    names = {name for name in os.listdir(root) if not layout.is_volatile(name) and not is_beside(name)}
+    return set() if "." in known else names - known
+
+
+def _retire_one(retirement: Retirement, text: str, now: str) -> None:
+    directory, name = os.path.split(retirement.path)
     parent = open_real(directory)
     try:
-        aside = f"{name}.migrated-{moment}"
-        os.rename(name, aside, src_dir_fd=parent, dst_dir_fd=parent)
-        if _close_to_others(parent, aside):
-            _leave_tombstone(parent, name, text)
+        holder = _holder(retirement.root, now) if retirement.apart else os.dup(parent)
+        try:
+            aside = retirement.name.replace("/", "!") if retirement.apart else f"{name}.migrated-{now}"
+            os.rename(name, aside, src_dir_fd=parent, dst_dir_fd=holder)
+            if _close_to_others(holder, aside):
+                _leave_tombstone(parent, name, text)
+            os.fsync(holder)
+        finally:
+            os.close(holder)
         os.fsync(parent)
+    finally:
+        os.close(parent)
+
+
+def _holder(root: str, now: str) -> int:
+    """Make and open the directory beside a legacy root that takes what is moved out of it."""
+    directory, name = os.path.split(root)
+    parent = open_real(directory)
+    try:
+        return open_private(parent, f"{name}.migrated-{now}", called=f"{root}.migrated-{now}")
     finally:
         os.close(parent)
 

@@ -19,7 +19,7 @@ from ._effective import effective_in, environment_names, read_sources
 from ._errors import SessionsError
 from ._layout import is_folder
 from ._layouts import LAYOUTS, Layout, account_names, first_layout, holds_account, recognised
-from ._paths import normal_path, open_directory, opened_directory, read_file, read_file_at, real_path
+from ._paths import normal_path, open_directory, opened_directory, read_file, real_path
 from ._unit import Unit
 
 # Variables that systemd and shells set, systemd.exec(5): where a user lives is not where sessions are kept.
@@ -147,15 +147,6 @@ def _real_directory(path: str, friends: t.Collection[int]) -> str | None:
 def _is_tombstone(path: str) -> bool:
     try:
         content = read_file(os.path.realpath(path), at_most=4096)  # the legacy path may have been reached by a link
-    except (SessionsError, OSError):
-        return False
-    return content is not None and content.startswith(TOMBSTONE.encode())
-
-
-def is_tombstone_at(directory: int, name: str) -> bool:
-    """Whether the entry ``name`` of an open directory is what _retire.py leaves."""
-    try:
-        content = read_file_at(directory, name, at_most=4096)
     except (SessionsError, OSError):
         return False
     return content is not None and content.startswith(TOMBSTONE.encode())

@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
-import json
-import marshal
 import os
 import time
 import typing as t
 
 from ._area import DISPLACED, STAGING, moment, open_private
-from ._beside import bring_entries, measure_entries, take_entries
+from ._beside import bring_entries, measure_entries, slot_of, take_entries
 from ._errors import SessionsError
+from ._index import Known, mark_document, read_index, write_index, write_unsynced
 from ._kernel import rename_new
 from ._layout import Layout, name_matcher, path_matcher
 from ._layouts import open_account
@@ -76,6 +74,12 @@ class Stage:
     checksum: bool
     stopped: bool = False
     with_caches: bool = False
+
+    @property
+    def made(self) -> dict[str, t.Any]:
+        """In what way copies are made: other ones are of no use."""
+        left_out = [*self.left_out, *self.caches]
+        return {"owner": [self.uid, self.gid], "layout": self.layout.name, "left_out": left_out}
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -138,7 +142,7 @@ def need_of(stage: Stage, tasks: t.Sequence[Task]) -> Tally:
 def is_staged(staging: int, name: str, mark: Mark) -> bool:
     """Whether the copy of the account ``name`` was made while it looked like ``mark``, in this boot."""
     content = read_file_at(staging, f"{account_key(name)}.mark", called="a mark")
-    return content == _mark_document(mark)
+    return content == mark_document(mark)
 
 
 def open_staged(area: int, name: str) -> int:
@@ -157,9 +161,9 @@ def place_of(root: str, name: str) -> tuple[str, str]:
     return folder or "/", last
 
 
-def part_slot(name: str, number: int) -> str:
-    """Return where below the staging area the account's part of that number is staged."""
-    return f"{_parts_name(name)}/{number}"
+def part_slot(name: str, part: str) -> str:
+    """Return in which directory below the staging area the part of the account ``name`` is staged."""
+    return f"{_parts_name(name)}/{slot_of(part)}"
 
 
 def forget_index(staging: int, name: str) -> None:
@@ -236,7 +240,8 @@ def _stage_until_settled(stage: Stage, task: Task) -> Tally:
 
 def _stage_once(stage: Stage, task: Task) -> Tally:
     with _opened(stage, task) as (root, source, staging):
-        known, mark = _read_index(staging, task.name, stage), mark_with_parts(root, task.name, source, stage.layout)
+        known = read_index(staging, f"{account_key(task.name)}.index", stage.made)
+        mark = mark_with_parts(root, task.name, source, stage.layout)
         rules = stage.rules(os.fstat(source).st_uid)
         target = _open_target(staging, task.name)
         try:
@@ -246,17 +251,17 @@ def _stage_once(stage: Stage, task: Task) -> Tally:
         finally:
             os.close(target)
         stores: Records = {}
+        parts: dict[str, Index] = {}
         if stage.layout.databases:
             stores, figures = _bring_stores(stage, task, source, staging, known.stores)
             tally.add(figures)
         if task.parts:
             with _opened_holder(staging, _parts_name(task.name)) as holder:
-                tally.add(
-                    bring_entries(root, holder, dict(enumerate(task.parts)), stage.whole_rules(os.fstat(source).st_uid))
-                )
-        index = {**_valid_for(stage), "files": files, "stores": stores}
-        _write(staging, f"{account_key(task.name)}.index", marshal.dumps(index))
-        _write(staging, f"{account_key(task.name)}.mark", _mark_document(mark))
+                rules = stage.whole_rules(os.fstat(source).st_uid)
+                parts, figures = bring_entries(root, holder, task.parts, rules, known.beside)
+                tally.add(figures)
+        write_index(staging, f"{account_key(task.name)}.index", stage.made, Known(files, stores, parts))
+        write_unsynced(staging, f"{account_key(task.name)}.mark", mark_document(mark))
         return tally
 
 
@@ -371,50 +376,3 @@ def _make_way(area: int, staging: int, name: str) -> None:
             rename_new(staging, key, displaced, f"{moment()}-{key[:16]}-staged")
     finally:
         os.close(displaced)
-
-
-@functools.cache
-def _boot() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
-
-
-class _Known(t.NamedTuple):
-    """What a pass before copied: the files of the account, and of its databases."""
-
-    files: Index
-    stores: Records
-
-
-def _valid_for(stage: Stage) -> dict[str, t.Any]:
-    return {
-        "boot": _boot(),
-        "owner": [stage.uid, stage.gid],
-        "layout": stage.layout.name,
-        "left_out": [*stage.left_out, *stage.caches],
-    }
-
-
-def _read_index(staging: int, name: str, stage: Stage) -> _Known:
-    """Read what a pass of this boot wrote. marshal, because it is read while the backend is down and is five times faster than JSON."""
-    content = read_file_at(staging, f"{account_key(name)}.index", at_most=1 << 30, called="an index")
-    try:
-        document = marshal.loads(content) if content else {}
-        known = _Known(document.pop("files", {}), document.pop("stores", {}))
-    except (AttributeError, ValueError, EOFError, TypeError):
-        return _Known({}, {})  # a run was killed while it wrote it, or another Python did
-    return known if document == _valid_for(stage) else _Known({}, {})
-
-
-def _mark_document(mark: Mark) -> bytes:
-    return json.dumps({"boot": _boot(), "mark": dataclasses.asdict(mark)}, sort_keys=True).encode()
-
-
-def _write(staging: int, name: str, content: bytes) -> None:
-    """Write without fsync: the boot's name in it makes it worthless after a power cut, when the copies may be too."""
-    descriptor = os.open(
-        f"{name}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=staging
-    )
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    os.rename(f"{name}.new", name, src_dir_fd=staging, dst_dir_fd=staging)

@@ -22,6 +22,7 @@ from ._copy import (
     copy_until_settled,
     digest_of,
     dress,
+    record_of,
     require_open,
     require_own,
 )
@@ -75,18 +76,20 @@ def bring_up_to_date(source: int, target: int, rules: Rules, index: Index) -> tu
     return copying.fresh, copying.tally
 
 
-def bring_entry(source: int, target: int, name: str, rules: Rules) -> Tally:
-    """Make one entry (a file or a directory) of the open directory ``target`` equal to that of ``source``; links are left out."""
+def bring_entry(source: int, target: int, name: str, rules: Rules, index: Index) -> tuple[Index, Tally]:
+    """Do as bring_up_to_date with one entry, a file or a directory; links are left out. ``target`` holds nothing else."""
     found = os.stat(name, dir_fd=source, follow_symlinks=False)
-    copying = _Pass(rules, {}, found.st_dev)
+    copying = _Pass(rules, index, found.st_dev)
     there = set(os.listdir(target))
     if stat.S_ISDIR(found.st_mode):
         copying.folder(source, target, name, name in there, f"{name}/", 0)
-    elif stat.S_ISREG(found.st_mode):
-        copying.file(source, target, name, name in there)
-    else:
+    elif not stat.S_ISREG(found.st_mode):
         copying.tally.left_out += 1
-    return copying.tally
+    elif index.get("", {}).get(name) == record_of(found):
+        return index, Tally(files=1)
+    else:
+        copying.fresh[""] = {name: copying.file(source, target, name, name in there)}
+    return copying.fresh, copying.tally
 
 
 def measure(directory: int, is_volatile: Test, is_cache: Test | None = None) -> Tally:

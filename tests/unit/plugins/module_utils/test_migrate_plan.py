@@ -19,6 +19,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts imp
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migrate import Params, State, Step, plan
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._override import Reload
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._receipts import Mark
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._retire import Retirement
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._sources import Source
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._survey import Account, Companion, Survey
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._switch import SwitchState
@@ -87,9 +88,9 @@ PLANS = [
     (state(PUBLISH, switch=WRITES), {}, [("stage", 1), ("publish", 1), ("switch", 1)]),
     (state(UNCHANGED, switch=LACKING), {}, [("restart", 1)]),
     (state(UNCHANGED, switch=STALE), {}, [("reload", 1)]),
-    (state(UNCHANGED, retirable=("/opt/wa",)), {"state": "retired"}, [("retire", 1)]),
+    (state(UNCHANGED, retirable=(Retirement("/opt/wa"),)), {"state": "retired"}, [("retire", 1)]),
     (
-        state(PUBLISH, retirable=("/opt/a", "/opt/b")),
+        state(PUBLISH, retirable=(Retirement("/opt/a"), Retirement("/opt/b", "sessions"))),
         {"state": "retired"},
         [("stage", 1), ("publish", 1), ("retire", 2)],
     ),
