@@ -5,14 +5,19 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import typing as t
 
 from ._command import run_checked
-from ._effective import option_history, read_sources, winning
+from ._effective import Sources, option_history, read_sources, winning
 from ._layouts import Layout
 from ._override import drop_in_path
 from ._unit import unit_name
+from ._unitfile import words
 from ._values import seconds
+
+# They start the backend and wait for it, and pass no signal on: npm's issue 4603; shells were measured (docs/stopping-browsers.md).
+_WRAPPERS = ("sh", "bash", "dash", "zsh", "npm", "npx", "yarn", "pnpm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +52,7 @@ def sections_for(params: Params, layout: Layout) -> dict[str, dict[str, str]]:
     service: dict[str, str] = {}
     for option, wanted, ordered in (
         ("KillSignal", layout.stop.signal, params.signal),
-        ("KillMode", layout.stop.mode, params.mode),
+        ("KillMode", _wanted_mode(layout, sources), params.mode),
     ):
         chosen = winning(option_history(sources, "Service", option))
         value = ordered or (None if chosen and chosen.value else wanted)
@@ -57,6 +62,18 @@ def sections_for(params: Params, layout: Layout) -> dict[str, dict[str, str]]:
     there = set_by_others[-1] if set_by_others else _default_timeout()
     service["TimeoutStopSec"] = str(params.timeout) if params.timeout else _longer(there, layout.stop.timeout)
     return {"Service": service}
+
+
+def _wanted_mode(layout: Layout, sources: Sources) -> str | None:
+    """Give the layout's mode, unless it would leave a backend behind a wrapper without a signal until systemd kills it."""
+    return "control-group" if layout.stop.mode == "mixed" and _is_wrapped(sources) else layout.stop.mode
+
+
+def _is_wrapped(sources: Sources) -> bool:
+    command = winning(option_history(sources, "Service", "ExecStart"))
+    program = words(command.value)[:1] if command and command.value else ()
+    name = os.path.basename(program[0].lstrip("-@:+!|")) if program else ""
+    return name in _WRAPPERS or name.endswith(".sh")
 
 
 def _longer(there: str, wanted: int) -> str:

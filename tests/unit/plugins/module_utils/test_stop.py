@@ -24,9 +24,9 @@ def unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> t.Callable[..., Pat
     monkeypatch.setitem(_override.DIRECTORIES, "persistent", f"{tmp_path}/etc")
     monkeypatch.setattr(_stop, "_default_timeout", lambda: "1min 30s")
 
-    def write(lines: str = "", **drop_ins: str) -> Path:
+    def write(lines: str = "", command: str = "/bin/true", **drop_ins: str) -> Path:
         (tmp_path / "lib").mkdir()
-        (tmp_path / "lib/wa.service").write_text(f"[Service]\nExecStart=/bin/true\n{lines}\n")
+        (tmp_path / "lib/wa.service").write_text(f"[Service]\nExecStart={command}\n{lines}\n")
         for name, text in drop_ins.items():
             path = tmp_path / f"etc/wa.service.d/{name.replace('_', '-')}.conf"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,6 +65,34 @@ def test_what_the_layout_wants(unit: t.Callable[..., Path]) -> None:
     unit()
     assert service() == {"KillSignal": "SIGINT", "TimeoutStopSec": "90"}
     assert service(BROWSER) == {"KillSignal": "SIGTERM", "KillMode": "mixed", "TimeoutStopSec": "90"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "/bin/sh -c 'node server.js'",
+        "-/usr/bin/npm start",
+        '@"/usr/bin/bash" bash -lc start',
+        "/opt/wa/start.sh",
+        "npm ci",
+    ],
+)
+def test_the_signal_reaches_a_backend_behind_a_wrapper(unit: t.Callable[..., Path], command: str) -> None:
+    unit(command=command)
+    assert service(BROWSER)["KillMode"] == "control-group"
+    assert service(BROWSER, mode="mixed")["KillMode"] == "mixed"
+    assert "KillMode" not in service()
+
+
+@pytest.mark.parametrize("command", ["/usr/bin/node npm", "/usr/local/bin/wash", "/usr/bin/npmd", ""])
+def test_what_is_no_wrapper(unit: t.Callable[..., Path], command: str) -> None:
+    unit(command=command)
+    assert service(BROWSER)["KillMode"] == "mixed"
+
+
+def test_a_wrapper_that_was_replaced_is_none(unit: t.Callable[..., Path]) -> None:
+    unit(command="/usr/bin/npm start", override="ExecStart=\nExecStart=/usr/bin/node server.js")
+    assert service(BROWSER)["KillMode"] == "mixed"
 
 
 def test_what_somebody_chose_stays(unit: t.Callable[..., Path]) -> None:
