@@ -63,8 +63,8 @@ WATCHED = tuple(
     for place in ("Default/IndexedDB/*.indexeddb.leveldb", "Default/Local Storage/leveldb")
     for name in ("CURRENT", "MANIFEST-*", "*.log")
 )
-# Measured under real units (docs/stopping-browsers.md): a signal to the main process alone lets it close its browsers. SIGTERM to all
-# of them ends the one that holds Local Storage before it is written; those ignore SIGINT, so it is the better one where 'mixed' is not in force.
+# Measured under real units (docs/stopping-browsers.md): a signal to the main process alone lets it close its browsers.
+# Where 'mixed' is not in force, SIGTERM ends the process that holds Local Storage before that is written; SIGINT it ignores.
 STOP = StopSettings(signal="SIGINT", timeout=45, mode="mixed")
 
 _LOCAL_STORAGE = "Default/Local Storage/leveldb"
