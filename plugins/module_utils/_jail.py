@@ -7,12 +7,10 @@ A library that takes path names (SQLite, say) can then not be led to any other f
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import typing as t
 
-_PR_SET_PDEATHSIG = 1
+from ._workers import end_with
 
 
 def in_jail(directory: int, uid: int, gid: int, work: t.Callable[[], str]) -> str | None:
@@ -31,7 +29,7 @@ def in_jail(directory: int, uid: int, gid: int, work: t.Callable[[], str]) -> st
     if child == 0:
         try:
             _lock_up(directory, uid, gid, writing)
-            _die_with(parent)
+            end_with(parent)  # last, because changing users forgets it
             os.write(writing, b"+" + os.fsencode(work()))
         finally:  # never back into the caller's code, whatever happens
             os._exit(0)
@@ -61,10 +59,3 @@ def _close(descriptor: int) -> None:
         os.close(descriptor)
     except OSError:
         pass  # it was the one that listed the others
-
-
-def _die_with(parent: int) -> None:
-    """Let the kernel end this process with its parent, whose locks it must not outlive. Changing users forgets that, so it comes last."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(0)

@@ -226,6 +226,8 @@ def _made_whole(library: types.ModuleType) -> str:
         raw = library.connect(_RAW, isolation_level=None)
         raw.execute("PRAGMA locking_mode=EXCLUSIVE")  # then it needs no -shm
         raw.execute("SELECT count(*) FROM sqlite_master").fetchone()  # older Pythons cannot tell why a backup fails
+        if raw.execute("PRAGMA page_count").fetchone() == (0,):
+            return _SOUND  # a program makes an empty file before it fills it; so is the whole one
         whole = library.connect(_WHOLE, isolation_level=None)
         for pragma in (
             "journal_mode=OFF",
@@ -294,16 +296,22 @@ def _digest_pages(parent: int, name: str) -> bytes | None:
     database = os.open(name, _OPEN_FILE, dir_fd=parent)
     try:
         header = os.pread(database, 100, 0)
+        if not header and not _size(parent, f"{name}-wal"):
+            return b""
         if len(header) < 100 or not header.startswith(_MAGIC):
             return None
         size = struct.unpack(">H", header[16:18])[0]
         size = 1 << 16 if size == 1 else size
-        pages = os.fstat(database).st_size // size
+        if size < 512 or size & (size - 1):
+            return None
+        held = os.fstat(database).st_size
         newer: dict[int, int] = {}
+        pages = held // size
         with _opened_wal(parent, name) as wal:
             if wal is not None:
                 newer, pages = _committed(wal, size, pages)
-            return _digest(database, wal, newer, size, pages)
+                held += os.fstat(wal).st_size
+            return _digest(database, wal, newer, size, pages) if pages * size <= held else None
     finally:
         os.close(database)
 

@@ -68,7 +68,7 @@ def meanwhile(work: t.Callable[[], t.Any], pause: float) -> t.Iterator[None]:
     pid = os.fork()
     if not pid:
         try:
-            _end_with(parent)
+            end_with(parent)
             while True:
                 time.sleep(pause)
                 work()
@@ -113,7 +113,7 @@ def _begin(
     try:
         os.close(reading)
         giving.close()  # or the end of the items would never be seen
-        _end_with(parent)
+        end_with(parent)
         gc.disable()  # the index of an account is thousands of tuples that nothing refers back to: looking for cycles finds none
         with os.fdopen(writing, "wb") as pipe:
             pipe.write(json.dumps(_reply(work, _taken(taking, items))).encode())
@@ -121,7 +121,7 @@ def _begin(
         os._exit(0)
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """End this process with its parent: nobody else would hear the result, and the parent's lock must not outlive it."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
