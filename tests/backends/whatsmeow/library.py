@@ -18,6 +18,10 @@ Log = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int)
 _silent = Log(lambda _message, _size: None)
 
 
+class UnusableStore(Exception):
+    """The library refuses the store."""
+
+
 def devices_of(store: Path) -> list[str]:
     """Have the library open a store, and return the ids of the devices that it finds.
 
@@ -30,8 +34,8 @@ def devices_of(store: Path) -> list[str]:
     finally:
         library.FreeString(answer)
     if told.startswith(b"error: "):
-        # Its text may tell what is in the store.
-        raise SystemExit(f"the library cannot open the store: {told[7:60].decode(errors='replace').split(':')[0]}")
+        # Only the first words: the rest may tell what is in the store.
+        raise UnusableStore(f"the library cannot open the store: {told.decode(errors='replace').split(': ')[1]}")
     return [device.split(b",", 1)[0].decode() for device in told.split(BETWEEN_DEVICES) if device]
 
 
