@@ -97,7 +97,7 @@ lint-shell: deps-gates
 lint-repository: $(call ready,units)
 	$(call say,licences and module sizes and specs of roles and playbooks)
 	@failed=0; \
-	for check in check_licences check_module_size check_role_specs check_playbook_specs "generate_role_readme --check"; do \
+	for check in check_licences check_module_size check_role_specs check_playbook_specs "generate_role_readme --check" "generate_layout_table --check"; do \
 	    read -r tool arguments <<<"$$check"; \
 	    $(VENV)/units/bin/python "tests/tools/$$tool.py" $$arguments || failed=1; \
 	done; \
@@ -113,8 +113,9 @@ format: $(call ready,units)  ## lays out Python as the gates want it (FILES=... 
 	@$(VENV)/units/bin/ruff format $(or $(FILES),.)
 	@$(VENV)/units/bin/ruff check --fix $(or $(FILES),.)
 
-readmes: $(call ready,units)  ## writes the READMEs of the roles from their argument specs
+readmes: $(call ready,units)  ## writes the READMEs of the roles from their argument specs, and docs/layouts.md from the table of layouts
 	@$(VENV)/units/bin/python tests/tools/generate_role_readme.py
+	@$(VENV)/units/bin/python tests/tools/generate_layout_table.py
 
 .PHONY: sanity units docs-check build
 sanity: $(call ready,units)  ## every test of ansible-test sanity (ARGS=... for it)
@@ -174,10 +175,14 @@ RUNS ?= 5
 	@rm -rf .work/bench/package
 	@touch $@
 
-.PHONY: bench
+.PHONY: bench measure-stops
 bench: deps $(call ready,units) .work/bench/collections/.ready-$(PYTHON_VERSION)  ## measures beside rsync, cp and Ansible's own modules, half an hour; root (SIZES, RUNS)
 	$(call say,benchmarks)
 	@$(units) python benchmarks/bench.py --sizes "$(SIZES)" --runs $(RUNS)
+
+measure-stops: deps  ## measures which way to stop browsers keeps what they wrote last, seven minutes; root
+	$(call say,ways to stop browsers)
+	@tests/backends/wwebjs/measure_stops --write
 
 .PHONY: changelog clean
 changelog: $(call ready,docs)  ## closes the version of galaxy.yml: fragments become its entry in CHANGELOG.md
