@@ -200,7 +200,7 @@ def _rebuild(slot: int, name: str, rules: Rules) -> None:
     if os.geteuid() == 0:
         os.fchown(slot, 0, 0)
     if answer == _DAMAGED:
-        raise DamagedStore("its database is damaged; restore a backup of the account, or move it away")
+        raise DamagedStore("a database there is damaged; restore a backup of it, or move it away")
     if answer != _SOUND:
         raise OSError(errno.EIO, "SQLite could not write a copy of its database, the disk may be full")
     _dress(slot, [status for status in statuses if status], rules)

@@ -17,6 +17,14 @@ description:
     unless you ask for exactly that, and what is replaced is kept aside.
   - A backend that ran before runs afterwards, on the sessions path when everything went well, else where it was before.
   - Source files are left as they are, except with O(engine=rename) and O(state=retired).
+  - What belongs to an account elsewhere (the token file of wppconnect, say) travels, is put aside and is taken back with it. What lies
+    beside accounts and travels with them is copied where O(path) has nothing of that name.
+  - SQLite databases are copied by SQLite's own backup, with what is still in their C(-wal), and checked. One that is damaged keeps its
+    account where it is.
+  - Locks and sockets are never copied. A lock at O(path) that keeps a browser from starting (of another host, of a dead process, broken)
+    is removed where no process of the host uses the account; that interrupts nothing.
+  - Modes and times are kept, but for set-id and sticky bits. A directory that gave its group to what is made in it does not any more,
+    because all of an account belongs to O(group) then.
   - Staging, displaced accounts and the receipt are kept in a directory that only root can enter, beside O(path) or inside it
     where O(path) is a mount of its own.
 extends_documentation_fragment:
@@ -35,8 +43,10 @@ attributes:
 options:
   src:
     description:
-      - The legacy paths, most trusted first. One that does not exist is no error, there is nothing to do for it then.
-      - Left out, they are found from O(unit), in the environment it runs with, below its working directory, and around the files
+      - The legacy paths, most trusted first. One that does not exist is no error, there is nothing to do for it then. Of an account
+        that is in several, the first sound copy is taken.
+      - Where the library keeps accounts in folders of known names, it may be the application's directory. Nothing else in it is touched.
+      - Left out, they are found from O(unit), in the environment it runs with, in and below its working directory, and around the files
         that it has open.
     type: list
     elements: path
@@ -52,7 +62,9 @@ options:
       - Without it nothing needs a running systemd. Then it is up to you that nothing writes to the accounts.
     type: str
   owner:
-    description: Who will own the accounts. Defaults to the user of O(unit), else to the owner of the first source.
+    description:
+      - Who will own the accounts. Defaults to the user of O(unit), else to the owner of the first source, or of the folder in it that
+        holds accounts.
     type: str
   group:
     description: Defaults to the group of O(unit), else to the primary group of O(owner).
@@ -62,6 +74,7 @@ options:
       - V(staged) copies to the staging area and publishes nothing; there is no interruption.
       - V(migrated) publishes.
       - V(retired) also renames each legacy path aside and leaves a file in its place that says where the accounts went.
+        Of an application's directory only accounts and what travels with them are put out of use.
     type: str
     choices: [staged, migrated, retired]
     default: migrated
@@ -105,7 +118,10 @@ options:
             type: dict
             required: true
   exclude_caches:
-    description: Leave out what a browser can make anew. Layouts without a browser have no caches.
+    description:
+      - Leave out what a browser can make anew, most of what a real profile holds. What else is in it is copied.
+      - With V(false) everything is copied but locks. O(engine=rename) moves accounts with their caches in any case, because that costs
+        nothing.
     type: bool
     default: true
   verify:
@@ -200,6 +216,11 @@ counts:
   sample: {migrated: 3, unchanged: 0, kept: 0, displaced: 0, corrupt: 0, diverged: 0, skipped: 0}
 companions:
   description: Number of other files and directories that were copied because they lie beside the accounts.
+  returned: success
+  type: int
+  sample: 0
+unlocked:
+  description: Number of accounts at the sessions path whose lock, which nobody held, was removed.
   returned: success
   type: int
   sample: 0
