@@ -68,7 +68,7 @@ class Layout:
 
     Looking:
     ``is_account``: does this open directory hold an account? Asked only of directories whose name fits ``names``.
-    ``judge``: what is its state?
+    ``judge``: what is its state, one of ``states``?
     ``lock_of``: what does a lock of the library say about this open account: '', live, stale, foreign or damaged?
     ``claims``: a few words why an open directory shows that this library is at work (markers only, no name of an account), '' when it
     does not. It is asked of the root and of directories below it, with the relative path (``.`` for the root), and opens no file.
@@ -103,6 +103,7 @@ class Layout:
     lock_of: t.Callable[[int], str] = dataclasses.field(default=no_lock)
     parts_of: t.Callable[[str], tuple[str, ...]] = dataclasses.field(default=no_parts)
     refines: tuple[str, ...] = ()
+    states: tuple[str, ...] = ("paired", "pending", "fresh", "corrupt")
     names: tuple[str, ...] = ("*",)
     prefix: str = ""
     count_depth: int = 3

@@ -240,6 +240,7 @@ EVOLUTION = Layout(
     is_account=is_baileys,
     judge=_judge_evolution,
     claims=_claims_evolution,
+    states=("paired", "pending", "fresh", "corrupt", "unknown"),
     refines=("baileys",),
     watched=("creds.json",),
     counted=("creds.json",),

@@ -7,7 +7,7 @@ from __future__ import annotations
 from ._layout import Judgement, Layout, exists, folders_in, opened_below
 from ._layout_baileys import BAILEYS, is_baileys, judge_baileys
 from ._layout_chromium import CACHES, LOCKS, STOP, VOLATILE, WATCHED, is_profile, judge_profile, lock_of_profile
-from ._layout_whatsmeow import judge_stores
+from ._layout_whatsmeow import WHATSMEOW, judge_stores
 
 _STORE = "gows.db"
 _CONFIGURATION = ".waha.session.config.json"
@@ -72,6 +72,7 @@ WAHA = Layout(
     is_account=_is_session,
     judge=_judge,
     claims=_claims,
+    states=WHATSMEOW.states,
     lock_of=_lock_of,
     refines=("baileys", "evolution", "wwebjs", "wppconnect", "venom", "whatsmeow"),
     watched=("creds.json", _STORE, f"{_STORE}-wal", *WATCHED, *(f"session*/{path}" for path in WATCHED)),

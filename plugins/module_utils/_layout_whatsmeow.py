@@ -214,6 +214,7 @@ WHATSMEOW = Layout(
     is_account=is_store,
     judge=judge_stores,
     claims=_claims_whatsmeow,
+    states=("paired", "pending", "fresh", "corrupt", "unknown"),
     watched=tuple(f"{name}{suffix}" for name in DATABASES for suffix in ("", "-wal")),
     counted=DATABASES,
     legacy_names=("storages", "store", "dbdata"),

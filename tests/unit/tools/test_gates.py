@@ -12,6 +12,7 @@ import check_licences
 import check_module_size
 import check_playbook_specs
 import check_role_specs
+import generate_layout_table
 import generate_role_readme
 from roles import Role
 
@@ -91,3 +92,22 @@ def test_first_task_is_found_inside_a_block() -> None:
 )
 def test_what_must_state_its_licence(path: str, is_source: bool) -> None:
     assert check_licences.is_source(Path(path)) is is_source
+
+
+def test_the_page_of_layouts_says_what_the_table_says(tmp_path: Path) -> None:
+    page = tmp_path / "layouts.md"
+    page.write_text(f"# Layouts\n\n{generate_layout_table.BEGIN}a stale row\n{generate_layout_table.END}\nMore.\n")
+    assert generate_layout_table.main(["--check"], page) == 1
+    assert "a stale row" in page.read_text()
+    assert generate_layout_table.main([], page) == 0
+    assert generate_layout_table.main(["--check"], page) == 0
+    text = page.read_text()
+    assert text.startswith("# Layouts\n")
+    assert text.endswith("More.\n")
+    assert "a stale row" not in text
+    for layout in generate_layout_table.LAYOUTS.values():
+        assert text.count(f"| `{layout.name}` |") == 2
+        assert layout.title in text
+    page.write_text("nothing")
+    with pytest.raises(SystemExit, match="there is no place for the tables"):
+        generate_layout_table.main([], page)

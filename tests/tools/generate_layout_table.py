@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes the tables in docs/layouts.md from the table of layouts, so that what is promised is what is done.
+
+generate_layout_table.py            writes them
+generate_layout_table.py --check    fails when they are not what the table says
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tree import ROOT
+
+sys.path.insert(0, str(ROOT / "playbooks/collections"))
+
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layout import Layout, no_lock
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layout_chromium import CACHES, LOCKS
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import LAYOUTS
+
+PAGE = ROOT / "docs/layouts.md"
+BEGIN, END = "<!-- generated: begin -->\n", "<!-- generated: end -->\n"
+BROWSER_LOCKS = "[of browsers](#locks-of-browsers)"
+BROWSER_CACHES = "[of browsers](#caches-of-browsers)"
+
+
+def main(arguments: list[str], page: Path = PAGE) -> int:
+    held = page.read_text(encoding="utf-8")
+    wanted = with_tables(held, LAYOUTS.values())
+    if held == wanted:
+        return 0
+    if arguments == ["--check"]:
+        print(f"{page.name}:1: is not what the table of layouts says: run `make readmes`")
+        return 1
+    page.write_text(wanted, encoding="utf-8")
+    print(f"{page.name}: written")
+    return 0
+
+
+def with_tables(text: str, layouts: Iterable[Layout]) -> str:
+    before, found, rest = text.partition(BEGIN)
+    ended, after = rest.partition(END)[1:]
+    if not found or not ended:
+        raise SystemExit(f"there is no place for the tables: write {BEGIN.strip()} and {END.strip()} where they belong")
+    return before + found + "\n" + "\n".join(lines(tuple(layouts))) + "\n\n" + END + after
+
+
+def lines(layouts: tuple[Layout, ...]) -> Iterator[str]:
+    yield "| layout | library | accounts | states | beside accounts travel | looked for in |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for layout in layouts:
+        yield row(
+            f"`{layout.name}`", layout.title, accounts(layout), ", ".join(layout.states), beside(layout), legacy(layout)
+        )
+    yield ""
+    yield "| layout | locks | never copied | caches | SQLite | plain count | a unit is stopped with |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for layout in layouts:
+        yield row(
+            f"`{layout.name}`",
+            "none" if layout.lock_of is no_lock else BROWSER_LOCKS if layout.locks == LOCKS else names(layout.locks),
+            names(name for name in layout.volatile if name not in layout.locks),
+            BROWSER_CACHES if layout.caches == CACHES else names(layout.caches),
+            names(layout.databases),
+            f"{names(layout.counted)}, {layout.count_depth} levels",
+            stop(layout),
+        )
+    yield ""
+    yield f"### Locks of browsers\n\n{names(LOCKS)}; `live`, `stale`, `foreign` and `damaged` are told apart."
+    yield ""
+    yield f"### Caches of browsers\n\n{names(CACHES)}."
+
+
+def row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def names(found: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in found) or "none"
+
+
+def accounts(layout: Layout) -> str:
+    called = "any name" if layout.names == ("*",) else names(layout.names)
+    depth = f", up to {layout.depth} levels down" if layout.depth > 1 else ""
+    folders = f"; below {names(layout.folders)} where there is one" if layout.folders else ""
+    return f"directories of {called}{depth}{folders}" if called == "any name" else f"{called}{depth}{folders}"
+
+
+def beside(layout: Layout) -> str:
+    places = [f"{folder}/NAME" for folder in layout.folders] or [f"{layout.prefix}NAME"]
+    parts = dict.fromkeys(part for place in places for part in layout.parts_of(place))
+    travels = f"all but {names(layout.beside)}" if layout.travels is None else names(layout.travels)
+    return f"{travels}; with each account {names(parts)}" if parts else travels
+
+
+def legacy(layout: Layout) -> str:
+    return names(layout.legacy_names) if layout.legacy_names else "has to be named"
+
+
+def stop(layout: Layout) -> str:
+    mode = f", `KillMode={layout.stop.mode}`" if layout.stop.mode else ""
+    return f"{layout.stop.signal}{mode}, at least {layout.stop.timeout} s"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
