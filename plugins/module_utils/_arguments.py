@@ -127,6 +127,7 @@ SESSION_PLAN: Spec = {
     "environment_file": {"type": "dict", "options": ENVIRONMENT_FILE},
     "stop": {"type": "dict", "options": GRACEFUL_STOP},
     "in_force": {"type": "dict", "options": IN_FORCE},
+    "expected_accounts": {"type": "int", "default": 0},
 }
 # Without either there is nothing that tells where the accounts were.
 SESSION_MIGRATE_RULES: dict[str, t.Any] = {

@@ -15,6 +15,7 @@ from . import _dir, _health, _in_force, _info, _migrate, _override, _stop
 from ._dir_state import Params as DirParams
 from ._dir_state import State as DirState
 from ._errors import SessionsError
+from ._identity import owner_name
 from ._job import Report
 from ._layouts import Layout, first_layout
 from ._switch import EnvironmentFile, Switch, SwitchState, observe_switch, read_environment_file
@@ -32,6 +33,7 @@ class Params:
     migrate: _migrate.Params | None
     info: _info.Params | None
     health: _health.Params | None
+    expected_accounts: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +76,7 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
         migrate=migrate,
         info=_info.read_params(options["info"]) if options.get("info") else None,
         health=_health.read_params(options["health"]) if options.get("health") else None,
+        expected_accounts=options.get("expected_accounts") or 0,
     )
 
 
@@ -94,8 +97,14 @@ def observe(params: Params) -> State:
 
 
 def plan(state: State, params: Params) -> tuple[_health.Wait, ...]:
-    """Wait for a backend that is not well, if nothing else is left to do. Raises what the plans of the jobs raise."""
-    if any(_left(state, params).values()) or params.health is None or state.health is None:
+    """Wait for a backend that is not well, if nothing else is left to do.
+
+    Raises what the plans of the jobs raise, and SessionsError for what is wrong although nothing is left to do.
+    """
+    if any(_left(state, params).values()):
+        return ()
+    _require_kept(state, params)
+    if params.health is None or state.health is None:
         return ()
     return _health.plan(state.health, params.health)
 
@@ -167,6 +176,20 @@ def _left(state: State, params: Params) -> dict[str, bool]:
     if params.migrate and state.migrate:
         left["migrate"] = any(not step.bookkeeping for step in _migrate.plan(state.migrate, params.migrate))
     return left
+
+
+def _require_kept(state: State, params: Params) -> None:
+    """Raise SessionsError where the backend cannot write to its sessions, or fewer accounts are linked than expected."""
+    if params.dir and state.dir and state.dir.not_writable:
+        raise SessionsError(
+            f"{owner_name(state.dir.wanted.uid)} cannot write in {params.dir.path}: {state.dir.not_writable}; "
+            "see what forbids it (quota, immutable flag, SELinux, export options of a network filesystem)"
+        )
+    if params.info and state.info and _info.sound_count(state.info) < params.expected_accounts:
+        raise SessionsError(
+            f"{_info.sound_count(state.info)} accounts are linked at {params.info.path}, "
+            f"and it should be {params.expected_accounts}; see what session_info says about the others"
+        )
 
 
 def _reports(state: State, params: Params, look: _health.Look | None) -> t.Iterator[tuple[str, Report]]:

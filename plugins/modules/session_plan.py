@@ -13,7 +13,8 @@ description:
   - Takes the options of the other modules of this collection and says for each whether there is anything to do, without doing it.
   - Every module call costs a host some CPU whatever it does. With this one, a host where nothing is to be done costs one call.
   - Fails with what the modules would fail with, before anything is changed.
-  - Where nothing is left to do and O(health) does not hold yet, it waits for it.
+  - Where nothing is left to do, it fails when the owner cannot write to the directory of O(dir) or when fewer accounts are linked
+    than O(expected_accounts), and it waits for O(health) if that does not hold yet.
 extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes
   - whatsapp_ops.sessions._attributes.info
@@ -86,6 +87,10 @@ options:
   health:
     description: The options of M(whatsapp_ops.sessions.session_health).
     type: dict
+  expected_accounts:
+    description: How many accounts have to be linked at the path of O(info) at least, once nothing is left to do.
+    type: int
+    default: 0
 seealso:
   - module: whatsapp_ops.sessions.session_dir
   - module: whatsapp_ops.sessions.session_health

@@ -165,6 +165,25 @@ def test_accounts_that_diverged_fail_the_plan_as_they_would_the_migration(host: 
     assert "decide with on_conflict=keep or on_conflict=replace" in refused["msg"]
 
 
+def test_accounts_that_are_missing_fail_a_plan_with_nothing_left_to_do(host: Host) -> None:
+    asked = {"migrate": host.migrate, "info": host.info, "expected_accounts": 3}
+    assert host.plan(**asked)["todo"] == ["migrate"]  # what is missing may still come
+    host.run("session_migrate", **host.migrate)
+    assert "2 accounts are linked" in host.plan(**asked)["msg"]
+    assert "failed" not in host.plan(**{**asked, "expected_accounts": 2})
+
+
+def test_a_directory_that_the_owner_cannot_write_to_fails_a_plan_with_nothing_left_to_do(
+    host: Host, mount: Mount
+) -> None:
+    host.run("session_dir", **host.dir)
+    assert "failed" not in host.plan(dir=host.dir)
+    mount("tmpfs", host.path, options="nr_inodes=1")  # no entry can be made in it
+    os.chown(host.path, UID, GID)
+    host.path.chmod(0o750)
+    assert "nobody cannot write in" in host.plan(dir={**host.dir, "allow_ephemeral": True})["msg"]
+
+
 # --- health ------------------------------------------------------------------------------------------------
 
 
