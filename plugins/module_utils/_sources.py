@@ -68,7 +68,7 @@ def found_sources(unit: Unit, path: str, layout: Layout | None, friends: t.Colle
         if (
             real is not None
             # What holds the working directory is the release, however many accounts lie somewhere in it. It is meant itself only
-            # where its library keeps all that it has in folders of known names.
+            # where its library tells by names what is its own.
             and (
                 not any(_is_within(directory, real) for directory in directories)
                 or (candidate in directories and _is_application(real, layout))
@@ -197,12 +197,13 @@ def _holds_account(real: str, layout: Layout | None) -> bool:
 
 
 def _is_application(real: str, layout: Layout | None) -> bool:
-    """Whether a directory has accounts in folders of their library, and in nothing else."""
+    """Whether a directory has accounts in folders of their library, or by names that only their library gives, and in nothing else."""
     try:
         with opened_directory(real) as root:
             fitting = recognised(root, layout)
-            folders = any(is_folder(root, folder) for folder in fitting.folders)
-            return folders and next(account_names(root, fitting), None) is not None
+            told = fitting.travels is not None and "*" not in fitting.names
+            told = told or any(is_folder(root, folder) for folder in fitting.folders)
+            return told and next(account_names(root, fitting), None) is not None
     except (OSError, SessionsError):
         return False
 

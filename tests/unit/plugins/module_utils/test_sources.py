@@ -25,6 +25,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._sources imp
     values_in_use,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit import PROPERTIES, Unit
+from layouts import put_root_of
 
 NOBODY = 65534
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs other users")
@@ -180,6 +181,21 @@ def test_homes_and_releases_are_no_sources_however_many_accounts_lie_in_them(pla
     ):
         with backend(place / "opt", **environment) as running:
             assert found(running) == legacy
+
+
+@pytest.mark.parametrize("layout", ["session_manager", "wppconnect", "openwa", "venom"])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_library_that_keeps_accounts_among_the_files_of_its_program(
+    place: pathlib.Path, layout: str, named: bool
+) -> None:
+    program = place / "program"
+    put_root_of(layout, program)
+    put_file(program / "server.js", "")
+    sources = found_sources(
+        unit(WorkingDirectory=str(program)), "/srv/sessions", layout_named(layout) if named else None, ()
+    )
+    assert [source.path for source in sources] == [str(program)]
+    assert layout_of(sources, "/srv/sessions", None).name == layout
 
 
 @pytest.mark.parametrize("name", ["wa1/creds.json", "wa1/pre-key-1.json"])
