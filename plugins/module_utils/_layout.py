@@ -280,7 +280,7 @@ def _expanded(directory: int, parts: t.Sequence[str], above: str) -> t.Iterator[
         found = [first] if exists(directory, first) else []
     else:
         fits = name_matcher((first,))
-        found = sorted(name for name in os.listdir(directory) if fits(name))
+        found = sorted(filter(fits, folders_in(directory) if rest else os.listdir(directory)))
     for name in found:
         if not rest:
             yield above + name

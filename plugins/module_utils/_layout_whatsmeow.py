@@ -9,6 +9,7 @@ asked in a jail (see _jail.py). What leaves the jail are states and digests.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import os
@@ -39,6 +40,9 @@ _SECONDS = 30.0  # for the questions about one store, whatever was crafted
 _TRIES = 5
 _NOBODY = 65534
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+# What SQLite says when the copy could not be asked, which says nothing of the store.
+_PASSING = ("interrupted", "full", "I/O", "unable to open", "locked")
 
 # What a store turned out to be: an empty one, one whose log is missing, one without devices, ...
 _RANK = {"corrupt": 4, "unknown": 3, "paired": 2, "pending": 1, "fresh": 0}
@@ -166,23 +170,27 @@ def _ask_jailed(inside: str, owner: os.stat_result, library: types.ModuleType) -
 
 def _answer(library: types.ModuleType) -> str:
     """Runs in the jail: the number of tables, whether the store is sound, and the devices as digests, in words."""
-    deadline = time.monotonic() + _SECONDS
     try:
-        store = library.connect("store", isolation_level=None)
-        store.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)
-        for pragma in ("trusted_schema=OFF", "temp_store=MEMORY", "locking_mode=EXCLUSIVE"):
-            store.execute(f"PRAGMA {pragma}")
-        tables = [name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        if store.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-            return "damaged"
-        if _TABLE.decode() not in tables:
-            return "other" if tables else "empty"
-        devices = store.execute(f"SELECT jid FROM {_TABLE.decode()} LIMIT 100000")
-        return " ".join(["store", *(device_fingerprint(str(jid)) for (jid,) in devices)])
+        with contextlib.closing(library.connect("store", isolation_level=None)) as store:
+            return _answer_of(store)
     except library.OperationalError as error:
-        return "late" if "interrupted" in str(error) else "damaged"
+        return "late" if any(word in str(error) for word in _PASSING) else "damaged"
     except library.DatabaseError:
         return "damaged"
+
+
+def _answer_of(store: t.Any) -> str:
+    deadline = time.monotonic() + _SECONDS
+    store.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)
+    for pragma in ("trusted_schema=OFF", "temp_store=MEMORY", "locking_mode=EXCLUSIVE"):
+        store.execute(f"PRAGMA {pragma}")
+    tables = [name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    if store.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+        return "damaged"
+    if _TABLE.decode() not in tables:
+        return "other" if tables else "empty"
+    devices = store.execute(f"SELECT jid FROM {_TABLE.decode()} LIMIT 100000")
+    return " ".join(["store", *(device_fingerprint(str(jid)) for (jid,) in devices)])
 
 
 def _understood(answer: str | None, header: bytes) -> Judgement:

@@ -82,6 +82,7 @@ def _serve() -> None:
         importlib.import_module(f"{MODULES}.{name}")
     for encoding in ("ascii", "idna", "latin-1"):  # read now: the interpreter may lie where only root gets
         codecs.lookup(encoding)
+    importlib.import_module("sqlite3")
     replies = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         replies.write(json.dumps(_forked(json.loads(line))) + "\n")
