@@ -82,8 +82,9 @@ def account_key(account: str) -> str:
 def mark_of(directory: int, layout: Layout) -> Mark:
     """Look at an open account directory."""
     status = os.fstat(directory)
-    seen = ((name, _look(directory, name)) for name in layout.watched_in(directory))
-    looks = {name: look for name, look in seen if look is not None}
+    seen = ((path, _look(directory, path)) for path in layout.watched_in(directory))
+    # What fits a pattern may be called after the account.
+    looks = {path if path in layout.watched else account_key(path): look for path, look in seen if look is not None}
     return Mark((status.st_ino, status.st_mtime_ns), looks, _names_digest(directory, status, layout))
 
 

@@ -24,14 +24,15 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._receipts im
     entries_in,
     mark_of,
 )
+from layouts import KINDS, put_root_of
 
 MARK = Mark((1, 2), {"creds.json": (3, 4, 5, 6, "digest")})
 
 
-def look(account: pathlib.Path) -> Mark:
+def look(account: pathlib.Path, layout: str = "baileys") -> Mark:
     descriptor = os.open(account, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        return mark_of(descriptor, layout_named("baileys"))
+        return mark_of(descriptor, layout_named(layout))
     finally:
         os.close(descriptor)
 
@@ -149,6 +150,16 @@ def test_keys_do_not_say_whose_they_are(name: str) -> None:
 
 def test_names_that_are_no_utf_8_have_keys_too() -> None:
     assert account_key(os.fsdecode(b"\xff")) != account_key(os.fsdecode(b"\xfe"))
+
+
+@pytest.mark.parametrize("layout", KINDS)
+def test_no_receipt_names_an_account_or_a_file_that_is_called_after_it(tmp_path: pathlib.Path, layout: str) -> None:
+    for made in put_root_of(layout, tmp_path):
+        mark = look(tmp_path / made.name, layout)
+        assert mark.files, made.state
+        written = json.dumps(document_of("/srv/sessions", {account_key(made.name): Entry("/opt/x", mark, mark, 1.0)}))
+        assert CANARY not in written
+        assert not any(part in written for part in made.name.split("/") if CANARY in part)
 
 
 def test_nothing_of_an_account_is_in_its_receipt(tmp_path: pathlib.Path) -> None:
