@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Nothing from inside a session was shown: not in outputs, not in what was left on the host, not in our journal lines."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import yaml
+
+SCENARIO = Path(__file__).resolve().parents[1]
+LAYOUTS = yaml.safe_load((SCENARIO / "layouts.yml").read_text())["layouts"]
+PLACES = [place for layout in LAYOUTS for place in (layout["legacy"], *layout.get("src", ()))]
+
+
+def test_nothing_from_inside_a_session_was_shown():
+    known = [
+        f"--accounts={place.lstrip('/')}"
+        for place in [*PLACES, *(f"/var/lib/{each['name']}/sessions" for each in LAYOUTS)]
+    ]
+    units = [f"--own-unit={unit}.service" for unit in ("whatsapp-gateway", "wppconnect-server")]
+    search = subprocess.run(
+        [SCENARIO.parent / "shared/look_for_secrets", *known, *units], capture_output=True, text=True
+    )
+    assert search.returncode == 0, search.stdout + search.stderr
