@@ -14,6 +14,7 @@ import pytest
 
 import disks
 from faultkit import Scene
+from layoutkit import LAYOUTS
 
 _numbers = itertools.count()
 
@@ -47,7 +48,8 @@ def scene(place: pathlib.Path) -> t.Callable[..., Scene]:
     def make(**fields: t.Any) -> Scene:
         root = place / f"scene-{next(_numbers)}"
         root.mkdir()
-        return Scene(**{"root": root, "path": root / "lib" / "sessions", **fields}).build()
+        made = LAYOUTS[fields.pop("layout", "baileys")]
+        return made(**{"root": root, "path": root / "lib" / "sessions", **fields}).build()
 
     return make
 

@@ -83,6 +83,16 @@ def write_account(directory: pathlib.Path, files: Files, *, uid: int = BACKEND, 
             os.utime(path, (when, when))
 
 
+def put(path: pathlib.Path, held: bytes, when: float | None = None) -> None:
+    """Write one file as the backend's user."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(held)
+    path.chmod(0o600)
+    os.chown(path, BACKEND, BACKEND)
+    if when is not None:
+        os.utime(path, (when, when))
+
+
 def read_account(directory: pathlib.Path) -> Files:
     """Return all regular files of a directory; anything that is no file or directory shows as a file of its kind."""
     found: Files = {}
@@ -114,6 +124,38 @@ class Scene:
     companions: bool = True
     later: dict[str, list[int]] = dataclasses.field(default_factory=dict)
 
+    layout: t.ClassVar[str] = "baileys"
+
+    # --- what is in accounts and beside them: other layouts have it otherwise (layoutkit.py) ---------
+
+    def content_of(self, account: str, generation: int) -> Files:
+        """Return what a whole account shows when it is read."""
+        return content(account, generation)
+
+    def written(self, account: str, generation: int) -> Files:
+        """Return the files of an account as its library writes them."""
+        return content(account, generation)
+
+    def put_account(self, directory: pathlib.Path, account: str, generation: int, when: float | None = None) -> None:
+        """Make an account, with all that belongs to it."""
+        write_account(directory, self.written(account, generation), when=when)
+
+    def read(self, directory: pathlib.Path) -> Files:
+        """Return what is in an account's directory, as content_of has it."""
+        return read_account(directory)
+
+    @property
+    def beside(self) -> Files:
+        """What lies beside the accounts and travels with them, as read_beside shows it."""
+        return {"lids.json": b'{"beside": "the accounts"}'}
+
+    def put_beside(self) -> None:
+        for name, held in self.beside.items():
+            put(self.source / name, held)
+
+    def read_beside(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
+
     @property
     def source(self) -> pathlib.Path:
         return self.root / "app" / ".baileys_auth"
@@ -130,15 +172,14 @@ class Scene:
     def build(self) -> Scene:
         """Lay everything out."""
         for account, generation in self.legacy.items():
-            write_account(self.source / account if account != "." else self.source, content(account, generation))
-        for folder in (self.root / "app", self.source):
-            os.chown(folder, BACKEND, BACKEND)
+            self.put_account(self.source / account if account != "." else self.source, account, generation)
         if self.companions and "." not in self.legacy:
-            (self.source / "lids.json").write_bytes(b'{"beside": "the accounts"}')
-            os.chown(self.source / "lids.json", BACKEND, BACKEND)
+            self.put_beside()
         for account, generation in self.present.items():
-            write_account(self.path / account, content(account, generation), when=1_700_000_000)
-            os.chown(self.path, BACKEND, BACKEND)
+            self.put_account(self.path / account, account, generation, when=1_700_000_000)
+        for top in (self.root / "app", self.path):
+            for folder in (top, *(path for path in top.rglob("*") if path.is_dir())) if top.exists() else ():
+                os.chown(folder, BACKEND, BACKEND)
         self.environment_file.parent.mkdir(parents=True, exist_ok=True)
         self.environment_file.write_text("# by hand\nOTHER=1\n")
         return self
@@ -147,7 +188,7 @@ class Scene:
         wanted = {
             "src": [str(self.source)],
             "path": str(self.path),
-            "layout": "baileys",
+            "layout": self.layout,
             "engine": self.engine,
             "state": self.state,
             "verify": self.verify,
@@ -173,8 +214,9 @@ class Scene:
 
     def is_whole(self, directory: pathlib.Path, account: str) -> int | None:
         """Return the generation that the directory holds exactly, or None."""
-        found = read_account(directory)
-        return next((number for number in self.generations(account) if content(account, number) == found), None)
+        found = self.read(directory)
+        whole = (number for number in self.generations(account) if self.content_of(account, number) == found)
+        return next(whole, None)
 
     def places(self, account: str) -> dict[int, list[str]]:
         """Return where each generation of the account lies whole."""
@@ -207,7 +249,8 @@ class Scene:
                 )
             lost = self.generations(account) - set(self.places(account))
             assert not lost, f"{account}: generation {lost} is nowhere whole: {dict(self.places(account))}"
-        strangers = self._at_path() - accounts - {"lids.json", ".whatsapp-ops"}
+        known = {name.partition("/")[0] for name in (*accounts, *self.beside)}
+        strangers = self._at_path() - known - {".whatsapp-ops"}
         assert "." in accounts or not strangers, f"strange entries at the sessions path: {strangers}"
         if not (self.area / "intent.json").exists():
             self._require_nothing_only_in_staging()
@@ -241,7 +284,8 @@ class Scene:
                 assert self.is_whole(self.path / account, account) == generation
         assert self.environment_file.read_text() == self._new_text
         if self.companions and "." not in self.legacy:
-            assert (self.path / "lids.json").read_bytes() == b'{"beside": "the accounts"}'
+            for name, held in self.beside.items():
+                assert self.read_beside(name) == held
 
     def check_converges(self) -> None:
         """The same run again, without faults, leads to the full result; once more changes nothing."""

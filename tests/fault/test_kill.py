@@ -16,6 +16,16 @@ SCENES: dict[str, dict[str, t.Any]] = {
     "first": {},
     "conflict": {"present": {"5511999990001": 1, "5511999990009": 1}},
     "whole-root": {"legacy": {".": 2}},
+    "stores": {
+        "layout": "waha",
+        "legacy": {"gows/5511999990001": 2, "noweb/5511999990002": 2},
+        "present": {"gows/5511999990001": 1, "gows/5511999990009": 1},
+    },
+    "parts": {
+        "layout": "wppconnect",
+        "legacy": {"userDataDir/5511999990001": 2, "userDataDir/5511999990002": 2},
+        "present": {"userDataDir/5511999990001": 1},
+    },
 }
 # These put something in its place or make it last: fatal each time they come. Of others some are taken, first and last among them.
 DECISIVE = ("rename", "renameat", "renameat2", "fsync", "syncfs", "link", "linkat", "mkdir")

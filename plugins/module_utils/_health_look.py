@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""What one look at a backend saw, and what of it is not as it has to be. Pure.
+
+Complaints are shown: they hold the values that were asked for and counts, nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ._http import Endpoint
+from ._journal import Query, Reading
+from ._reply import is_equal, shown
+from ._unit import Unit
+
+_VARIABLE = "$"  # begins what is a variable of the unit's main process, not a key
+
+
+@dataclasses.dataclass(frozen=True)
+class Params:
+    """Options of the module; times in seconds. ``expect``, ``at_least``, ``same`` and ``tell`` have dotted keys into the JSON reply.
+
+    ``same``: key -> another key, or ``$VARIABLE``. ``query``: None when nobody asked about the journal.
+    """
+
+    endpoint: Endpoint | None = None
+    expect: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
+    at_least: t.Mapping[str, float] = dataclasses.field(default_factory=dict)
+    same: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    tell: tuple[str, ...] = ()
+    unit: str | None = None
+    query: Query | None = None
+    require: t.Mapping[str, int] = dataclasses.field(default_factory=dict)
+    forbid: t.Mapping[str, int] = dataclasses.field(default_factory=dict)
+    timeout: float = 60.0
+    interval: float = 2.0
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every key that is asked for, once."""
+        others = (other for other in self.same.values() if not other.startswith(_VARIABLE))
+        return tuple(dict.fromkeys((*self.expect, *self.at_least, *self.same, *others, *self.tell)))
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The variables of the main process that the reply is compared with."""
+        return tuple(other[1:] for other in self.same.values() if other.startswith(_VARIABLE))
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What one look at the backend saw. ``started`` and ``ended`` are monotonic seconds.
+
+    ``status``: of the answer, None without one; ``trouble``: why there is no answer or no JSON. ``found``: values of those keys asked
+    for that the reply has. ``main_process_age``: seconds, None without a main process. ``environment``: its variables asked for.
+    ``journal``: all that was counted so far.
+    """
+
+    started: float
+    ended: float
+    status: int | None = None
+    trouble: str | None = None
+    found: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
+    unit: Unit | None = None
+    main_process_age: float | None = None
+    environment: t.Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
+    journal: Reading | None = None
+
+
+Condition = t.Callable[[Look, Params], t.Optional[str]]
+
+
+def complaints(look: Look, params: Params) -> list[str]:
+    """Say everything that is not as it has to be, in the order of the table."""
+    found = (condition(look, params) for condition in CONDITIONS)
+    return [complaint for complaint in found if complaint]
+
+
+def _unit_is_active(look: Look, params: Params) -> str | None:
+    if look.unit is None or look.unit.properties["ActiveState"] == "active":
+        return None
+    return f"the unit {look.unit.name} is {unit_state(look.unit)}"
+
+
+def _main_process_is_steady(look: Look, params: Params) -> str | None:
+    """A unit that crashes and is restarted is active too, each time for a moment: its process has to outlive one interval."""
+    if look.unit is None or look.main_process_age is None or look.main_process_age >= params.interval:
+        return None
+    return f"the main process of {look.unit.name} has been the same for less than {params.interval:g} seconds"
+
+
+def _answers_well(look: Look, params: Params) -> str | None:
+    if params.endpoint is None or look.status == 200:
+        return None
+    if look.status is None:
+        return f"{params.endpoint} gave no answer ({look.trouble})"
+    followed = " (redirects are not followed)" if 300 <= look.status < 400 else ""
+    return f"{params.endpoint} answered {look.status} instead of 200{followed}"
+
+
+def _says_what_is_expected(look: Look, params: Params) -> str | None:
+    if params.endpoint is None or look.status is None:
+        return None
+    if look.trouble and (params.expect or params.at_least or params.same):
+        return f"{params.endpoint} gave a reply that cannot be compared ({look.trouble})"
+    wrong = [*_other_values(look, params), *_too_small(look, params), *_not_the_same(look, params)]
+    return f"{params.endpoint} says {', '.join(wrong)}" if wrong else None
+
+
+def _other_values(look: Look, params: Params) -> t.Iterator[str]:
+    for key, expected in params.expect.items():
+        if key not in look.found or not is_equal(expected, look.found[key]):
+            yield f"{key}={_seen(key, look, params)} instead of {expected!r}"
+
+
+def _too_small(look: Look, params: Params) -> t.Iterator[str]:
+    for key, number in params.at_least.items():
+        value = look.found.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < number:
+            yield f"{key}={_seen(key, look, params)} instead of at least {number:g}"
+
+
+def _not_the_same(look: Look, params: Params) -> t.Iterator[str]:
+    for key, other in params.same.items():
+        value, wanted = _value(key, look), _value(other, look)
+        if value is None or wanted is None or not is_equal(wanted[0], value[0]):
+            yield f"{key}={_seen(key, look, params)} instead of {_other(other, look, params)}"
+
+
+def _value(name: str, look: Look) -> tuple[t.Any] | None:
+    """Return the value of a key or of a ``$VARIABLE`` as a tuple of one, None when it has none."""
+    where, key = (look.environment, name[1:]) if name.startswith(_VARIABLE) else (look.found, name)
+    return (where[key],) if key in where else None
+
+
+def _other(name: str, look: Look, params: Params) -> str:
+    """Say what a value should be the same as. A variable may hold anything, so its value is not shown."""
+    if not name.startswith(_VARIABLE):
+        return f"{name}={_seen(name, look, params)}"
+    return f"{name[1:]} of its process" + ("" if name[1:] in look.environment else ", which has none")
+
+
+def _journal_says_enough(look: Look, params: Params) -> str | None:
+    if look.journal is None:
+        return None
+    counts = look.journal.counts
+    wrong = [
+        f"{name} {counts[name]} times instead of {wanted}"
+        for name, holds, wanted in (
+            *((name, counts[name] >= least, f"at least {least}") for name, least in params.require.items()),
+            *((name, counts[name] <= most, f"at most {most}") for name, most in params.forbid.items()),
+        )
+        if not holds
+    ]
+    return f"the journal has {', '.join(wrong)}" if wrong else None
+
+
+def _journal_was_read(look: Look, params: Params) -> str | None:
+    if look.journal is None or look.journal.complete:
+        return None
+    return "the journal was not read to its end in the time there was; name a later time in since"
+
+
+# Each looks at one thing; all have to hold.
+CONDITIONS: tuple[Condition, ...] = (
+    _unit_is_active,
+    _main_process_is_steady,
+    _answers_well,
+    _says_what_is_expected,
+    _journal_says_enough,
+    _journal_was_read,
+)
+
+
+def _seen(key: str, look: Look, params: Params) -> str:
+    return repr(shown_value(key, look, params)) if key in look.found else "missing"
+
+
+def shown_value(key: str, look: Look, params: Params) -> t.Any:
+    """Return what may be shown of a value that the reply has."""
+    return shown(params.expect[key] if key in params.expect else object(), look.found[key])
+
+
+def unit_state(unit: Unit) -> str:
+    """Say in which state a unit is, and what that means for its kind of unit."""
+    return f"{unit.properties['ActiveState']} ({unit.properties['SubState']})"
