@@ -6,12 +6,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import subprocess
+import tempfile
+import threading
 import typing as t
 
 from ._errors import SessionsError
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+CUT_OFF = -signal.SIGKILL  # the exit code of a program whose time was over
+_WORDS_AT_MOST = 4096  # bytes of what a program says about itself
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +60,7 @@ def run(
             **account,
         )
     except FileNotFoundError as error:
-        raise SessionsError(
-            f"the program {argv[0]!r} is not on this host; install the package that has it and run again"
-        ) from error
+        raise _missing(argv) from error
     except subprocess.TimeoutExpired as error:
         raise SessionsError(
             f"{' '.join(argv[:2])!r} did not end within {timeout:g} seconds; see why and run again"
@@ -76,6 +79,39 @@ def run_checked(
             f"cannot {purpose}: {' '.join(argv[:2])!r} ended with {done.rc}" + (f": {words[-1]}" if words else "")
         )
     return done
+
+
+def run_for_lines(argv: t.Sequence[str], take: t.Callable[[bytes], None], *, timeout: float, longest: int) -> Completed:
+    """Run ``argv`` and hand over each line of its output as it comes, so that it may print more than memory holds.
+
+    A line of more than ``longest`` bytes comes in pieces. When ``timeout`` seconds are over the program is killed, so the outcome has
+    the exit code CUT_OFF; it never has the output itself. Raises SessionsError when the program is missing.
+    """
+    with tempfile.TemporaryFile() as words:
+        try:
+            process = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=words,
+                env={"PATH": SEARCH_PATH, "LC_ALL": "C"},
+            )
+        except FileNotFoundError as error:
+            raise _missing(argv) from error
+        timer = threading.Timer(timeout, process.kill)
+        timer.start()
+        try:
+            with process:
+                for line in iter(lambda: t.cast("t.IO[bytes]", process.stdout).readline(longest), b""):
+                    take(line)
+        finally:
+            timer.cancel()
+        words.seek(0)
+        return Completed(tuple(argv), process.returncode, "", _text(words.read(_WORDS_AT_MOST)))
+
+
+def _missing(argv: t.Sequence[str]) -> SessionsError:
+    return SessionsError(f"the program {argv[0]!r} is not on this host; install the package that has it and run again")
 
 
 def _text(output: bytes) -> str:

@@ -2,50 +2,27 @@
 # This file is private to the collection whatsapp_ops.sessions.
 """The job of session_health: looks at a backend until it is well, or until the time is over.
 
-Of what the backend answers, only the status and the values that were asked for leave this file: the rest may be anything.
+Of what the backend answers, only the status and the values that were asked for leave this file: the rest may be anything. Of what it
+writes to the journal, only counts do, see _journal.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 import typing as t
 
 from ._errors import SessionsError
-from ._http import Answer, Endpoint, endpoint_of, fetched
+from ._health_look import Look, Params, complaints, shown_value, unit_state
+from ._http import Answer, endpoint_of, fetched
 from ._job import Report
-from ._reply import facts_of, is_equal, parsed, shown
-from ._unit import Unit, read_unit, unit_name
+from ._journal import KEY_MATERIAL, Query, Reading, count_names, read_on, read_query
+from ._reply import facts_of, parsed
+from ._unit import Unit, process_environment, read_unit, unit_name
 
 _ONE_LOOK = 10.0  # seconds for one answer at most, however long the whole wait may be
-
-
-@dataclasses.dataclass(frozen=True)
-class Params:
-    """Options of the module; times in seconds. ``expect`` has dotted keys into the JSON reply."""
-
-    endpoint: Endpoint | None = None
-    expect: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
-    unit: str | None = None
-    timeout: float = 60.0
-    interval: float = 2.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Look:
-    """What one look at the backend saw. ``started`` and ``ended`` are monotonic seconds.
-
-    ``status``: of the answer, None without one; ``trouble``: why there is no answer or no JSON. ``found``: values of those expected
-    keys that the reply has. ``unit_state``: ActiveState and SubState. ``main_process_age``: seconds, None without a main process.
-    """
-
-    started: float
-    ended: float
-    status: int | None = None
-    trouble: str | None = None
-    found: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
-    unit_state: str | None = None
-    main_process_age: float | None = None
+_ONE_READING = 1.0  # seconds that the journal gets even when the answer took all the time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,26 +32,68 @@ class Wait:
     bookkeeping = True
 
 
-Condition = t.Callable[[Look, Params], t.Optional[str]]
-
-
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
-    """Make the parameters; raises SessionsError for a URL, header or time that makes no sense."""
+    """Make the parameters; raises SessionsError for a URL, header, time, pattern or number that makes no sense."""
     if options["timeout"] < 0 or options["interval"] < 0.1:
         raise SessionsError("timeout has to be 0 or more and interval at least 0.1 seconds; give such numbers")
-    if options["expect"] and not options["url"]:
-        raise SessionsError(
-            "expect tells what the reply from url has to say, and there is no url; give it or leave expect out"
-        )
-    if options["headers"] and not options["url"]:
-        raise SessionsError("headers are sent to url, and there is no url; give it or leave headers out")
-    return Params(
+    for option in ("expect", "at_least", "same", "tell", "headers"):
+        if options[option] and not options["url"]:
+            raise SessionsError(f"{option} goes with url, and there is no url; give it or leave {option} out")
+    query = _read_query(options)
+    params = Params(
         endpoint=endpoint_of(options["url"], options["headers"] or {}) if options["url"] else None,
         expect=options["expect"] or {},
+        at_least=_numbers(options["at_least"] or {}, "at_least", float),
+        same={str(key): str(other) for key, other in (options["same"] or {}).items()},
+        tell=tuple(options["tell"] or ()),
         unit=unit_name(options["unit"]) if options["unit"] else None,
+        query=query,
+        require=_numbers(options["require"] or {}, "require", int),
+        forbid=_numbers(options["forbid"] or {}, "forbid", int),
         timeout=options["timeout"],
         interval=options["interval"],
     )
+    known = count_names(query.signals) if query else []
+    for signal in (*params.require, *params.forbid):
+        if signal not in known:
+            raise SessionsError(
+                f"there is no signal {signal!r}; describe it in signals, or name one of {', '.join(known)}"
+            )
+    if params.variables and params.unit is None:
+        raise SessionsError(
+            "same names a variable of unit's process, and there is no unit; give it or name a key instead"
+        )
+    return params
+
+
+def _read_query(options: t.Mapping[str, t.Any]) -> Query | None:
+    """Make the query when anything is asked about the journal: reading it costs time on a host where much is logged."""
+    if options["signals"] is None and not (options["since"] or options["require"] or options["forbid"]):
+        return None
+    if not options["unit"]:
+        raise SessionsError(
+            "since, signals, require and forbid are about the journal of unit, and there is no unit; give it or leave them out"
+        )
+    return read_query(options["since"] or None, options["signals"] or {})
+
+
+_Number = t.TypeVar("_Number", int, float)
+
+
+def _numbers(given: t.Mapping[str, t.Any], option: str, kind: type[_Number]) -> dict[str, _Number]:
+    """Read numbers, also as templates and command lines give them, as text."""
+    numbers = {}
+    for name, value in given.items():
+        try:
+            number = kind(str(value))
+        except ValueError:
+            number = kind(-1)
+        if not (0 <= number < math.inf):
+            raise SessionsError(
+                f"{option} needs numbers of 0 or more, and for {name!r} it has {value!r}; give such a number"
+            )
+        numbers[str(name)] = number
+    return numbers
 
 
 def observe(params: Params) -> Look:
@@ -84,7 +103,7 @@ def observe(params: Params) -> Look:
 
 def plan(state: Look, params: Params) -> tuple[Wait, ...]:
     """Wait when anything is not as it has to be."""
-    return (Wait(),) if _complaints(state, params) else ()
+    return (Wait(),) if complaints(state, params) else ()
 
 
 def diff(state: Look, steps: tuple[Wait, ...], params: Params) -> dict[str, t.Any]:
@@ -101,8 +120,8 @@ def apply(steps: tuple[Wait, ...], state: Look, params: Params) -> Look:
         if remaining <= 0:
             raise _gave_up(dataclasses.replace(last, started=state.started, ended=time.monotonic()), params)
         time.sleep(min(params.interval, remaining))
-        last = _look(params, min(_ONE_LOOK, max(deadline - time.monotonic(), 0.1)))
-        if not _complaints(last, params):
+        last = _look(params, min(_ONE_LOOK, max(deadline - time.monotonic(), 0.1)), last.journal)
+        if not complaints(last, params):
             return dataclasses.replace(last, started=state.started)
 
 
@@ -112,90 +131,41 @@ def verify(state: Look, params: Params) -> None:
 
 def report(params: Params, state: Look, steps: tuple[Wait, ...], evidence: Look | None) -> Report:
     """Tell what was seen: in the look that ended the wait, else in the only one."""
-    return Report(_values(evidence or state, params))
+    look = evidence or state
+    return Report(_values(look, params), tuple(_findings(look, params)))
 
 
-def _complaints(look: Look, params: Params) -> list[str]:
-    """Say everything that is not as it has to be, in the order of the table."""
-    found = (condition(look, params) for condition in CONDITIONS)
-    return [complaint for complaint in found if complaint]
+def _findings(look: Look, params: Params) -> t.Iterator[str]:
+    """Say what is wrong on the host although the backend may be well."""
+    lines = look.journal.counts.get(KEY_MATERIAL, 0) if look.journal else 0
+    if lines:
+        yield (
+            f"the journal of {params.unit} has {lines} lines that look like private keys, printed by the backend: who may read the "
+            "journal may take its accounts over. Keep the backend from printing them, and remove them from the journal "
+            "(journalctl --rotate, then journalctl --vacuum-time=1s)"
+        )
 
 
-def _unit_is_active(look: Look, params: Params) -> str | None:
-    if params.unit is None or look.unit_state is None or look.unit_state.startswith("active "):
-        return None
-    return f"the unit {params.unit} is {look.unit_state}"
-
-
-def _main_process_is_steady(look: Look, params: Params) -> str | None:
-    """A unit that crashes and is restarted is active too, each time for a moment: its process has to outlive one interval."""
-    if params.unit is None or look.main_process_age is None or look.main_process_age >= params.interval:
-        return None
-    return f"the main process of {params.unit} has been the same for less than {params.interval:g} seconds"
-
-
-def _answers_well(look: Look, params: Params) -> str | None:
-    if params.endpoint is None or look.status == 200:
-        return None
-    if look.status is None:
-        return f"{params.endpoint} gave no answer ({look.trouble})"
-    followed = " (redirects are not followed)" if 300 <= look.status < 400 else ""
-    return f"{params.endpoint} answered {look.status} instead of 200{followed}"
-
-
-def _says_what_is_expected(look: Look, params: Params) -> str | None:
-    if params.endpoint is None or look.status is None:
-        return None
-    if params.expect and look.trouble:
-        return f"{params.endpoint} gave a reply that cannot be compared ({look.trouble})"
-    wrong = [key for key in params.expect if key not in look.found or not is_equal(params.expect[key], look.found[key])]
-    if not wrong:
-        return None
-    return f"{params.endpoint} says " + ", ".join(_difference(key, look, params) for key in wrong)
-
-
-# Each looks at one thing; all have to hold. Journal signals (since, require, forbid) become further lines here.
-CONDITIONS: tuple[Condition, ...] = (
-    _unit_is_active,
-    _main_process_is_steady,
-    _answers_well,
-    _says_what_is_expected,
-)
-
-
-def _difference(key: str, look: Look, params: Params) -> str:
-    seen = repr(shown(params.expect[key], look.found[key])) if key in look.found else "missing"
-    return f"{key}={seen} instead of {params.expect[key]!r}"
-
-
-def _look(params: Params, seconds: float) -> Look:
-    """Look once; the answer may take at most ``seconds``."""
+def _look(params: Params, seconds: float, before: Reading | None = None) -> Look:
+    """Look once, for about ``seconds`` at most. ``before`` is what was counted in the journal so far."""
     started = time.monotonic()
-    answer = fetched(params.endpoint, seconds, with_body=bool(params.expect)) if params.endpoint else Answer()
+    answer = fetched(params.endpoint, seconds, with_body=bool(params.keys)) if params.endpoint else Answer()
     found, trouble = _found(answer, params)
-    unit = (
-        read_unit(params.unit) if params.unit else None
-    )  # after the answer: whoever gave it is still the same process
+    # After the answer: whoever gave it is still the same process.
+    unit = read_unit(params.unit) if params.unit else None
     ended = time.monotonic()
+    left = max(seconds - (ended - started), _ONE_READING)
     return Look(
         started=started,
         ended=ended,
         status=answer.status,
         trouble=trouble,
         found=found,
-        unit_state=f"{unit.properties['ActiveState']} ({unit.properties['SubState']})" if unit else None,
+        unit=unit,
         main_process_age=_main_process_age(unit, ended) if unit else None,
+        environment=process_environment(unit.main_pid, params.variables) if unit and params.variables else {},
+        journal=read_on(unit, params.query, before, left) if unit and params.query else None,
     )
-
-
-def _found(answer: Answer, params: Params) -> tuple[dict[str, t.Any], str | None]:
-    """Return the values of the expected keys, and what is wrong with the answer as a whole."""
-    if answer.trouble or not params.expect:
-        return {}, answer.trouble
-    try:
-        return facts_of(parsed(answer.body), params.expect), None
-    except ValueError as error:
-        return {}, str(error)
 
 
 def _main_process_age(unit: Unit, now: float) -> float | None:
@@ -204,11 +174,20 @@ def _main_process_age(unit: Unit, now: float) -> float | None:
     return now - int(begun) / 1e6 if unit.main_pid and begun.isdecimal() else None
 
 
+def _found(answer: Answer, params: Params) -> tuple[dict[str, t.Any], str | None]:
+    """Return the values of the keys asked for, and what is wrong with the answer as a whole."""
+    if answer.trouble or not params.keys:
+        return {}, answer.trouble
+    try:
+        return facts_of(parsed(answer.body), params.keys), None
+    except ValueError as error:
+        return {}, str(error)
+
+
 def _gave_up(look: Look, params: Params) -> SessionsError:
     waited = f"{look.ended - look.started:.1f}"
-    complaints = "; ".join(_complaints(look, params))
     return SessionsError(
-        f"the backend was not well after {waited} seconds: {complaints}; see its journal"
+        f"the backend was not well after {waited} seconds: {'; '.join(complaints(look, params))}; see its journal"
         + (f" (journalctl -u {params.unit})" if params.unit else "")
         + " on the host, or give it more time with timeout",
         **_values(look, params),
@@ -216,9 +195,25 @@ def _gave_up(look: Look, params: Params) -> SessionsError:
 
 
 def _values(look: Look, params: Params) -> dict[str, t.Any]:
+    journal = look.journal or Reading({})
     return {
-        "healthy": not _complaints(look, params),
+        "healthy": not complaints(look, params),
         "status": look.status,
-        "facts": {key: shown(params.expect[key], value) for key, value in look.found.items()},
+        "facts": {key: shown_value(key, look, params) for key in look.found},
+        "unit": _described(look.unit) if look.unit else None,
+        "signals": dict(journal.counts),
+        "signal_accounts": {signal: sorted(names) for signal, names in journal.accounts.items()},
+        "cursor": journal.cursor,
         "elapsed_seconds": round(look.ended - look.started, 3),
+    }
+
+
+def _described(unit: Unit) -> dict[str, t.Any]:
+    return {
+        "name": unit.name,
+        "active": unit.active,
+        "state": unit_state(unit),
+        "main_pid": unit.main_pid,
+        "invocation": unit.properties["InvocationID"],
+        "needs_reload": unit.properties["NeedDaemonReload"] == "yes",
     }

@@ -52,7 +52,9 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _DIGITS_AT_MOST = 6  # of a number in a line: there are fewer accounts than that, and phone numbers have more
 _ACCOUNTS_AT_MOST = 1000  # named per signal
 _LINE_AT_MOST = 1 << 20  # bytes of one entry as JSON; journald itself cuts a line of output at 48 KiB
-_ELSEWHERE = ("null", "file:", "append:", "truncate:", "tty", "socket", "fd")  # where StandardOutput= may lead to
+_ELSEWHERE = frozenset(
+    ("null", "file", "append", "truncate", "tty", "socket", "fd")
+)  # where StandardOutput= may lead to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,10 +220,10 @@ def _compiled(signal: str, pattern: str) -> t.Pattern[str]:
 
 def _newest(unit: Unit) -> str:
     """Return the cursor of the newest entry of the whole journal; raise SessionsError when there is none, or not for us."""
-    printed = unit.properties["StandardOutput"], unit.properties["StandardError"]
-    if printed[0].startswith(_ELSEWHERE) and printed[1].startswith((*_ELSEWHERE, "inherit")):
+    output, errors = unit.properties["StandardOutput"], unit.properties["StandardError"]
+    if output in _ELSEWHERE and errors in {*_ELSEWHERE, "inherit"}:
         raise SessionsError(
-            f"what {unit.name} prints does not go to the journal (StandardOutput={printed[0]}); "
+            f"what {unit.name} prints does not go to the journal (StandardOutput={output}); "
             "let it go there, or leave since, signals, require and forbid out"
         )
     done = run([*_journalctl(unit), "--lines=1", "--output-fields=_BOOT_ID"])

@@ -28,9 +28,9 @@ def facts_of(reply: t.Any, keys: t.Iterable[str]) -> dict[str, t.Any]:
     """Return the values of those ``keys`` that ``reply`` has.
 
     A key is a path, with dots between names in objects and positions in lists (``accounts.0.status``). The last name may have dots
-    itself.
+    itself. ``accounts.*.status=connected`` is how many items of a list say so.
     """
-    found = ((key, _values_at(reply, key)) for key in keys)
+    found = ((key, _values_at(reply, key) or _number_of_items(reply, key)) for key in keys)
     return {key: values[0] for key, values in found if values}
 
 
@@ -73,6 +73,17 @@ def shown(expected: t.Any, seen: t.Any) -> t.Any:
     if isinstance(seen, str) and len(seen) > _TEXT_AT_MOST:
         return f"<text of {len(seen)} characters>"
     return seen
+
+
+def _number_of_items(reply: t.Any, key: str) -> tuple[int, ...]:
+    """Return how many values are what ``key`` says behind ``=``, as a tuple of one; empty when it asks for none or nothing is there."""
+    way, mark, wanted = key.partition("=")
+    if not mark or "*" not in way.split("."):
+        return ()
+    try:
+        return (sum(is_equal(wanted, value) for value in all_at(reply, way)),)
+    except LookupError:
+        return ()
 
 
 def _values_at(value: t.Any, key: str) -> tuple[t.Any, ...]:

@@ -34,7 +34,8 @@ PROPERTIES = (
     "User Group UID GID DynamicUser WorkingDirectory RootDirectory RootImage Environment EnvironmentFiles UnsetEnvironment PassEnvironment "
     "KillMode KillSignal TimeoutStopUSec Restart UMask ExecStart ExecMainStatus ExecMainStartTimestampMonotonic "
     "ProtectSystem ProtectHome PrivateTmp ReadWritePaths ReadOnlyPaths InaccessiblePaths TemporaryFileSystem BindPaths BindReadOnlyPaths "
-    "StateDirectory CacheDirectory LogsDirectory SupplementaryGroups RequiresMountsFor"
+    "StateDirectory CacheDirectory LogsDirectory SupplementaryGroups RequiresMountsFor "
+    "InvocationID LogNamespace StandardOutput StandardError"
 ).split()
 
 

@@ -200,6 +200,23 @@ def test_answers_that_are_none(run_module: RunModule, answer: Answers, words: st
     assert CANARY not in json.dumps(result)
 
 
+def test_accounts_are_counted_in_lists_and_compared_with_before(run_module: RunModule) -> None:
+    def accounts(*states: str) -> Answers:
+        return says({"accounts": [{"id": CANARY, "state": state} for state in states], "holder": "a", "me": "a"})
+
+    connected = "accounts.*.state=connected"
+    with Backend(accounts("connected", "connecting"), accounts("connected", "connected")) as backend:
+        before = run_module("session_health", check=True, url=backend.url, tell=[connected])
+        result = run_module(
+            "session_health", url=backend.url, at_least={connected: 2}, same={"holder": "me"}, interval=0.2
+        )
+        never = run_module("session_health", url=backend.url, at_least={connected: 3}, timeout=0)
+    assert before["facts"] == {connected: 1}
+    assert (result["healthy"], result["facts"]) == (True, {connected: 2, "holder": "a", "me": "a"})
+    assert f"{connected}=2 instead of at least 3" in never["msg"]
+    assert CANARY not in json.dumps([before, result, never])
+
+
 def test_redirects_are_not_followed_and_carry_no_header_away(run_module: RunModule) -> None:
     with Backend(says(HEALTH)) as elsewhere, Backend(reply(302, b"", Location=elsewhere.url)) as backend:
         result = run_module("session_health", url=backend.url, headers={"X-Api-Key": CANARY}, timeout=0)
@@ -272,7 +289,9 @@ def test_tls_that_never_shakes_hands_is_cut_off(run_module: RunModule) -> None:
     [
         ({}, "one of the following is required: url, unit"),
         ({"url": "gopher://127.0.0.1/"}, "url has to begin with http:// or https://"),
-        ({"url": "http://127.0.0.1/", "since": "x"}, "Unsupported parameters"),
+        ({"url": "http://127.0.0.1/", "since": "now"}, "about the journal of unit, and there is no unit"),
+        ({"unit": "wa", "signals": {"broken": "("}}, "the signal 'broken' is no regular expression"),
+        ({"unit": "wa", "require": {"needs_qr": "x"}}, "require needs numbers of 0 or more"),
         ({"unit": "no-such-unit-anywhere"}, "no-such-unit-anywhere.service"),
     ],
 )

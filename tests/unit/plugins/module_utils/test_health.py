@@ -15,15 +15,21 @@ from hypothesis import strategies as st
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _health
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._health import Look, Params
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._health_look import Look, Params, complaints
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._http import Answer, endpoint_of
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._job import execute
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._journal import Query, Reading
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._reply import facts_of, is_equal, parsed, shown
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit import Unit
 
 CANARY = "5511999990000"
 URL = "http://127.0.0.1:8080/health"
-OPTIONS: dict[str, t.Any] = {"url": None, "expect": {}, "unit": None, "timeout": 60.0, "interval": 2.0, "headers": {}}
+OPTIONS: dict[str, t.Any] = {
+    "url": None, "expect": {}, "at_least": {}, "same": {}, "tell": [], "headers": {},
+    "unit": None, "since": None, "signals": None, "require": {}, "forbid": {},
+    "timeout": 60.0, "interval": 2.0,
+}
+NOTHING_OF_A_UNIT: dict[str, t.Any] = {"unit": None, "signals": {}, "signal_accounts": {}, "cursor": None}
 
 
 def params(**options: t.Any) -> Params:
@@ -32,6 +38,16 @@ def params(**options: t.Any) -> Params:
 
 def look(**seen: t.Any) -> Look:
     return Look(**{"started": 0.0, "ended": 0.1, **seen})
+
+
+def unit(active: str, sub: str, age: float | None = None) -> dict[str, t.Any]:
+    """What a look saw of the unit wa; ``age`` of its main process in seconds."""
+    properties = {"ActiveState": active, "SubState": sub, "MainPID": "7", "InvocationID": "", "NeedDaemonReload": "no"}
+    return {"unit": Unit("wa.service", properties), "main_process_age": age}
+
+
+def heard(**counts: int) -> Reading:
+    return Reading({"needs_qr": 0, "restored": 0, **counts})
 
 
 @pytest.mark.parametrize(
@@ -66,25 +82,79 @@ def look(**seen: t.Any) -> Look:
             look(status=200, found={"a": {"keys": CANARY}}),
             f"{URL} says a='<object with 1 keys>' instead of 'x'",
         ),
-        ({"unit": "wa"}, look(unit_state="active (running)", main_process_age=2.0), None),
-        ({"unit": "wa"}, look(unit_state="active (exited)"), None),
+        ({"unit": "wa"}, look(**unit("active", "running", 2.0)), None),
+        ({"unit": "wa"}, look(**unit("active", "exited")), None),
         (
             {"unit": "wa"},
-            look(unit_state="activating (auto-restart)"),
+            look(**unit("activating", "auto-restart")),
             "the unit wa.service is activating (auto-restart)",
         ),
-        ({"unit": "wa"}, look(unit_state="failed (failed)"), "the unit wa.service is failed (failed)"),
+        ({"unit": "wa"}, look(**unit("failed", "failed")), "the unit wa.service is failed (failed)"),
         (
             {"unit": "wa"},
-            look(unit_state="active (running)", main_process_age=0.4),
+            look(**unit("active", "running", 0.4)),
             "the main process of wa.service has been the same for less than 2 seconds",
         ),
-        ({"unit": "wa", "interval": 0.3}, look(unit_state="active (running)", main_process_age=0.4), None),
+        ({"unit": "wa", "interval": 0.3}, look(**unit("active", "running", 0.4)), None),
+        ({"url": URL, "at_least": {"a": 3}}, look(status=200, found={"a": 3}), None),
+        ({"url": URL, "at_least": {"a": "3"}}, look(status=200, found={"a": 3.5}), None),
+        ({"url": URL, "at_least": {"a": 3}}, look(status=200, found={"a": 2}), f"{URL} says a=2 instead of at least 3"),
+        (
+            {"url": URL, "at_least": {"a": 1}},
+            look(status=200, found={"a": True}),
+            f"{URL} says a=True instead of at least 1",
+        ),
+        ({"url": URL, "at_least": {"a": 0}}, look(status=200), f"{URL} says a=missing instead of at least 0"),
+        (
+            {"url": URL, "at_least": {"a": 1}},
+            look(status=200, trouble="it is not JSON"),
+            f"{URL} gave a reply that cannot be compared (it is not JSON)",
+        ),
+        ({"url": URL, "same": {"a": "b"}}, look(status=200, found={"a": "x", "b": "x"}), None),
+        (
+            {"url": URL, "same": {"a": "b"}},
+            look(status=200, found={"a": "x", "b": {"key": CANARY}}),
+            f"{URL} says a='x' instead of b='<object with 1 keys>'",
+        ),
+        ({"url": URL, "same": {"a": "b"}}, look(status=200), f"{URL} says a=missing instead of b=missing"),
+        (
+            {"url": URL, "unit": "wa", "same": {"a": "$ID"}},
+            look(status=200, found={"a": 1}, environment={"ID": "1"}),
+            None,
+        ),
+        (
+            {"url": URL, "unit": "wa", "same": {"a": "$ID"}},
+            look(status=200, found={"a": "x"}, environment={"ID": CANARY}),
+            f"{URL} says a='x' instead of ID of its process",
+        ),
+        (
+            {"url": URL, "unit": "wa", "same": {"a": "$ID"}},
+            look(status=200, found={"a": "x"}),
+            f"{URL} says a='x' instead of ID of its process, which has none",
+        ),
+        ({"url": URL, "tell": ["a"]}, look(status=200), None),
+        ({"url": URL, "tell": ["a"]}, look(status=200, trouble="it is not JSON"), None),
+        (
+            {"unit": "wa", "require": {"restored": 2}, "forbid": {"needs_qr": 1}},
+            look(journal=heard(restored=2, needs_qr=1)),
+            None,
+        ),
+        (
+            {"unit": "wa", "require": {"restored": "2"}, "forbid": {"needs_qr": 0}},
+            look(journal=heard(restored=1, needs_qr=3)),
+            "the journal has restored 1 times instead of at least 2, needs_qr 3 times instead of at most 0",
+        ),
+        ({"unit": "wa", "signals": {}}, look(journal=heard(needs_qr=9)), None),
+        (
+            {"unit": "wa", "forbid": {"needs_qr": 0}},
+            look(journal=Reading({"needs_qr": 0}, complete=False)),
+            "the journal was not read to its end in the time there was; name a later time in since",
+        ),
     ],
 )
 def test_what_is_not_well(options: dict[str, t.Any], seen: Look, complaint: str | None) -> None:
     chosen = params(**options)
-    assert "; ".join(_health._complaints(seen, chosen)) == (complaint or "")
+    assert "; ".join(complaints(seen, chosen)) == (complaint or "")
     assert bool(_health.plan(seen, chosen)) is (complaint is not None)
 
 
@@ -101,11 +171,25 @@ def test_what_is_not_well(options: dict[str, t.Any], seen: Look, complaint: str 
         ({"url": "http://127.0.0.1/é"}, "outside ASCII"),
         ({"url": URL, "headers": {"X-Key": f"{CANARY}\r\nHost: other"}}, "the header 'X-Key' cannot be sent"),
         ({"url": URL, "headers": {"X Key": CANARY}}, "the header 'X Key' cannot be sent"),
-        ({"expect": {"a": 1}, "unit": "wa"}, "there is no url"),
-        ({"headers": {"a": "1"}, "unit": "wa"}, "there is no url"),
+        ({"expect": {"a": 1}, "unit": "wa"}, "expect goes with url"),
+        ({"headers": {"a": "1"}, "unit": "wa"}, "headers goes with url"),
         ({"unit": "a/b"}, "is not a name of a unit"),
         ({"url": URL, "timeout": -1}, "timeout has to be 0 or more"),
         ({"url": URL, "interval": 0}, "interval at least 0.1"),
+        ({"unit": "wa", "at_least": {"a": 1}}, "at_least goes with url, and there is no url"),
+        ({"unit": "wa", "same": {"a": "b"}}, "same goes with url, and there is no url"),
+        ({"unit": "wa", "tell": ["a"]}, "tell goes with url, and there is no url"),
+        ({"url": URL, "same": {"a": "$B"}}, "same names a variable of unit's process, and there is no unit"),
+        ({"url": URL, "at_least": {"a": "many"}}, "at_least needs numbers of 0 or more, and for 'a' it has 'many'"),
+        ({"url": URL, "at_least": {"a": True}}, "at_least needs numbers"),
+        ({"url": URL, "at_least": {"a": float("nan")}}, "at_least needs numbers"),
+        ({"url": URL, "at_least": {"a": -1}}, "at_least needs numbers"),
+        ({"url": URL, "since": "now"}, "there is no unit"),
+        ({"url": URL, "signals": {}}, "there is no unit"),
+        ({"url": URL, "require": {"needs_qr": 1}}, "there is no unit"),
+        ({"unit": "wa", "require": {"restored": 1.5}}, "require needs numbers"),
+        ({"unit": "wa", "forbid": {"needs-qr": 0}}, "there is no signal 'needs-qr'; describe it in signals"),
+        ({"unit": "wa", "forbid": {"back_failed": 0}, "signals": {"back": "x"}}, "there is no signal 'back_failed'"),
     ],
 )
 def test_what_makes_no_sense_is_refused_without_telling_secrets(options: dict[str, t.Any], message: str) -> None:
@@ -128,6 +212,9 @@ REPLY = {
     "lock": {"holder": "wa-1", "since": None, "last.seen": 7},
     "accounts": [{"state": "connected"}, {"state": "needs_qr"}],
     "a.b": {"c.d": 1},
+    "empty": [],
+    "numbers": [1, 2, 1, True],
+    "a=b": {"*": 5},
 }
 
 
@@ -141,6 +228,11 @@ REPLY = {
         ("accounts", REPLY["accounts"]),
         ("a.b", {"c.d": 1}),
         ("lock.last.seen", 7),
+        ("accounts.*.state=connected", 1),
+        ("accounts.*.state=gone", 0),
+        ("empty.*.state=connected", 0),
+        ("numbers.*=1", 2),
+        ("a=b.*", 5),
     ],
 )
 def test_dotted_keys_lead_into_the_reply(key: str, found: t.Any) -> None:
@@ -148,7 +240,22 @@ def test_dotted_keys_lead_into_the_reply(key: str, found: t.Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["", ".", "lock.", "lock.owner", "status.x", "accounts.2.state", "accounts.-1", "accounts.x", "0"]
+    "key",
+    [
+        "",
+        ".",
+        "lock.",
+        "lock.owner",
+        "status.x",
+        "accounts.2.state",
+        "accounts.-1",
+        "accounts.x",
+        "0",
+        "accounts.*.name=x",
+        "status.*=x",
+        "accounts.0.state=connected",
+        "accounts.*",
+    ],
 )
 def test_keys_that_are_not_there_are_not_found(key: str) -> None:
     assert facts_of(REPLY, [key]) == {}
@@ -263,6 +370,7 @@ def test_a_backend_that_is_well_is_asked_once(monkeypatch: pytest.MonkeyPatch) -
         "status": 200,
         "facts": {"mode": "active"},
         "elapsed_seconds": 0.0,
+        **NOTHING_OF_A_UNIT,
     }
 
 
@@ -286,6 +394,7 @@ def test_when_the_time_is_over_the_last_look_is_told_and_nothing_else(monkeypatc
         "status": 503,
         "facts": {"mode": "starting"},
         "elapsed_seconds": 5.0,
+        **NOTHING_OF_A_UNIT,
     }
     assert CANARY not in str(failed.value) + str(failed.value.facts)
 
@@ -309,11 +418,57 @@ def test_a_unit_that_crashes_again_and_again_is_never_well(monkeypatch: pytest.M
     def crashing(_name: str) -> Unit:
         """Active, and its main process has always been started 0.2 seconds ago."""
         begun = str(int((backend.now - 0.2) * 1e6))
-        return Unit(
-            "wa.service",
-            {"ActiveState": "active", "SubState": "running", "MainPID": "7", "ExecMainStartTimestampMonotonic": begun},
-        )
+        properties = unit("active", "running")["unit"].properties
+        return Unit("wa.service", {**properties, "ExecMainStartTimestampMonotonic": begun})
 
     monkeypatch.setattr(_health, "read_unit", crashing)
     with pytest.raises(SessionsError, match="has been the same for less than 2 seconds"):
         execute(_health, {**OPTIONS, "url": URL, "unit": "wa", "timeout": 30.0}, check_mode=False)
+
+
+def test_keys_that_are_only_told_are_told_and_no_more_than_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    Backend(monkeypatch, Answer(200, json.dumps({"up": 3, "accounts": [CANARY], "holder": "x", "me": "x"}).encode()))
+    options = {"url": URL, "tell": ["up", "accounts", "gone"], "same": {"holder": "me"}}
+    told = execute(_health, {**OPTIONS, **options}, check_mode=False).report.values["facts"]
+    assert told == {"holder": "x", "me": "x", "up": 3, "accounts": "<list of 1>"}
+
+
+def test_the_journal_is_read_on_from_look_to_look_and_told_as_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = Backend(monkeypatch, WELL)
+    readings = [
+        heard(),
+        heard(restored=1),
+        Reading(heard(restored=2, key_material=4).counts, {"restored": frozenset("ba")}, "s=1"),
+    ]
+    asked: list[tuple[Reading | None, float]] = []
+
+    def read_on(_unit: Unit, _query: Query, before: Reading | None, seconds: float) -> Reading:
+        asked.append((before, seconds))
+        return readings[min(len(asked), len(readings)) - 1]
+
+    monkeypatch.setattr(_health, "read_on", read_on)
+    monkeypatch.setattr(_health, "read_unit", lambda _name: Unit("wa.service", running(backend.now - 100)))
+    outcome = execute(_health, {**OPTIONS, "url": URL, "unit": "wa", "require": {"restored": 2}}, check_mode=False)
+    assert [before for before, _seconds in asked] == [None, readings[0], readings[1], None]
+    assert all(1 <= seconds <= 10 for _before, seconds in asked)
+    values = outcome.report.values
+    assert (values["healthy"], values["cursor"], values["elapsed_seconds"]) == (True, "s=1", 4.0)
+    assert values["signals"] == {"needs_qr": 0, "restored": 2, "key_material": 4}
+    assert values["signal_accounts"] == {"restored": ["a", "b"]}
+    assert [warning.partition(" lines that look like private keys")[0] for warning in outcome.report.warnings] == [
+        "the journal of wa.service has 4"
+    ]
+
+
+def running(since: float) -> dict[str, str]:
+    properties = unit("active", "running")["unit"].properties
+    return {**properties, "ExecMainStartTimestampMonotonic": str(int(since * 1e6))}
+
+
+def test_a_process_that_was_too_young_at_the_last_look_is_still_too_young_when_the_time_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backend = Backend(monkeypatch, WELL)
+    monkeypatch.setattr(_health, "read_unit", lambda _name: Unit("wa.service", running(backend.now - 1.5)))
+    with pytest.raises(SessionsError, match="has been the same for less than 2 seconds"):
+        execute(_health, {**OPTIONS, "url": URL, "unit": "wa", "timeout": 1.0}, check_mode=False)
