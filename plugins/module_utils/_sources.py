@@ -109,12 +109,14 @@ def is_in_use(path: str, values: t.Collection[str]) -> bool:
 
 
 def directories_of(sources: t.Sequence[Source], layout: Layout) -> list[str]:
-    """Return the directories of the sources that accounts are in: where a source is an application's directory, folders in it."""
+    """Return the directories of the sources that hold accounts: only folders, or the accounts, where a source may be an application's."""
     found: list[str] = []
     for source in sources:
         with contextlib.suppress(FileNotFoundError), opened_directory(source.path) as root:
-            folders = [f"{source.path}/{folder}" for folder in layout.folders if is_folder(root, folder)]
-            found += folders or [source.path]
+            folders = [folder for folder in layout.folders if is_folder(root, folder)]
+            if not folders and layout.travels is not None:
+                folders = list(account_names(root, layout))
+            found += [os.path.normpath(f"{source.path}/{folder}") for folder in folders or ["."]]
     return found
 
 

@@ -16,25 +16,28 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from accounts import content, put_account, put_file
+from accounts import OLD, content, put_account, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _publish, _rescue
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._area import (
     opened_area,
     read_document_at,
     write_document_at,
 )
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._beside import slot_of
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._paths import opened_directory, write_atomic
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._publish import INTENT, Place, Publication
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._receipts import account_key
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._rescue import (
     DISPLACING,
+    is_used,
     kept_file,
     open_real,
     planned_move,
     stuck_moves,
     take_back,
 )
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._staging import part_slot
 
 Intent = dict[str, t.Any]
 OURS = (os.geteuid(), os.getegid())
@@ -216,6 +219,93 @@ def test_any_plan_of_renames_is_taken_back(tmp_path_factory: pytest.TempPathFact
     _publish.carry_out(moves[:done])
     take_back({"moves": moves, "files": []})
     assert content(place) == before
+
+
+# --- what is not in an account's directory -------------------------------------------------------------------
+
+
+class Whole:
+    """An account with a part that is at the sessions path, a newer one with one, and what lies beside them."""
+
+    def __init__(self, place: pathlib.Path) -> None:
+        self.path, self.area = place / "sessions", place / ".sessions.whatsapp-ops"
+        put_account(self.path / "data/one")
+        (self.path / "tokens").mkdir()
+        put_file(self.path / "tokens/one.json", "old")
+        publication = Publication("data/one", "o…1", "/old", True, ("tokens/one.json", "tokens/one.more"))
+        slot = part_slot("data/one", "tokens/one.json")
+        with opened_area(str(self.path)) as area, opened_directory(str(self.path)) as root:
+            put_account(self.area / "staging" / account_key("data/one"), number=9)
+            beside = self.area / "companions" / slot_of("deep/index.json")
+            for directory in (self.area / "staging" / slot, beside):
+                directory.mkdir(parents=True)
+            put_file(self.area / "staging" / slot / "one.json", "new")
+            put_file(beside / "index.json", "beside")
+            at = Place(area, root, *OURS)
+            names = ["deep/index.json", "deep/never-staged.json"]
+            _publish.make_folders(at, _publish.paths_of([publication], names))
+            moves = [*_publish.publishing_moves(at, [publication]), *_publish.beside_moves(at, names)]
+            self.intent = _publish.announce(at, moves, [])
+
+    def seen(self) -> dict[bytes, bytes | None]:
+        return content(self.path.parent)
+
+
+@pytest.fixture
+def whole(tmp_path: pathlib.Path) -> Whole:
+    return Whole(tmp_path)
+
+
+def test_an_account_that_is_there_is_there_with_its_part(whole: Whole) -> None:
+    """At every moment: the account goes before its part, and comes after it."""
+    parts = {"one": b"old", "nine": b"new"}
+    old = content(whole.path / "data/one")
+    for move in (None, *whole.intent["moves"]):
+        _publish.carry_out([move] if move else [])
+        if (whole.path / "data/one").exists():
+            which = "one" if content(whole.path / "data/one") == old else "nine"
+            assert (whole.path / "tokens/one.json").read_bytes() == parts[which]
+    assert (whole.path / "tokens/one.json").read_bytes() == b"new"
+    assert (whole.path / "deep/index.json").read_bytes() == b"beside"
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_parts_and_what_lies_beside_are_taken_back_as_well(whole: Whole, steps: int) -> None:
+    before = whole.seen()
+    _publish.carry_out(whole.intent["moves"][:steps])
+    assert (whole.seen() != before) is (steps > 0)
+    take_back(whole.intent)
+    assert whole.seen() == before
+
+
+def test_what_lies_beside_gives_way_to_what_is_there_by_now(whole: Whole) -> None:
+    put_file(whole.path / "deep/index.json", "mine")
+    _publish.carry_out(whole.intent["moves"])
+    take_back(whole.intent)
+    assert (whole.path / "deep/index.json").read_text() == "mine"
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: put_file(path, "")])
+def test_a_file_goes_back_only_where_nothing_is(whole: Whole, make: t.Callable[[pathlib.Path], t.Any]) -> None:
+    """An empty directory gives way to a directory, and never to a file."""
+    _publish.carry_out(whole.intent["moves"][:2])  # the account and its part are displaced
+    make(whole.path / "tokens/one.json")
+    take_back(whole.intent)
+    assert stuck_moves(whole.intent) == [whole.intent["moves"][1]]
+    assert (whole.path / "data/one").exists()
+
+
+@pytest.mark.parametrize(
+    ("written", "used"), [("data/one/creds.json", True), ("tokens/one.json", True), ("deep/index.json", False)]
+)
+def test_a_part_that_was_written_is_use_and_what_lies_beside_is_none(whole: Whole, written: str, used: bool) -> None:
+    _publish.carry_out(whole.intent["moves"])
+    since = (OLD + 5) * 10**9
+    for path in whole.path.rglob("*"):
+        os.utime(path, (OLD, OLD))
+    assert not is_used(whole.intent, since)
+    os.utime(whole.path / written, (OLD + 9, OLD + 9))
+    assert is_used(whole.intent, since) is used
 
 
 # --- the program that waits for a run to die ---------------------------------------------------------------

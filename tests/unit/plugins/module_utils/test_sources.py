@@ -12,20 +12,22 @@ import typing as t
 
 import pytest
 
-from accounts import put_account, put_file
+from accounts import CANARY, put_account, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _unit_path
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import layout_named
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._sources import (
     TOMBSTONE,
     Source,
+    directories_of,
     found_sources,
+    is_in_use,
     layout_of,
     named_sources,
     values_in_use,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit import PROPERTIES, Unit
-from layouts import put_root_of
+from layouts import STATES, put_root_of, put_store
 
 NOBODY = 65534
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs other users")
@@ -196,6 +198,41 @@ def test_a_library_that_keeps_accounts_among_the_files_of_its_program(
     )
     assert [source.path for source in sources] == [str(program)]
     assert layout_of(sources, "/srv/sessions", None).name == layout
+
+
+@pytest.mark.parametrize(
+    "name", ["file:store/wa.db?_foreign_keys=on", "sqlite3://store/wa.db", "sqlite:{place}/opt/store/wa.db"]
+)
+def test_the_name_of_a_data_source_leads_to_the_directory_of_its_database(place: pathlib.Path, name: str) -> None:
+    put_store(place / "opt/store/whatsapp.db")
+    with backend(place / "opt", DB_URI=name.format(place=place)) as running:
+        named = found_sources(running, "/srv/sessions", layout_named("whatsmeow"), ())
+        assert named[0].path == str(place / "opt/store")
+
+
+def test_a_backend_uses_a_path_when_it_names_it_or_something_below(place: pathlib.Path) -> None:
+    values = {"/srv/wa/userDataDir", "/srv/other-wa", "/opt"}
+    assert is_in_use("/srv/wa", values)
+    assert is_in_use("/srv/wa/userDataDir", values)
+    assert not is_in_use("/srv/wa/userDataDir/one", values)
+    assert not is_in_use("/srv/other", values)
+
+
+@pytest.mark.parametrize(
+    ("layout", "directories"),
+    [
+        ("wwebjs", ["."]),
+        ("session_manager", ["sessions"]),
+        ("wppconnect", ["userDataDir", "tokens"]),
+        ("openwa", sorted(f"_IGNORE_{state}{CANARY}" for state in (*STATES, "stale", "foreign", "damaged"))),
+    ],
+)
+def test_who_works_in_an_application_need_not_work_on_its_accounts(
+    place: pathlib.Path, layout: str, directories: list[str]
+) -> None:
+    put_root_of(layout, place / "app")
+    of = directories_of([Source("x", str(place / "app"))], layout_named(layout))
+    assert of == [os.path.normpath(place / "app" / name) for name in directories]
 
 
 @pytest.mark.parametrize("name", ["wa1/creds.json", "wa1/pre-key-1.json"])
