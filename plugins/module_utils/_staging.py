@@ -273,10 +273,12 @@ def _bring_stores(stage: Stage, task: Task, source: int, staging: int, known: Re
 
 def _put_stores(stage: Stage, task: Task) -> None:
     """Make one file of each database. That uses up what was collected, so the index does not count any more."""
-    with _opened(stage, task) as (_root, source, staging), _opened_holder(staging, _stores_name(task.name)) as scratch:
+    with _opened(stage, task) as (_root, source, staging):
         names = store_names(source, stage.layout)
-        if names:
-            forget_index(staging, task.name)
+        if not names:
+            return
+        forget_index(staging, task.name)
+        with _opened_holder(staging, _stores_name(task.name)) as scratch:
             target = _open_target(staging, task.name)
             try:
                 put_stores(scratch, target, names, stage.rules(os.fstat(source).st_uid))

@@ -330,7 +330,9 @@ def test_one_state_has_one_digest_wherever_it_stands(tmp_path: pathlib.Path) -> 
     with contextlib.closing(sqlite3.connect(tmp_path / "b/one.db")) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     assert not (tmp_path / "b/one.db-wal").exists()
-    assert digest(tmp_path / "a/one.db") == digest(tmp_path / "b/one.db") is not None
+    held = digest(tmp_path / "a/one.db")
+    assert held is not None
+    assert held == digest(tmp_path / "b/one.db")
     (tmp_path / "a/one.db-wal").unlink()
     assert digest(tmp_path / "a/one.db") != digest(tmp_path / "b/one.db")
 
