@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 SCENARIO = Path(__file__).resolve().parents[1]
-LAYOUTS = yaml.safe_load((SCENARIO / "layouts.yml").read_text())["layouts"]
+LAYOUTS = yaml.safe_load((SCENARIO / "vars" / "layouts.yml").read_text())["layouts"]
 PLACES = [place for layout in LAYOUTS for place in (layout["legacy"], *layout.get("src", ()))]
 
 
