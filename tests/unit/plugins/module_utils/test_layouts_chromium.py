@@ -241,7 +241,7 @@ def test_locks_that_were_left(profile: pathlib.Path, kind: str) -> None:
         (f"{HOST}-{GONE}", "stale"),
         (f"{HOST}-99999999999999999999", "stale"),
         (f"{HOST}-1", "stale"),
-        (f"{HOST}-{os.getpid()}", "stale"),
+        pytest.param(f"{HOST}-{os.getpid()}", "stale", id="no browser"),
         (FOREIGN_LOCK, "foreign"),
         (f"{HOST}x-{GONE}", "foreign"),
         (f"x-{HOST}-{GONE}", "foreign"),

@@ -224,13 +224,13 @@ def test_a_profile_of_a_page_of_their_own(tmp_path: pathlib.Path) -> None:
     ("name", "held", "expected"),
     [
         ("pid", str(GONE), "stale"),
-        ("pid", f"{os.getpid()}\n", "live"),
+        pytest.param("pid", f"{os.getpid()}\n", "live", id="pid-own-live"),
         ("pid", "", "live"),
         ("pid", "x", "live"),
         ("pid", "9" * 70, "live"),
         ("pid", "9" * 60, "stale"),
         ("a.lock", str(GONE), "stale"),
-        ("other", str(os.getpid()), ""),
+        pytest.param("other", str(os.getpid()), "", id="other-own"),
     ],
 )
 def test_locks(tmp_path: pathlib.Path, name: str, held: str, expected: str) -> None:
