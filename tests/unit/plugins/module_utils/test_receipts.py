@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from accounts import CANARY, OLD, put_account, put_file, use
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import layout_named
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._paths import opened_directory
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._receipts import (
     Entry,
     Mark,
@@ -23,9 +24,11 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._receipts im
     document_of,
     entries_in,
     mark_of,
+    mark_with_parts,
 )
-from layouts import KINDS, put_root_of
+from layouts import KINDS, put_account_of, put_lock, put_root_of
 
+LOCAL_STORAGE = "Default/Local Storage/leveldb"
 MARK = Mark((1, 2), {"creds.json": (3, 4, 5, 6, "digest")})
 
 
@@ -51,11 +54,19 @@ def look(account: pathlib.Path, layout: str = "baileys") -> Mark:
         (Mark((1, 2), {"creds.json": (3, 4, 5, 9, "digest")}), False),  # chown and chmod
         (Mark((1, 2), {"creds.json": (3, 4, 5, 9, "other")}), True),  # written, and the time set back
         (Mark((1, 2), {"creds.json": (3, 4, 5, 6, "other")}), False),  # cannot be: the key of the digest is the inode
+        (Mark((1, 9), MARK.files, "names"), True),
     ],
 )
 def test_what_is_use(other: Mark, differs: bool) -> None:
     assert MARK.differs_from(other) is differs
     assert other.differs_from(MARK) is differs
+
+
+def test_where_names_count_the_time_of_the_directory_does_not() -> None:
+    mark = Mark((1, 2), MARK.files, "names")
+    assert not mark.differs_from(Mark((1, 9), MARK.files, "names"))
+    assert mark.differs_from(Mark((1, 2), MARK.files, "others"))
+    assert mark.differs_from(Mark((9, 2), MARK.files, "names"))
 
 
 @pytest.mark.parametrize(
@@ -81,6 +92,57 @@ def test_real_changes(tmp_path: pathlib.Path, change: t.Callable[[pathlib.Path],
     assert look(account).differs_from(before) is is_use
 
 
+@pytest.mark.parametrize(
+    ("layout", "change", "is_use"),
+    [
+        ("wwebjs", lambda account: put_lock(account, "stale"), False),
+        ("wwebjs", lambda account: (account / "GrShaderCache").mkdir(), False),
+        ("wwebjs", lambda account: (account / "Default/Cache/x").mkdir(), False),
+        ("wwebjs", lambda account: put_file(account / "First Run", ""), True),
+        ("wwebjs", lambda account: put_file(account / f"{LOCAL_STORAGE}/000003.log", "more"), True),
+        ("wwebjs", lambda account: put_file(account / f"{LOCAL_STORAGE}/000007.log", ""), True),
+        ("whatsmeow", lambda account: put_file(account / "whatsapp.db-shm", "x"), False),
+        ("whatsmeow", lambda account: put_file(account / "whatsapp.db-wal", ""), False),
+        ("whatsmeow", lambda account: put_file(account / "whatsapp.db-wal", "x"), True),
+        ("whatsmeow", lambda account: put_file(account / "second.db", ""), True),
+    ],
+)
+def test_what_comes_and_goes_is_told_from_use(
+    tmp_path: pathlib.Path, layout: str, change: t.Callable[[pathlib.Path], t.Any], is_use: bool
+) -> None:
+    account = put_account_of(layout, tmp_path, "session-one")
+    before = look(account, layout)
+    change(account)
+    assert look(account, layout).differs_from(before) is is_use
+
+
+@pytest.mark.parametrize("at", [0, 1 << 20, (2 << 20) - 1])
+def test_of_a_large_file_both_ends_are_digested(tmp_path: pathlib.Path, at: int) -> None:
+    """Its times and size stay as they are: only who forges those is looked for in the digest."""
+    account = put_account(tmp_path / "wa1")
+    held = bytearray(2 << 20)
+    put_file(account / "creds.json", bytes(held))
+    before = look(account)
+    with (account / "creds.json").open("r+b") as file:
+        file.seek(at)
+        file.write(b"x")
+    os.utime(account / "creds.json", (OLD, OLD))
+    assert look(account).differs_from(before) is (at != 1 << 20)
+
+
+def test_what_belongs_to_an_account_elsewhere_is_looked_at(tmp_path: pathlib.Path) -> None:
+    put_account_of("wppconnect", tmp_path, "userDataDir/one")
+    (tmp_path / "tokens").mkdir()
+    marks = []
+    for held in ("", "a", "b"):
+        if held:
+            put_file(tmp_path / "tokens/one.data.json", held)
+        with opened_directory(str(tmp_path)) as root, opened_directory(str(tmp_path / "userDataDir/one")) as account:
+            marks.append(mark_with_parts(root, "userDataDir/one", account, layout_named("wppconnect")))
+    assert marks[0].differs_from(marks[1])
+    assert marks[1].differs_from(marks[2])
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/etc/hostname")])
 def test_what_stands_in_for_credentials_is_not_opened(
     tmp_path: pathlib.Path, make: t.Callable[[pathlib.Path], t.Any]
@@ -104,10 +166,13 @@ MARKS = st.builds(
         st.tuples(st.integers(0), st.integers(0), st.integers(), st.integers(), st.text(max_size=3)),
         max_size=2,
     ),
+    st.text(max_size=3),
 )
 
 
-@given(st.dictionaries(st.text(), st.builds(Entry, st.text(), MARKS, MARKS, st.floats(0, 1e10)), max_size=3))
+@given(
+    st.dictionaries(st.text(), st.builds(Entry, st.text(), MARKS, MARKS, st.floats(0, 1e10), st.booleans()), max_size=3)
+)
 def test_what_is_written_is_read_again(entries: dict[str, Entry]) -> None:
     assert entries_in(json.loads(json.dumps(document_of("/srv/sessions", entries)))) == entries
 
