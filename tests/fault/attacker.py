@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a backend's user could do while root works in directories that are his: swaps entries for others as fast as he can, until ended.
+"""What a backend's user could do while root works in directories that are his: swaps entries for others, again and again, until ended.
 
-attacker.py UID NAME DECOY [NAME DECOY ...]     exchanges each NAME with its DECOY , RENAME_EXCHANGE
+attacker.py UID SECONDS NAME DECOY [NAME DECOY ...]     exchanges each NAME with its DECOY, then waits; RENAME_EXCHANGE
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import time
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 
 
 def main() -> None:
-    uid, *names = sys.argv[1:]
+    uid, pause, *names = sys.argv[1:]
     os.setgroups([])
     os.setgid(int(uid))
     os.setuid(int(uid))
@@ -26,6 +27,8 @@ def main() -> None:
     while True:
         for name, decoy in pairs:
             exchange(AT_FDCWD, name, AT_FDCWD, decoy, RENAME_EXCHANGE)
+        if float(pause):
+            time.sleep(float(pause))
 
 
 if __name__ == "__main__":

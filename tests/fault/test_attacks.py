@@ -10,6 +10,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -24,8 +25,10 @@ MakeScene = t.Callable[..., Scene]
 ATTACKER = pathlib.Path(__file__).with_name("attacker.py")
 CANARY = b"CANARY-of-root"
 ACCOUNT = "5511999990001"
-ROUNDS = 6
+# Seconds between two swaps. Fast ones hit between two system calls, slow ones between two steps of a run, when all was well at the first.
+PAUSES = (0.0, 0.0, 0.0003, 0.001, 0.003, 0.006, 0.012, 0.025)
 STATES = ("staged", "migrated", "retired")
+LONG = "d" * 250
 # What the backend's user swaps, see swaps().
 KINDS = ("account", "root", "parent", "file", "folder", "hard link", "published", "path", "parent of the path")
 
@@ -65,9 +68,9 @@ def _look(status: os.stat_result) -> tuple[int, ...]:
 
 
 @contextlib.contextmanager
-def attacked(*pairs: tuple[pathlib.Path, pathlib.Path]) -> t.Iterator[None]:
+def attacked(pairs: t.Sequence[tuple[pathlib.Path, pathlib.Path]], pause: float = 0) -> t.Iterator[None]:
     names = [str(name) for pair in pairs for name in pair]
-    argv = [sys.executable, "-I", str(ATTACKER), str(BACKEND), *names]
+    argv = [sys.executable, "-I", str(ATTACKER), str(BACKEND), str(pause), *names]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as attacker:
         try:
             assert attacker.stdout
@@ -145,14 +148,14 @@ def swaps(scene: Scene, victim: Victim, kind: str) -> list[tuple[pathlib.Path, p
 def test_swapped_under_the_run(
     scene: MakeScene, place: pathlib.Path, engine: str, kind: str, record_property: t.Any
 ) -> None:
-    for _round in range(ROUNDS):
+    for pause in PAUSES:
         victim = Victim(pathlib.Path(tempfile.mkdtemp(dir=place)))
         struck = attackable(scene, engine=engine)
-        with attacked(*swaps(struck, victim, kind)):
+        with attacked(swaps(struck, victim, kind), pause):
             outcomes = [struck.run(state=state) for state in STATES]
         assert all(outcome.get("foreseen", True) for outcome in outcomes), outcomes
         victim.require_untouched(struck.root)
-    record_property("runs under attack", ROUNDS * len(STATES))
+    record_property("runs under attack", len(PAUSES) * len(STATES))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -161,7 +164,7 @@ def test_the_same_attack_gets_through_to_who_works_by_name(scene: MakeScene, pla
     for _attempt in range(200):
         victim = Victim(pathlib.Path(tempfile.mkdtemp(dir=place)))
         struck = attackable(scene)
-        with attacked(*swaps(struck, victim, kind)), contextlib.suppress(OSError, shutil.Error):
+        with attacked(swaps(struck, victim, kind)), contextlib.suppress(OSError, shutil.Error):
             for _copy in range(5):
                 shutil.copytree(struck.source, struck.path, dirs_exist_ok=True)
         try:
@@ -184,15 +187,34 @@ def test_planted(scene: MakeScene, place: pathlib.Path, engine: str) -> None:
     link_to(victim.root / ACCOUNT, account / "folder-link")
     (account / "session-0.0.json").chmod(0o6755)
     (account / "deep").chmod(0o3777)
-    for name in ("-rf", "new\nline", "; true", "*"):
-        as_backend(lambda name=name: (account / name).write_text("x") and None)  # type: ignore[misc]
+    names = {"-rf", "new\nline", "; true", "*", "\udcff"}
+    as_backend(lambda: plant(account, names))
     outcome = struck.run()
     assert outcome.get("changed"), outcome
-    found = list((struck.path / ACCOUNT).rglob("*"))
-    assert {"-rf", "new\nline", "; true", "*"} <= {path.name for path in found}
-    assert all(stat.S_ISREG(path.lstat().st_mode) or stat.S_ISDIR(path.lstat().st_mode) for path in found)
-    assert not any(path.lstat().st_mode & 0o7000 for path in found)
+    found = {name: mode for name, mode in modes_below(struck.path / ACCOUNT) if name not in content(ACCOUNT, 2)}
+    assert names <= found.keys()
+    assert found[LONG] == stat.S_IFDIR | 0o700
+    assert all(stat.S_ISREG(mode) or stat.S_ISDIR(mode) for mode in found.values())
+    assert not any(mode & 0o7000 for mode in found.values())
     victim.require_untouched(struck.path, struck.area)
+
+
+def plant(account: pathlib.Path, names: t.Collection[str]) -> None:
+    """Make odd files, a socket, and directories so deep that no path name reaches their end (PATH_MAX is 4096)."""
+    os.chdir(account)
+    for name in names:
+        pathlib.Path(name).write_text("x")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
+    for _level in range(20):
+        os.mkdir(LONG, 0o700)
+        os.chdir(LONG)
+
+
+def modes_below(directory: pathlib.Path) -> t.Iterator[tuple[str, int]]:
+    for _path, folders, files, descriptor in os.fwalk(directory):
+        for name in (*folders, *files):
+            yield name, os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -91,11 +91,11 @@ def next_generation(lying: Scene, account: str, when: float | None, *, at_path: 
     directory = (lying.path if at_path else lying.source) / account
     for name, data in content(account, 3).items():
         path = directory / name
-        times = (time.time() + (when or 0),) * 2
+        written = time.time_ns() + int((when or 0) * 10**9)
         if when is None and path.exists():
-            times = (path.stat().st_atime, path.stat().st_mtime)
+            written = path.stat().st_mtime_ns
             assert path.stat().st_size == len(data)
         path.write_bytes(data)
         os.chown(path, BACKEND, BACKEND)
-        os.utime(path, times)
+        os.utime(path, ns=(written, written))
     (directory / "pre-key-2.json").unlink()
