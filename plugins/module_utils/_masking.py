@@ -9,11 +9,11 @@ import hashlib
 
 
 def masked(account: str) -> str:
-    """Return a name that tells accounts of one host apart but does not tell whose they are, for example ``4…7-9c1f``.
+    """Return a name that tells accounts of one host apart but does not tell whose they are, for example ``4…7-9c1f2e``.
 
-    The four hex digits are keyed with the host's machine id, so a list of phone numbers cannot be tried against them elsewhere.
+    The six hex digits are keyed with the host's machine id, so a list of phone numbers cannot be tried against them elsewhere.
     """
-    keyed = hashlib.blake2b(account.encode("utf-8", "surrogateescape"), key=_host_key(), digest_size=2)
+    keyed = hashlib.blake2b(account.encode("utf-8", "surrogateescape"), key=_host_key(), digest_size=3)
     return f"{_visible(account[:1])}…{_visible(account[-1:])}-{keyed.hexdigest()}"
 
 

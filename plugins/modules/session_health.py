@@ -222,7 +222,7 @@ signal_accounts:
   description: By signal, the masked names of the accounts that the lines were about, as far as the lines say so.
   returned: always, unless the options make no sense or the unit does not exist
   type: dict
-  sample: {needs_qr: [4…7-9c1f]}
+  sample: {needs_qr: [4…7-9c1f2e]}
 cursor:
   description: Where the counting ended, for O(since) of a later call; null when the journal was not read.
   returned: always, unless the options make no sense or the unit does not exist

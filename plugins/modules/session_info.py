@@ -157,7 +157,7 @@ accounts:
     id:
       description: The account's name, masked unless O(show_accounts=true).
       type: str
-      sample: 4…7-9c1f
+      sample: 4…7-9c1f2e
     state:
       description:
         - V(paired), linked to a phone as far as its structure tells; V(pending), a pairing code was asked for, or the page was never
@@ -236,7 +236,7 @@ copies:
   returned: success
   type: list
   elements: dict
-  sample: [{id: 4…p-77aa, of: 4…7-9c1f}]
+  sample: [{id: 4…p-77aa03, of: 4…7-9c1f2e}]
   contains:
     id:
       description: The copy.

@@ -198,7 +198,7 @@ accounts:
     id:
       description: The account's name, masked.
       type: str
-      sample: 4…7-9c1f
+      sample: 4…7-9c1f2e
     action:
       description:
         - V(migrated); V(unchanged), migrated before; V(kept), the copy at the sessions path won; V(corrupt), damaged and left
