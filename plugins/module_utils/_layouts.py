@@ -123,9 +123,8 @@ def recognition(root: int, chosen: Layout | None) -> Recognition:
 
 def holds_account(root: int, chosen: Layout | None) -> bool:
     """Whether something below the open directory ``root`` is an account of ``chosen``, or of any layout where it is None."""
-    if chosen is None:
-        return next(_claims_below(root), None) is not None
-    return next(account_names(root, chosen), None) is not None
+    layouts = (LAYOUTS[name] for name, *dummy in _claims_below(root)) if chosen is None else (chosen,)
+    return any(next(account_names(root, layout), None) is not None for layout in layouts)
 
 
 def account_names(root: int, layout: Layout) -> t.Iterator[str]:
@@ -209,25 +208,33 @@ def _claims_in(root: int) -> dict[str, _Claim]:
 
 
 def _claims_below(root: int) -> t.Iterator[tuple[str, str, str]]:
-    """Ask every layout about the root and the directories below it, as deep as an account may lie: name, reason and path of each claim."""
-    yield from _claims_on(root, ".", 0)
-    yield from _claims_deeper(root, "", 1, max(map(_deepest, LAYOUTS.values())))
-
-
-def _claims_deeper(directory: int, prefix: str, level: int, deepest: int) -> t.Iterator[tuple[str, str, str]]:
-    for name, below in _opened_folders(directory):
-        claims = list(_claims_on(below, prefix + name, level))
-        yield from claims
-        if not claims and level < deepest:  # what belongs to somebody has no accounts of anybody else below it
-            yield from _claims_deeper(below, f"{prefix}{name}/", level + 1, deepest)
-
-
-def _claims_on(directory: int, path: str, level: int) -> t.Iterator[tuple[str, str, str]]:
+    """Ask about the root and the directories below it, as deep as an account may lie: name, reason and path of each claim."""
     for layout in LAYOUTS.values():
-        if level <= _deepest(layout) and not path_matcher(layout.beside)(path):
-            reason = layout.claims(directory, path)
-            if reason:
-                yield layout.name, reason, path
+        reason = _reason(root, ".", 0, layout)
+        if reason:
+            yield layout.name, reason, "."
+    # Special ones first: a directory belongs to one library, and there may be thousands to ask about.
+    ordered = sorted(LAYOUTS.values(), key=lambda layout: not layout.refines)
+    yield from _claims_deeper(root, "", 1, ordered)
+
+
+def _claims_deeper(
+    directory: int, prefix: str, level: int, layouts: t.Sequence[Layout]
+) -> t.Iterator[tuple[str, str, str]]:
+    for name, below in _opened_folders(directory):
+        path = prefix + name
+        asked = ((layout.name, _reason(below, path, level, layout)) for layout in layouts)
+        claim = next(((claimant, reason, path) for claimant, reason in asked if reason), None)
+        if claim:
+            yield claim  # what belongs to somebody has no accounts of anybody else below it
+        elif level < max(map(_deepest, layouts)):
+            yield from _claims_deeper(below, f"{path}/", level + 1, layouts)
+
+
+def _reason(directory: int, path: str, level: int, layout: Layout) -> str:
+    if level > _deepest(layout) or path_matcher(layout.beside)(path):
+        return ""
+    return layout.claims(directory, path)
 
 
 def _deepest(layout: Layout) -> int:
