@@ -62,8 +62,8 @@ options:
     type: str
   since:
     description:
-      - From where on the journal of O(unit) is counted. A RV(cursor) that an earlier call returned, or a time as C(journalctl --since) takes it,
-        for example V(now) or V(-10min).
+      - From where on the journal of O(unit) is counted. A RV(cursor) that an earlier call returned, or a time as
+        C(journalctl --since) takes it, for example V(now) or V(-10min).
       - Left out, since the unit's current invocation began, that is, since its last start.
       - The journal is read when this, O(signals), O(require) or O(forbid) is given. Only lines of the unit's own processes count.
     type: str
@@ -72,8 +72,8 @@ options:
       - What to count, as names with a regular expression (Python's) or a list of them. They are added to those below, or replace them. A
         signal with an empty list is not counted.
       - A line counts once for each signal that it matches. Colours are taken out of it before.
-      - A named group C(account) is the account that a line is about, told in RV(signal_accounts). Any other named group is a number of at most
-        six digits. These are added up and told as V(SIGNAL_GROUP).
+      - A named group C(account) is the account that a line is about, told in RV(signal_accounts). Any other named group is a number
+        of at most six digits. These are added up and told as V(SIGNAL_GROUP).
       - V(restored_from_disk), V(restored_from_firestore) and V(restored) are lines with C(Session restored from disk),
         C(Session restored from Firestore) and C(✓ Session restored).
       - V(restore_failed) is C(✗ Failed to restore). V(needs_qr) is a line with that word.
