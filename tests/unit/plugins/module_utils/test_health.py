@@ -25,9 +25,19 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit import
 CANARY = "5511999990000"
 URL = "http://127.0.0.1:8080/health"
 OPTIONS: dict[str, t.Any] = {
-    "url": None, "expect": {}, "at_least": {}, "same": {}, "tell": [], "headers": {},
-    "unit": None, "since": None, "signals": None, "require": {}, "forbid": {},
-    "timeout": 60.0, "interval": 2.0,
+    "url": None,
+    "expect": {},
+    "at_least": {},
+    "same": {},
+    "tell": [],
+    "headers": {},
+    "unit": None,
+    "since": None,
+    "signals": None,
+    "require": {},
+    "forbid": {},
+    "timeout": 60.0,
+    "interval": 2.0,
 }
 NOTHING_OF_A_UNIT: dict[str, t.Any] = {"unit": None, "signals": {}, "signal_accounts": {}, "cursor": None}
 
