@@ -199,7 +199,7 @@ def text_of(message: t.Any) -> str:
         return message
     if not isinstance(message, list):
         return ""
-    if all(isinstance(byte, int) and 0 <= byte < 256 for byte in message):
+    if all(isinstance(byte, int) and not isinstance(byte, bool) and 0 <= byte < 256 for byte in message):
         return bytes(message).decode("utf-8", "replace")
     return "\n".join(text_of(value) for value in message if isinstance(value, (str, list)))
 
