@@ -164,7 +164,8 @@ def _observed(params: Params) -> State:
 def surveyed_again(state: State, params: Params) -> State:
     """Look at the accounts again, in the same places and with the same knowledge of the backend; nothing else is looked at."""
     receipts = entries_in(read_document(params.path, RECEIPT))
-    seen = survey(state.sources, params.path, state.survey.layout, receipts, params.on_conflict, state.in_use)
+    layout, before = state.survey.layout, state.survey
+    seen = survey(state.sources, params.path, layout, receipts, params.on_conflict, state.in_use, before)
     return dataclasses.replace(state, survey=seen, receipts=receipts)
 
 

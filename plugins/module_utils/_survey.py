@@ -18,7 +18,7 @@ from ._layout import Layout, name_matcher, opened_below, status_of
 from ._layouts import account_names, companions, open_account
 from ._masking import masked
 from ._paths import opened_directory
-from ._receipts import Entry, account_key, mark_with_parts
+from ._receipts import Entry, Mark, account_key, mark_with_parts
 from ._sources import Source, is_in_use
 from ._stores import is_beside_store, same_stores, store_patterns
 from ._tree import measure, same_content
@@ -50,13 +50,17 @@ class Companion:
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """All that was seen. ``present``: states of the accounts at the sessions path, by name. ``path_inode``: 0 where it is not made yet."""
+    """All that was seen. ``present``: states of the accounts at the sessions path, by name. ``path_inode``: 0 where it is not made yet.
+
+    ``sides``: each copy that was judged, by the root it is in and its name.
+    """
 
     layout: Layout
     accounts: tuple[Account, ...]
     companions: tuple[Companion, ...]
     present: t.Mapping[str, str]
     path_inode: int
+    sides: t.Mapping[tuple[str, str], Side] = dataclasses.field(default_factory=dict)
 
     def with_action(self, *actions: str) -> tuple[Account, ...]:
         """The accounts that one of ``actions`` was decided for."""
@@ -88,72 +92,103 @@ def survey(
     receipts: t.Mapping[str, Entry],
     on_conflict: str,
     in_use: t.Collection[str] | None,
+    before: Survey | None = None,
 ) -> Survey:
     """Look at the legacy roots and the sessions path.
 
-    ``in_use``: the paths in the environment of the running backend, None when it is down.
+    ``in_use``: the paths in the environment of the running backend, None when it is down. ``before``: an earlier look, which counts for
+    whatever looks as it did then.
     """
     with contextlib.ExitStack() as stack:
         target = _opened(stack, path)
-        present = _states(target, layout) if target is not None else {}
+        looks = _Looks(layout, before.sides if before else {})
+        present = _states(looks, path, target)
         accounts: dict[str, Account] = {}
         extras: dict[str, Companion] = {}
         for source in sources:
             root = _opened(stack, source.path)
             if root is None:
                 continue
+            two = _Two(source, root, path, target, looks, in_use)
             for name in account_names(root, layout):
                 if name not in accounts or accounts[name].legacy.state == "corrupt":
-                    accounts[name] = _account(
-                        name, source, root, target, layout, receipts.get(account_key(name)), on_conflict, path, in_use
-                    )
+                    accounts[name] = two.account(name, receipts.get(account_key(name)), on_conflict)
             for name in companions(root, layout):
                 if not _has(target, name) and not is_beside_store(layout, name.rpartition("/")[2]):
                     extras.setdefault(name, Companion(name, source.path))
         inode = os.fstat(target).st_ino if target is not None else 0
-    return Survey(layout, tuple(accounts[name] for name in sorted(accounts)), tuple(extras.values()), present, inode)
+    found = tuple(accounts[name] for name in sorted(accounts))
+    return Survey(layout, found, tuple(extras.values()), present, inode, looks.sides)
 
 
-def side(root: int, name: str, layout: Layout, in_use: bool) -> Side | None:
-    """Look at one copy of an account below the open directory ``root``; None when it is not there."""
-    try:
-        directory = open_account(root, name)
-    except OSError:
-        return None
-    try:
-        if not layout.is_account(directory):
+class _Looks:
+    """Looks at copies of accounts, each judged once: ``known`` holds what was judged before."""
+
+    def __init__(self, layout: Layout, known: t.Mapping[tuple[str, str], Side]) -> None:
+        self.layout = layout
+        self.known = known
+        self.sides: dict[tuple[str, str], Side] = {}
+
+    def side(self, place: str, root: int, name: str, ancestor: Mark | None = None) -> Side | None:
+        """Look at one copy below the open directory ``root``; None when it is not there.
+
+        Where it still looks like its ``ancestor`` nobody will ask for its state, so it is not judged: that may take reading all of it.
+        """
+        try:
+            directory = open_account(root, name)
+        except OSError:
             return None
-        return Side(layout.judge(directory).state, mark_with_parts(root, name, directory, layout), in_use=in_use)
-    finally:
-        os.close(directory)
+        try:
+            if not self.layout.is_account(directory):
+                return None
+            mark = mark_with_parts(root, name, directory, self.layout)
+            if ancestor is not None and not mark.differs_from(ancestor):
+                return Side("unknown", mark)
+            known = self.sides.get((place, name)) or self.known.get((place, name))
+            is_known = known is not None and known.mark == mark and known.state != "unknown"
+            found = known if known and is_known else Side(self.layout.judge(directory).state, mark)
+            self.sides[place, name] = found
+            return found
+        finally:
+            os.close(directory)
 
 
-def _account(
-    name: str,
-    source: Source,
-    root: int,
-    target: int | None,
-    layout: Layout,
-    receipt: Entry | None,
-    on_conflict: str,
-    path: str,
-    in_use: t.Collection[str] | None,
-) -> Account:
-    at_path = in_use is not None and is_in_use(path, in_use)
-    legacy = side(root, name, layout, in_use is not None and not at_path)
-    if legacy is None:  # it was removed since it was listed
-        legacy = Side("corrupt", mark_with_parts(root, name, root, layout))
-    if receipt is not None and receipt.damaged:
-        if not legacy.mark.differs_from(receipt.legacy):
-            legacy = dataclasses.replace(legacy, state="corrupt")
-        receipt = None
-    present = side(target, name, layout, at_path) if target is not None else None
-    ancestor = _ancestor(receipt, source, legacy, present)
-    if present is not None and (ancestor is None or legacy.mark.differs_from(ancestor.legacy)):
-        legacy = dataclasses.replace(legacy, newest_ns=_newest(root, name, layout))
-        present = dataclasses.replace(present, newest_ns=_newest(target, name, layout))
-    decision = decide(legacy, present, ancestor, on_conflict, lambda: _same(root, target, name, layout))
-    return Account(name, source.path, legacy, present, decision)
+@dataclasses.dataclass(frozen=True)
+class _Two:
+    """A legacy root and the sessions path, both open (or the latter not made yet)."""
+
+    source: Source
+    root: int
+    path: str
+    target: int | None
+    looks: _Looks
+    in_use: t.Collection[str] | None
+
+    def account(self, name: str, receipt: Entry | None, on_conflict: str) -> Account:
+        """Look at both copies of an account and decide about it."""
+        layout, damaged = self.looks.layout, receipt is not None and receipt.damaged
+        at_path = self.in_use is not None and is_in_use(self.path, self.in_use)
+        present = self.looks.side(self.path, self.target, name) if self.target is not None else None
+        legacy = self._legacy(name, None if damaged or present is None or present.state == "corrupt" else receipt)
+        if receipt is not None and receipt.damaged:
+            if not legacy.mark.differs_from(receipt.legacy):
+                legacy = dataclasses.replace(legacy, state="corrupt")
+            receipt = None
+        legacy = dataclasses.replace(legacy, in_use=self.in_use is not None and not at_path)
+        ancestor = _ancestor(receipt, self.source, legacy, present)
+        if present is not None:
+            present = dataclasses.replace(present, in_use=at_path)
+            if ancestor is None or legacy.mark.differs_from(ancestor.legacy):
+                legacy = dataclasses.replace(legacy, newest_ns=_newest(self.root, name, layout))
+                present = dataclasses.replace(present, newest_ns=_newest(self.target, name, layout))
+        decision = decide(legacy, present, ancestor, on_conflict, lambda: _same(self.root, self.target, name, layout))
+        return Account(name, self.source.path, legacy, present, decision)
+
+    def _legacy(self, name: str, receipt: Entry | None) -> Side:
+        ancestor = receipt.legacy if receipt is not None and receipt.source == self.source.path else None
+        found = self.looks.side(self.source.path, self.root, name, ancestor)
+        # None: it was removed since it was listed.
+        return found or Side("corrupt", mark_with_parts(self.root, name, self.root, self.looks.layout))
 
 
 def _ancestor(receipt: Entry | None, source: Source, legacy: Side, present: Side | None) -> Entry | None:
@@ -165,13 +200,11 @@ def _ancestor(receipt: Entry | None, source: Source, legacy: Side, present: Side
     return dataclasses.replace(receipt, legacy=legacy.mark)  # as old as the migration: not used since, either
 
 
-def _states(target: int, layout: Layout) -> dict[str, str]:
-    states = {}
-    for name in account_names(target, layout):
-        found = side(target, name, layout, False)
-        if found is not None:
-            states[name] = found.state
-    return states
+def _states(looks: _Looks, path: str, target: int | None) -> dict[str, str]:
+    if target is None:
+        return {}
+    found = ((name, looks.side(path, target, name)) for name in account_names(target, looks.layout))
+    return {name: side.state for name, side in found if side is not None}
 
 
 def _newest(root: int | None, name: str, layout: Layout) -> int:

@@ -437,6 +437,19 @@ def test_a_part_of_an_account_that_is_gone_gives_way(host: Host, engine: str) ->
     assert [path.read_text() for path in host.displaced()] == ["left over"]
 
 
+@pytest.mark.parametrize("engine", COPYING)
+@pytest.mark.parametrize("becomes", ["nothing", "link"])
+def test_a_part_that_was_staged_and_is_gone_is_not_published(host: Host, engine: str, becomes: str) -> None:
+    host.account("wppconnect")
+    token = put_token(host, "one", "held")
+    host.migrate(engine=engine, state="staged")
+    token.unlink()
+    if becomes == "link":
+        token.symlink_to("/etc/shadow")
+    host.migrate(engine=engine)
+    assert os.listdir(host.path / "tokens") == []
+
+
 def test_equal_accounts_without_a_receipt_are_equal_with_their_parts(host: Host) -> None:
     host.account("wppconnect")
     token = put_token(host, "one", "held")

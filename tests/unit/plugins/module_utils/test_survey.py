@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import typing as t
@@ -12,6 +13,7 @@ import pytest
 from accounts import OLD, put_account, put_file, use
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _job, _migrate, _migrate_run, _survey
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._area import opened_area, read_document
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layout import Judgement
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import layout_named
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._receipts import RECEIPT, Entry, entries_in
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._sources import Source
@@ -158,3 +160,61 @@ def test_a_sessions_path_that_is_not_made_yet(scene: Scene) -> None:
     assert (seen.path_inode, seen.present) == (0, {})
     with opened_area(str(scene.path)):  # beside it, where it will be
         assert scene.actions() == ["migrated"]
+
+
+# --- what is judged, and how often ------------------------------------------------------------------------
+
+
+class Judge:
+    """Counts how often accounts are judged."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.layout = dataclasses.replace(BAILEYS, judge=self._judge)
+
+    def _judge(self, directory: int) -> t.Any:
+        self.asked += 1
+        return BAILEYS.judge(directory)
+
+    def look(self, scene: Scene, before: Survey | None = None, on_conflict: str = "newest") -> Survey:
+        self.asked = 0
+        source = Source(str(scene.legacy), str(scene.legacy))
+        return survey([source], str(scene.path), self.layout, scene.receipts(), on_conflict, None, before)
+
+
+def test_an_account_that_looks_as_it_did_is_not_judged_again(scene: Scene) -> None:
+    judge = Judge()
+    for name in ("wa1", "wa2"):
+        put_account(scene.legacy / name)
+        put_account(scene.path / name, number=2)
+    first = judge.look(scene)
+    assert judge.asked == 4
+    assert judge.look(scene, first) == first
+    assert judge.asked == 0
+    put_file(scene.legacy / "wa2/creds.json", "")
+    again = judge.look(scene, first)
+    assert judge.asked == 1
+    assert [account.legacy.state for account in again.accounts] == ["paired", "corrupt"]
+
+
+def test_a_legacy_copy_that_nobody_used_since_is_not_judged(scene: Scene) -> None:
+    judge = Judge()
+    put_account(scene.legacy / "wa1")
+    scene.migrate()
+    seen = judge.look(scene)
+    assert (judge.asked, [account.decision.action for account in seen.accounts]) == (1, ["unchanged"])
+    put_file(scene.path / "wa1/creds.json", "")
+    judge.look(scene)
+    assert judge.asked == 2  # it may have to come back
+    (seen,) = judge.look(scene, on_conflict="replace").accounts
+    assert (seen.decision.action, seen.legacy.state) == ("migrated", "paired")
+
+
+def test_what_could_not_be_judged_is_judged_again(scene: Scene) -> None:
+    """A store that its program was writing to, say: nothing says that it looks otherwise once that has stopped."""
+    judge = Judge()
+    put_account(scene.legacy / "wa1")
+    judge.layout = dataclasses.replace(BAILEYS, judge=lambda directory: Judgement("unknown"))
+    before = judge.look(scene)
+    judge.layout = BAILEYS
+    assert [account.legacy.state for account in judge.look(scene, before).accounts] == ["paired"]
