@@ -77,7 +77,7 @@ class Layout:
     ``counted``: the names (patterns) that the plain count looks for, down to ``count_depth`` levels.
 
     Finding:
-    ``legacy_names``: where backends put the root by default, relative to their working directory.
+    ``legacy_names``: where backends put the root by default, relative to their working directory (patterns).
     ``prefix``: what the library puts before an account's name, so that others call the account without it.
     ``depth``: how many directories below the root (or below a folder of ``folders``) an account may lie.
     ``folders``: where a root holds any of these, accounts are looked for only below them: the root may be an application's directory.

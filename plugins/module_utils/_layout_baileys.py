@@ -227,6 +227,7 @@ BAILEYS = Layout(
         "auth_info",
         "sessions",
         "store/auth",
+        "*_sessions",
     ),
     volatile=("*.tmp", ".write-test", "*.lock"),
     beside=("lost+found", "_orphaned", "media", "statics"),

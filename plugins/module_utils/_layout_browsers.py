@@ -107,7 +107,7 @@ WWEBJS = dataclasses.replace(
     title="whatsapp-web.js (LocalAuth) and the gateways around it",
     names=("session", "session-*"),
     prefix="session-",
-    legacy_names=(".wwebjs_auth", "sessions"),
+    legacy_names=(".wwebjs_auth", "sessions", "*_sessions"),
     beside=(*_BESIDE, *_REMOTE),
 )
 

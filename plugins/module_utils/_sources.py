@@ -17,7 +17,7 @@ import typing as t
 
 from ._effective import effective_in, environment_names, read_sources
 from ._errors import SessionsError
-from ._layout import is_folder
+from ._layout import is_folder, paths_matching
 from ._layouts import LAYOUTS, Layout, account_names, first_layout, holds_account, recognised
 from ._paths import normal_path, open_directory, opened_directory, read_file, real_path
 from ._unit import Unit
@@ -217,8 +217,18 @@ def _candidates(unit: Unit, directories: t.Sequence[str], layouts: t.Sequence[La
     yield from directories
     for directory in directories:
         for layout in layouts:
-            yield from (os.path.join(directory, name) for name in layout.legacy_names)
+            yield from _default_roots(directory, layout)
     yield from _around_open_files(unit.main_pid)
+
+
+def _default_roots(directory: str, layout: Layout) -> t.Iterator[str]:
+    """Yield where programs put the root by default; a name with a wildcard gives what is there."""
+    for name in layout.legacy_names:
+        if "*" not in name:
+            yield os.path.join(directory, name)
+            continue
+        with contextlib.suppress(OSError, SessionsError), opened_directory(directory) as opened:
+            yield from (os.path.join(directory, found) for found in paths_matching(opened, (name,)))
 
 
 def _working_directories(unit: Unit) -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 from accounts import CANARY, put_account, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _unit_path
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import layout_named
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import LAYOUTS, layout_named
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._sources import (
     TOMBSTONE,
     Source,
@@ -27,7 +27,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._sources imp
     values_in_use,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit import PROPERTIES, Unit
-from layouts import STATES, put_root_of, put_store
+from layouts import KINDS, STATES, put_account_of, put_root_of, put_store
 
 NOBODY = 65534
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs other users")
@@ -149,6 +149,17 @@ def test_the_relative_default_of_the_library(place: pathlib.Path) -> None:
         assert found(running) == [legacy]
     assert found(unit(WorkingDirectory=str(place))) == []
     assert found(unit()) == []
+
+
+@pytest.mark.parametrize("layout", [name for name, layout in LAYOUTS.items() if layout.legacy_names])
+def test_where_every_library_keeps_accounts_by_default(place: pathlib.Path, layout: str) -> None:
+    name, folders = KINDS[layout].name("shop"), LAYOUTS[layout].folders
+    for number, default in enumerate(LAYOUTS[layout].legacy_names):
+        program = place / f"program{number}"
+        root = program / default.replace("*", "shop")
+        put_account_of(layout, root, name.rpartition("/")[2] if folders else name)
+        # Where other folders may belong to the accounts, the program's directory is the root.
+        assert found(unit(WorkingDirectory=str(program))) == [str(program if default in folders else root)]
 
 
 def test_where_the_process_really_stands_counts_more_than_the_unit_file(place: pathlib.Path) -> None:
