@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import stat
-import struct
 import types
 import typing as t
 
@@ -22,6 +20,7 @@ from ._copy import UNSETTLED, Record, Rules, UnfitTree, copy_until_settled, reco
 from ._errors import SessionsError
 from ._jail import in_jail
 from ._layout import Layout, name_matcher, opened_below, status_of
+from ._pages import store_digest
 from ._receipts import account_key
 from ._tree import Tally, files_below, remove_tree
 
@@ -117,22 +116,6 @@ def same_stores(one: int, other: int, layout: Layout) -> bool:
         return False
     digests = ((store_digest(one, name), store_digest(other, name)) for name in names)
     return all(left is not None and left == right for left, right in digests)
-
-
-def store_digest(directory: int, name: str) -> bytes | None:
-    """Digest what is committed in a database of an open account, wherever it stands; None when that takes more than reading.
-
-    Two copies of one state have the same digest, however much of it is in the ``-wal``: of the header only that counts which says what
-    the pages mean. SQLite itself is not needed, so nothing is written.
-    """
-    folder, _slash, last = name.rpartition("/")
-    try:
-        with opened_below(directory, folder or ".") as parent:
-            if _size(parent, f"{last}-journal"):
-                return None  # to be rolled back, perhaps
-            return _digest_pages(parent, last)
-    except (OSError, struct.error):
-        return None
 
 
 def _bring_store(
@@ -277,95 +260,3 @@ def _library() -> types.ModuleType:
             "nothing was changed, install it (python3, not python3-minimal, on Debian) and run again"
         ) from error
     return sqlite3
-
-
-def _size(parent: int, name: str) -> int:
-    status = status_of(parent, name)
-    return status.st_size if status else 0
-
-
-# --- Reading without SQLite: https://www.sqlite.org/fileformat.html ------------------------------------------------
-
-_MAGIC = b"SQLite format 3\0"
-_WAL_HEADER, _FRAME_HEADER = 32, 24
-# Counters, and what says whether there is a -wal: bytes 18-19, 24-27, 40-43 and 92-99 of the header. A backup changes them.
-_COUNTERS = ((18, 20), (24, 28), (40, 44), (92, 100))
-
-
-def _digest_pages(parent: int, name: str) -> bytes | None:
-    database = os.open(name, _OPEN_FILE, dir_fd=parent)
-    try:
-        header = os.pread(database, 100, 0)
-        if not header and not _size(parent, f"{name}-wal"):
-            return b""
-        if len(header) < 100 or not header.startswith(_MAGIC):
-            return None
-        size = struct.unpack(">H", header[16:18])[0]
-        size = 1 << 16 if size == 1 else size
-        if size < 512 or size & (size - 1):
-            return None
-        held = os.fstat(database).st_size
-        newer: dict[int, int] = {}
-        pages = held // size
-        with _opened_wal(parent, name) as wal:
-            if wal is not None:
-                newer, pages = _committed(wal, size, pages)
-                held += os.fstat(wal).st_size
-            return _digest(database, wal, newer, size, pages) if pages * size <= held else None
-    finally:
-        os.close(database)
-
-
-@contextlib.contextmanager
-def _opened_wal(parent: int, name: str) -> t.Iterator[int | None]:
-    try:
-        wal = os.open(f"{name}-wal", _OPEN_FILE, dir_fd=parent)
-    except FileNotFoundError:
-        yield None
-        return
-    try:
-        yield wal
-    finally:
-        os.close(wal)
-
-
-def _committed(wal: int, size: int, pages: int) -> tuple[dict[int, int], int]:
-    """Return where in the -wal the newest committed version of each page is that it holds, and how many pages the database has by it."""
-    newer: dict[int, int] = {}
-    pending: dict[int, int] = {}
-    header = os.pread(wal, _WAL_HEADER, 0)
-    if len(header) < _WAL_HEADER or struct.unpack(">I", header[8:12])[0] != size:
-        return newer, pages
-    offset = _WAL_HEADER
-    while True:
-        frame = os.pread(wal, _FRAME_HEADER, offset)
-        if len(frame) < _FRAME_HEADER or frame[8:16] != header[16:24]:  # the salts: what follows is of a time before
-            return newer, pages
-        page, commit = struct.unpack(">II", frame[:8])
-        pending[page] = offset + _FRAME_HEADER
-        if commit:
-            newer.update(pending)
-            pending.clear()
-            pages = commit
-        offset += _FRAME_HEADER + size
-
-
-def _digest(database: int, wal: int | None, newer: t.Mapping[int, int], size: int, pages: int) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    for page in range(1, pages + 1):
-        held = _page(database, wal, newer.get(page), size, page)
-        digest.update(_without_counters(held) if page == 1 else held)
-    return digest.digest()
-
-
-def _page(database: int, wal: int | None, newer: int | None, size: int, page: int) -> bytes:
-    if wal is not None and newer is not None:
-        return os.pread(wal, size, newer)
-    return os.pread(database, size, (page - 1) * size)
-
-
-def _without_counters(page: bytes) -> bytes:
-    held = bytearray(page)
-    for begin, end in _COUNTERS:
-        held[begin:end] = bytes(end - begin)
-    return bytes(held)

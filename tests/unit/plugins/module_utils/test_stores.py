@@ -22,6 +22,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _copy
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._copy import Rules, UnfitTree
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import layout_named
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._pages import store_digest
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._stores import (
     DamagedStore,
     Records,
@@ -30,7 +31,6 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._stores impo
     measure_stores,
     put_stores,
     same_stores,
-    store_digest,
     store_names,
 )
 from layouts import damage_store, put_store
