@@ -69,7 +69,7 @@ STOP = StopSettings(signal="SIGINT", timeout=45, mode="mixed")
 
 _LOCAL_STORAGE = "Default/Local Storage/leveldb"
 _MANIFEST = re.compile(rb"(MANIFEST-\d+)\n?")
-_LOCK = re.compile(r"(.+)-(\d+)", re.DOTALL)  # the host may hold dashes itself, so the last one counts
+_LOCK = re.compile(r"(.+)-(\d{1,40})", re.DOTALL)  # the host may hold dashes itself, so the last one counts
 _PREFERENCES_AT_MOST = 16 << 20
 _TABLES = (".ldb", ".sst")  # .sst is what LevelDB called them before
 _TABLE_EMPTY = "table_empty"

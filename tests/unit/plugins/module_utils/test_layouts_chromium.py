@@ -247,6 +247,7 @@ def test_locks_that_were_left(profile: pathlib.Path, kind: str) -> None:
         (f"x-{HOST}-{GONE}", "foreign"),
         (f"{HOST}-x-{GONE}", "foreign"),
         (f"\n-{GONE}", "foreign"),
+        (f"{HOST}-{'9' * 300}", "damaged"),
         (HOST, "damaged"),
         (f"{HOST}-", "damaged"),
         (f"{HOST}-1x", "damaged"),
