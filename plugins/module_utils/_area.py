@@ -90,15 +90,26 @@ def open_private(parent: int, name: str, *, called: str) -> int:
 
 
 def remove_unused(path: str) -> None:
-    """Remove the area of ``path`` and ``path`` itself where nothing was ever put in."""
+    """Remove the area of ``path``, and ``path`` itself with the folders that were made in it, where nothing was ever put in."""
     place = area_path(path)
     with contextlib.suppress(OSError):  # whatever is not empty stays, and so does all above it
         for name in (STAGING, DISPLACED):
             os.rmdir(f"{place}/{name}")
         os.unlink(f"{place}/lock")
         os.rmdir(place)
-    with contextlib.suppress(OSError):
-        os.rmdir(path)
+    with contextlib.suppress(OSError), opened_directory(os.path.dirname(path)) as parent:
+        _remove_empty(parent, os.path.basename(path))
+
+
+def _remove_empty(parent: int, name: str) -> None:
+    """Remove a directory of an open one, with all directories below it, up to the first that is not empty."""
+    below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        for entry in os.listdir(below):
+            _remove_empty(below, entry)
+    finally:
+        os.close(below)
+    os.rmdir(name, dir_fd=parent)
 
 
 def moment() -> str:
