@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 import time
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
+PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
@@ -20,7 +22,9 @@ def main() -> None:
     os.setgroups([])
     os.setgid(int(uid))
     os.setuid(int(uid))
-    exchange = ctypes.CDLL(None, use_errno=True).renameat2
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # no test that was killed leaves it behind; setuid(2) would undo it
+    exchange = libc.renameat2
     pairs = [(os.fsencode(names[place]), os.fsencode(names[place + 1])) for place in range(0, len(names), 2)]
     sys.stdout.write("ready\n")
     sys.stdout.flush()

@@ -93,6 +93,17 @@ def put(path: pathlib.Path, held: bytes, when: float | None = None) -> None:
         os.utime(path, (when, when))
 
 
+def write_in_place(directory: pathlib.Path, files: dict[str, bytes]) -> None:
+    """Have a directory that stays hold ``files`` and nothing else."""
+    fresh = directory.with_name(f"{directory.name}.fresh")
+    write_account(fresh, files, uid=BACKEND)
+    for path in sorted(directory.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    for path in fresh.iterdir():
+        path.rename(directory / path.name)
+    fresh.rmdir()
+
+
 def read_account(directory: pathlib.Path) -> Files:
     """Return all regular files of a directory; anything that is no file or directory shows as a file of its kind."""
     found: Files = {}

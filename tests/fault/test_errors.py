@@ -33,12 +33,13 @@ ERRORS = {
     "pipe2": "EMFILE",
     "flock": "ENOLCK",
 }
-OF_EACH_CALL = 3
+OF_EACH_CALL = {"conflict": 3, "stores": 2, "parts": 2}
 
 
+@pytest.mark.parametrize("kind", OF_EACH_CALL)
 @pytest.mark.parametrize("engine", ENGINES)
-def test_one_error(scene: MakeScene, engine: str, tmp_path: pathlib.Path, record_property: t.Any) -> None:
-    fields = {"engine": engine, **SCENES["conflict"]}
+def test_one_error(scene: MakeScene, engine: str, kind: str, tmp_path: pathlib.Path, record_property: t.Any) -> None:
+    fields = {"engine": engine, **SCENES[kind]}
     log = tmp_path / "calls"
     assert scene(**fields).run(log=log)["changed"]
     counts = count_calls(log)
@@ -46,7 +47,7 @@ def test_one_error(scene: MakeScene, engine: str, tmp_path: pathlib.Path, record
         (call, error, number)
         for call, errors in ERRORS.items()
         for error in errors.split()
-        for number in spread_over(counts.get(call, 0), OF_EACH_CALL)
+        for number in spread_over(counts.get(call, 0), OF_EACH_CALL[kind])
     ]
     failed, failures = 0, []
     for call, error, number in strikes:

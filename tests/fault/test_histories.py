@@ -16,7 +16,7 @@ import typing as t
 import hypothesis
 from hypothesis import strategies as st
 
-from faultkit import BACKEND, ENGINES, Outcome, Scene, content, write_account
+from faultkit import ENGINES, Outcome, Scene, content, write_in_place
 from test_errors import require_sentence
 
 ACCOUNTS = ("5511999990001", "5511999990002")
@@ -126,14 +126,3 @@ class History:
         generation = self.scene.is_whole(place, account) if place.exists() else None
         assert generation or not place.exists(), f"{account} at the sessions path is no whole generation"
         return generation
-
-
-def write_in_place(directory: pathlib.Path, files: dict[str, bytes]) -> None:
-    """Have a directory that stays hold ``files`` and nothing else."""
-    fresh = directory.with_name(f"{directory.name}.fresh")
-    write_account(fresh, files, uid=BACKEND)
-    for path in sorted(directory.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    for path in fresh.iterdir():
-        path.rename(directory / path.name)
-    fresh.rmdir()

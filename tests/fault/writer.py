@@ -7,6 +7,7 @@ writer.py UID DIRECTORY ACCOUNT PAUSE       waits PAUSE seconds before each file
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pathlib
 import signal
@@ -16,6 +17,7 @@ import time
 from faultkit import content
 
 stopping = False
+PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
@@ -24,6 +26,7 @@ def main() -> None:
     os.setgroups([])
     os.setgid(uid)
     os.setuid(uid)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # no test that was killed leaves it behind
     generation = 2
     while not stopping:
         generation += 1
