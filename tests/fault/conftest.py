@@ -14,7 +14,7 @@ import pytest
 
 import disks
 from faultkit import Scene
-from layoutkit import LAYOUTS
+from layoutkit import scene_of
 
 _numbers = itertools.count()
 
@@ -48,8 +48,7 @@ def scene(place: pathlib.Path) -> t.Callable[..., Scene]:
     def make(**fields: t.Any) -> Scene:
         root = place / f"scene-{next(_numbers)}"
         root.mkdir()
-        made = LAYOUTS[fields.pop("layout", "baileys")]
-        return made(**{"root": root, "path": root / "lib" / "sessions", **fields}).build()
+        return scene_of(**{"root": root, "path": root / "lib" / "sessions", **fields})
 
     return make
 

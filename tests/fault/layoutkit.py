@@ -184,3 +184,8 @@ def rows_in(path: pathlib.Path) -> bytes:
                 return "\n".join(database.iterdump()).encode()
         except sqlite3.DatabaseError:
             return b""
+
+
+def scene_of(**fields: t.Any) -> Scene:
+    """Lay out a scene of the named layout (Baileys, unless one is named)."""
+    return LAYOUTS[fields.pop("layout", "baileys")](**fields).build()

@@ -16,6 +16,7 @@ import pytest
 
 import disks
 from faultkit import ENGINES, Scene, content, count_calls, write_in_place
+from layoutkit import scene_of
 from test_kill import SCENES, spread_over
 
 SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, linux/fs/ext4/ext4.h
@@ -78,7 +79,7 @@ def machine(
 
 
 def laid_out(machine: Machine, **fields: t.Any) -> Scene:
-    scene = Scene(root=machine.root, path=machine.root / "lib" / "sessions", **fields).build()
+    scene = scene_of(root=machine.root, path=machine.root / "lib" / "sessions", **fields)
     os.sync()
     return scene
 
