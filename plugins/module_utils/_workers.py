@@ -55,6 +55,8 @@ def spread(work: t.Callable[[Item], t.Any], items: t.Sequence[Item]) -> list[t.A
     for reply in replies:
         _raise_error(reply)
     results = {int(number): result for reply in replies for number, result in reply["results"].items()}
+    if len(results) < len(items):  # a pipe that loses what it takes has been seen only under injected errors
+        raise SessionsError("not every account reached a copying process; nothing was published, run again")
     return [results[number] for number in range(len(items))]
 
 

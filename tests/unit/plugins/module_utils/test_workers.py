@@ -52,6 +52,13 @@ def test_more_items_than_a_pipe_holds() -> None:
     assert spread(lambda item: item, range(30_000)) == list(range(30_000))
 
 
+def test_an_item_that_nobody_was_given_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_workers, "_give_out", lambda giving, number: giving.close())
+    if len(os.sched_getaffinity(0)) > 1:
+        with pytest.raises(SessionsError, match="not every account reached a copying process"):
+            spread(lambda item: item, range(3))
+
+
 def test_work_meanwhile_ends_with_the_body(tmp_path: pathlib.Path) -> None:
     done = tmp_path / "done"
     with meanwhile(done.touch, 0.001):
