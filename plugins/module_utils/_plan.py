@@ -18,6 +18,7 @@ from ._errors import SessionsError
 from ._identity import owner_name
 from ._job import Report
 from ._layouts import Layout, first_layout
+from ._one_look import one_look
 from ._switch import EnvironmentFile, Switch, SwitchState, observe_switch, read_environment_file
 
 
@@ -81,7 +82,13 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
 
 
 def observe(params: Params) -> State:
-    """Look once for each job."""
+    """Look once for each job. At the backend last, and with fresh eyes: it may have been restarted since the unit was asked about."""
+    with one_look():
+        state = _observe_all_but_health(params)
+    return dataclasses.replace(state, health=_health.observe(params.health) if params.health else None)
+
+
+def _observe_all_but_health(params: Params) -> State:
     migrate = _migrate.observe(params.migrate) if params.migrate else None
     info = _info.observe(params.info) if params.info else None
     return State(
@@ -92,7 +99,7 @@ def observe(params: Params) -> State:
         in_force=_in_force.observe(params.in_force) if params.in_force else None,
         migrate=migrate,
         info=info,
-        health=_health.observe(params.health) if params.health else None,
+        health=None,
     )
 
 

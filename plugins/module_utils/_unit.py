@@ -12,6 +12,7 @@ import typing as t
 from ._command import run, run_checked
 from ._errors import SessionsError
 from ._identity import Identity, identity_of
+from ._one_look import asked_once
 
 _NAME = re.compile(r"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?")
 _SUFFIXES = (
@@ -82,6 +83,7 @@ def systemd_runs() -> bool:
     return os.path.isdir("/run/systemd/system")
 
 
+@asked_once
 def read_unit(name: str) -> Unit:
     """Ask systemd about the unit ``name``. Raises SessionsError when systemd does not run or does not know the unit."""
     called = unit_name(name)
@@ -129,6 +131,7 @@ def instances_of(template: str) -> tuple[str, ...]:
     return tuple(line.split()[0] for line in listed.stdout.splitlines() if line.strip())
 
 
+@asked_once
 def last_reload() -> str:
     """Give the moment at which systemd last read all unit files: a monotonic timestamp in microseconds, as systemd prints it."""
     properties = (

@@ -16,6 +16,7 @@ import stat
 import typing as t
 
 from ._errors import SessionsError
+from ._one_look import asked_once
 from ._paths import opened_directory, read_file_at
 
 # The order of the system manager of systemd 252 and 257, `systemctl show -p UnitPath`; the first one that has a name wins.
@@ -132,6 +133,7 @@ def drop_ins(name: str, overlay: Overlay | None = None) -> tuple[UnitFile, ...]:
     return tuple(UnitFile(path, read_linked(path, changes) or "") for path in in_order)
 
 
+@asked_once
 def aliases(name: str) -> tuple[str, ...]:
     """Give the other names of the unit: links in systemd's search path that lead to a file of its name."""
     links = (link for directory in SEARCH_PATH for link in _links(directory))
@@ -213,14 +215,19 @@ def _shorter_prefix(prefix: str) -> str:
 
 
 def _configuration_files(directory: str, changes: Overlay) -> set[str]:
-    found = {os.path.basename(path) for path in changes if os.path.dirname(path) == directory}
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), opened_directory(directory) as descriptor:
-        found.update(os.listdir(descriptor))
+    changed = {os.path.basename(path) for path in changes if os.path.dirname(path) == directory}
     return {
         name
-        for name in found
+        for name in changed.union(_entries(directory))
         if name.endswith(".conf") and not name.startswith(".") and changes.get(f"{directory}/{name}", "") is not None
     }
+
+
+@asked_once
+def _entries(directory: str) -> tuple[str, ...]:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), opened_directory(directory) as descriptor:
+        return tuple(os.listdir(descriptor))
+    return ()
 
 
 def _links(directory: str) -> t.Iterator[tuple[str, str]]:

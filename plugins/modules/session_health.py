@@ -235,7 +235,7 @@ elapsed_seconds:
   sample: 4.018
 """
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _health
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _compiled_once, _health  # noqa: F401 - before all others
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import (
     SESSION_HEALTH,
     SESSION_HEALTH_RULES,

@@ -248,7 +248,7 @@ receipt:
   sample: /var/lib/whatsapp-backend/.sessions.whatsapp-ops/receipt.json
 """
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _migrate
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _compiled_once, _migrate  # noqa: F401 - before all others
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import (
     DROP_IN,
     SESSION_MIGRATE,

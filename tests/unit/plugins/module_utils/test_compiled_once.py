@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is imported from a zip file, as modules are on targets, is compiled once. Python itself does it twice."""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+import sys
+import zipfile
+
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _compiled_once
+
+PROGRAM = """
+import sys
+sys.dont_write_bytecode = True
+sys.path.insert(0, sys.argv[1])
+import _compiled_once
+compiled = []
+sys.addaudithook(lambda event, about: compiled.append(str(about[1])) if event == "compile" else None)
+import package.first, package.second
+print(*(name.rpartition("/")[2] for name in compiled if name.startswith(sys.argv[1])))
+print(package.first.__file__.endswith("first.py"), package.second.VALUE)
+"""
+
+
+def test_each_file_is_compiled_once(tmp_path: pathlib.Path) -> None:
+    archive = tmp_path / "payload.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.write(_compiled_once.__file__, "_compiled_once.py")
+        packed.writestr("package/__init__.py", "")
+        packed.writestr("package/first.py", "from . import second")
+        packed.writestr("package/second.py", "VALUE = 2")
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", PROGRAM, str(archive)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["__init__.py first.py second.py", "True 2"]
