@@ -226,9 +226,11 @@ repaired:
       sample: 0
 """
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _compiled_once, _dir  # noqa: F401 - before all others
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _compiled_once, _dir
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import SESSION_DIR
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
+
+del _compiled_once  # imported before all others, for what it does
 
 
 def main() -> None:

@@ -246,9 +246,11 @@ copies:
       type: str
 """
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _compiled_once, _info  # noqa: F401 - before all others
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _compiled_once, _info
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import SESSION_INFO, SESSION_INFO_RULES
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
+
+del _compiled_once  # imported before all others, for what it does
 
 
 def main() -> None:

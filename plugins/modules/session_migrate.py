@@ -15,7 +15,8 @@ description:
     configuration, and starts the backend again.
   - An account is one whole generation at any moment, also after a crash. A newer generation is never replaced by an older one
     unless you ask for exactly that, and what is replaced is kept aside.
-  - A backend that ran before runs afterwards, on the sessions path when everything went well, else where it was before.
+  - A backend that ran before runs afterwards, on the sessions path when everything went well, else where it was before. So it does when
+    the run is killed, and when the host loses power and boots again.
   - Source files are left as they are, except with O(engine=rename) and O(state=retired).
   - What belongs to an account elsewhere (the token file of wppconnect, say) travels, is put aside and is taken back with it. What lies
     beside accounts and travels with them is copied where O(path) has nothing of that name.
@@ -248,13 +249,15 @@ receipt:
   sample: /var/lib/whatsapp-backend/.sessions.whatsapp-ops/receipt.json
 """
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _compiled_once, _migrate  # noqa: F401 - before all others
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _compiled_once, _migrate
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import (
     DROP_IN,
     SESSION_MIGRATE,
     SESSION_MIGRATE_RULES,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
+
+del _compiled_once  # imported before all others, for what it does
 
 
 def main() -> None:

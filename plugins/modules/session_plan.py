@@ -191,9 +191,11 @@ health:
   sample: {status: 200, healthy: true}
 """
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _compiled_once, _plan  # noqa: F401 - before all others
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _compiled_once, _plan
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import NESTED_IN_PLAN, SESSION_PLAN
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
+
+del _compiled_once  # imported before all others, for what it does
 
 
 def main() -> None:

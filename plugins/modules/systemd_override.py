@@ -253,12 +253,14 @@ backup_file:
   sample: /etc/systemd/system/whatsapp-backend.service.d/20-sessions.conf.4711.2026-11-20@12:00:00~
 """
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _compiled_once, _override  # noqa: F401 - before all others
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _compiled_once, _override
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import (
     SYSTEMD_OVERRIDE,
     SYSTEMD_OVERRIDE_RULES,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
+
+del _compiled_once  # imported before all others, for what it does
 
 
 def main() -> None:
