@@ -5,6 +5,9 @@
 The guard is a drop-in in /run with ``AssertPathExists=!FLAG``: while the flag exists a start fails (a masked unit whose file lies in
 /etc could still be started, proven on systemd 252 and 257). Should this very process be killed, a transient unit (_rescue.py) takes
 back what is half done, lifts the guard and starts the backend: systemd is its parent, so it survives us, the connection and the login.
+
+All of that is gone when the host loses power. So there is a drop-in in /etc, too, while accounts are on their way: should the host boot
+meanwhile, the same program takes them back before the backend starts.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from ._errors import SessionsError
 from ._paths import write_atomic
 from ._unit import Unit, daemon_reload, read_unit
 
+RESCUER = "rescue.py"
 _RUNTIME = "/run/whatsapp-ops"
 _DEFERRED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGQUIT)
 # A wrapper (sh, npm) that passes on how its child ended by SIGINT or SIGTERM, sh(1): 128 + number.
@@ -92,6 +96,7 @@ def guarded(unit: Unit, intent: str, timeout: float, watch: Stopwatch) -> t.Iter
         with watch.phase("guard"):
             _leave_rescuer(unit, intent)
             _mark_busy(unit.name)
+            _leave_rescuer_at_boot(unit.name, intent)
             _raise_guard(unit.name)
         try:
             with watch.down(unit.active):
@@ -106,6 +111,7 @@ def guarded(unit: Unit, intent: str, timeout: float, watch: Stopwatch) -> t.Iter
                 _release(unit, timeout, watch)
         finally:
             _remove_guard(unit.name)
+            _remove(_boot_program(intent))
 
 
 def _release(unit: Unit, timeout: float, watch: Stopwatch) -> None:
@@ -151,7 +157,7 @@ def stop_now(unit: str, timeout: float) -> None:
 
 def lift_leftover_guard(unit: str) -> None:
     """Remove what a run that was killed together with its rescuer (a power cut, say) may have left in /run."""
-    if any(os.path.lexists(path) for path in (_busy_file(unit), _flag(unit), _guard_file(unit))):
+    if any(os.path.lexists(path) for path in (_busy_file(unit), _flag(unit), _guard_file(unit), _boot_file(unit))):
         _remove(_flag(unit))
         _remove_guard(unit)
 
@@ -174,6 +180,7 @@ def _leave_rescuer(unit: Unit, intent: str) -> None:
         _busy_file(unit.name),
         _flag(unit.name),
         _guard_file(unit.name),
+        _boot_file(unit.name),
         intent,
         unit.name,
         "yes" if unit.active else "no",
@@ -181,6 +188,33 @@ def _leave_rescuer(unit: Unit, intent: str) -> None:
     name = f"whatsapp-ops-rescue-{os.getpid()}-{time.monotonic_ns()}"
     waiting = ["systemd-run", "--quiet", "--collect", f"--unit={name}", "--", sys.executable, "-I", program, *arguments]
     run_checked(waiting, purpose="leave a helper that starts the backend if this run dies")
+
+
+def _leave_rescuer_at_boot(unit: str, intent: str) -> None:
+    """Have systemd run a copy of _rescue.py before it starts ``unit``, should the host boot before this is removed again."""
+    program = _boot_program(intent)
+    command = " ".join(map(_word, (sys.executable, "-I", program, "boot", intent, _boot_file(unit)))).replace("$", "$$")
+    text = (
+        "# whatsapp_ops.sessions is moving this unit's sessions; gone when it is done\n"
+        f"[Unit]\nRequiresMountsFor={_word(os.path.dirname(intent))}\n[Service]\nExecStartPre=-+{command}\n"
+    )
+    try:
+        os.makedirs(os.path.dirname(_boot_file(unit)), mode=0o755, exist_ok=True)
+        write_atomic(program, inspect.getsource(_rescue).encode(), 0o600)
+        write_atomic(_boot_file(unit), text.encode(), 0o644)
+    except OSError:
+        pass  # /etc is read-only: less is certain then, and nothing is wrong yet
+
+
+def forget_boot(unit: str) -> None:
+    """Remove what waits for a boot, once the backend would be right to start with the configuration that is on the disk."""
+    _remove(_boot_file(unit))
+
+
+def _word(text: str) -> str:
+    """Write one word of a unit file so that systemd reads exactly ``text``, systemd.syntax(7)."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{escaped}"'
 
 
 @contextlib.contextmanager
@@ -212,9 +246,10 @@ def _mark_busy(unit: str) -> None:
 
 
 def _remove_guard(unit: str) -> None:
-    _remove(_guard_file(unit))
-    with contextlib.suppress(OSError):
-        os.rmdir(os.path.dirname(_guard_file(unit)))
+    for path in (_boot_file(unit), _guard_file(unit)):
+        _remove(path)
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(path))
     daemon_reload()
     _remove(_busy_file(unit))
 
@@ -238,3 +273,11 @@ def _lock_file(unit: str) -> str:
 
 def _guard_file(unit: str) -> str:
     return f"/run/systemd/system/{unit}.d/00-whatsapp-ops-guard.conf"
+
+
+def _boot_program(intent: str) -> str:
+    return f"{os.path.dirname(intent)}/{RESCUER}"
+
+
+def _boot_file(unit: str) -> str:
+    return f"/etc/systemd/system/{unit}.d/00-whatsapp-ops-boot.conf"

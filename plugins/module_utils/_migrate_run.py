@@ -22,7 +22,7 @@ from ._area import (
     write_document_at,
 )
 from ._companions import bring_companions, finish_companions
-from ._cutover import StartFailed, Stopwatch, guarded, stop_now, stopped, undisturbed
+from ._cutover import StartFailed, Stopwatch, forget_boot, guarded, stop_now, stopped, undisturbed
 from ._errors import SessionsError
 from ._identity import Identity
 from ._kernel import sync_filesystem
@@ -280,6 +280,7 @@ def _publish_all(area: int, before: State, params: Params, evidence: Evidence) -
     with watch.phase("switch"):
         install(params.switch, state.switch)
         if state.unit is not None:
+            forget_boot(state.unit.name)
             daemon_reload()
     with watch.phase("record"):
         _publish.commit(area, intent)

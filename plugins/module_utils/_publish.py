@@ -103,7 +103,8 @@ def beside_moves(place: Place, companions: t.Sequence[str]) -> list[Move]:
 
 def announce(place: Place, moves: t.Sequence[Move], files: t.Sequence[str]) -> dict[str, t.Any]:
     """Write the intent durably and return it; ``files`` are the files whose content will change."""
-    intent = {"version": 1, "moves": list(moves), "files": [kept_file(path) for path in files]}
+    path = real_path(place.path)
+    intent = {"version": 1, "path": path, "moves": list(moves), "files": [kept_file(file) for file in files]}
     write_document_at(place.area, INTENT, intent)
     return intent
 

@@ -13,7 +13,7 @@ import re
 import typing as t
 
 from ._area import COMPANIONS, DISPLACED, STAGING, open_private, read_document, read_document_at, remove_document_at
-from ._cutover import lift_leftover_guard
+from ._cutover import RESCUER, lift_leftover_guard
 from ._errors import SessionsError
 from ._masking import masked
 from ._paths import opened_directory
@@ -86,7 +86,7 @@ def tidy(area: int, unit: Unit | None) -> None:
 
 
 def _left_over(area: int) -> t.Iterator[str]:
-    return (name for name in os.listdir(area) if name == COMPANIONS or _TEMPORARY.fullmatch(name))
+    return (name for name in os.listdir(area) if name in (COMPANIONS, RESCUER) or _TEMPORARY.fullmatch(name))
 
 
 def _is_used(area: int, intent: Intent, unit: Unit | None, path: str) -> bool:

@@ -2,10 +2,11 @@
 # This file is private to the collection whatsapp_ops.sessions.
 """Takes back a cutover that did not finish, and starts the backend.
 
-Used as a function by the run itself, and as a program when the run was killed.
+Used as a function by the run itself, and as a program when the run was killed, or the whole host with it.
 
 As a program it is a copy of this file in /run, started by systemd before the backend is stopped: it waits for the run's lock, which
-the kernel releases when the run ends in whatever way. So this file must not import anything but the standard library.
+the kernel releases when the run ends in whatever way. After a boot it is the copy that lies beside the intent, see _cutover.py. So this
+file must not import anything but the standard library.
 
 An intent is the list of what a cutover is about to do, written durably before the first step: ``moves`` (renames, in order, each with
 the reason for it) and ``files`` (what configuration files hold before). It is ``committed`` when all is done, right before the backend
@@ -248,7 +249,7 @@ def _inode(directory: int, name: str) -> int | None:
         return None
 
 
-def _main(lock: str, busy: str, flag: str, guard: str, intent: str, unit: str, start: str) -> None:
+def _main(lock: str, busy: str, flag: str, guard: str, boot: str, intent: str, unit: str, start: str) -> None:
     with open(lock, "rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
     if not os.path.lexists(busy):
@@ -258,7 +259,7 @@ def _main(lock: str, busy: str, flag: str, guard: str, intent: str, unit: str, s
             _take_back_all(intent)
         except (OSError, ValueError):
             pass  # the intent stays for the next run, and the backend has to be started all the same
-    for path in (flag, guard, busy):
+    for path in (flag, guard, boot, busy):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
     subprocess.run(["systemctl", "daemon-reload"], check=False)
@@ -292,5 +293,41 @@ def _take_back_all(path: str) -> None:
         os.unlink(path)
 
 
+def _main_at_boot(intent: str, boot: str) -> None:
+    """The host has booted, and systemd is about to start the backend: see that the accounts are where it will look for them."""
+    try:
+        with contextlib.suppress(FileNotFoundError), open(intent, "rb") as file:
+            if not _is_switched(json.load(file)):
+                _take_back_all(intent)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(boot)
+
+
+def _is_switched(intent: t.Mapping[str, t.Any]) -> bool:
+    """Whether all accounts are published and the environment, which is that of the backend, names the sessions path."""
+    published = [move for move in intent["moves"] if move["why"] == PUBLISHING]
+    named = (f"{os.path.realpath(value)}/" for value in os.environ.values() if value.startswith("/"))
+    return (
+        bool(published)
+        and any(value.startswith(f"{intent['path']}/") for value in named)
+        and all(map(_is_done, published))
+    )
+
+
+def _is_done(move: t.Mapping[str, t.Any]) -> bool:
+    try:
+        target = open_real(move["target"])
+    except FileNotFoundError:
+        return False
+    try:
+        return bool(_inode(target, move["new_name"]) == move["inode"])
+    finally:
+        os.close(target)
+
+
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    if sys.argv[1] == "boot":
+        _main_at_boot(*sys.argv[2:])
+    else:
+        _main(*sys.argv[1:])

@@ -311,6 +311,9 @@ def test_a_part_that_was_written_is_use_and_what_lies_beside_is_none(whole: Whol
 # --- the program that waits for a run to die ---------------------------------------------------------------
 
 
+FILES = ("lock", "busy", "flag", "guard", "boot")
+
+
 class Rescuer:
     """The program as systemd starts it; systemctl is one that writes down what it is told."""
 
@@ -323,13 +326,18 @@ class Rescuer:
         (place / "bin").mkdir()
         (place / "bin-systemctl").rename(place / "bin/systemctl")
         self.environment = {"PATH": f"{place}/bin:{os.environ['PATH']}"}
-        for name in ("lock", "busy", "flag", "guard"):
+        for name in FILES:
             (self.run / name).touch()
 
     def start(self, intent: pathlib.Path, start: str = "yes") -> subprocess.Popen[bytes]:
-        files = [str(self.run / name) for name in ("lock", "busy", "flag", "guard")]
+        files = [str(self.run / name) for name in FILES]
         program = [sys.executable, "-I", _rescue.__file__, *files, str(intent), "wa.service", start]
         return subprocess.Popen(program, env=self.environment)
+
+    def after_boot(self, intent: pathlib.Path, **environment: str) -> int:
+        """Run it as systemd does before it starts the backend."""
+        program = [sys.executable, "-I", _rescue.__file__, "boot", str(intent), str(self.run / "boot")]
+        return subprocess.run(program, env={**self.environment, **environment}, timeout=20, check=False).returncode
 
     def told(self) -> list[str]:
         return self.calls.read_text().splitlines()
@@ -363,7 +371,7 @@ def test_the_rescuer_of_a_run_that_ended_by_itself_does_nothing(tmp_path: pathli
     (rescuer.run / "busy").unlink()
     assert rescuer.start(tmp_path / "intent.json").wait(20) == 0
     assert rescuer.told() == []
-    assert sorted(os.listdir(rescuer.run)) == ["flag", "guard", "lock"]
+    assert sorted(os.listdir(rescuer.run)) == ["boot", "flag", "guard", "lock"]
 
 
 @pytest.mark.parametrize("lost", ["flag", "intent", "damaged"])
@@ -380,6 +388,44 @@ def test_the_rescuer_starts_the_backend_whatever_it_finds(tmp_path: pathlib.Path
     assert rescuer.start(scene.area / INTENT).wait(20) == 0
     assert content(scene.path) == published
     assert rescuer.told()[-1] == "start -- wa.service"
+
+
+@pytest.mark.parametrize("below", ["", "/wa2"])
+@pytest.mark.parametrize(("renames", "switched"), [(0, False), (2, False), (4, False), (2, True), (4, True)])
+def test_after_a_boot_accounts_are_where_the_backend_looks(
+    tmp_path: pathlib.Path, rescuer: Rescuer, renames: int, switched: bool, below: str
+) -> None:
+    scene = Scene(tmp_path)
+    before = content(scene.path)
+    scene.carry_out(renames)
+    published = content(scene.path)
+    named = {"SESSIONS_PATH": f"{scene.path}{below}" if switched else f"{scene.place}/old"}
+    assert rescuer.after_boot(scene.area / INTENT, HOME=str(scene.place), **named) == 0
+    assert content(scene.path) == (published if switched and renames == 4 else before)
+    assert (scene.area / INTENT).exists() is (switched and renames == 4)
+    assert not (rescuer.run / "boot").exists()
+
+
+def test_after_a_boot_what_was_only_taken_goes_back(tmp_path: pathlib.Path, rescuer: Rescuer) -> None:
+    """The backend was on the sessions path before, and accounts were on their way from the legacy one, none of them published."""
+    scene = Scene(tmp_path)
+    put_account(tmp_path / "old/wa4")
+    inode = (tmp_path / "old/wa4").stat().st_ino
+    taking = planned_move(_rescue.TAKING, str(tmp_path / "old"), "wa4", str(scene.area / "staging"), "key", inode)
+    (tmp_path / "old/wa4").rename(scene.area / "staging/key")
+    put_file(scene.area / INTENT, json.dumps({**scene.intent, "moves": [taking]}))
+    assert rescuer.after_boot(scene.area / INTENT, SESSIONS_PATH=str(scene.path)) == 0
+    assert (tmp_path / "old/wa4").is_dir()
+
+
+@pytest.mark.parametrize("held", [None, "{"])
+def test_after_a_boot_nothing_waits_for_the_next_one(
+    tmp_path: pathlib.Path, rescuer: Rescuer, held: str | None
+) -> None:
+    if held:
+        put_file(tmp_path / "intent.json", held)
+    assert (rescuer.after_boot(tmp_path / "intent.json") == 0) is (held is None)
+    assert not (rescuer.run / "boot").exists()
 
 
 def test_the_program_imports_nothing_of_ours() -> None:
