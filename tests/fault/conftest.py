@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Real directories on real filesystems, in a mount namespace of the test process: gone with it, however it ends."""
+"""Real directories on real filesystems, in a mount namespace of the test process, and processes of its own: all gone with it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typing as t
 import pytest
 
 import disks
-from faultkit import Scene
+from faultkit import Scene, make_own_processes
 from layoutkit import scene_of
 
 _numbers = itertools.count()
@@ -25,6 +25,8 @@ def disk() -> pathlib.Path:
     if os.geteuid() != 0:
         pytest.fail("fault tests mount filesystems, trace processes and change owners: run them as root")
     disks.unshare_mounts()
+    make_own_processes()
+    disks.command("mount", "-t", "proc", "proc", "/proc")
     mounted = pathlib.Path("/srv")
     disks.mount_image("ext4", mounted, megabytes=512)
     return mounted

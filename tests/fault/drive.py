@@ -4,10 +4,12 @@
 Requests and replies are lines of JSON on stdin and stdout. ``{"job": "_migrate", "options": {...}, "clock": 0}`` is answered with the
 child's PID; the child waits until the next line (strace(1) can be attached meanwhile), then comes its outcome. ``foreseen`` tells an error
 that the code has a sentence for from one that it does not know. ``clock`` is by how many seconds the child's clock is wrong.
+The first line is ``{}``: it is ready.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import mmap
@@ -28,6 +30,7 @@ def main() -> None:
     os.chdir("/")
     os.umask(0o022)
     signal.pthread_sigmask(signal.SIG_BLOCK, START)
+    _say({})
     for line in sys.stdin:
         request = json.loads(line)
         told = mmap.mmap(-1, 1 << 20)  # memory that both have: telling the outcome is no system call that could be hit
@@ -39,6 +42,7 @@ def main() -> None:
         sys.stdin.readline()
         os.kill(child, *START)
         _pid, status = os.waitpid(child, 0)
+        _bury()
         _say({"killed": True} if os.WIFSIGNALED(status) else json.loads(told[:].rstrip(b"\0")))
 
 
@@ -49,6 +53,13 @@ def _run(request: dict[str, t.Any], told: mmap.mmap) -> None:
         told[: len(outcome)] = outcome
     finally:
         os._exit(0)
+
+
+def _bury() -> None:
+    """Wait for the orphans of a job that was killed: they are left to the first process of a PID namespace, which may be this one."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _set_clock(wrong_by: float) -> None:

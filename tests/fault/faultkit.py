@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import ctypes
 import dataclasses
 import json
 import os
@@ -30,6 +31,7 @@ ENVIRONMENT = {
 ENGINES = ("native", "rsync", "rename")
 BACKEND = 1500  # uid and gid that own the sessions; no such user has to exist
 SECONDS = 60.0
+CLONE_NEWPID = 0x20000000  # sched.h; os.setns() came with Python 3.12 only
 
 # Whatever a run does to a disk. Those that only look (openat, fstat) are killed at, too, but not each time.
 CHANGING = (
@@ -323,12 +325,14 @@ class Scene:
 
 
 class Driver:
-    """The process that jobs are run by (drive.py)."""
+    """The process that jobs are run by (drive.py), which ``wrapper`` starts."""
 
-    def __init__(self) -> None:
+    def __init__(self, *wrapper: str) -> None:
+        argv = [*wrapper, sys.executable, str(DRIVER)]
         self._process = subprocess.Popen(
-            [sys.executable, str(DRIVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
         )
+        assert self._reply() == {}, "it says when it is ready"
 
     def begin(self, job: str, options: dict[str, t.Any], clock: float = 0) -> int:
         """Have a child made that will run the job; return its PID."""
@@ -342,6 +346,11 @@ class Driver:
     def outcome(self) -> Outcome:
         """Wait for the child's end; ``{"killed": True}`` when it was killed."""
         return self._reply()
+
+    @property
+    def children_namespace(self) -> pathlib.Path:
+        """The PID namespace of what ``unshare`` started."""
+        return pathlib.Path(f"/proc/{self._process.pid}/ns/pid_for_children")
 
     def close(self) -> None:
         assert self._process.stdin
@@ -364,10 +373,21 @@ _drivers: list[Driver] = []
 
 
 def driver() -> Driver:
-    """The driver of this test process, started when it is first needed: in the mount namespace of the tests."""
-    if not _drivers:
-        _drivers.append(Driver())
+    """The driver of this test process."""
     return _drivers[0]
+
+
+def make_own_processes() -> None:
+    """Start the driver; it and all processes that are made from here on see only each other once /proc is mounted anew, and end with us.
+
+    Each run looks at every process that it can see, and strace(1) at each call for that: without this most of a test is nothing else.
+    """
+    first = Driver("unshare", "--pid", "--fork", "--kill-child")
+    libc = ctypes.CDLL(None, use_errno=True)
+    with first.children_namespace.open() as namespace:
+        if libc.setns(namespace.fileno(), CLONE_NEWPID) != 0:
+            raise OSError(ctypes.get_errno(), "setns(CLONE_NEWPID)")
+    _drivers.append(first)
 
 
 def run_job(
