@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hosts that exist only as a folder: ssh is a script that runs commands here, Python one that answers as a module would."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import typing as t
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
+
+# Runs the last word as a command. A connection that is cut says so as ssh does, with 255, and once it is cut it stays so.
+SSH = """#!/bin/sh
+here={here}
+[ ! -e "$here/cut" ] || exit 255
+for word; do :; done
+sh -c "$word"
+status=$?
+[ ! -e "$here/cut" ] || exit 255
+exit "$status"
+"""
+# Notes which module was sent, and answers what was laid out for its first, second, ... call.
+PYTHON = """#!/bin/sh
+here={here}
+module=$(tr -c 'a-z_.' '\\n' | sed -n 's/.*sessions\\.plugins\\.modules\\.\\([a-z_]*\\)$/\\1/p' | head -n 1)
+echo "$module" >>"$here/calls"
+number=$(grep -cx "$module" "$here/calls")
+[ ! -e "$here/$module.cuts" ] || touch "$here/cut"
+cat "$here/$module.$number" 2>/dev/null || cat "$here/$module" 2>/dev/null || echo '{{"changed": true}}'
+"""
+
+Answer = dict[str, t.Any]
+PLAN: Answer = {
+    "sound": 3,
+    "dir": {"owner": "whatsapp", "group": "whatsapp"},
+    "stop": {"unit": "whatsapp-backend.service", "name": "10-graceful-stop", "sections": {}},
+}
+LEFT = {**PLAN, "todo": ["dir", "stop", "migrate"]}
+DONE = {**PLAN, "todo": []}
+
+
+class Fleet:
+    """Hosts in the order in which they were added; each has work to do and does it, unless something else is said."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self._folder = folder
+        self._hosts: list[str] = []
+
+    def add(self, name: str, *, cut_by: str = "", **answers: Answer) -> None:
+        """Add a host. ``answers``: by module and number of its call (``session_plan_2``); ``cut_by``: a module that never answers."""
+        here = self._folder / name
+        here.mkdir()
+        for program, text in (("ssh", SSH), ("python", PYTHON)):
+            (here / program).write_text(text.format(here=here))
+            (here / program).chmod(0o755)
+        laid = {"session_plan_1": LEFT, "session_plan_2": DONE, "session_health_1": {"healthy": True}, **answers}
+        for call, answer in laid.items():
+            module, _line, number = call.rpartition("_")
+            (here / f"{module}.{number}").write_text(json.dumps(answer))
+        if cut_by:
+            (here / f"{cut_by}.cuts").touch()
+        self._hosts.append(name)
+
+    def play(self, playbook: str, *options: str, **settings: t.Any) -> Played:
+        """Run a playbook of the collection on all hosts."""
+        inventory = self._folder / "inventory.json"
+        hosts = {name: self._variables(self._folder / name) for name in self._hosts}
+        inventory.write_text(json.dumps({"all": {"hosts": hosts}}))
+        command = [
+            *(os.path.join(os.path.dirname(sys.executable), "ansible-playbook"), f"whatsapp_ops.sessions.{playbook}"),
+            *("--inventory", str(inventory), "--extra-vars", json.dumps(settings), *options),
+        ]
+        environment = {
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "playbooks" / "collections"),
+            "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+            "ANSIBLE_HOME": str(self._folder / "home"),
+            "ANSIBLE_NOCOLOR": "1",
+        }
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
+        )
+        return Played(done.returncode, done.stdout + done.stderr, {name: self._calls(name) for name in self._hosts})
+
+    def _calls(self, name: str) -> list[str]:
+        calls = self._folder / name / "calls"
+        return calls.read_text().split() if calls.exists() else []
+
+    @staticmethod
+    def _variables(here: pathlib.Path) -> dict[str, t.Any]:
+        return {
+            "ansible_host": "nowhere.invalid",
+            "ansible_become": False,
+            "ansible_ssh_executable": str(here / "ssh"),
+            "ansible_python_interpreter": str(here / "python"),
+        }
+
+
+class Played(t.NamedTuple):
+    """A finished run: its exit code, all that it printed, the modules that each host was sent."""
+
+    rc: int
+    output: str
+    calls: dict[str, list[str]]
+
+    @property
+    def untouched(self) -> list[str]:
+        """The hosts that were looked at and nothing more."""
+        return [name for name, calls in self.calls.items() if calls == ["session_plan"]]
