@@ -184,6 +184,14 @@ measure-stops: deps  ## measures which way to stop browsers keeps what they wrot
 	$(call say,ways to stop browsers)
 	@tests/backends/wwebjs/measure_stops --write
 
+HOSTS ?= 1 20 50
+FLEET_RUNS ?= 3
+
+.PHONY: bench-fleet
+bench-fleet: deps $(call ready,units)  ## measures persist beside a hand-written playbook on up to 50 hosts, half an hour; root (HOSTS, FLEET_RUNS)
+	$(call say,benchmarks with a fleet)
+	@$(units) python benchmarks/fleet.py --hosts "$(HOSTS)" --runs $(FLEET_RUNS)
+
 .PHONY: changelog clean
 changelog: $(call ready,docs)  ## closes the version of galaxy.yml: fragments become its entry in CHANGELOG.md
 	@$(docs) antsibull-changelog release

@@ -44,7 +44,7 @@ def run(argv: t.Sequence[str], *, stdin: str = "", env: t.Mapping[str, str] | No
     with tempfile.TemporaryFile() as reading, tempfile.TemporaryFile() as writing, tempfile.TemporaryFile() as errors:
         reading.write(stdin.encode())
         reading.seek(0)
-        begin, busy = time.monotonic(), _busy()
+        begin, worked = time.monotonic(), busy()
         process = subprocess.Popen(
             argv, stdin=reading, stdout=writing, stderr=errors, env=env, cwd="/", start_new_session=True
         )
@@ -56,17 +56,17 @@ def run(argv: t.Sequence[str], *, stdin: str = "", env: t.Mapping[str, str] | No
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
-        wall, busy = time.monotonic() - begin, _busy() - busy
+        wall, worked = time.monotonic() - begin, busy() - worked
         process.returncode = os.waitstatus_to_exitcode(status)
         watch.stop()
         printed, complaints = (_content(file) for file in (writing, errors))
     if process.returncode:
         raise RuntimeError(f"{argv[0]} ended with {process.returncode}: {printed[-2000:]}{complaints[-2000:]}")
     cpu = usage.ru_utime + usage.ru_stime
-    return Cost(wall, cpu, watch.largest, watch.together, max(0.0, busy - cpu)), printed
+    return Cost(wall, cpu, watch.largest, watch.together, max(0.0, worked - cpu)), printed
 
 
-def _busy() -> float:
+def busy() -> float:
     """CPU seconds that this machine has worked: user, nice, system, irq, softirq, proc(5)."""
     with open("/proc/stat", encoding="ascii") as file:
         ticks = list(map(int, file.readline().split()[1:]))
