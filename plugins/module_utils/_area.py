@@ -31,8 +31,8 @@ def area_path(path: str) -> str:
         with opened_directory(path) as inside, opened_directory(parent) as beside:
             if not same_mount(inside, beside):
                 return f"{path}/{AREA_INSIDE}"
-    except FileNotFoundError:
-        pass  # not made yet: it will be on the filesystem of its parent
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # not made yet, or put out of use: it will be on the filesystem of its parent
     return f"{parent}/.{name}.whatsapp-ops"
 
 

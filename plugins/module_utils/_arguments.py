@@ -98,7 +98,7 @@ SESSION_MIGRATE: Spec = {
     **LAYOUT,
     "owner": {"type": "str"},
     "group": {"type": "str"},
-    "state": {"type": "str", "choices": ["staged", "migrated", "retired"], "default": "migrated"},
+    "state": {"type": "str", "choices": ["staged", "migrated", "retired", "rolled_back"], "default": "migrated"},
     "on_conflict": {"type": "str", "choices": ["newest", "keep", "replace", "fail"], "default": "newest"},
     "engine": {"type": "str", "choices": ["native", "rsync", "rename"], "default": "native"},
     "switch": {
@@ -136,9 +136,9 @@ SESSION_PLAN: Spec = {
     "in_force": {"type": "dict", "options": IN_FORCE},
     "expected_accounts": {"type": "int", "default": 0},
 }
-# Without either there is nothing that tells where the accounts were.
+# Without either there is nothing that tells where the accounts were, but for the receipt.
 SESSION_MIGRATE_RULES: dict[str, t.Any] = {
-    "required_one_of": [["src", "unit"]],
+    "required_if": [["state", state, ["src", "unit"], True] for state in ("staged", "migrated", "retired")],
 }
 
 SYSTEMD_OVERRIDE: Spec = {

@@ -35,16 +35,16 @@ class Assignment:
     line: int
 
 
-def with_values(text: str, values: t.Mapping[str, str]) -> str:
-    """Give ``text`` with each of ``values`` set once and for all; everything else stays as it is, byte for byte.
+def with_values(text: str, values: t.Mapping[str, str | None]) -> str:
+    """Give ``text`` with each of ``values`` set once and for all, or (None) not at all; all else stays as it is, byte for byte.
 
     The last assignment of a variable is replaced where it stands (it is the one that counts), earlier ones that say something
     else are removed, and a variable that was not there comes last. An empty ``text`` makes a new file.
     Raises SessionsError for a name or value that such a file cannot hold, and for a file with an unclosed quote.
     """
     for name, value in values.items():
-        _require_writable(name, value)
-        text = _with_value(text, name, value)
+        _require_writable(name, value or "")
+        text = _changed(text, name, value)
     return text
 
 
@@ -83,15 +83,19 @@ def _require_writable(name: str, value: str) -> None:
         )
 
 
-def _with_value(text: str, name: str, value: str) -> str:
+def _changed(text: str, name: str, value: str | None) -> str:
     _require_closed(text, name)
-    for attempt in (_replaced, _appended):
-        changed = attempt(text, name, value)
+    attempts = (_removed(text, name), _blanked(text, name)) if value is None else _written_in(text, name, value)
+    for changed in attempts:
         if _proves(text, changed, name, value):
             return changed
     raise SessionsError(
         f"cannot set {name} in the environment file so that every release of systemd reads it; set it by hand"
     )
+
+
+def _written_in(text: str, name: str, value: str) -> tuple[str, str]:
+    return _replaced(text, name, value), _appended(text, name, value)
 
 
 def _require_closed(text: str, name: str) -> None:
@@ -108,12 +112,13 @@ def _require_closed(text: str, name: str) -> None:
         )
 
 
-def _proves(before: str, after: str, name: str, value: str) -> bool:
-    """Whether every release of systemd reads ``value`` from ``after``, and all other variables as it did before."""
+def _proves(before: str, after: str, name: str, value: str | None) -> bool:
+    """Whether every release of systemd reads ``value`` from ``after`` (None: nothing), and all other variables as it did before."""
+    own = {} if value is None else {name: value}
     for version in (NEWEST, _COMMENTS_END_SINCE - 1):
         found = _last_values(parse(after, version=version))
         others = {other: text for other, text in _last_values(parse(before, version=version)).items() if other != name}
-        if found != {**others, name: value}:
+        if found != {**others, **own}:
             return False
     return True
 
@@ -138,12 +143,23 @@ def _replaced(text: str, name: str, value: str) -> str:
     return changed
 
 
-def _appended(text: str, name: str, value: str) -> str:
-    """Do as _replaced, at the end: for a file where a comment in front of the old place would swallow the line."""
+def _removed(text: str, name: str) -> str:
     for found in reversed([found for found in _assignments(text, NEWEST) if found.name == name]):
         text = _cut(text, found)
+    return text
+
+
+def _blanked(text: str, name: str) -> str:
+    """Do as _removed, with empty lines left: they end a comment that an older systemd would otherwise continue."""
+    for found in reversed([found for found in _assignments(text, NEWEST) if found.name == name]):
+        text = text[: found.start] + text[found.end :]
+    return text
+
+
+def _appended(text: str, name: str, value: str) -> str:
+    """Do as _replaced, at the end: for a file where a comment in front of the old place would swallow the line."""
     # The empty line ends a comment that an older systemd would otherwise continue.
-    return _added(_added(text, ""), _written(name, value))
+    return _added(_added(_removed(text, name), ""), _written(name, value))
 
 
 def _added(text: str, line: str) -> str:

@@ -14,13 +14,18 @@ from ._cutover import Stopwatch
 from ._errors import SessionsError
 from ._job import Diff, Report
 from ._migrate_run import Evidence, carry_out
-from ._migrate_state import Params, State, Step, described, observe, plan, read_params
+from ._migrate_state import Params, State, Step, described, observe, planned, read_params
 from ._receipts import RECEIPT
 from ._survey import Account
 
 __all__ = ["Params", "State", "Step", "apply", "diff", "observe", "plan", "read_params", "report", "verify"]
 
 ACTIONS = ("migrated", "unchanged", "kept", "displaced", "corrupt", "diverged", "skipped")
+
+
+def plan(state: State, params: Params) -> tuple[Step, ...]:
+    """Say what has to be done. Raises SessionsError where only the operator can decide."""
+    return planned(state, state.params)
 
 
 def diff(state: State, steps: tuple[Step, ...], params: Params) -> Diff:
@@ -31,8 +36,12 @@ def diff(state: State, steps: tuple[Step, ...], params: Params) -> Diff:
     left = [step.name for step in steps if not step.bookkeeping]
     return [
         {
-            "before": {"path": params.path, "accounts": present, "steps_left": left},
-            "after": {"path": params.path, "accounts": present + (new if "publish" in names else 0), "steps_left": []},
+            "before": {"path": state.params.path, "accounts": present, "steps_left": left},
+            "after": {
+                "path": state.params.path,
+                "accounts": present + (new if "publish" in names else 0),
+                "steps_left": [],
+            },
         },
         *(state.switch.diffs if "switch" in names else ()),
     ]
@@ -40,7 +49,7 @@ def diff(state: State, steps: tuple[Step, ...], params: Params) -> Diff:
 
 def apply(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:
     """Carry the steps out."""
-    return carry_out(steps, state, params)
+    return carry_out(steps, state, state.params)
 
 
 def verify(state: State, params: Params) -> None:
@@ -48,7 +57,7 @@ def verify(state: State, params: Params) -> None:
     left = [step.name for step in plan(state, params) if not step.bookkeeping and step.name != "stage"]
     if left and params.state != "staged":
         raise SessionsError(
-            f"after the migration to {params.path} there is still something to do "
+            f"after the migration to {state.params.path} there is still something to do "
             f"({', '.join(left)}); something changes it: see what, and run again"
         )
 
@@ -63,7 +72,7 @@ def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Evid
     )
     return Report(
         {
-            "path": params.path,
+            "path": state.params.path,
             "src": [source.given for source in state.sources],
             "layout": state.survey.layout.name,
             "accounts": [described(account) for account in decided],

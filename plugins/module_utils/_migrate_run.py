@@ -28,14 +28,14 @@ from ._identity import Identity
 from ._kernel import sync_filesystem
 from ._layouts import open_account
 from ._locks import remove_locks
-from ._migrate_state import Params, State, Step, observe, plan, require_decided, surveyed_again
+from ._migrate_state import Params, State, Step, observe, planned, require_decided, surveyed_again
 from ._paths import make_directory, opened_directory
 from ._processes import holders
 from ._publish import INTENT, Place, Publication
 from ._receipts import RECEIPT, Entry, Mark, account_key, document_of, entries_in, mark_with_parts
 from ._recover import is_interrupted, recover, require_all_taken_back, tidy
 from ._rescue import go_back, take_back
-from ._retire import retire
+from ._retire import reopened, retire
 from ._sources import directories_of, is_in_use, values_in_use
 from ._staging import Stage, Task, clear_staging, need_of, open_staged, stage_final, stage_live
 from ._stores import store_names
@@ -43,6 +43,7 @@ from ._survey import Account, Survey
 from ._switch import files_of, install, lacks_value
 from ._tree import Tally, remove_tree
 from ._unit import Unit, daemon_reload, read_unit
+from ._way_back import with_switch
 from ._workers import meanwhile
 
 _LIVE_ROUNDS = 3
@@ -65,7 +66,12 @@ def carry_out(steps: tuple[Step, ...], state: State, params: Params) -> Evidence
     """Carry the steps out, under the lock of the area. Raises SessionsError, also for what the kernel refuses."""
     evidence = Evidence(Stopwatch(), state.survey.accounts, Tally(), [])
     try:
-        with _made(params.path, state.identity), opened_area(params.path) as area, locked(area, params.path):
+        with (
+            reopened(params.path),
+            _made(params.path, state.identity),
+            opened_area(params.path) as area,
+            locked(area, params.path),
+        ):
             _carry_out(area, steps, state, params, evidence)
     except OSError as error:
         raise SessionsError(
@@ -95,7 +101,7 @@ def _carry_out(area: int, steps: tuple[Step, ...], state: State, params: Params,
         interrupted or entries_in(read_document_at(area, RECEIPT)) != state.receipts
     ):  # or another run ended since we looked
         state = observe(params)
-        steps = plan(state, params)
+        steps = planned(state, params)
         evidence.accounts = state.survey.accounts
     names = {step.name for step in steps}
     if "unlock" in names:
@@ -116,7 +122,7 @@ def _keep_up(area: int, state: State, params: Params, names: t.Collection[str]) 
     if "reload" in names:
         daemon_reload()
     if "remember" in names:
-        _write_receipt(area, state.survey, params, state.receipts, (), ())
+        _write_receipt(area, state, params, state.notes, (), ())
     if "tidy" in names:
         tidy(area, state.unit)
 
@@ -276,7 +282,8 @@ def _publish_all(area: int, before: State, params: Params, evidence: Evidence) -
             _publish.carry_out(publishing)
             sync_filesystem(area)
     with watch.phase("record"):
-        _write_receipt(area, state.survey, params, state.receipts, publications, staged.damaged)
+        notes = with_switch(state.notes, params.switch, state.switch)
+        _write_receipt(area, state, params, notes, publications, staged.damaged)
     with watch.phase("switch"):
         install(params.switch, state.switch)
         if state.unit is not None:
@@ -379,14 +386,14 @@ def _require_same_states(area: int, seen: Survey) -> None:
 
 def _write_receipt(
     area: int,
-    seen: Survey,
+    state: State,
     params: Params,
-    entries: t.Mapping[str, Entry],
+    notes: t.Mapping[str, t.Any],
     publications: t.Sequence[Publication],
     damaged: t.Collection[str],
 ) -> None:
     """Write down every account that is at the sessions path by now, with how both sides look, and those kept back as ``damaged``."""
-    written = dict(entries)
+    seen, written = state.survey, dict(state.receipts)
     published = {publication.name for publication in publications}
     with opened_directory(params.path) as root:
         for account in seen.accounts:
@@ -398,7 +405,7 @@ def _write_receipt(
             elif account.name in damaged:
                 mark = account.legacy.mark
                 written[account_key(account.name)] = Entry(account.root, mark, mark, time.time(), damaged=True)
-        document = {**document_of(params.path, written), "path_inode": os.fstat(root).st_ino}
+        document = {**document_of(params.path, written), "path_inode": os.fstat(root).st_ino, **notes}
     write_document_at(area, RECEIPT, document)
 
 

@@ -20,12 +20,13 @@ from ._paths import normal_path, opened_directory
 from ._receipts import RECEIPT, Entry, Mark, entries_in
 from ._recover import is_interrupted, is_untidy
 from ._retire import Retirement, retirable
-from ._sources import Source, directories_of, found_sources, layout_of, named_sources, values_in_use
+from ._sources import Source, directories_of, found_sources, is_tombstone, layout_of, named_sources, values_in_use
 from ._staging import is_staged
 from ._stores import require_sqlite
 from ._survey import Account, Survey, survey
 from ._switch import Switch, SwitchState, observe_switch, read_switch
 from ._unit import Unit, read_unit, unit_identity, unit_name
+from ._way_back import ancestors, notes_for, origin_of, switch_back
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,11 +52,13 @@ class Params:
 class State:
     """What is there now.
 
-    ``area``: the path of staging and receipt. ``elsewhere``: sources that 'rename' cannot move from. ``locked``: accounts at the sessions
+    ``params``: as they are carried out, see ``_way_back.py``. ``area``: the path of staging and receipt. ``notes``: what the next receipt
+    keeps beside accounts. ``elsewhere``: sources that 'rename' cannot move from. ``locked``: accounts at the sessions
     path with a lock that nobody holds. ``retirable``: what 'retired' puts out of use.
     """
 
     unit: Unit | None
+    params: Params
     identity: Identity
     sources: tuple[Source, ...]
     in_use: frozenset[str] | None
@@ -68,6 +71,7 @@ class State:
     untidy: bool
     area: str
     elsewhere: tuple[str, ...]
+    notes: t.Mapping[str, t.Any]
     locked: tuple[str, ...] = ()
     retirable: tuple[Retirement, ...] = ()
 
@@ -90,12 +94,15 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
     path = normal_path(options["path"], "path")
     unit = unit_name(options["unit"]) if options.get("unit") else None
     layout = chosen_layout(options)
-    if not options.get("src") and unit is None:
+    rolled_back, sources = options.get("state") == "rolled_back", options.get("src") or ()
+    if rolled_back and len(sources) > 1:
+        raise SessionsError("'src' names several paths, and accounts can be brought back to one only; name that one")
+    if not sources and unit is None and not rolled_back:
         raise SessionsError(
             "neither 'src' nor 'unit' is given; name the legacy path, or the unit that it can be found from"
         )
     return Params(
-        sources=tuple(normal_path(source, "src") for source in options.get("src") or ()),
+        sources=tuple(normal_path(source, "src") for source in sources),
         path=path,
         unit=unit,
         layout=layout,
@@ -123,6 +130,8 @@ def observe(params: Params) -> State:
 
 def _observed(params: Params) -> State:
     unit = read_unit(params.unit) if params.unit else None
+    if params.state == "rolled_back":
+        params = _turned_round(params, unit)
     identity = _identity(params, unit, (*params.sources, params.path))
     _require_directory_or_nothing(params.path)
     if params.sources:
@@ -135,13 +144,15 @@ def _observed(params: Params) -> State:
     identity = _identity(params, unit, (*directories_of(sources, layout), params.path))
     # Asked while the backend runs and kept: once it is stopped nothing tells any more which copy it used.
     in_use = values_in_use(unit.main_pid) if unit and unit.main_pid else None
-    seen = survey(sources, params.path, layout, receipts, params.on_conflict, in_use)
+    known = ancestors(receipts, sources, params.path)
+    seen = survey(sources, params.path, layout, known, params.on_conflict, in_use)
     if layout.databases and seen.to_publish and params.engine != "rename":
         require_sqlite()
     switch = observe_switch(params.switch, unit)
     area = area_path(params.path)
     return State(
         unit=unit,
+        params=params,
         identity=identity,
         sources=sources,
         in_use=in_use,
@@ -156,6 +167,7 @@ def _observed(params: Params) -> State:
         elsewhere=tuple(source.path for source in sources if not can_rename(source.path, params.path))
         if params.engine == "rename"
         else (),
+        notes=notes_for(receipt, sources, unit),
         locked=locked_accounts(params.path, layout) if params.state != "staged" else (),
         retirable=retirable(sources, layout) if params.state == "retired" else (),
     )
@@ -165,11 +177,12 @@ def surveyed_again(state: State, params: Params) -> State:
     """Look at the accounts again, in the same places and with the same knowledge of the backend; nothing else is looked at."""
     receipts = entries_in(read_document(params.path, RECEIPT))
     layout, before = state.survey.layout, state.survey
-    seen = survey(state.sources, params.path, layout, receipts, params.on_conflict, state.in_use, before)
+    known = ancestors(receipts, state.sources, params.path)
+    seen = survey(state.sources, params.path, layout, known, params.on_conflict, state.in_use, before)
     return dataclasses.replace(state, survey=seen, receipts=receipts)
 
 
-def plan(state: State, params: Params) -> tuple[Step, ...]:
+def planned(state: State, params: Params) -> tuple[Step, ...]:
     """Say what has to be done. Raises SessionsError where only the operator can decide."""
     if not state.interrupted:  # else what is seen is half of something, and it is decided once that is taken back
         require_decided(state, params)
@@ -256,6 +269,20 @@ def described(account: Account) -> dict[str, str]:
     return {"id": account.label, "action": account.decision.action, "reason": account.decision.reason}
 
 
+def _turned_round(params: Params, unit: Unit | None) -> Params:
+    """Return the parameters of the migration in the other direction, which is what a rollback is."""
+    try:
+        with opened_directory(params.path):
+            receipt = read_document(params.path, RECEIPT)
+    except FileNotFoundError as error:
+        raise SessionsError(
+            f"{params.path} is not there, so nothing can be brought back from it; see that its volume is mounted"
+        ) from error
+    origin = params.sources[0] if params.sources else origin_of(receipt, unit, params.path)
+    switch = switch_back(receipt, unit, params.path)
+    return dataclasses.replace(params, sources=(params.path,), path=origin, state="migrated", switch=switch)
+
+
 def _staged(path: str, seen: Survey) -> frozenset[str]:
     with opened_staging(path) as staging:
         if staging is None:
@@ -296,7 +323,7 @@ def _require_directory_or_nothing(path: str) -> None:
         ) from error
     if stat.S_ISLNK(status.st_mode):
         raise SessionsError(f"the sessions path {path} is a symbolic link; name the directory that it leads to")
-    if not stat.S_ISDIR(status.st_mode):
+    if not stat.S_ISDIR(status.st_mode) and not is_tombstone(path):
         raise SessionsError(
             f"the sessions path {path} is not a directory; move what is there away, or choose another path"
         )

@@ -35,7 +35,10 @@ _NAME = re.compile(r"[A-Za-z0-9_:@%+=,-][A-Za-z0-9_.:@%+=,-]*")
 
 @dataclasses.dataclass(frozen=True)
 class Params:
-    """What is wanted. ``path`` is the file that the drop-in goes to; ``settings`` are its lines."""
+    """What is wanted. ``path`` is the file that the drop-in goes to; ``settings`` are its lines.
+
+    ``former``: it is to hold exactly this text, which it held before.
+    """
 
     unit: str
     name: str
@@ -48,10 +51,13 @@ class Params:
     on_shadowed: str
     sensitive: bool
     backup: bool
+    former: str | None = None
 
     @property
     def text(self) -> str | None:
         """What the drop-in is to hold; None when it is to be gone."""
+        if self.former is not None:
+            return self.former
         return render(self.settings) if self.present else None
 
     @property

@@ -65,6 +65,7 @@ class Entry:
     """One account's receipt: where it came from, how both sides looked then, and when (seconds since the epoch).
 
     ``damaged``: it was not migrated, because its copy turned out to be damaged; ``legacy`` says which state of it that was.
+    ``mirrored``: it is about the migration in the other direction, which may have left nothing where it came from.
     """
 
     source: str
@@ -72,6 +73,11 @@ class Entry:
     present: Mark
     time: float
     damaged: bool = False
+    mirrored: bool = False
+
+    def mirror(self, source: str) -> Entry:
+        """Give the entry as the other side sees it, to which ``source`` is the legacy path."""
+        return dataclasses.replace(self, source=source, legacy=self.present, present=self.legacy, mirrored=True)
 
 
 def account_key(account: str) -> str:
@@ -119,8 +125,14 @@ def document_of(path: str, entries: t.Mapping[str, Entry]) -> dict[str, t.Any]:
         "version": 1,
         "path": path,
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "accounts": {key: dataclasses.asdict(entry) for key, entry in sorted(entries.items())},
+        "accounts": {key: _written(entry) for key, entry in sorted(entries.items())},
     }
+
+
+def _written(entry: Entry) -> dict[str, t.Any]:
+    kept = dataclasses.asdict(entry)
+    del kept["mirrored"]  # what is written is always one's own
+    return kept
 
 
 def _names_digest(directory: int, status: os.stat_result, layout: Layout) -> str:

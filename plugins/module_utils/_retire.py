@@ -7,6 +7,7 @@ An old release that falls back to its relative path then fails loudly, instead o
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import stat
@@ -17,9 +18,9 @@ from ._beside import is_kept
 from ._errors import SessionsError
 from ._layout import Layout, is_folder, path_matcher
 from ._layouts import account_names, companions
-from ._paths import opened_directory
+from ._paths import opened_directory, read_file_at
 from ._rescue import open_real
-from ._sources import TOMBSTONE, Source
+from ._sources import TOMBSTONE, Source, is_tombstone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,25 @@ def retire(retirements: t.Sequence[Retirement], path: str) -> None:
                 f"the accounts are in {path}, but the legacy path {retirement.root} cannot be put out of use: {error.strerror}; "
                 "mend that and run again, or leave it with state=migrated"
             ) from error
+
+
+@contextlib.contextmanager
+def reopened(path: str) -> t.Iterator[None]:
+    """Take the tombstone away that may be at ``path``, because accounts come back there; an error puts it there again."""
+    if not is_tombstone(path):
+        yield
+        return
+    directory, name = os.path.split(os.path.realpath(path))
+    with opened_directory(directory) as parent:
+        text = (read_file_at(parent, name) or b"").decode()
+        os.unlink(name, dir_fd=parent)
+        os.fsync(parent)
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(FileExistsError):  # something is there, so that no backend starts on an empty path
+                _leave_tombstone(parent, name, text)
+            raise
 
 
 def _found_in(root: str, layout: Layout) -> list[Retirement]:

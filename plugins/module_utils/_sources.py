@@ -89,7 +89,7 @@ def layout_of(sources: t.Sequence[Source], path: str, layout: Layout | None) -> 
                 fitting = recognised(root, layout)
                 if layout is not None or next(account_names(root, fitting), None) is not None:
                     return fitting
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
     return layout or first_layout()
 
@@ -126,7 +126,7 @@ def _real_directory(path: str, friends: t.Collection[int]) -> str | None:
     except FileNotFoundError:
         return None
     except NotADirectoryError as error:
-        if _is_tombstone(path):
+        if is_tombstone(path):
             return None
         raise SessionsError(
             f"the source {path} is not a directory; name the directory that holds the accounts"
@@ -146,7 +146,8 @@ def _real_directory(path: str, friends: t.Collection[int]) -> str | None:
         os.close(descriptor)
 
 
-def _is_tombstone(path: str) -> bool:
+def is_tombstone(path: str) -> bool:
+    """Whether there is only the file that a retired legacy path has in its place."""
     try:
         content = read_file(os.path.realpath(path), at_most=4096)  # the legacy path may have been reached by a link
     except (SessionsError, OSError):

@@ -193,7 +193,9 @@ class _Two:
 
 def _ancestor(receipt: Entry | None, source: Source, legacy: Side, present: Side | None) -> Entry | None:
     """Say whether a receipt tells anything about this legacy copy: one of another source was not 'used since' because it differs."""
-    if receipt is None or receipt.source == source.path:
+    if receipt is None or (receipt.mirrored and present is None):
+        return None
+    if receipt.source == source.path:
         return receipt
     if present is not None or legacy.mark.changed_ns > receipt.time * 1e9:
         return None
@@ -251,5 +253,5 @@ def _has(target: int | None, path: str) -> bool:
 def _opened(stack: contextlib.ExitStack, path: str) -> int | None:
     try:
         return stack.enter_context(opened_directory(path))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # not made yet, or put out of use
         return None

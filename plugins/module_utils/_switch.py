@@ -7,6 +7,7 @@ An environment file beats every drop-in (systemd.exec(5)), so both are decided, 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import typing as t
@@ -21,26 +22,40 @@ from ._unitfile import environment_items
 
 @dataclasses.dataclass(frozen=True)
 class EnvironmentFile:
-    """The file that systemd reads with EnvironmentFile=, and the variables it has to set."""
+    """The file that systemd reads with EnvironmentFile=, and the variables it has to set, or (None) must not set.
+
+    ``made``: it was made for these variables alone, and is removed once nothing is left in it.
+    """
 
     path: str
-    values: t.Mapping[str, str]
+    values: t.Mapping[str, str | None]
+    made: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Switch:
-    """What is wanted: drop-ins (parameters of systemd_override) and an environment file."""
+    """What is wanted: drop-ins (parameters of systemd_override) and an environment file.
+
+    ``restored``: the variables that get back whatever they were before another switch, where this one is its way back.
+    """
 
     overrides: tuple[_override.Params, ...]
     environment_file: EnvironmentFile | None
+    restored: frozenset[str] | None = None
 
     @property
     def variables(self) -> frozenset[str]:
         """Names of the variables that the switch sets."""
-        return frozenset(name for name, _value in _variables(self.overrides)) | frozenset(self._values)
+        in_file = (name for name, value in self._values.items() if value is not None)
+        return frozenset(name for name, _value in _variables(self.overrides)) | frozenset(in_file)
 
     @property
-    def _values(self) -> t.Mapping[str, str]:
+    def changed(self) -> frozenset[str]:
+        """Names of the variables that have another value, or none, with the switch than without it."""
+        return self.variables | frozenset(self._values) | (self.restored or frozenset())
+
+    @property
+    def _values(self) -> t.Mapping[str, str | None]:
         return self.environment_file.values if self.environment_file else {}
 
 
@@ -86,7 +101,8 @@ def read_environment_file(options: t.Mapping[str, t.Any] | None) -> EnvironmentF
     """Make the typed environment file from its option (``path``, ``values``)."""
     if not options:
         return None
-    values = {str(name): str(value) for name, value in (options.get("values") or {}).items()}
+    given = (options.get("values") or {}).items()
+    values = {str(name): None if value is None else str(value) for name, value in given}
     _environment_file.with_values("", values)  # refuses names and values that no environment file can hold
     return EnvironmentFile(normal_path(options["path"], "environment_file.path"), values)
 
@@ -98,13 +114,15 @@ def observe_switch(switch: Switch, unit: Unit | None) -> SwitchState:
     """
     file = switch.environment_file
     text = _read_text(file.path) if file else None
-    wanted_text = _environment_file.with_values(text or "", file.values) if file else None
+    wanted_text = _wanted_text(text, file) if file else None
     # Each drop-in is judged with the others as they are going to be: what this switch mends does not shadow it.
-    states = [_override.observe(wanted, _overlay(switch, wanted_text)) for wanted in switch.overrides]
+    overlay = _overlay(switch, wanted_text)
+    states = [_override.observe(wanted, overlay) for wanted in switch.overrides]
     lacking = {option for state in states for option in state.lacking}
     if unit is not None:
-        sources = read_sources(unit.name, _overlay(switch, wanted_text))
-        _require_in_force(switch, sources)
+        sources = read_sources(unit.name, overlay)
+        if switch.restored is None:
+            _require_in_force(switch, sources)
         lacking |= _lacking_variables(switch, unit, sources)
     steps = tuple(_override.plan(state, wanted) for state, wanted in zip(states, switch.overrides))
     diffs = tuple(_override.diff(*seen) for seen in zip(states, steps, switch.overrides) if _writes(seen[1]))
@@ -122,10 +140,19 @@ def files_of(switch: Switch, state: SwitchState) -> list[str]:
 def install(switch: Switch, state: SwitchState) -> None:
     """Write what differs, durably, the environment file first: it is the one that wins. systemd is not told here."""
     file = switch.environment_file
-    if file and state.wanted_text is not None and state.text != state.wanted_text:
-        _write_text(file.path, state.wanted_text)
+    if file and state.text != state.wanted_text:
+        if state.wanted_text is None:
+            _remove(file.path)
+        else:
+            _write_text(file.path, state.wanted_text)
     for wanted, steps in zip(switch.overrides, state.steps):
         _override.install(steps, wanted)
+
+
+def overlay_of(switch: Switch) -> dict[str, str | None]:
+    """Return the files that the switch is about as they are going to be."""
+    file = switch.environment_file
+    return _overlay(switch, _wanted_text(_read_text(file.path), file) if file else None)
 
 
 def lacks_value(switch: Switch, unit: Unit) -> bool:
@@ -178,14 +205,28 @@ def _require_in_force(switch: Switch, sources: Sources) -> None:
 def _lacking_variables(switch: Switch, unit: Unit, sources: Sources) -> set[str]:
     if not unit.main_pid:
         return set()
-    has = process_environment(unit.main_pid, switch.variables)
-    wanted = {name: effective_in(sources, name).value for name in switch.variables}
-    return {name for name, value in wanted.items() if value is not None and has.get(name) != value}
+    has = process_environment(unit.main_pid, switch.changed)
+    wanted = {name: effective_in(sources, name).value for name in switch.changed}
+    gone = switch.changed - switch.variables
+    return {name for name, value in wanted.items() if (value is not None or name in gone) and has.get(name) != value}
+
+
+def _wanted_text(text: str | None, file: EnvironmentFile) -> str | None:
+    wanted = _environment_file.with_values(text or "", file.values)
+    gone = not wanted if file.made else text is None and not any(value is not None for value in file.values.values())
+    return None if gone else wanted
 
 
 def _read_text(path: str) -> str | None:
     content = read_file(path)
     return None if content is None else content.decode("utf-8", "surrogateescape")
+
+
+def _remove(path: str) -> None:
+    with opened_directory(os.path.dirname(path)) as parent:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.basename(path), dir_fd=parent)
+        os.fsync(parent)
 
 
 def _write_text(path: str, text: str) -> None:

@@ -76,8 +76,11 @@ options:
       - V(migrated) publishes.
       - V(retired) also renames each legacy path aside and leaves a file in its place that says where the accounts went.
         Of an application's directory only accounts and what travels with them are put out of use.
+      - V(rolled_back) goes the way back, in the same way. The accounts at O(path), with the keys that were written there since, are
+        migrated to where the receipt says that they came from (in the release that O(unit) has now), or to O(src) where one path is given.
+        What O(switch) changed becomes what it was. Accounts that were removed from O(path) since are left there as they are.
     type: str
-    choices: [staged, migrated, retired]
+    choices: [staged, migrated, retired, rolled_back]
     default: migrated
   on_conflict:
     description:
@@ -115,7 +118,7 @@ options:
             type: path
             required: true
           values:
-            description: Variables to set. All else in the file stays as it is.
+            description: Variables to set, or to remove where the value is null. All else in the file stays as it is.
             type: dict
             required: true
   exclude_caches:
@@ -166,6 +169,12 @@ EXAMPLES = r"""
     unit: whatsapp-backend
     state: staged
 
+- name: Go back to where the accounts were before, with the keys that they have now
+  whatsapp_ops.sessions.session_migrate:
+    path: /var/lib/whatsapp-backend/sessions
+    unit: whatsapp-backend
+    state: rolled_back
+
 - name: Put sessions into an image that is being built
   whatsapp_ops.sessions.session_migrate:
     src: [/build/sessions]
@@ -175,12 +184,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path:
-  description: The sessions path.
+  description: The sessions path. With O(state=rolled_back), where the accounts were brought back to.
   returned: success
   type: str
   sample: /var/lib/whatsapp-backend/sessions
 src:
-  description: The legacy paths that exist.
+  description: The legacy paths that exist. With O(state=rolled_back), the sessions path.
   returned: success
   type: list
   elements: str

@@ -132,6 +132,10 @@ class Host:
     def look(self) -> State:
         return t.cast("State", json.loads(self.sh(f"{ON_HOST} look")))
 
+    def messages(self, since: float) -> dict[str, int]:
+        """Count the messages ``sent`` since then (seconds since the epoch), and those ``unread`` because they could not be decrypted."""
+        return t.cast("dict[str, int]", json.loads(self.sh(f"{ON_HOST} messages {since}")))
+
     def well(self, seconds: float = 20.0) -> State:
         """Wait until the backend runs with all accounts connected; return how things stand then."""
         return t.cast("State", json.loads(self.sh(f"{ON_HOST} well {seconds}")))

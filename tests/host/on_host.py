@@ -5,11 +5,13 @@
 on_host.py reset                   accounts at the legacy path as they were paired, no trace of a migration, backend running there
 on_host.py look                    how things stand
 on_host.py well SECONDS            the same, once the backend runs and all its accounts are connected, or the time is over
+on_host.py messages SINCE          how many messages were sent since then (seconds since the epoch), and how many of them could not be read
 on_host.py steps                   several steps (JSON on stdin) in one connection, with the outcome of each
 """
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import os
@@ -30,6 +32,7 @@ DROP_INS = pathlib.Path(f"/etc/systemd/system/{UNIT}.d")
 ENVIRONMENT_FILE = pathlib.Path("/etc/whatsapp-backend/env")
 GUARD = pathlib.Path(f"/run/systemd/system/{UNIT}.d/00-whatsapp-ops-guard.conf")
 RUNTIME = pathlib.Path("/run/whatsapp-ops")
+EMULATOR = pathlib.Path("/run/whatsapp-emulator")
 ACCOUNTS = 3
 SEARCH_PATH = "/repository/playbooks/collections:/controller"
 
@@ -161,6 +164,26 @@ def look() -> dict[str, t.Any]:
     }
 
 
+def messages(since: float) -> dict[str, int]:
+    """Count the messages that the backend sent since then, and those that the other end could not decrypt.
+
+    Those of the last second may still be on their way. The library makes a new Signal session with each start, so this does not tell
+    whether the old one was of the newest generation: what is compared for that is the content of files, in tests/module.
+    """
+    sent: set[str] = set()
+    read: set[str] = set()
+    for file in EMULATOR.glob("*.jsonl"):
+        for line in file.read_text().splitlines():
+            record = json.loads(line)
+            body = record.get("body") or {}
+            at = datetime.datetime.fromisoformat(record["at"].replace("Z", "+00:00")).timestamp()
+            if record.get("accepted"):
+                read.add(body["key"]["id"])
+            elif isinstance(body, dict) and body.get("tag") == "message" and since < at < time.time() - 1:
+                sent.add(body["attrs"]["id"])
+    return {"sent": len(sent), "unread": len(sent - read)}
+
+
 def identities(root: pathlib.Path) -> dict[str, str]:
     """Return a fingerprint of each linked account: the number that it is linked to, in its credentials."""
     return {file.parent.name: identity(file) for file in sorted(root.glob("*/creds.json"))}
@@ -208,7 +231,7 @@ def run(*argv: str) -> str:
 
 _begun: list[subprocess.Popen[str]] = []
 VERBS: dict[str, t.Callable[..., t.Any]] = {
-    verb.__name__: verb for verb in (reset, look, well, module, begin, end, until, signalled, put, sh)
+    verb.__name__: verb for verb in (reset, look, well, messages, module, begin, end, until, signalled, put, sh)
 }
 
 if __name__ == "__main__":

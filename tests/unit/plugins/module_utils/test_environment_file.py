@@ -63,6 +63,21 @@ def test_set(before: str, after: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", ""),
+        ("B=2\n", "B=2\n"),
+        ("A=/old\n", ""),
+        ("A=/old\nB=2\n A=/older", "B=2\n"),
+        ("# mine\nA='/o\nld'\nB=2\n", "# mine\nB=2\n"),
+        pytest.param("# c \\\nA=/old\nB=2\n", "# c \\\n\nB=2\n", id="a comment that older systemds continue"),
+    ],
+)
+def test_remove(before: str, after: str) -> None:
+    assert with_values(before, {"A": None}) == after
+
+
+@pytest.mark.parametrize(
     ("value", "written"),
     [
         ("", "A=\n"),

@@ -16,7 +16,8 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._conflicts i
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._identity import Identity
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import layout_named
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migrate import Params, State, Step, plan
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migrate import Params, State, Step
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migrate_state import planned as plan
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._override import Reload
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._receipts import Mark
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._retire import Retirement
@@ -59,6 +60,7 @@ def state(
     survey = Survey(layout_named("baileys"), accounts, extras, dict.fromkeys(present, "paired"), 7)
     seen = State(
         unit=None,
+        params=params(),
         identity=Identity(1, 1, "wa", "wa"),
         sources=(Source("/opt/wa", "/opt/wa"),),
         in_use=None,
@@ -71,6 +73,7 @@ def state(
         untidy=False,
         area="/var/lib/wa/.sessions.whatsapp-ops",
         elsewhere=(),
+        notes={},
     )
     return dataclasses.replace(seen, **fields)
 
