@@ -24,7 +24,7 @@ from ._paths import opened_directory, read_file
 from ._receipts import RECEIPT, Entry, entries_in
 from ._sources import Source, is_in_use
 from ._switch import EnvironmentFile, Switch, SwitchState, files_of, overlay_of
-from ._unit import Unit
+from ._unit import Unit, systemd_runs
 from ._unitfile import environment_items, parse
 
 Document = t.Mapping[str, t.Any]
@@ -134,7 +134,9 @@ def _drop_in_back(path: str, note: Document) -> _override.Params:
     directory, file = os.path.split(path)
     scope = next(scope for scope, place in _override.DIRECTORIES.items() if path.startswith(f"{place}/"))
     absent = {"unit": os.path.basename(directory)[: -len(".d")], "name": file, "scope": scope, "state": "absent"}
-    wanted = dataclasses.replace(_override.read_params(absent), validate=False, on_shadowed="ignore")
+    wanted = dataclasses.replace(
+        _override.read_params(absent), validate=False, on_shadowed="ignore", daemon_reload=systemd_runs()
+    )
     before = note["before"]
     return wanted if before is None else dataclasses.replace(wanted, present=True, former=before)
 

@@ -63,7 +63,7 @@ options:
         type: path
         required: true
       values:
-        description: Variables that have to be set.
+        description: Variables that have to be set, or may not be set where the value is null.
         type: dict
         required: true
   in_force:

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from accounts import put_file
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _effective, _override, _switch, _unit_path
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import (
+    _effective,
+    _override,
+    _switch,
+    _unit_path,
+    _way_back,
+)
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._switch import (
     Switch,
@@ -60,7 +66,7 @@ class Host:
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(_unit_path, "SEARCH_PATH", (f"{tmp_path}/etc", f"{tmp_path}/run", f"{tmp_path}/lib"))
     monkeypatch.setitem(_override.DIRECTORIES, "persistent", f"{tmp_path}/etc")
-    for module in (_effective, _override):
+    for module in (_effective, _override, _way_back):
         monkeypatch.setattr(module, "systemd_runs", lambda: False)
     return Host(tmp_path)
 

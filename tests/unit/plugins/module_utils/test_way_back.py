@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a receipt keeps for the way back: where accounts came from, and how the unit was configured before any switch of ours."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from pathlib import Path
+
+import pytest
+from test_switch import NEW, SECRET, Host, host
+
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._receipts import Entry, Mark, document_of
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._sources import Source
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._switch import Switch, install, observe_switch
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit import PROPERTIES, Unit
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._way_back import (
+    ancestors,
+    notes_for,
+    origin_of,
+    switch_back,
+    with_switch,
+)
+
+__all__ = ["host"]  # the fixture
+
+NOTHING: dict[str, t.Any] = {}
+DROP_IN = "# by hand\n[Service]\nEnvironment=SESSIONS_PATH=/by/hand\n"
+FILE = f"# mine\nTOKEN={SECRET}\nSESSIONS_PATH=.baileys_auth\n"
+
+
+def mark(number: int) -> Mark:
+    return Mark((number, number), {})
+
+
+def entry(source: str, when: float, **more: t.Any) -> Entry:
+    return Entry(source, mark(1), mark(2), when, **more)
+
+
+def unit(directory: str) -> Unit:
+    return Unit("wa.service", {**dict.fromkeys(PROPERTIES, ""), "WorkingDirectory": directory})
+
+
+def there(host: Host, receipt: dict[str, t.Any], value: str = NEW) -> dict[str, t.Any]:
+    """Switch, as a cutover does; return the receipt afterwards."""
+    switch = host.switch(value)
+    state = observe_switch(switch, host.unit)
+    noted = with_switch(notes_for(receipt, [], None), switch, state)
+    install(switch, state)
+    return noted
+
+
+def back(host: Host, receipt: dict[str, t.Any]) -> None:
+    switch = switch_back(receipt, host.unit, NEW)
+    install(switch, observe_switch(switch, host.unit))
+
+
+@pytest.mark.parametrize("drop_in", [None, DROP_IN])
+@pytest.mark.parametrize("file", [None, "", FILE])
+def test_files_become_what_they_were(host: Host, drop_in: str | None, file: str | None) -> None:
+    for path, text in ((host.drop_in, drop_in), (host.env, file)):
+        if text is not None:
+            host.put(str(path.relative_to(host.root)), text)
+    receipt = there(host, NOTHING)
+    assert NEW in host.drop_in.read_text()
+    assert SECRET not in str(receipt)
+    back(host, receipt)
+    for path, text in ((host.drop_in, drop_in), (host.env, file)):
+        assert (path.read_text() if path.exists() else None) == text
+
+
+def test_what_was_there_before_the_first_switch_counts(host: Host) -> None:
+    host.put("default/env", FILE)
+    receipt = there(host, there(host, NOTHING, "/first"))
+    back(host, receipt)
+    assert host.env.read_text() == FILE
+    assert not host.drop_in.exists()
+
+
+def test_what_somebody_wrote_between_two_switches_counts(host: Host) -> None:
+    host.put("default/env", FILE)
+    receipt = there(host, NOTHING)
+    host.put("default/env", "SESSIONS_PATH=/other\n")
+    receipt = there(host, receipt)
+    back(host, receipt)
+    assert host.env.read_text() == "SESSIONS_PATH=/other\n"
+
+
+def test_other_lines_of_an_environment_file_stay(host: Host) -> None:
+    receipt = there(host, NOTHING)
+    host.env.write_text(f"{host.env.read_text()}ADDED=since\n")
+    back(host, receipt)
+    assert host.env.read_text() == "ADDED=since\n"
+
+
+def test_a_unit_that_would_stay_is_refused(host: Host) -> None:
+    receipt = there(host, NOTHING)
+    other = host.put("etc/wa.service.d/50-by-hand.conf", f"[Service]\nEnvironment=OTHER={NEW}/a\n")
+    with pytest.raises(SessionsError, match=f"{other} line 2 sends the backend to {NEW}"):
+        switch_back(receipt, host.unit, NEW)
+    with pytest.raises(SessionsError, match="it is not known what was there before"):
+        switch_back(NOTHING, host.unit, NEW)
+    other.unlink()
+    assert switch_back(receipt, host.unit, NEW) != Switch((), None)
+
+
+def test_where_accounts_came_from(tmp_path: Path) -> None:
+    old, new = tmp_path / "releases/1", tmp_path / "releases/2"
+    new.mkdir(parents=True)
+    current = tmp_path / "current"
+    current.symlink_to(old)
+    source = Source(f"{current}/auth", f"{old}/auth")
+    notes = notes_for({}, [source], unit(str(current)))
+    receipt = {**document_of(NEW, {"a": entry(source.path, 1)}), **notes}
+    assert origin_of(receipt, unit(str(current)), NEW) == f"{old}/auth"
+    current.unlink()
+    current.symlink_to(new)
+    assert origin_of(receipt, unit(str(current)), NEW) == f"{new}/auth"
+    assert origin_of(receipt, None, NEW) == f"{old}/auth"
+    elsewhere = {**receipt, **notes_for({}, [Source("/srv/auth", "/srv/auth")], unit(str(current)))}
+    assert origin_of({**elsewhere, "accounts": document_of(NEW, {"a": entry("/srv/auth", 1)})["accounts"]}, None, NEW)
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ({}, "nothing says where"),
+        ({"a": entry("/a", 1, damaged=True)}, "nothing says where"),
+        ({"a": entry("/a", 1), "b": entry("/b", 1)}, "came from 2 legacy paths"),
+    ],
+)
+def test_where_they_came_from_is_not_known(entries: dict[str, Entry], words: str) -> None:
+    with pytest.raises(SessionsError, match=words):
+        origin_of(document_of(NEW, entries), None, NEW)
+
+
+@pytest.mark.parametrize(("own", "newer"), [(1.0, True), (3.0, False)])
+def test_the_last_migration_counts_whichever_way_it_went(tmp_path: Path, own: float, newer: bool) -> None:
+    path, source = tmp_path / "old", tmp_path / "sessions"
+    area = tmp_path / ".sessions.whatsapp-ops"
+    for folder in (path, source, area):
+        folder.mkdir(mode=0o700)
+    other = entry(str(path), 2.0)
+    write = json.dumps(document_of(str(source), {"a": other, "c": entry("/elsewhere", 9)}))
+    (area / "receipt.json").write_text(write)
+    found = ancestors({"a": entry(str(source), own), "b": entry("/b", 1)}, [Source("", str(source))], str(path))
+    assert set(found) == {"a", "b"}
+    assert found["a"].mirrored is newer
+    assert (found["a"].legacy == mark(2)) is newer
+    area.chmod(0o755)  # anybody could have put it there
+    assert not ancestors({}, [Source("", str(source))], str(path))
