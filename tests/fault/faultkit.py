@@ -324,6 +324,40 @@ class Scene:
         return f"{self._old_text}SESSIONS_PATH={self.path}\n"
 
 
+class WayBack(Scene):
+    """The way back from a sessions path (here ``source``) to a legacy path (here ``path``), where each account is as it was before."""
+
+    def build(self) -> Scene:
+        super().build()
+        for account in self.legacy:
+            self.put_account(self.path / account, account, 1, when=1_700_000_000)
+        self.source.rename(self.path.with_name("gone"))
+        for name, held in self.beside.items():
+            put(self.path / name, held)
+        there = {"src": [str(self.path)], "path": str(self.source), "state": "migrated"}
+        assert "failed" not in run_job("_migrate", {**self.options(), **there, "switch": self._switch(self.source)})
+        for account, generation in self.legacy.items():
+            write_in_place(self.source / account, self.written(account, generation))
+        self.present = {} if self.engine == "rename" else dict.fromkeys(self.legacy, 1)
+        return self
+
+    def options(self, **changed: t.Any) -> dict[str, t.Any]:
+        back = {"src": [], "path": str(self.source), "state": "rolled_back", "switch": None}
+        return {**super().options(), **back, **changed}
+
+    def _switch(self, path: pathlib.Path) -> dict[str, t.Any]:
+        values = {"SESSIONS_PATH": str(path)}
+        return {"environment_file": {"path": str(self.environment_file), "values": values}}
+
+    @property
+    def _old_text(self) -> str:
+        return f"{self._new_text}SESSIONS_PATH={self.source}\n"
+
+    @property
+    def _new_text(self) -> str:
+        return "# by hand\nOTHER=1\n"
+
+
 class Driver:
     """The process that jobs are run by (drive.py), which ``wrapper`` starts."""
 

@@ -15,7 +15,7 @@ import sqlite3
 import tempfile
 import typing as t
 
-from faultkit import BACKEND, Files, Scene, content, put, stamped
+from faultkit import BACKEND, Files, Scene, WayBack, content, put, stamped
 
 CACHE = "Default/Cache/f_1"
 
@@ -137,7 +137,7 @@ class PartScene(Scene):
         return stamped(account, generation, "token", 100)
 
 
-LAYOUTS: dict[str, type[Scene]] = {"baileys": Scene, "waha": StoreScene, "wppconnect": PartScene}
+LAYOUTS: dict[str, type[Scene]] = {"baileys": Scene, "way back": WayBack, "waha": StoreScene, "wppconnect": PartScene}
 
 
 @functools.cache
