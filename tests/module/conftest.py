@@ -19,6 +19,7 @@ import ansible
 import pytest
 
 import disks
+from module_server import Server, served
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 COLLECTIONS = REPOSITORY / "playbooks" / "collections"
@@ -154,6 +155,13 @@ def _own_mounts() -> None:
     if os.geteuid() != 0:
         pytest.fail("module tests mount filesystems and change owners: run them as root")
     disks.unshare_mounts()
+
+
+@pytest.fixture(scope="module")
+def server(_own_mounts: None) -> t.Iterator[Server]:
+    """A process that runs modules, started once for all tests of a file."""
+    with served() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -18,17 +18,11 @@ import pytest
 
 from accounts import CANARY, OLD, content, credentials, give, looks, put_account, put_file, use
 from conftest import Mount
-from module_server import COLLECTIONS, MODULES, Server, served
+from module_server import COLLECTIONS, MODULES, Server
 
 UID, GID = 65534, 65534
 PHONE = "4915112345678"
 Result = dict[str, t.Any]
-
-
-@pytest.fixture(scope="module")
-def server(_own_mounts: None) -> t.Iterator[Server]:
-    with served() as running:
-        yield running
 
 
 class Info(t.Protocol):

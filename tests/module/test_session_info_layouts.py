@@ -17,17 +17,11 @@ import pytest
 
 from accounts import CANARY, OLD, give, looks, put_file
 from layouts import KINDS, age, put_account_of, put_evolution_2, put_profile, put_root_of, put_store
-from module_server import COLLECTIONS, MODULES, Server, served
+from module_server import COLLECTIONS, MODULES, Server
 
 UID, GID = 65534, 65534
 PHONE = "971505760056"
 Result = dict[str, t.Any]
-
-
-@pytest.fixture(scope="module")
-def server(_own_mounts: None) -> t.Iterator[Server]:
-    with served() as running:
-        yield running
 
 
 class Info(t.Protocol):

@@ -21,7 +21,7 @@ import pytest
 
 from accounts import CANARY, OLD, content, give, looks, put_account, put_file, use
 from conftest import Mount
-from module_server import COLLECTIONS, MODULES, Server, served
+from module_server import COLLECTIONS, MODULES, Server
 
 UID, GID = 65534, 65534  # nobody and nogroup: a user whose group has another name
 ENGINES = ("native", "rsync", "rename")
@@ -61,12 +61,6 @@ class Host:
 
     def displaced(self) -> list[pathlib.Path]:
         return sorted(entry for entry in (self.area / "displaced").iterdir() if entry.is_dir())
-
-
-@pytest.fixture(scope="module")
-def server(_own_mounts: None) -> t.Iterator[Server]:
-    with served() as running:
-        yield running
 
 
 @pytest.fixture

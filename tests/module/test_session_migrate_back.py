@@ -13,13 +13,7 @@ import pytest
 from test_session_migrate import GID, UID, Host, Result, give
 
 from accounts import content, looks, put_account, use
-from module_server import Server, served
-
-
-@pytest.fixture(scope="module")
-def server(_own_mounts: None) -> t.Iterator[Server]:
-    with served() as running:
-        yield running
+from module_server import Server
 
 
 @pytest.fixture

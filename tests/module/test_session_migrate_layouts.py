@@ -21,7 +21,7 @@ import pytest
 
 from accounts import CANARY, OLD, content, give, looks, put_account, put_file
 from layouts import KINDS, age, damage_store, put_account_of, put_csharp, put_leveldb, put_lock, put_root_of, put_store
-from module_server import Server, served
+from module_server import Server
 
 UID, GID = 65534, 65534
 ENGINES = ("native", "rsync", "rename")
@@ -66,12 +66,6 @@ class Host:
 
     def displaced(self) -> list[pathlib.Path]:
         return sorted(path for path in (self.area / "displaced").iterdir() if path.suffix != ".json")
-
-
-@pytest.fixture(scope="module")
-def server(_own_mounts: None) -> t.Iterator[Server]:
-    with served() as running:
-        yield running
 
 
 @pytest.fixture

@@ -15,17 +15,11 @@ import pytest
 
 from accounts import CANARY, give, looks, put_account, put_file
 from conftest import Mount
-from module_server import Server, served
+from module_server import Server
 
 UID, GID = 65534, 65534
 ETC, LIB = pathlib.Path("/etc/systemd/system"), pathlib.Path("/usr/local/lib/systemd/system")
 Result = dict[str, t.Any]
-
-
-@pytest.fixture(scope="module")
-def server(_own_mounts: None) -> t.Iterator[Server]:
-    with served() as running:
-        yield running
 
 
 class Host:

@@ -39,6 +39,7 @@ def test_every_rollout_that_stopped_has_said_so_once():
     assert [sentence.partition(":")[0] for sentence in said] == [
         "stopped at wa-3 (cannot be reached)",
         "stopped at wa-4 (failed, the backend runs)",
+        "stopped at wa-4 (failed, the backend runs)",  # the rolling restart
         "stopped before anything was changed",
     ]
 
