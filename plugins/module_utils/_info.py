@@ -15,6 +15,7 @@ import stat
 import typing as t
 
 from ._copies import Candidate, copies_among, devices_shared
+from ._displaced import Displaced, listed
 from ._errors import SessionsError
 from ._expected import Source, names_from, read_source
 from ._identity import owner_name
@@ -76,6 +77,7 @@ class State:
     accounts: tuple[AccountFacts, ...]
     expected: tuple[str, ...] | None = None
     reason: str = ""
+    displaced: tuple[Displaced, ...] = ()
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
@@ -101,7 +103,8 @@ def observe(params: Params) -> State:
             named = functools.cache(owner_name)  # looking into the user database costs as much as judging an account
             seen = (_facts(root, name, layout, params, named) for name in account_names(root, layout))
             accounts = tuple(account for account in seen if account is not None)
-            return State(True, layout, plain_count(root, layout), accounts, expected, reason)
+            put_aside = listed(params.path)
+            return State(True, layout, plain_count(root, layout), accounts, expected, reason, put_aside)
     except FileNotFoundError:
         return State(False, params.layout or first_layout(), 0, (), expected, "there is no such directory")
     except NotADirectoryError as error:
@@ -146,6 +149,9 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: t.A
             "accounts": [_described(account, label) for account in state.accounts],
             **compared,
             **_doubles(state, label),
+            "displaced": [
+                {"id": label(found.account), "since": found.moment, "path": found.path} for found in state.displaced
+            ],
         },
         tuple(_warnings(compared["orphaned"])),
     )

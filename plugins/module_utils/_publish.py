@@ -13,7 +13,8 @@ import dataclasses
 import os
 import typing as t
 
-from ._area import COMPANIONS, DISPLACED, STAGING, moment, open_private, write_document_at
+from . import _displaced
+from ._area import COMPANIONS, DISPLACED, STAGING, moment, write_document_at
 from ._beside import slot_of
 from ._errors import SessionsError
 from ._kernel import rename_new
@@ -155,19 +156,10 @@ def make_folders(place: Place, names: t.Iterable[str]) -> None:
 
 
 def note_displaced(place: Place, moves: t.Sequence[Move]) -> None:
-    """Leave a note beside each displaced account that says what it was: the way back is one rename."""
-    displaced = open_private(place.area, DISPLACED, called="the directory of displaced accounts")
-    try:
-        for move in moves:
-            if move["why"] == DISPLACING:
-                note = {
-                    "account": move["name"],
-                    "from": move["source"],
-                    "displaced": move["new_name"].partition("-")[0],
-                }
-                write_document_at(displaced, f"{move['new_name']}.json", note)
-    finally:
-        os.close(displaced)
+    """Leave a note beside each displaced account that says what it was."""
+    for move in moves:
+        if move["why"] == DISPLACING:
+            _displaced.note(place.area, move["new_name"], move["name"], move["source"])
 
 
 def _displacing_moves(place: Place, publication: Publication, new_name: str) -> list[Move]:

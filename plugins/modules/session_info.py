@@ -244,6 +244,26 @@ copies:
     of:
       description: What it is a copy of. Where only the device tells, the account that was used last is taken for the original.
       type: str
+displaced:
+  description:
+    - Accounts that were put aside because another copy of them won, oldest first. Only root can see them.
+    - To bring one back, stop the backend, move what is in its place away, and move this directory there.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: The account's name, masked.
+      type: str
+      sample: 4…7-9c1f2e
+    since:
+      description: When it was put aside, in UTC.
+      type: str
+      sample: 20261126T220102.000123Z
+    path:
+      description: Where it is.
+      type: str
+      sample: /var/lib/whatsapp-backend/.sessions.whatsapp-ops/displaced/20261126T220102.000123Z-8d969eef6ecad3c2
 """
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _compiled_once, _info

@@ -52,6 +52,10 @@ def test_newer_keys_travel_back_and_older_ones_are_put_aside(host: Host) -> None
     assert content(host.path) == kept
     displaced = host.legacy.parent / f".{host.legacy.name}.whatsapp-ops/displaced"
     assert [content(entry) for entry in displaced.iterdir() if entry.is_dir()] == [older]
+    (listed,) = host.server.run("session_info", {"path": str(host.legacy)}, 0)["displaced"]
+    assert content(pathlib.Path(listed["path"])) == older
+    assert listed["id"] == next(account["id"] for account in result["accounts"] if account["action"] == "migrated")
+    assert host.server.run("session_info", {"path": str(host.path)}, UID)["displaced"] == []
     assert not roll_back(host)["changed"]
 
 
