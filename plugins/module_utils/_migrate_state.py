@@ -26,7 +26,7 @@ from ._stores import require_sqlite
 from ._survey import Account, Survey, survey
 from ._switch import Switch, SwitchState, observe_switch, read_switch
 from ._unit import Unit, read_unit, unit_identity, unit_name
-from ._way_back import ancestors, notes_for, origin_of, switch_back
+from ._way_back import ancestors, notes_for, origin_of, private_receipt, switch_back
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,7 +273,7 @@ def _turned_round(params: Params, unit: Unit | None) -> Params:
     """Return the parameters of the migration in the other direction, which is what a rollback is."""
     try:
         with opened_directory(params.path):
-            receipt = read_document(params.path, RECEIPT)
+            receipt = private_receipt(params.path)
     except FileNotFoundError as error:
         raise SessionsError(
             f"{params.path} is not there, so nothing can be brought back from it; see that its volume is mounted"

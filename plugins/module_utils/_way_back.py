@@ -100,7 +100,7 @@ def mirrored(sources: t.Iterable[Source], path: str) -> dict[str, Entry]:
     return {
         key: entry.mirror(source.path)
         for source in sources
-        for key, entry in entries_in(_receipt_of(source.path)).items()
+        for key, entry in entries_in(private_receipt(source.path)).items()
         if entry.source == real and not entry.damaged
     }
 
@@ -166,8 +166,8 @@ def _require_elsewhere(switch: Switch, unit: Unit, path: str) -> None:
             )
 
 
-def _receipt_of(path: str) -> Document:
-    """Read the receipt of a path; none where its area could have been made by somebody else."""
+def private_receipt(path: str) -> Document:
+    """Read the receipt of a path; none where its area could have been made by somebody else, who would tell root what to write."""
     try:
         with opened_directory(area_path(path)) as area:
             status = os.fstat(area)
