@@ -15,7 +15,7 @@ import pytest
 from conftest import Host
 
 UTILS = "ansible_collections.whatsapp_ops.sessions.plugins.module_utils"
-CANARY = "5511999990000"
+CANARY = "CANARY-of-a-drop-in"  # other tests have their own in the journal of the same host
 ETC = "/etc/systemd/system"
 PATH = f"{ETC}/wa.service.d/20-sessions.conf"
 UNIT = "[Service]\nExecStart=/bin/sleep infinity\nEnvironment=LEGACY=1\n"
