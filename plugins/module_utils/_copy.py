@@ -56,12 +56,16 @@ class Rules:
     is_cache: t.Callable[[str], t.Any] | None = None
 
 
-def copy_until_settled(source: int, target: int, name: str, rules: Rules) -> Record:
-    """Copy one file; return its record, or UNSETTLED when it kept changing (the copy is then whatever was read last)."""
+def copy_until_settled(source: int, target: int, name: str, rules: Rules, fitting: set[int] | None = None) -> Record:
+    """Copy one file; return its record, or UNSETTLED when it kept changing (the copy is then whatever was read last).
+
+    ``fitting``: modes with which files made in ``target`` were seen to get the right owner and mode at once, so that nobody has to look
+    again; more are added.
+    """
     for attempt in range(_READS_AT_MOST):
         if attempt:
             os.unlink(name, dir_fd=target)
-        record = _copy(source, target, name, rules)
+        record = _copy(source, target, name, rules, set() if fitting is None else fitting)
         if record is not None:
             return record
     return UNSETTLED
@@ -120,15 +124,20 @@ def require_open(status: os.stat_result, rules: Rules) -> None:
         raise UnfitTree("it holds a private directory of another user; give it to the backend's user or remove it")
 
 
-def dress(descriptor: int, like: os.stat_result, rules: Rules) -> None:
-    """Set owner, mode (never set-id or sticky bits) and times, where they are not so yet. Owner first: chown(2) clears mode bits."""
+def dress(descriptor: int, like: os.stat_result, rules: Rules) -> bool:
+    """Set owner, mode (never set-id or sticky bits) and times, where they are not so yet; return whether owner and mode were.
+
+    Owner first: chown(2) clears mode bits.
+    """
     status, mode = os.fstat(descriptor), _plain_mode(like)
-    if (status.st_uid, status.st_gid) != (rules.uid, rules.gid) and os.geteuid() == 0:
+    foreign = (status.st_uid, status.st_gid) != (rules.uid, rules.gid) and os.geteuid() == 0
+    fits = not foreign and stat.S_IMODE(status.st_mode) == mode
+    if foreign:
         os.fchown(descriptor, rules.uid, rules.gid)
-        os.fchmod(descriptor, mode)
-    elif stat.S_IMODE(status.st_mode) != mode:
+    if not fits:
         os.fchmod(descriptor, mode)
     os.utime(descriptor, ns=(like.st_atime_ns, like.st_mtime_ns))
+    return fits
 
 
 def _plain_mode(status: os.stat_result) -> int:
@@ -149,7 +158,7 @@ def digest_of(directory: int, name: str) -> bytes:
         os.close(descriptor)
 
 
-def _copy(source: int, target: int, name: str, rules: Rules) -> Record | None:
+def _copy(source: int, target: int, name: str, rules: Rules, fitting: set[int]) -> Record | None:
     reading = os.open(name, _OPEN_SOURCE, dir_fd=source)
     try:
         before = os.fstat(reading)
@@ -159,8 +168,7 @@ def _copy(source: int, target: int, name: str, rules: Rules) -> Record | None:
         writing = os.open(name, _OPEN_TARGET, _plain_mode(before), dir_fd=target)
         try:
             poured = _pour(reading, writing, before, rules)
-            _keep_attributes(reading, writing)
-            dress(writing, before, rules)
+            _finish(reading, writing, before, rules, fitting)
         finally:
             os.close(writing)
         after = os.fstat(reading)
@@ -168,6 +176,16 @@ def _copy(source: int, target: int, name: str, rules: Rules) -> Record | None:
         os.close(reading)
     record = record_of(after)
     return None if record != record_of(before) or poured != after.st_size or _is_racy(after) else record
+
+
+def _finish(reading: int, writing: int, like: os.stat_result, rules: Rules, fitting: set[int]) -> None:
+    """Give a new copy its attributes, owner, mode and times."""
+    if _keep_attributes(reading, writing):
+        dress(writing, like, rules)  # an ACL changes the mode
+    elif (mode := _plain_mode(like)) in fitting:
+        os.utime(writing, ns=(like.st_atime_ns, like.st_mtime_ns))
+    elif dress(writing, like, rules):
+        fitting.add(mode)
 
 
 def _pour(reading: int, writing: int, status: os.stat_result, rules: Rules) -> int:
@@ -256,17 +274,18 @@ def _read_back(writing: int) -> bytes:
             return digest.digest()
 
 
-def _keep_attributes(reading: int, writing: int) -> None:
-    """Carry ACLs and the user's attributes over; security.* of a tree that we do not trust stays behind."""
+def _keep_attributes(reading: int, writing: int) -> bool:
+    """Carry ACLs and the user's attributes over and return whether there are any; security.* of a tree not trusted stays behind."""
     try:
         names = os.listxattr(reading)
     except OSError as error:
         if error.errno in (errno.ENOTSUP, errno.ENOSYS):
-            return
+            return False
         raise
-    for name in names:
-        if name.startswith(_KEPT_ATTRIBUTES):
-            os.setxattr(writing, name, os.getxattr(reading, name))
+    kept = [name for name in names if name.startswith(_KEPT_ATTRIBUTES)]
+    for name in kept:
+        os.setxattr(writing, name, os.getxattr(reading, name))
+    return bool(kept)
 
 
 def _is_racy(status: os.stat_result) -> bool:

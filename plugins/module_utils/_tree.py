@@ -181,11 +181,12 @@ class _Pass:
     ) -> t.Collection[str]:
         """Bring each entry of a directory up to date and return the names that are there now."""
         fresh = self.fresh.setdefault(place, {})
+        fitting: set[int] = set()
         for entry in self._changed(source, place, known, fresh):
             name = entry.name
             try:
                 if entry.is_file(follow_symlinks=False):
-                    fresh[name] = self.file(source, target, name, name in there)
+                    fresh[name] = self.file(source, target, name, name in there, fitting)
                 elif entry.is_dir(follow_symlinks=False):
                     fresh[name] = _FOLDER
                     self.folder(source, target, name, name in there, f"{place}{name}/", depth + 1)
@@ -233,13 +234,16 @@ class _Pass:
         finally:
             os.close(below)
 
-    def file(self, source: int, target: int, name: str, exists: bool) -> Record:
-        """Copy the file ``name`` unless another engine did it well; ``exists``: something of that name is in the target."""
+    def file(self, source: int, target: int, name: str, exists: bool, fitting: set[int] | None = None) -> Record:
+        """Copy the file ``name`` unless another engine did it well; ``exists``: something of that name is in the target.
+
+        ``fitting``: see copy_until_settled.
+        """
         record = copied_already(source, target, name, self.rules) if exists and not self.index else None
         if record is None:
             if exists:
                 remove_tree(target, name)
-            record = copy_until_settled(source, target, name, self.rules)
+            record = copy_until_settled(source, target, name, self.rules, fitting)
             self.tally.copied += 1
             self.tally.unsettled += record is UNSETTLED
         self.tally.files += 1
