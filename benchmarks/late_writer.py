@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs session_migrate with a backend that writes at the worst moment: after the last live copy, right before the stop.
 
-From there on the run knows, as it does with a unit that it holds stopped, that nobody writes any more.
+The run behaves as with a unit: it knows that nobody writes any more once that is stopped.
 
 late_writer.py ROOT NUMBER   (arguments of the module on standard input, as Ansible gives them)
 """
@@ -28,13 +28,13 @@ def main(root: str, number: str) -> None:
     def write_and_cut_over(*arguments: t.Any) -> None:
         trees.change(pathlib.Path(root), int(number))
         time.sleep(_STOPPING)
-        setattr(_migrate_run, "_stage_of", stage_of_stopped)  # noqa: B010
         cut_over(*arguments)
 
     def stage_of_stopped(*arguments: t.Any) -> t.Any:
         return dataclasses.replace(stage_of(*arguments), stopped=True)
 
     setattr(_migrate_run, "_cut_over", write_and_cut_over)  # noqa: B010
+    setattr(_migrate_run, "_stage_of", stage_of_stopped)  # noqa: B010
     del sys.argv[1:]  # the module has arguments of its own
     session_migrate.main()
 

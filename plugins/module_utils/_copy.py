@@ -56,16 +56,25 @@ class Rules:
     is_cache: t.Callable[[str], t.Any] | None = None
 
 
-def copy_until_settled(source: int, target: int, name: str, rules: Rules, fitting: set[int] | None = None) -> Record:
-    """Copy one file; return its record, or UNSETTLED when it kept changing (the copy is then whatever was read last).
+@dataclasses.dataclass
+class Seen:
+    """What was seen while files were copied from one directory to another.
 
-    ``fitting``: modes with which files made in ``target`` were seen to get the right owner and mode at once, so that nobody has to look
-    again; more are added.
+    ``fitting``: modes with which new files got the right owner and mode at once, so that nobody has to look again. ``linked``: how many
+    files have another name as well.
     """
+
+    fitting: set[int] = dataclasses.field(default_factory=set)
+    linked: int = 0
+
+
+def copy_until_settled(source: int, target: int, name: str, rules: Rules, seen: Seen | None = None) -> Record:
+    """Copy one file; return its record, or UNSETTLED when it kept changing (the copy is then whatever was read last)."""
+    seen = seen or Seen()
     for attempt in range(_READS_AT_MOST):
         if attempt:
             os.unlink(name, dir_fd=target)
-        record = _copy(source, target, name, rules, set() if fitting is None else fitting)
+        record = _copy(source, target, name, rules, seen)
         if record is not None:
             return record
     return UNSETTLED
@@ -158,7 +167,7 @@ def digest_of(directory: int, name: str) -> bytes:
         os.close(descriptor)
 
 
-def _copy(source: int, target: int, name: str, rules: Rules, fitting: set[int]) -> Record | None:
+def _copy(source: int, target: int, name: str, rules: Rules, seen: Seen) -> Record | None:
     reading = os.open(name, _OPEN_SOURCE, dir_fd=source)
     try:
         before = os.fstat(reading)
@@ -168,12 +177,13 @@ def _copy(source: int, target: int, name: str, rules: Rules, fitting: set[int]) 
         writing = os.open(name, _OPEN_TARGET, _plain_mode(before), dir_fd=target)
         try:
             poured = _pour(reading, writing, before, rules)
-            _finish(reading, writing, before, rules, fitting)
+            _finish(reading, writing, before, rules, seen.fitting)
         finally:
             os.close(writing)
         after = os.fstat(reading)
     finally:
         os.close(reading)
+    seen.linked += after.st_nlink > 1
     record = record_of(after)
     return None if record != record_of(before) or poured != after.st_size or _is_racy(after) else record
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""System calls that Python does not offer: renameat2, syncfs, setfsuid, and which mount a descriptor belongs to."""
+"""System calls that Python does not offer: renameat2, syncfs, setfsuid, inotify, and which mount a descriptor belongs to."""
 
 from __future__ import annotations
 
@@ -46,9 +46,18 @@ def sync_filesystem(descriptor: int) -> None:
 
     One call for a whole batch: an fsync per file was measured about 50 times dearer.
     """
-    if _libc.syncfs(descriptor) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+    _checked(_libc.syncfs(descriptor))
+
+
+def inotify_new() -> int:
+    """Return a queue of events that reading never waits for, inotify_init1(2)."""
+    return _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+
+
+def inotify_add(queue: int, directory: int, mask: int) -> int:
+    """Let ``queue`` hear of what happens in an open directory and return the number of that watch, inotify_add_watch(2)."""
+    # There is no call that takes a descriptor; this way leads to the very directory, whatever its name leads to by now.
+    return _checked(_libc.inotify_add_watch(queue, f"/proc/self/fd/{directory}".encode(), mask))
 
 
 @contextlib.contextmanager
@@ -79,6 +88,13 @@ def creating_as(uid: int, gid: int) -> t.Iterator[None]:
 def same_mount(one: int, other: int) -> bool:
     """Whether rename(2) works between two open directories: same filesystem and same mount of it."""
     return os.fstat(one).st_dev == os.fstat(other).st_dev and _mount_of(one) == _mount_of(other)
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
 
 
 def _mount_of(descriptor: int) -> str:

@@ -37,12 +37,13 @@ from ._recover import is_interrupted, recover, require_all_taken_back, tidy
 from ._rescue import go_back, take_back
 from ._retire import reopened, retire
 from ._sources import directories_of, is_in_use, values_in_use
-from ._staging import Stage, Task, clear_staging, need_of, open_staged, stage_final, stage_live
+from ._staging import Stage, Task, clear_staging, need_of, open_staged, stage_final, stage_live, told_by, watched
 from ._stores import store_names
 from ._survey import Account, Survey
 from ._switch import files_of, install, lacks_value
 from ._tree import Tally, remove_tree
 from ._unit import Unit, daemon_reload, read_unit
+from ._watch import Watch
 from ._way_back import with_switch
 from ._workers import meanwhile
 
@@ -54,12 +55,13 @@ _RESERVE = 1.1  # of what the copies need: a full disk truncates the credentials
 
 @dataclasses.dataclass
 class Evidence:
-    """What a run measured, and the decisions that it carried out."""
+    """What a run measured, and the decisions that it carried out. ``touches``: what tells what is touched after it was copied."""
 
     watch: Stopwatch
     accounts: tuple[Account, ...]
     copied: Tally
     warnings: list[str]
+    touches: Watch | None = None
 
 
 def carry_out(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:
@@ -77,6 +79,9 @@ def carry_out(steps: tuple[Step, ...], state: State, params: Params) -> Evidence
         raise SessionsError(
             f"cannot migrate to {params.path}: {error.strerror}; what was done was taken back, mend the disk or its rights and run again"
         ) from error
+    finally:
+        if evidence.touches:
+            evidence.touches.close()
     return evidence
 
 
@@ -177,17 +182,18 @@ def _written_out_meanwhile(area: int) -> t.Iterator[None]:
 
 def _copy_live(state: State, stage: Stage, tasks: t.Sequence[Task], evidence: Evidence) -> None:
     running = state.unit is not None and state.unit.active
-    for figures in _live_rounds(stage, tasks, _LIVE_ROUNDS if running else 1):
+    evidence.touches = watched(stage, tasks)
+    for figures in _live_rounds(stage, tasks, evidence.touches, _LIVE_ROUNDS if running else 1):
         evidence.copied.add(figures)
     bring_companions(stage, state.survey.companions)
 
 
-def _live_rounds(stage: Stage, tasks: t.Sequence[Task], at_most: int) -> t.Iterator[Tally]:
+def _live_rounds(stage: Stage, tasks: t.Sequence[Task], touches: Watch | None, at_most: int) -> t.Iterator[Tally]:
     """Copy, and copy again what changed meanwhile, while a round is long enough to leave much behind and leaves less each time."""
     copied = 0
     for number in range(at_most):
         begin = time.monotonic()
-        figures = stage_live(stage, tasks)
+        figures = stage_live(stage, tasks, touches)
         yield figures
         if time.monotonic() - begin < _SHORT_ROUND or (number and figures.copied >= copied):
             return
@@ -220,6 +226,8 @@ def _require_nobody_holds(state: State) -> None:
 def _cut_over(area: int, state: State, params: Params, evidence: Evidence) -> None:
     """Everything between stop and start. On any error what was done is taken back before the backend starts again."""
     _require_nobody_holds(state)
+    if evidence.touches:
+        evidence.touches.read()
     intent_path = f"{area_path(params.path)}/{INTENT}"
     holding = (
         stopped(state.unit, intent_path, params.unit_timeout, evidence.watch)
@@ -262,7 +270,8 @@ def _publish_all(area: int, before: State, params: Params, evidence: Evidence) -
             taking = _publish.taking_moves(place, _publications(state.survey)) if params.engine == "rename" else []
             if taking:
                 _publish.announce(place, taking, files)
-            staged = stage_final(stage, _tasks(state.survey))
+            marks = {account.name: account.legacy.mark for account in state.survey.to_publish}
+            staged = stage_final(stage, _tasks(state.survey), told_by(evidence.touches, stage, marks))
             evidence.copied.add(staged.tally)
             state = _without_damaged(state, staged.damaged)
             evidence.accounts = state.survey.accounts

@@ -20,9 +20,9 @@ from ._beside import bring_entries, measure_entries, slot_of, take_entries
 from ._errors import SessionsError
 from ._index import Known, mark_document, read_index, write_index, write_unsynced
 from ._kernel import rename_new
-from ._layout import Layout, name_matcher, path_matcher
+from ._layout import Layout, name_matcher, opened_below, path_matcher
 from ._layouts import open_account
-from ._paths import read_file_at
+from ._paths import opened_directory, read_file_at
 from ._receipts import Mark, account_key, mark_with_parts
 from ._rescue import open_real
 from ._rsync import fill_by_rsync
@@ -35,7 +35,19 @@ from ._stores import (
     store_names,
     store_patterns,
 )
-from ._tree import Index, Rules, Tally, UnfitTree, bring_up_to_date, hand_over, measure, remove_tree
+from ._tree import (
+    Index,
+    Rules,
+    Tally,
+    UnfitTree,
+    bring_names,
+    bring_up_to_date,
+    hand_over,
+    has_links,
+    measure,
+    remove_tree,
+)
+from ._watch import Touched, Watch
 from ._workers import spread
 
 ENGINES = ("native", "rsync", "rename")
@@ -114,19 +126,70 @@ class Staged:
     damaged: frozenset[str]
 
 
-def stage_live(stage: Stage, tasks: t.Sequence[Task]) -> Tally:
+def watched(stage: Stage, tasks: t.Sequence[Task]) -> Watch | None:
+    """Watch what will be touched in the accounts from now on. None where that would tell nothing: no unit will be held stopped."""
+    if not stage.stopped or stage.engine == "rename" or stage.layout.databases:
+        return None
+    try:
+        watch = Watch()
+    except OSError:
+        return None  # the kernel's limit of such queues is reached: then everything is looked at
+    for task in tasks:
+        if not task.parts:
+            with (
+                contextlib.suppress(OSError),
+                opened_directory(task.root) as root,
+                opened_below(root, task.name) as source,
+            ):
+                watch.add(task.name, source)
+    return watch
+
+
+def stage_live(stage: Stage, tasks: t.Sequence[Task], watch: Watch | None = None) -> Tally:
     """Copy each account while its backend may be writing; what it writes meanwhile is left for ``stage_final``."""
     if stage.engine == "rename":
         return Tally()
-    return _in_all(stage, tasks, _stage_once)
+    if watch is not None:
+        watch.begin()
+    total, unsure = Tally(), []
+    for task, tally in zip(tasks, _of_each(stage, tasks, _stage_once)):
+        total.add(tally)
+        if tally.unwatched or tally.unsettled:
+            unsure.append(task.name)
+    if watch is not None:
+        watch.distrust(unsure)
+    return total
 
 
-def stage_final(stage: Stage, tasks: t.Sequence[Task]) -> Staged:
-    """Bring each staged account up to date with a source that nobody writes to any more. Raises SessionsError when somebody does."""
+def told_by(watch: Watch | None, stage: Stage, marks: t.Mapping[str, Mark]) -> dict[str, Touched]:
+    """Say what was touched in accounts since they were copied; those that are missing have to be looked at as a whole.
+
+    ``marks``: how the accounts look now that nobody writes any more. One that looks different while nothing was told gives the watch away:
+    then nothing that it told counts.
+    """
+    if watch is None:
+        return {}
+    touched = watch.touched()
+    quiet = [name for name, told in touched.items() if not told.names]
+    staging = open_private(stage.area, STAGING, called="the staging area")
+    try:
+        honest = all(name in marks and is_staged(staging, name, marks[name]) for name in quiet)
+    finally:
+        os.close(staging)
+    return touched if honest else {}
+
+
+def stage_final(stage: Stage, tasks: t.Sequence[Task], touched: t.Mapping[str, Touched] | None = None) -> Staged:
+    """Bring each staged account up to date with a source that nobody writes to any more. Raises SessionsError when somebody does.
+
+    ``touched``: what is known to have been touched since the accounts were copied, see told_by.
+    """
     if stage.engine == "rename":
         return Staged(_in_all(stage, tasks, _take), frozenset())
-    tally, damaged = Tally(), set()
-    for task, outcome in zip(tasks, spread(lambda task: _stage_for_good(stage, task), tasks)):
+    tally, damaged, told = Tally(), set(), touched or {}
+    tasks = [task for task in tasks if task.name not in told or told[task.name].names]
+    outcomes = spread(lambda task: _stage_for_good(stage, task, told.get(task.name)), tasks)
+    for task, outcome in zip(tasks, outcomes):
         if outcome is None:
             damaged.add(task.name)
         else:
@@ -185,9 +248,14 @@ def clear_staging(area: int) -> None:
 
 def _in_all(stage: Stage, tasks: t.Sequence[Task], work: t.Callable[[Stage, Task], Tally]) -> Tally:
     total = Tally()
-    for figures in spread(lambda task: dataclasses.asdict(_named(stage, task, work)), tasks):
-        total.add(Tally(**figures))
+    for tally in _of_each(stage, tasks, work):
+        total.add(tally)
     return total
+
+
+def _of_each(stage: Stage, tasks: t.Sequence[Task], work: t.Callable[[Stage, Task], Tally]) -> t.Iterator[Tally]:
+    for figures in spread(lambda task: dataclasses.asdict(_named(stage, task, work)), tasks):
+        yield Tally(**figures)
 
 
 def _named(stage: Stage, task: Task, work: t.Callable[[Stage, Task], Tally]) -> Tally:
@@ -206,10 +274,15 @@ def _named(stage: Stage, task: Task, work: t.Callable[[Stage, Task], Tally]) -> 
         ) from error
 
 
-def _stage_for_good(stage: Stage, task: Task) -> dict[str, int] | None:
+def _stage_for_good(stage: Stage, task: Task, touched: Touched | None) -> dict[str, int] | None:
     """Return the figures of the final pass, None for an account whose databases are damaged."""
+
+    def work(stage: Stage, task: Task) -> Tally:
+        tally = _stage_touched(stage, task, touched) if touched else None
+        return tally or _stage_completely(stage, task)
+
     try:
-        return dataclasses.asdict(_named(stage, task, _stage_completely))
+        return dataclasses.asdict(_named(stage, task, work))
     except DamagedStore:
         return None
 
@@ -221,17 +294,42 @@ def _stage_completely(stage: Stage, task: Task) -> Tally:
     return tally
 
 
+def _stage_touched(stage: Stage, task: Task, touched: Touched) -> Tally | None:
+    """Copy again what was touched; None where that may not be all. The index counts no more then: it is not needed."""
+    with _opened(stage, task) as (_root, source, staging):
+        status = os.fstat(source)
+        if (status.st_dev, status.st_ino) != touched.folder or has_links(source, touched.names):
+            return None
+        forget_index(staging, task.name)
+        target, total, left = _open_target(staging, task.name), Tally(), set(touched.names)
+        deadline = time.monotonic() + _SETTLING
+        try:
+            while left:
+                left, tally = bring_names(source, target, left, stage.rules(status.st_uid))
+                total.add(tally)
+                if left:
+                    _wait_until(deadline)
+        finally:
+            os.close(target)
+        return total
+
+
+def _wait_until(deadline: float, unsettled: bool = True) -> None:
+    """Let files that were stamped within the clock's grain settle on one of the next passes."""
+    if time.monotonic() > deadline:
+        raise UnfitTree(
+            "something still writes to it although its backend is stopped; find what it is (fuser, lsof) and stop it"
+        )
+    if unsettled:
+        time.sleep(_GRAIN)
+
+
 def _stage_until_settled(stage: Stage, task: Task) -> Tally:
     total = last = _stage_once(stage, task)
     deadline = time.monotonic() + _SETTLING
     # A pass that copies nothing has seen all files as they were at one moment, whoever writes. Where nobody can, none is needed.
     while last.unsettled or (last.copied and not stage.stopped):
-        if time.monotonic() > deadline:
-            raise UnfitTree(
-                "something still writes to it although its backend is stopped; find what it is (fuser, lsof) and stop it"
-            )
-        if last.unsettled:
-            time.sleep(_GRAIN)  # a file stamped within the clock's grain settles on one of the next passes
+        _wait_until(deadline, last.unsettled > 0)
         last = _stage_once(stage, task)
         total.unsettled = last.unsettled
         total.copied += last.copied

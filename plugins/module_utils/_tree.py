@@ -8,6 +8,7 @@ files and directories are taken (see _copy.py for the files).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import stat
@@ -17,6 +18,7 @@ from ._copy import (
     UNSETTLED,
     Record,
     Rules,
+    Seen,
     UnfitTree,
     copied_already,
     copy_until_settled,
@@ -46,7 +48,7 @@ class Tally:
     """What a pass over a tree found and did.
 
     ``bytes`` and ``newest_ns`` leave out what a pass knew already. ``unsettled``: files that kept changing. ``left_out``: links, sockets
-    and the like.
+    and the like. ``unwatched``: what a watch on the directory tells nothing about: directories in it, files with another name elsewhere.
     """
 
     files: int = 0
@@ -56,6 +58,7 @@ class Tally:
     unsettled: int = 0
     left_out: int = 0
     newest_ns: int = 0
+    unwatched: int = 0
 
     def add(self, other: Tally) -> None:
         """Take in the figures of another pass."""
@@ -74,6 +77,29 @@ def bring_up_to_date(source: int, target: int, rules: Rules, index: Index) -> tu
     with creating_as(rules.uid, rules.gid):
         copying.directory(source, target, "", 0)
     return copying.fresh, copying.tally
+
+
+def bring_names(source: int, target: int, names: t.Iterable[str], rules: Rules) -> tuple[set[str], Tally]:
+    """Do as bring_up_to_date with some of the entries of ``source``, whatever they are by now, and with the directory itself.
+
+    The index of the pass before does not fit the target any more. Return also the names of what kept changing.
+    """
+    status = os.fstat(source)
+    require_open(status, rules)
+    copying = _Pass(rules, {}, status.st_dev)
+    with creating_as(rules.uid, rules.gid):
+        left = {name for name in names if not copying.anew(source, target, name)}
+        dress(target, status, rules)
+    return left, copying.tally
+
+
+def has_links(directory: int, names: t.Iterable[str]) -> bool:
+    """Whether one of the entries ``names`` of an open directory has another name, too: what is written by one is seen by the other."""
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(name, dir_fd=directory, follow_symlinks=False).st_nlink > 1:
+                return True
+    return False
 
 
 def bring_entry(source: int, target: int, name: str, rules: Rules, index: Index) -> tuple[Index, Tally]:
@@ -181,12 +207,12 @@ class _Pass:
     ) -> t.Collection[str]:
         """Bring each entry of a directory up to date and return the names that are there now."""
         fresh = self.fresh.setdefault(place, {})
-        fitting: set[int] = set()
+        seen = Seen()
         for entry in self._changed(source, place, known, fresh):
             name = entry.name
             try:
                 if entry.is_file(follow_symlinks=False):
-                    fresh[name] = self.file(source, target, name, name in there, fitting)
+                    fresh[name] = self.file(source, target, name, name in there, seen)
                 elif entry.is_dir(follow_symlinks=False):
                     fresh[name] = _FOLDER
                     self.folder(source, target, name, name in there, f"{place}{name}/", depth + 1)
@@ -194,6 +220,7 @@ class _Pass:
                     self.tally.left_out += 1
             except FileNotFoundError:
                 fresh.pop(name, None)  # a live backend removed it since it was listed
+        self.tally.unwatched += seen.linked
         return fresh
 
     def _changed(
@@ -204,7 +231,7 @@ class _Pass:
         Nothing here may be slow: in the last pass the backend is down, and nearly every file is as it was. So there is one stat(2)
         for each, its fields are compared right here, and only names that are not known are matched against patterns.
         """
-        changed, is_volatile, is_cache = [], self.rules.is_volatile, self.rules.is_cache
+        changed, is_volatile, is_cache, linked = [], self.rules.is_volatile, self.rules.is_cache, 0
         with os.scandir(source) as entries:
             for entry in entries:
                 name = entry.name
@@ -216,14 +243,17 @@ class _Pass:
                         continue
                     if record == (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns):
                         fresh[name] = record
+                        linked += found.st_nlink > 1
                         continue
                 if not is_volatile(name) and not (is_cache and is_cache(place + name)):
                     changed.append(entry)
         self.tally.files += len(fresh)
+        self.tally.unwatched += linked
         return changed
 
     def folder(self, source: int, target: int, name: str, exists: bool, place: str, depth: int) -> None:
         """Bring the directory ``name`` up to date; ``exists``: something of that name is in the target."""
+        self.tally.unwatched += 1
         below = os.open(name, _OPEN_DIRECTORY, dir_fd=source)
         try:
             copy = _open_or_make(target, name, exists)
@@ -234,16 +264,30 @@ class _Pass:
         finally:
             os.close(below)
 
-    def file(self, source: int, target: int, name: str, exists: bool, fitting: set[int] | None = None) -> Record:
+    def anew(self, source: int, target: int, name: str) -> bool:
+        """Copy the entry ``name`` of the top again, or remove the copy; return whether that is done for good."""
+        if self.rules.is_volatile(name) or (self.rules.is_cache and self.rules.is_cache(name)):
+            return True
+        unsettled = self.tally.unsettled
+        remove_tree(target, name)
+        with contextlib.suppress(FileNotFoundError):
+            found = os.stat(name, dir_fd=source, follow_symlinks=False)
+            if stat.S_ISREG(found.st_mode):
+                self.file(source, target, name, False)
+            elif stat.S_ISDIR(found.st_mode):
+                self.folder(source, target, name, False, f"{name}/", 1)
+        return self.tally.unsettled == unsettled
+
+    def file(self, source: int, target: int, name: str, exists: bool, seen: Seen | None = None) -> Record:
         """Copy the file ``name`` unless another engine did it well; ``exists``: something of that name is in the target.
 
-        ``fitting``: see copy_until_settled.
+        ``seen``: what was seen in this directory.
         """
         record = copied_already(source, target, name, self.rules) if exists and not self.index else None
         if record is None:
             if exists:
                 remove_tree(target, name)
-            record = copy_until_settled(source, target, name, self.rules, fitting)
+            record = copy_until_settled(source, target, name, self.rules, seen)
             self.tally.copied += 1
             self.tally.unsettled += record is UNSETTLED
         self.tally.files += 1

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A migration that fails when all is published: accounts, parts and what lies beside them go back, whatever the layout."""
+"""A migration that fails when all is published: accounts, parts and what lies beside them go back. One that has a unit stopped."""
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import pathlib
+import time
 import typing as t
 
 import pytest
 
-from accounts import content
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _job, _migrate, _migrate_run
+from accounts import OLD, content, put_account, put_file, use
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _job, _migrate, _migrate_run, _staging
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
 from layouts import KINDS, put_root_of
 
@@ -75,3 +77,30 @@ def test_what_was_there_before_stays(tmp_path: pathlib.Path, monkeypatch: pytest
     with pytest.raises(SessionsError, match="what was done was taken back"):
         migrate(legacy, path, on_conflict="replace")
     assert content(path) == before
+
+
+@pytest.mark.parametrize("engine", ["native", "rsync"])
+def test_after_the_stop_only_what_was_touched_is_looked_at(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    """As if a unit was held stopped; its backend writes after the last live copy."""
+    legacy, path = tmp_path / "legacy", tmp_path / "sessions"
+    accounts = [put_account(legacy / name, number=number) for number, name in enumerate(("one", "two", "three"))]
+    cut_over, stage_of, looked = _migrate_run._cut_over, _migrate_run._stage_of, []
+
+    def write_and_cut_over(*arguments: t.Any) -> None:
+        monkeypatch.setattr(_staging, "_stage_once", lambda stage, task: looked.append(task.name))
+        use(accounts[0], OLD + 60)
+        put_file(accounts[1] / "pre-key-9.json", "9")
+        time.sleep(2 * _staging._GRAIN)
+        cut_over(*arguments)
+
+    monkeypatch.setattr(_staging, "spread", lambda work, items: [work(item) for item in items])
+    monkeypatch.setattr(_migrate_run, "_cut_over", write_and_cut_over)
+    monkeypatch.setattr(_migrate_run, "_stage_of", lambda *rest: dataclasses.replace(stage_of(*rest), stopped=True))
+    time.sleep(2 * _staging._GRAIN)
+    open_before = set(os.listdir("/proc/self/fd"))
+    assert migrate(legacy, path, engine=engine)["counts"]["migrated"] == 3
+    assert content(path) == content(legacy)
+    assert looked == []
+    assert set(os.listdir("/proc/self/fd")) == open_before

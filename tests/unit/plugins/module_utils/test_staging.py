@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import marshal
 import os
 import pathlib
+import time
 import typing as t
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from accounts import CANARY, OLD, content, put_account, put_file, use
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _index, _staging
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _copy, _index, _staging, _watch
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._area import opened_area, opened_staging
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import layout_named, open_account
@@ -27,7 +32,11 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._staging imp
     place_of,
     stage_final,
     stage_live,
+    told_by,
+    watched,
 )
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._tree import Tally
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._watch import Touched
 
 BAILEYS = layout_named("baileys")
 KEY = account_key("wa1")
@@ -200,3 +209,214 @@ def test_moving_puts_aside_what_might_be_more_than_a_copy(scene: Scene) -> None:
 )
 def test_where_an_account_lies(root: str, name: str, place: tuple[str, str]) -> None:
     assert place_of(root, name) == place
+
+
+# --- what a watch tells ----------------------------------------------------------------------------------------
+
+
+class Watched:
+    """The account of a scene, copied under a watch, of which a unit will be held stopped."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.stage = dataclasses.replace(scene.stage, stopped=True)
+        watch = watched(self.stage, scene.tasks)
+        assert watch is not None
+        self.watch = watch
+        while stage_live(self.stage, scene.tasks, watch).unsettled:
+            pass
+
+    def told(self) -> dict[str, Touched]:
+        root = os.open(self.scene.legacy, os.O_RDONLY)
+        account = open_account(root, "wa1")
+        try:
+            return told_by(self.watch, self.stage, {"wa1": mark_of(account, BAILEYS)})
+        finally:
+            os.close(account)
+            os.close(root)
+
+    def finish(self) -> Tally:
+        time.sleep(2 * _staging._GRAIN)  # or what was written right now would be copied twice
+        tally = stage_final(self.stage, self.scene.tasks, self.told()).tally
+        copied = content(self.scene.account)
+        copied.pop(b"x.tmp", None)
+        assert content(self.scene.staged) == copied
+        return tally
+
+
+@pytest.fixture
+def under_watch(scene: Scene) -> t.Iterator[Watched]:
+    made = Watched(scene)
+    yield made
+    made.watch.close()
+
+
+@pytest.fixture
+def no_whole_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a look at a whole account be an error."""
+    monkeypatch.setattr(_staging, "_stage_completely", None)
+
+
+@pytest.mark.usefixtures("no_whole_look")
+def test_only_what_was_touched_is_looked_at(under_watch: Watched) -> None:
+    account = under_watch.scene.account
+    use(account, OLD + 60)
+    put_file(account / "pre-key-9.json", "{}")
+    put_file(account / "session-1.json.tmp", "{}")
+    (account / "pre-key-1.json").unlink()
+    (account / "session-1.json.tmp").unlink()
+    (account / "pre-key-8.json").symlink_to("creds.json")
+    (account / "pre-key-8.json").unlink()
+    assert under_watch.finish().copied == 2
+    assert stage_live(under_watch.stage, under_watch.scene.tasks).unsettled == 0, "the copies are compared again"
+    assert content(under_watch.scene.staged) == content(account)
+
+
+@pytest.mark.usefixtures("no_whole_look")
+def test_an_account_that_nothing_touched_is_not_looked_at(
+    under_watch: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_staging, "_stage_touched", None)
+    assert under_watch.finish() == Tally()
+
+
+@pytest.mark.usefixtures("no_whole_look")
+def test_what_was_touched_is_copied_until_it_is_settled(under_watch: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(under_watch.scene.account, OLD + 60)
+    racy = iter([True] * 4 + [False] * 9)
+    monkeypatch.setattr(_copy, "_is_racy", lambda status: next(racy))
+    assert under_watch.finish().copied == 2
+
+
+@pytest.mark.usefixtures("no_whole_look")
+def test_who_still_writes_to_what_was_touched_is_noticed(under_watch: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    bring = _staging.bring_names
+
+    def write_and_bring(*arguments: t.Any) -> t.Any:
+        (under_watch.scene.account / "creds.json").write_text("{}")
+        return bring(*arguments)
+
+    use(under_watch.scene.account, OLD + 60)
+    monkeypatch.setattr(_staging, "_SETTLING", 0.3)
+    monkeypatch.setattr(_staging, "bring_names", write_and_bring)
+    with pytest.raises(SessionsError, match=r"account 'w…1' from .*: something still writes to it"):
+        under_watch.finish()
+
+
+def test_a_watch_that_hears_nothing_gives_itself_away(under_watch: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_watch.Watch, "read", lambda watch: None)
+    use(under_watch.scene.account, OLD + 60)
+    assert under_watch.told() == {}
+    assert under_watch.finish().copied == 1
+
+
+def test_what_is_written_by_another_name_is_seen(scene: Scene) -> None:
+    """The event is told in the directory of the other name."""
+    os.link(scene.account / "pre-key-1.json", scene.legacy / "other")
+    under_watch = Watched(scene)
+    (scene.legacy / "other").write_text("other")
+    assert under_watch.told() == {}
+    assert under_watch.finish().copied == 1
+
+
+def test_what_is_written_by_another_name_is_seen_where_the_file_was_known(scene: Scene) -> None:
+    settled(scene)
+    os.link(scene.account / "pre-key-1.json", scene.legacy / "other")
+    settled(scene)
+    under_watch = Watched(scene)
+    (scene.legacy / "other").write_text("other")
+    assert under_watch.finish().copied == 1
+
+
+def test_what_is_written_by_a_name_that_came_later_is_seen(under_watch: Watched) -> None:
+    account = under_watch.scene.account
+    os.link(account / "pre-key-1.json", account / "other")
+    (account / "other").write_text("other")
+    assert under_watch.finish().copied == 2
+
+
+def test_what_lies_in_directories_below_is_seen(scene: Scene) -> None:
+    (scene.account / "folder").mkdir()
+    put_file(scene.account / "folder/key", "1")
+    under_watch = Watched(scene)
+    put_file(scene.account / "folder/key", "2", at=OLD + 60)
+    put_file(scene.account / "creds.json", "{}", at=OLD + 60)
+    under_watch.finish()
+
+
+def test_another_directory_in_the_accounts_place_is_looked_at_as_a_whole(under_watch: Watched) -> None:
+    scene = under_watch.scene
+    use(scene.account, OLD + 60)
+    told = under_watch.told()
+    scene.account.rename(scene.legacy.parent / "old")
+    put_account(scene.account, number=7)
+    stage_final(under_watch.stage, scene.tasks, told)
+    assert content(scene.staged) == content(scene.account)
+
+
+def test_no_watch_where_it_would_tell_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = dataclasses.replace(scene.stage, stopped=True)
+    assert watched(scene.stage, scene.tasks) is None, "nobody is held stopped"
+    assert watched(dataclasses.replace(held, engine="rename"), scene.tasks) is None
+    assert watched(dataclasses.replace(held, layout=layout_named("whatsmeow")), scene.tasks) is None
+
+    def refused() -> t.NoReturn:
+        raise OSError(errno.EMFILE, "no")
+
+    monkeypatch.setattr(_staging, "Watch", refused)
+    assert watched(held, scene.tasks) is None
+
+
+DEEDS: dict[str, t.Callable[[pathlib.Path, pathlib.Path], t.Any]] = {
+    "write": lambda one, other: one.write_text(other.name * 3),
+    "append": lambda one, other: one.open("a").write("x"),
+    "remove": lambda one, other: one.unlink(missing_ok=True),
+    "rename": lambda one, other: one.exists() and one.replace(other),
+    "save": lambda one, other: (put_file(one.with_name("x.tmp"), other.name), one.with_name("x.tmp").replace(one)),
+    "mode": lambda one, other: one.exists() and one.chmod(0o640),
+    "link": lambda one, other: one.exists() and not other.exists() and os.link(one, other),
+    "folder": lambda one, other: not one.exists() and one.mkdir(),
+}
+
+
+def deeds(*kinds: str) -> st.SearchStrategy[list[tuple[str, int, int]]]:
+    return st.lists(st.tuples(st.sampled_from(sorted(kinds)), st.integers(0, 7), st.integers(0, 7)), max_size=12)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80, deadline=None)
+@given(before=deeds(*DEEDS), meanwhile=deeds(*set(DEEDS) - {"link"}))
+def test_a_watch_misses_nothing_that_a_look_at_everything_finds(
+    tmp_path_factory: pytest.TempPathFactory, before: list[tuple[str, int, int]], meanwhile: list[tuple[str, int, int]]
+) -> None:
+    place = tmp_path_factory.mktemp("watched")
+    (place / "sessions").mkdir()
+    with opened_area(str(place / "sessions")) as area:
+        scene = Scene(place, area)
+        names = [*sorted(os.listdir(scene.account)), *"abc"]
+
+        def do(deeds: list[tuple[str, int, int]]) -> None:
+            for deed, one, other in deeds:
+                with contextlib.suppress(IsADirectoryError, PermissionError, NotADirectoryError):
+                    DEEDS[deed](scene.account / names[one], scene.account / names[other])
+
+        do(before)
+        under_watch = Watched(scene)
+        copied = inodes(scene.account)
+        do(meanwhile)
+        told = under_watch.told().get("wa1")
+        found = inodes(scene.account)
+        if told:
+            assert {name for name in {*copied, *found} if copied.get(name) != found.get(name)} <= told.names
+        under_watch.finish()
+        assert {name: look[4] for name, look in inodes(scene.staged).items()} == {
+            name: look[4] for name, look in found.items() if name != "x.tmp"
+        }, "modes"
+        under_watch.watch.close()
+
+
+def inodes(folder: pathlib.Path) -> dict[str, tuple[int, ...]]:
+    statuses = ((entry.name, entry.stat(follow_symlinks=False)) for entry in os.scandir(folder))
+    return {
+        name: (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_mode)
+        for name, status in statuses
+    }

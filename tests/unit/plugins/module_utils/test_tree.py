@@ -17,13 +17,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from accounts import CANARY, OLD, content, looks, put_file
+from accounts import CANARY, OLD, content, give, looks, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _copy
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._copy import Rules, UnfitTree
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._tree import (
     Index,
     Tally,
     bring_entry,
+    bring_names,
     bring_up_to_date,
     hand_over,
     measure,
@@ -498,6 +499,59 @@ def test_measuring_looks_at_names_and_times_only(trees: Trees) -> None:
     os.mkfifo(trees.source / "fifo")
     with opened(trees.source) as directory:
         assert measure(directory, VOLATILE) == Tally(files=2, bytes=5, newest_ns=(OLD + 5) * 10**9)
+
+
+@pytest.mark.usefixtures("later")
+def test_some_names_are_brought_whatever_they_are_by_now(trees: Trees) -> None:
+    for name in ("gone", "written", "folder", "pipe", "untouched", "x.tmp"):
+        put_file(trees.source / name, "1")
+        put_file(trees.target / name, "1")
+    for name in ("gone", "folder", "pipe"):
+        (trees.source / name).unlink()
+    put_file(trees.source / "written", "2")
+    put_file(trees.source / "untouched", "2")
+    put_file(trees.source / "x.tmp", "2")
+    (trees.source / "folder").mkdir()
+    put_file(trees.source / "folder/inner", "2")
+    os.mkfifo(trees.source / "pipe")
+    trees.source.chmod(0o750)
+    names = {"gone", "written", "folder", "pipe", "x.tmp", "never there"}
+    with opened(trees.source) as source, opened(trees.target) as target:
+        left, tally = bring_names(source, target, names, rules())
+    assert (left, tally.copied) == (set(), 2)
+    assert content(trees.target) == {
+        b"written": b"2",
+        b"untouched": b"1",
+        b"folder": None,
+        b"folder/inner": b"2",
+        b"x.tmp": b"1",
+    }
+    assert stat.S_IMODE(trees.target.stat().st_mode) == 0o750
+
+
+def test_names_that_keep_changing_are_returned(trees: Trees, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_copy, "_is_racy", lambda status: status.st_size == 3)
+    (trees.source / "folder").mkdir()
+    for name, held in {"new": "new", "folder/new": "new", "settled": "settled"}.items():
+        put_file(trees.source / name, held)
+    with opened(trees.source) as source, opened(trees.target) as target:
+        left, _tally = bring_names(source, target, ["new", "folder", "settled"], rules())
+    assert left == {"new", "folder"}
+    assert content(trees.target) == content(trees.source)
+
+
+@root
+def test_names_are_brought_for_their_new_owner_and_never_out_of_a_closed_directory(trees: Trees) -> None:
+    put_file(trees.source / "key", "1")
+    give(trees.source, NOBODY, NOBODY)
+    trees.source.chmod(0o700)
+    with opened(trees.source) as source, opened(trees.target) as target:
+        with pytest.raises(UnfitTree, match="private directory of another user"):
+            bring_names(source, target, ["key"], rules())
+        bring_names(source, target, ["key"], rules(1501, 1502, owners=(NOBODY,)))
+    assert [((trees.target / name).stat().st_uid, (trees.target / name).stat().st_gid) for name in (".", "key")] == [
+        (1501, 1502)
+    ] * 2
 
 
 def test_tallies_add_up() -> None:

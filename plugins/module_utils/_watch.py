@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Remembers which files were touched since they were copied, so that the last look, for which a backend is down, is at these alone.
+
+inotify(7) tells a write at once, but none through memory, and on some kernels none through io_uring. A file that was open for writing is
+told again when its last user closes it, though, and a process that has ended has closed everything: once all writers were stopped,
+nothing is left untold in a flat directory. Not so where a file has a name elsewhere too (what is written by that name is told there
+alone), on filesystems that others write to as well (network, FUSE, layers of an overlay), and when the kernel's queue ran over.
+Whatever may be such a case is left out of the answer, and has to be looked at as a whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import typing as t
+
+from ._errors import SessionsError
+from ._filesystem import filesystem_of
+from ._kernel import inotify_add, inotify_new
+
+_MODIFY, _ATTRIB, _CLOSE_WRITE = 0x2, 0x4, 0x8
+_MOVED, _CREATE, _DELETE = 0x40 | 0x80, 0x100, 0x200
+_DELETE_SELF, _MOVE_SELF, _UNMOUNT, _OVERFLOW, _IGNORED = 0x400, 0x800, 0x2000, 0x4000, 0x8000
+_ONLY_DIRECTORIES, _ON_DIRECTORY = 0x01000000, 0x40000000
+_WANTED = _MODIFY | _ATTRIB | _CLOSE_WRITE | _MOVED | _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF | _ONLY_DIRECTORIES
+_GONE = _DELETE_SELF | _MOVE_SELF | _UNMOUNT | _IGNORED
+_HEAD = struct.Struct("iIII")  # watch, mask, cookie, length of the name
+_BLOCK = 1 << 16
+
+# Where every write comes through this kernel, and through the directory that is watched.
+_TELLING = frozenset(("btrfs", "ext2", "ext3", "ext4", "f2fs", "tmpfs", "xfs"))
+
+
+class Touched(t.NamedTuple):
+    """The names of what was touched in the directory of an account, and which directory (device and inode) that was."""
+
+    names: frozenset[str]
+    folder: tuple[int, int]
+
+
+class Watch:
+    """Watches the directories of accounts, each by itself: what lies in directories below is not seen."""
+
+    def __init__(self) -> None:
+        self._queue = inotify_new()
+        self._accounts: dict[int, str] = {}
+        self._folders: dict[str, tuple[int, int]] = {}
+        self._types: dict[int, str] = {}
+        self._names: dict[str, set[str]] = {}
+
+    def add(self, account: str, directory: int) -> None:
+        """Watch the open directory of an account, unless the filesystem or a limit of the kernel is against it."""
+        status = os.fstat(directory)
+        with contextlib.suppress(OSError, SessionsError):
+            if status.st_dev not in self._types:
+                self._types[status.st_dev] = filesystem_of(directory).type
+            if self._types[status.st_dev] in _TELLING:
+                self._accounts[inotify_add(self._queue, directory, _WANTED)] = account
+                self._folders[account] = (status.st_dev, status.st_ino)
+
+    def begin(self) -> None:
+        """Forget what was told until now: all accounts are about to be looked at."""
+        self.read()
+        self._names = {account: set() for account in self._accounts.values()}
+
+    def distrust(self, accounts: t.Iterable[str]) -> None:
+        """Give no answer about ``accounts``: in what was just seen there is something that no watch tells about."""
+        for account in accounts:
+            self._names.pop(account, None)
+
+    def read(self) -> None:
+        """Take in what was told, before the kernel's queue runs over."""
+        while block := self._block():
+            place = 0
+            while place < len(block):
+                watch, mask, _cookie, length = _HEAD.unpack_from(block, place)
+                place += _HEAD.size + length
+                self._note(watch, mask, block[place - length : place].rstrip(b"\0"))
+
+    def touched(self) -> dict[str, Touched]:
+        """Say what was touched since ``begin``, for each account that is sure of."""
+        self.read()
+        return {name: Touched(frozenset(names), self._folders[name]) for name, names in self._names.items()}
+
+    def close(self) -> None:
+        """End watching."""
+        os.close(self._queue)
+
+    def _block(self) -> bytes:
+        try:
+            return os.read(self._queue, _BLOCK)
+        except BlockingIOError:
+            return b""
+
+    def _note(self, watch: int, mask: int, name: bytes) -> None:
+        account = self._accounts.get(watch, "")
+        if mask & _OVERFLOW:
+            self._names.clear()
+        elif mask & _GONE:
+            self._names.pop(self._accounts.pop(watch, ""), None)
+        elif not name or mask & _ON_DIRECTORY:  # the account's own directory, or one in it
+            self._names.pop(account, None)
+        elif account in self._names:
+            self._names[account].add(os.fsdecode(name))
