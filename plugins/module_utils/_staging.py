@@ -358,7 +358,9 @@ def _stage_once(stage: Stage, task: Task) -> Tally:
                 rules = stage.whole_rules(os.fstat(source).st_uid)
                 parts, figures = bring_entries(root, holder, task.parts, rules, known.beside)
                 tally.add(figures)
-        write_index(staging, f"{account_key(task.name)}.index", stage.made, Known(files, stores, parts))
+        fresh = Known(files, stores, parts)
+        if fresh != known or not files:
+            write_index(staging, f"{account_key(task.name)}.index", stage.made, fresh)
         write_unsynced(staging, f"{account_key(task.name)}.mark", mark_document(mark))
         return tally
 
