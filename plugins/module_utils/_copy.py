@@ -17,6 +17,7 @@ import time
 import typing as t
 
 from ._errors import SessionsError
+from ._room import Room
 
 _OPEN_SOURCE = (
     os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -45,7 +46,8 @@ class UnfitTree(SessionsError):
 class Rules:
     """How to copy: who owns the copy, whose files may be taken, which names are left out, whether copies are read back.
 
-    ``is_cache``: which paths, relative to the top of the tree, are left out as well; None where none is.
+    ``is_cache``: which paths, relative to the top of the tree, are left out as well; None where none is. ``room``: what must stay free
+    where copies are made.
     """
 
     uid: int
@@ -54,6 +56,7 @@ class Rules:
     is_volatile: t.Callable[[str], t.Any]
     checksum: bool
     is_cache: t.Callable[[str], t.Any] | None = None
+    room: Room | None = None
 
 
 @dataclasses.dataclass
@@ -174,6 +177,8 @@ def _copy(source: int, target: int, name: str, rules: Rules, seen: Seen) -> Reco
         if not stat.S_ISREG(before.st_mode):
             raise UnfitTree("a file became something else while it was copied")
         require_own(before, rules)
+        if rules.room and not rules.room.is_left(target, before.st_size):
+            raise UnfitTree("copying it would leave next to nothing free on the disk; free space")
         writing = os.open(name, _OPEN_TARGET, _plain_mode(before), dir_fd=target)
         try:
             poured = _pour(reading, writing, before, rules)
@@ -292,10 +297,12 @@ def _keep_attributes(reading: int, writing: int) -> bool:
         if error.errno in (errno.ENOTSUP, errno.ENOSYS):
             return False
         raise
-    kept = [name for name in names if name.startswith(_KEPT_ATTRIBUTES)]
-    for name in kept:
-        os.setxattr(writing, name, os.getxattr(reading, name))
-    return bool(kept)
+    kept = False
+    for name in names:
+        if name.startswith(_KEPT_ATTRIBUTES):
+            os.setxattr(writing, name, os.getxattr(reading, name))
+            kept = True
+    return kept
 
 
 def _is_racy(status: os.stat_result) -> bool:

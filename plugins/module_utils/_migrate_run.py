@@ -36,8 +36,20 @@ from ._receipts import RECEIPT, Entry, Mark, account_key, document_of, entries_i
 from ._recover import is_interrupted, recover, require_all_taken_back, tidy
 from ._rescue import go_back, take_back
 from ._retire import reopened, retire
+from ._room import RESERVE, has_room, kept_free
 from ._sources import directories_of, is_in_use, values_in_use
-from ._staging import Stage, Task, clear_staging, need_of, open_staged, stage_final, stage_live, told_by, watched
+from ._staging import (
+    Stage,
+    Task,
+    clear_staging,
+    has_ample_room,
+    need_of,
+    open_staged,
+    stage_final,
+    stage_live,
+    told_by,
+    watched,
+)
 from ._stores import store_names
 from ._survey import Account, Survey
 from ._switch import files_of, install, lacks_value
@@ -50,7 +62,6 @@ from ._workers import meanwhile
 _LIVE_ROUNDS = 3
 _SHORT_ROUND = 1.0  # seconds: what a backend writes in that time is copied faster than another look at everything takes
 _WRITE_OUT_EVERY = 0.1  # seconds
-_RESERVE = 1.1  # of what the copies need: a full disk truncates the credentials of the running backend
 
 
 @dataclasses.dataclass
@@ -143,6 +154,7 @@ def _stage_of(area: int, state: State, params: Params) -> Stage:
         params.checksum,
         stopped=state.unit is not None,
         with_caches=not params.exclude_caches,
+        kept_free=kept_free(area),
     )
 
 
@@ -157,7 +169,8 @@ def _stage_live(area: int, state: State, params: Params, evidence: Evidence) -> 
     if params.engine == "rename":
         return
     with evidence.watch.phase("stage"):
-        _require_space(area, need_of(stage, tasks), params.path)
+        if not has_ample_room(stage, tasks):
+            _require_space(area, need_of(stage, tasks), params.path)
         try:
             with _written_out_meanwhile(area):
                 _copy_live(state, stage, tasks, evidence)
@@ -202,12 +215,11 @@ def _live_rounds(stage: Stage, tasks: t.Sequence[Task], touches: Watch | None, a
 
 def _require_space(area: int, need: Tally, path: str) -> None:
     disk = os.fstatvfs(area)
-    size = int((need.bytes + need.files * disk.f_frsize) * _RESERVE)
-    free = disk.f_bavail * disk.f_frsize
-    if size > free or (disk.f_files and need.files * _RESERVE > disk.f_favail):
+    size = need.bytes + need.files * disk.f_frsize
+    if not has_room(disk, size, need.files):
         raise SessionsError(
-            f"the disk of {path} has {free >> 20} MiB and {disk.f_favail} inodes free, "
-            f"the accounts need {size >> 20} MiB and {need.files} inodes; nothing was changed, free space and run again"
+            f"the disk of {path} has {disk.f_bavail * disk.f_frsize >> 20} MiB and {disk.f_favail} inodes free, "
+            f"the accounts need {int(size * RESERVE) >> 20} MiB and {need.files} inodes; nothing was changed, free space and run again"
         )
 
 

@@ -20,11 +20,12 @@ from ._beside import bring_entries, measure_entries, slot_of, take_entries
 from ._errors import SessionsError
 from ._index import Known, mark_document, read_index, write_index, write_unsynced
 from ._kernel import rename_new
-from ._layout import Layout, name_matcher, opened_below, path_matcher
+from ._layout import Layout, name_matcher, path_matcher
 from ._layouts import open_account
-from ._paths import opened_directory, read_file_at
+from ._paths import read_file_at
 from ._receipts import Mark, account_key, mark_with_parts
 from ._rescue import open_real
+from ._room import Room, has_room_for_all
 from ._rsync import fill_by_rsync
 from ._stores import (
     DamagedStore,
@@ -75,7 +76,8 @@ class Stage:
     """Where and how to stage: the open area, the layout, owner of the copies, engine and whether copies are read back.
 
     ``stopped``: the final pass runs while a unit is held stopped. Without one nothing is known of who else may write.
-    ``with_caches``: copy also what the library makes anew. The engine 'rename' moves it anyway.
+    ``with_caches``: copy also what the library makes anew. The engine 'rename' moves it anyway. ``kept_free``: how many bytes and inodes
+    the disk has to have left.
     """
 
     area: int
@@ -86,6 +88,7 @@ class Stage:
     checksum: bool
     stopped: bool = False
     with_caches: bool = False
+    kept_free: tuple[int, int] = (0, 0)
 
     @property
     def made(self) -> dict[str, t.Any]:
@@ -111,11 +114,13 @@ class Stage:
     def rules(self, owner: int) -> Rules:
         """How to copy an account's tree that belongs to the user ``owner``."""
         owners = frozenset((self.uid, owner))
-        return Rules(self.uid, self.gid, owners, name_matcher(self.left_out), self.checksum, self.is_cache)
+        room = Room(self.kept_free)
+        return Rules(self.uid, self.gid, owners, name_matcher(self.left_out), self.checksum, self.is_cache, room)
 
     def whole_rules(self, owner: int) -> Rules:
         """How to treat a tree that stays as it is, but for what must never be kept."""
-        return Rules(self.uid, self.gid, frozenset((self.uid, owner)), self.layout.volatile_matcher, self.checksum)
+        owners, room = frozenset((self.uid, owner)), Room(self.kept_free)
+        return Rules(self.uid, self.gid, owners, self.layout.volatile_matcher, self.checksum, room=room)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,11 +141,7 @@ def watched(stage: Stage, tasks: t.Sequence[Task]) -> Watch | None:
         return None  # the kernel's limit of such queues is reached: then everything is looked at
     for task in tasks:
         if not task.parts:
-            with (
-                contextlib.suppress(OSError),
-                opened_directory(task.root) as root,
-                opened_below(root, task.name) as source,
-            ):
+            with contextlib.suppress(OSError), _opened_source(task) as (_root, source):
                 watch.add(task.name, source)
     return watch
 
@@ -195,6 +196,11 @@ def stage_final(stage: Stage, tasks: t.Sequence[Task], touched: t.Mapping[str, T
         else:
             tally.add(Tally(**outcome))
     return Staged(tally, frozenset(damaged))
+
+
+def has_ample_room(stage: Stage, tasks: t.Sequence[Task]) -> bool:
+    """Whether there is so much room that nobody has to measure what the accounts need; rsync does not notice when it gets scarce."""
+    return stage.engine == "native" and has_room_for_all(stage.area, _sources(tasks))
 
 
 def need_of(stage: Stage, tasks: t.Sequence[Task]) -> Tally:
@@ -389,14 +395,32 @@ def _put_stores(stage: Stage, task: Task) -> None:
 @contextlib.contextmanager
 def _opened(stage: Stage, task: Task) -> t.Iterator[tuple[int, int, int]]:
     """Open the root of an account, the account and the staging area."""
-    with contextlib.ExitStack() as stack:
-        root = open_real(task.root)
-        stack.callback(os.close, root)
-        source = open_account(root, task.name)
-        stack.callback(os.close, source)
+    with _opened_source(task) as (root, source):
         staging = open_private(stage.area, STAGING, called="the staging area")
-        stack.callback(os.close, staging)
-        yield root, source, staging
+        try:
+            yield root, source, staging
+        finally:
+            os.close(staging)
+
+
+@contextlib.contextmanager
+def _opened_source(task: Task) -> t.Iterator[tuple[int, int]]:
+    """Open the root of an account and the account."""
+    root = open_real(task.root)
+    try:
+        source = open_account(root, task.name)
+        try:
+            yield root, source
+        finally:
+            os.close(source)
+    finally:
+        os.close(root)
+
+
+def _sources(tasks: t.Iterable[Task]) -> t.Iterator[int]:
+    for task in tasks:
+        with _opened_source(task) as opened:
+            yield from opened
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._staging imp
     Stage,
     Task,
     clear_staging,
+    has_ample_room,
     is_staged,
     need_of,
     place_of,
@@ -420,3 +421,23 @@ def inodes(folder: pathlib.Path) -> dict[str, tuple[int, ...]]:
         name: (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_mode)
         for name, status in statuses
     }
+
+
+# --- room on the disk ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kept", [(1 << 60, 0), (0, 1 << 60)])
+def test_nothing_is_copied_that_would_fill_the_disk(scene: Scene, kept: tuple[int, int]) -> None:
+    tight = dataclasses.replace(scene.stage, kept_free=kept)
+    with pytest.raises(SessionsError, match=r"account 'w…1' from .*: copying it would leave next to nothing free"):
+        stage_live(tight, scene.tasks)
+
+
+def test_what_the_accounts_need_is_not_measured_where_there_is_plenty(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(_staging, "has_room_for_all", lambda target, sources: [asked.append(each) for each in sources])
+    assert has_ample_room(scene.stage, scene.tasks)
+    assert len(asked) == 2
+    assert not has_ample_room(scene.with_engine("rsync"), scene.tasks), "rsync does not notice when it gets scarce"
