@@ -133,7 +133,7 @@ def ahead(place: Place) -> Figures:
     """Our module as the role uses it: staged some time before, and changed since, by a backend that is quiet at the very end."""
     migrate(place, state="staged")
     trees.change(place.source, _one_percent(place))
-    result = migrate(place)[1]
+    result = migrate(place, late=0)[1]
     return {"stopped": waited_for(result), "phases": result["phases"]}
 
 
@@ -149,8 +149,8 @@ def rename(place: Place) -> Figures:
     return {"cost": cost, "stopped": waited_for(result), "phases": result["phases"]}
 
 
-def migrate(place: Place, *, late: int = 0, **options: t.Any) -> tuple[Cost, dict[str, t.Any]]:
-    """Run session_migrate without a unit; ``late``: how many files a backend writes right before it would be stopped."""
+def migrate(place: Place, *, late: int | None = None, **options: t.Any) -> tuple[Cost, dict[str, t.Any]]:
+    """Run session_migrate without a unit. ``late``: as if it stopped one, whose backend writes so many files right before."""
     arguments = {
         "src": [str(place.source)],
         "path": str(place.target),
@@ -160,7 +160,7 @@ def migrate(place: Place, *, late: int = 0, **options: t.Any) -> tuple[Cost, dic
         **options,
     }
     program = ["-m", _module("session_migrate")]
-    if late:
+    if late is not None:
         program = [str(REPOSITORY / "benchmarks" / "late_writer.py"), str(place.source), str(late)]
     return _module_run(program, arguments, place.work)
 
@@ -211,7 +211,9 @@ def _module_run(
     program: t.Sequence[str], arguments: t.Mapping[str, t.Any], work: pathlib.Path
 ) -> tuple[Cost, dict[str, t.Any]]:
     environment = {**os.environ, "PYTHONPATH": str(COLLECTIONS), "PYTHONPYCACHEPREFIX": str(work / "bytecode")}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # or each start compiles everything anew, which the prefix is to spare
+    environment.pop(
+        "PYTHONDONTWRITEBYTECODE", None
+    )  # or each start compiles everything anew, which the prefix is to spare
     cost, printed = measure.run(
         [sys.executable, *program], stdin=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}), env=environment
     )

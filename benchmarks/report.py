@@ -51,7 +51,7 @@ How it was measured:
 - *Interruption* is how long the backend has to be stopped, without the time that the unit itself takes to stop and to start. The seed's
   recipe copies while the backend runs, and loses and mixes what it writes meanwhile. Run safely it has to be run with the backend stopped,
   so that its time is the interruption; its `sync` is not counted. For `session_migrate` it is the sum of all phases between stop and
-  start. The module ran without a unit here, which is the same code path; with one systemd is reloaded once more (0.1 to 0.2 s).
+  start. The module ran without a unit here, but as if one was held stopped; with a real one systemd is reloaded once more (0.1 to 0.2 s).
 - *Changed* files were written by a backend at the worst moment: after the last live copy, 0.1 s before the stop ended. The row "staged
   ahead" is the usual case: they were written between `state: staged` and `state: migrated`.
 - *Two passes* is the seed's recipe made as short as a shell can: a live `rsync -a` first; then, stopped, `rsync -a --delete`,
