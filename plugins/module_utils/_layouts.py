@@ -271,10 +271,8 @@ def _opened_folders(directory: int) -> t.Iterator[tuple[str, int]]:
             continue
         try:
             below = os.open(name, OPEN_DIRECTORY, dir_fd=directory)
-        except PermissionError:
-            raise  # whoever may not look must not be told that there is nothing
-        except OSError:
-            continue  # gone or swapped since it was listed
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # gone or swapped since it was listed; whoever cannot look must not be told that there is nothing
         try:
             yield name, below
         finally:

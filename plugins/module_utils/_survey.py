@@ -136,8 +136,8 @@ class _Looks:
         """
         try:
             directory = open_account(root, name)
-        except OSError:
-            return None
+        except (FileNotFoundError, NotADirectoryError):
+            return None  # any other error is no reason to go on without the account
         try:
             if not self.layout.is_account(directory):
                 return None

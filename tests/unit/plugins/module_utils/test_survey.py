@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import pathlib
+import re
 import typing as t
 
 import pytest
@@ -218,3 +220,23 @@ def test_what_could_not_be_judged_is_judged_again(scene: Scene) -> None:
     before = judge.look(scene)
     judge.layout = BAILEYS
     assert [account.legacy.state for account in judge.look(scene, before).accounts] == ["paired"]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.EACCES])
+@pytest.mark.parametrize("attempt", range(2))
+def test_an_account_that_cannot_be_opened_is_not_one_that_is_gone(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, number: int, attempt: int
+) -> None:
+    """The others would be published without it. It is opened when accounts are listed, and again when it is looked at."""
+    put_account(scene.legacy / "wa1")
+    put_account(scene.legacy / "wa2")
+    opens, turn = os.open, iter(range(100))
+
+    def open_or_fail(path: t.Any, *arguments: t.Any, **named: t.Any) -> int:
+        if path == "wa2" and next(turn) == attempt:
+            raise OSError(number, os.strerror(number))
+        return opens(path, *arguments, **named)
+
+    monkeypatch.setattr(os, "open", open_or_fail)
+    with pytest.raises(OSError, match=re.escape(os.strerror(number))):
+        scene.look()
