@@ -94,6 +94,7 @@ ENVIRONMENT_FILE: Spec = {
 SESSION_MIGRATE: Spec = {
     "src": {"type": "list", "elements": "path", "default": []},
     "path": {"type": "path", "required": True},
+    "accounts": {"type": "list", "elements": "str", "default": []},
     "unit": {"type": "str"},
     **LAYOUT,
     "owner": {"type": "str"},
@@ -101,6 +102,7 @@ SESSION_MIGRATE: Spec = {
     "state": {"type": "str", "choices": ["staged", "migrated", "retired", "rolled_back"], "default": "migrated"},
     "on_conflict": {"type": "str", "choices": ["newest", "keep", "replace", "fail"], "default": "newest"},
     "engine": {"type": "str", "choices": ["native", "rsync", "rename"], "default": "native"},
+    "tombstone": {"type": "str"},
     "switch": {
         "type": "dict",
         "options": {

@@ -298,6 +298,8 @@ def _publish_all(area: int, before: State, params: Params, evidence: Evidence) -
             _dress_root(area, path, publications)
             _publish.make_folders(place, _publish.paths_of(publications, companions))
             publishing = [*_publish.publishing_moves(place, publications), *_publish.beside_moves(place, companions)]
+            if params.tombstone:
+                publishing += _publish.leaving_moves(place, publications, params.tombstone)
             intent = _publish.announce(place, [*taking, *publishing], files)
             _publish.note_displaced(place, publishing)
             _publish.carry_out(publishing)

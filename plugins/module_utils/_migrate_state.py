@@ -16,22 +16,26 @@ from ._errors import SessionsError
 from ._identity import Identity, identity_of
 from ._layouts import Layout, chosen_layout
 from ._locks import locked_accounts
+from ._masking import masked
 from ._paths import normal_path, opened_directory
 from ._receipts import RECEIPT, Entry, Mark, entries_in
 from ._recover import is_interrupted, is_untidy
 from ._retire import Retirement, retirable
-from ._sources import Source, directories_of, found_sources, is_tombstone, layout_of, named_sources, values_in_use
+from ._sources import Source, directories_of, found_sources, layout_of, named_sources, values_in_use
 from ._staging import is_staged
 from ._stores import require_sqlite
 from ._survey import Account, Survey, survey
 from ._switch import Switch, SwitchState, observe_switch, read_switch
+from ._tombstone import is_tombstone, is_tombstone_at
 from ._unit import Unit, read_unit, unit_identity, unit_name
 from ._way_back import ancestors, notes_for, origin_of, private_receipt, switch_back
 
 
 @dataclasses.dataclass(frozen=True)
 class Params:
-    """Options of session_migrate. Paths are normalised; ``sources`` empty: find them from the unit; ``layout`` None: recognise it."""
+    """Options of session_migrate. Paths are normalised; ``sources`` empty: find them from the unit; ``layout`` None: recognise it;
+    ``accounts`` empty: all.
+    """
 
     sources: tuple[str, ...]
     path: str
@@ -46,6 +50,8 @@ class Params:
     exclude_caches: bool
     checksum: bool
     unit_timeout: float
+    accounts: frozenset[str] = frozenset()
+    tombstone: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +121,29 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
         exclude_caches=options.get("exclude_caches") is not False,
         checksum=(options.get("verify") or "checksum") == "checksum",
         unit_timeout=float(options.get("unit_timeout") or 120),
+        accounts=_named_accounts(options),
+        tombstone=_tombstone(options),
     )
+
+
+def _named_accounts(options: t.Mapping[str, t.Any]) -> frozenset[str]:
+    accounts = frozenset(options.get("accounts") or ())
+    if accounts and options.get("state") in ("retired", "rolled_back"):
+        raise SessionsError(
+            f"state={options['state']} is about whole paths, and 'accounts' names some accounts of them; leave one of the two out"
+        )
+    return accounts
+
+
+def _tombstone(options: t.Mapping[str, t.Any]) -> str:
+    text = str(options.get("tombstone") or "")
+    if text and options.get("engine") != "rename":
+        raise SessionsError(
+            "'tombstone' takes the place of accounts that are moved away, and only engine=rename moves them away; set it, or leave it out"
+        )
+    if len(text.encode()) > 1024 or any(ord(character) < 32 for character in text):
+        raise SessionsError("'tombstone' is too long or holds a control character; give one sentence")
+    return text
 
 
 def observe(params: Params) -> State:
@@ -130,7 +158,8 @@ def observe(params: Params) -> State:
 
 def _observed(params: Params) -> State:
     unit = read_unit(params.unit) if params.unit else None
-    if params.state == "rolled_back":
+    back = params.state == "rolled_back"
+    if back:
         params = _turned_round(params, unit)
     identity = _identity(params, unit, (*params.sources, params.path))
     _require_directory_or_nothing(params.path)
@@ -145,7 +174,9 @@ def _observed(params: Params) -> State:
     # Asked while the backend runs and kept: once it is stopped nothing tells any more which copy it used.
     in_use = values_in_use(unit.main_pid) if unit and unit.main_pid else None
     known = ancestors(receipts, sources, params.path)
-    seen = survey(sources, params.path, layout, known, params.on_conflict, in_use)
+    seen = survey(sources, params.path, layout, known, params.on_conflict, in_use, only=params.accounts)
+    if back:
+        _require_none_moved_away(sources, seen, params.path)
     if layout.databases and seen.to_publish and params.engine != "rename":
         require_sqlite()
     switch = observe_switch(params.switch, unit)
@@ -178,7 +209,9 @@ def surveyed_again(state: State, params: Params) -> State:
     receipts = entries_in(read_document(params.path, RECEIPT))
     layout, before = state.survey.layout, state.survey
     known = ancestors(receipts, state.sources, params.path)
-    seen = survey(state.sources, params.path, layout, known, params.on_conflict, state.in_use, before)
+    seen = survey(
+        state.sources, params.path, layout, known, params.on_conflict, state.in_use, before, only=params.accounts
+    )
     return dataclasses.replace(state, survey=seen, receipts=receipts)
 
 
@@ -281,6 +314,18 @@ def _turned_round(params: Params, unit: Unit | None) -> Params:
     origin = params.sources[0] if params.sources else origin_of(receipt, unit, params.path)
     switch = switch_back(receipt, unit, params.path)
     return dataclasses.replace(params, sources=(params.path,), path=origin, state="migrated", switch=switch)
+
+
+def _require_none_moved_away(sources: t.Iterable[Source], seen: Survey, path: str) -> None:
+    """Refuse to send a backend to a path that has old copies of accounts which went to another host from the one it uses."""
+    for source in sources:
+        with opened_directory(source.path) as root:
+            gone = [masked(name) for name in seen.present if is_tombstone_at(root, name)]
+        if gone:
+            raise SessionsError(
+                f"accounts that were moved from {source.path} to another host have old copies at {path} ({', '.join(gone)}), "
+                "which would come up a second time; nothing was changed: move these copies away, or the accounts back, and run again"
+            )
 
 
 def _staged(path: str, seen: Survey) -> frozenset[str]:

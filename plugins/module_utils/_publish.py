@@ -14,7 +14,7 @@ import os
 import typing as t
 
 from . import _displaced
-from ._area import COMPANIONS, DISPLACED, STAGING, moment, write_document_at
+from ._area import COMPANIONS, DISPLACED, STAGING, moment, open_private, write_document_at
 from ._beside import slot_of
 from ._errors import SessionsError
 from ._kernel import rename_new
@@ -22,8 +22,9 @@ from ._layout import opened_below, status_of
 from ._layouts import open_account
 from ._paths import real_path
 from ._receipts import account_key
-from ._rescue import BESIDE, DISPLACING, PUBLISHING, TAKING, kept_file, open_real, planned_move
+from ._rescue import BESIDE, DISPLACING, LEAVING, PUBLISHING, TAKING, kept_file, open_real, planned_move
 from ._staging import open_staged, part_slot, place_of
+from ._tombstone import is_tombstone_at, leave_tombstone
 
 INTENT = "intent.json"
 Move = dict[str, t.Any]
@@ -87,6 +88,25 @@ def publishing_moves(place: Place, publications: t.Sequence[Publication]) -> lis
             moves.append(planned_move(PUBLISHING, _staging_path(place), key, folder, name, os.fstat(staged).st_ino))
         finally:
             os.close(staged)
+    return moves
+
+
+def leaving_moves(place: Place, publications: t.Sequence[Publication], text: str) -> list[Move]:
+    """Make a tombstone for each account that the engine 'rename' takes, and plan the renames that put them in the accounts' places."""
+    moves = []
+    staging = open_private(place.area, STAGING, called="the staging area")
+    try:
+        for publication in publications:
+            made = f"{account_key(publication.name)}.tombstone"
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(made, dir_fd=staging)
+            leave_tombstone(staging, made, text)
+            inode = os.stat(made, dir_fd=staging, follow_symlinks=False).st_ino
+            moves.append(
+                planned_move(LEAVING, _staging_path(place), made, *place_of(publication.root, publication.name), inode)
+            )
+    finally:
+        os.close(staging)
     return moves
 
 
@@ -166,9 +186,10 @@ def _displacing_moves(place: Place, publication: Publication, new_name: str) -> 
     """An account that gives way does so with all that belongs to it; what belongs to one that is gone does so, too."""
     displaced = f"{real_path(place.area)}/{DISPLACED}"
     moves = []
-    if publication.displace:
+    if publication.displace or is_tombstone_at(place.path, publication.name):
         folder, name = place_of(real_path(place.path), publication.name)
-        inode = _inode_of(place.path, publication.name)
+        found = _status_below(place.path, publication.name)
+        inode = found.st_ino if found else _inode_of(place.path, publication.name)
         moves.append(planned_move(DISPLACING, folder, name, displaced, new_name, inode))
     for number, part in enumerate(publication.parts):
         status = _status_below(place.path, part)

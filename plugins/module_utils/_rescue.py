@@ -29,8 +29,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEEPEST = 64
 
 # Why something is renamed: out of a legacy path, out of the way, to the sessions path, and to the sessions path because it lies
-# beside accounts. What is beside gives way to what is there already.
-TAKING, DISPLACING, PUBLISHING, BESIDE = "taking", "displacing", "publishing", "beside"
+# beside accounts. What is beside gives way to what is there already. And to a legacy path, to be left in the place of an account.
+TAKING, DISPLACING, PUBLISHING, BESIDE, LEAVING = "taking", "displacing", "publishing", "beside", "leaving"
 
 
 def take_back(intent: t.Mapping[str, t.Any]) -> None:

@@ -20,7 +20,8 @@ from ._layout import Layout, is_folder, path_matcher
 from ._layouts import account_names, companions
 from ._paths import opened_directory, read_file_at
 from ._rescue import open_real
-from ._sources import TOMBSTONE, Source, is_tombstone
+from ._sources import Source
+from ._tombstone import TOMBSTONE, is_tombstone, leave_tombstone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ def retire(retirements: t.Sequence[Retirement], path: str) -> None:
     now = moment()
     for retirement in retirements:
         try:
-            _retire_one(retirement, f"{TOMBSTONE}The accounts that were here are in {path} since {now}.\n", now)
+            _retire_one(retirement, f"The accounts that were here are in {path} since {now}.", now)
         except OSError as error:
             raise SessionsError(
                 f"the accounts are in {path}, but the legacy path {retirement.root} cannot be put out of use: {error.strerror}; "
@@ -69,14 +70,14 @@ def reopened(path: str) -> t.Iterator[None]:
         return
     directory, name = os.path.split(os.path.realpath(path))
     with opened_directory(directory) as parent:
-        text = (read_file_at(parent, name) or b"").decode()
+        text = (read_file_at(parent, name) or b"").decode()[len(TOMBSTONE) :].rstrip("\n")
         os.unlink(name, dir_fd=parent)
         os.fsync(parent)
         try:
             yield
         except BaseException:
             with contextlib.suppress(FileExistsError):  # something is there, so that no backend starts on an empty path
-                _leave_tombstone(parent, name, text)
+                leave_tombstone(parent, name, text)
             raise
 
 
@@ -111,7 +112,7 @@ def _retire_one(retirement: Retirement, text: str, now: str) -> None:
             aside = retirement.name.replace("/", "!") if retirement.apart else f"{name}.migrated-{now}"
             os.rename(name, aside, src_dir_fd=parent, dst_dir_fd=holder)
             if _close_to_others(holder, aside):
-                _leave_tombstone(parent, name, text)
+                leave_tombstone(parent, name, text)
             os.fsync(holder)
         finally:
             os.close(holder)
@@ -128,17 +129,6 @@ def _holder(root: str, now: str) -> int:
         return open_private(parent, f"{name}.migrated-{now}", called=f"{root}.migrated-{now}")
     finally:
         os.close(parent)
-
-
-def _leave_tombstone(parent: int, name: str, text: str) -> None:
-    descriptor = os.open(
-        name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o444, dir_fd=parent
-    )
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fchmod(descriptor, 0o444)
-        os.fsync(descriptor)
 
 
 def _close_to_others(parent: int, name: str) -> bool:

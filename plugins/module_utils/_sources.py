@@ -18,16 +18,14 @@ import typing as t
 from ._effective import effective_in, environment_names, read_sources
 from ._errors import SessionsError
 from ._layout import is_folder, paths_matching
-from ._layouts import LAYOUTS, Layout, account_names, first_layout, holds_account, recognised
-from ._paths import normal_path, open_directory, opened_directory, read_file, real_path
+from ._layouts import AREA_INSIDE, LAYOUTS, Layout, account_names, first_layout, holds_account, recognised
+from ._paths import normal_path, open_directory, opened_directory, real_path
+from ._tombstone import is_tombstone
 from ._unit import Unit
 
 # Variables that systemd and shells set, systemd.exec(5): where a user lives is not where sessions are kept.
 _NOT_OF_THE_BACKEND = frozenset(("HOME", "LOGNAME", "OLDPWD", "PATH", "PWD", "SHELL", "USER"))
 _DATABASE_SCHEMES = ("file", "sqlite", "sqlite3")
-
-# How the file begins that _retire.py leaves in the place of a legacy path.
-TOMBSTONE = "whatsapp_ops.sessions moved what was here.\n"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,29 +144,25 @@ def _real_directory(path: str, friends: t.Collection[int]) -> str | None:
         os.close(descriptor)
 
 
-def is_tombstone(path: str) -> bool:
-    """Whether there is only the file that a retired legacy path has in its place."""
-    try:
-        content = read_file(os.path.realpath(path), at_most=4096)  # the legacy path may have been reached by a link
-    except (SessionsError, OSError):
-        return False
-    return content is not None and content.startswith(TOMBSTONE.encode())
-
-
 def _require_apart(given: str, real: str, path: str) -> None:
     path = os.path.realpath(path)
     if real == path or _is_same(real, path):
         raise SessionsError(
             f"the source {given} is the sessions path itself; name the path where the accounts were before"
         )
-    if real.startswith(f"{path}/"):
+    if _is_below(real, path):
         raise SessionsError(
             f"the source {given} lies inside the sessions path {path}; move it out first, a backend would start what is in there"
         )
-    if path.startswith(f"{real}/"):
+    if _is_below(path, real):
         raise SessionsError(
             f"the sessions path {path} lies inside the source {given}; choose a sessions path outside of it"
         )
+
+
+def _is_below(path: str, directory: str) -> bool:
+    """Whether one lies in the other, where a backend could find it: nothing is found in our own area."""
+    return path.startswith(f"{directory}/") and not path.startswith(f"{directory}/{AREA_INSIDE}/")
 
 
 def _is_apart(real: str, path: str) -> bool:

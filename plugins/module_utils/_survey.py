@@ -12,8 +12,10 @@ import dataclasses
 import os
 import typing as t
 
+from ._area import area_path
 from ._beside import measure_entries, same_entries
 from ._conflicts import Decision, Side, decide
+from ._errors import SessionsError
 from ._layout import Layout, name_matcher, opened_below, status_of
 from ._layouts import account_names, companions, open_account
 from ._masking import masked
@@ -21,6 +23,7 @@ from ._paths import opened_directory
 from ._receipts import Entry, Mark, account_key, mark_with_parts
 from ._sources import Source, is_in_use
 from ._stores import is_beside_store, same_stores, store_patterns
+from ._tombstone import is_tombstone_at
 from ._tree import measure, same_content
 
 
@@ -82,6 +85,7 @@ class Survey:
         )
 
 
+_MOVED_AWAY = Decision("skipped", "it was moved to another host since; move it back from there")
 _DAMAGED = Decision("corrupt", "its database is damaged; it stays at the legacy path")
 
 
@@ -93,11 +97,13 @@ def survey(
     on_conflict: str,
     in_use: t.Collection[str] | None,
     before: Survey | None = None,
+    only: t.Collection[str] = (),
 ) -> Survey:
     """Look at the legacy roots and the sessions path.
 
     ``in_use``: the paths in the environment of the running backend, None when it is down. ``before``: an earlier look, which counts for
-    whatever looks as it did then.
+    whatever looks as it did then. ``only``: the accounts to look at, all where it is empty. Raises SessionsError where one of them is
+    nowhere, and was not moved away either.
     """
     with contextlib.ExitStack() as stack:
         target = _opened(stack, path)
@@ -105,20 +111,38 @@ def survey(
         present = _states(looks, path, target)
         accounts: dict[str, Account] = {}
         extras: dict[str, Companion] = {}
+        missing = set(only) - present.keys()
+        area = f"{area_path(path)}/"
         for source in sources:
             root = _opened(stack, source.path)
             if root is None:
                 continue
-            two = _Two(source, root, path, target, looks, in_use)
+            two = _Two(source, root, path, target, looks, in_use, source.path.startswith(area))
             for name in account_names(root, layout):
+                if only and name not in only:
+                    continue
                 if name not in accounts or accounts[name].legacy.state == "corrupt":
                     accounts[name] = two.account(name, receipts.get(account_key(name)), on_conflict)
-            for name in companions(root, layout):
+            missing = {name for name in missing - accounts.keys() if not is_tombstone_at(root, name)}
+            for name in () if only else companions(root, layout):
+                if is_tombstone_at(root, name):
+                    continue  # it is about an account of that place
                 if not _has(target, name) and not is_beside_store(layout, name.rpartition("/")[2]):
                     extras.setdefault(name, Companion(name, source.path))
         inode = os.fstat(target).st_ino if target is not None else 0
+    _require_found(missing, sources, path)
     found = tuple(accounts[name] for name in sorted(accounts))
     return Survey(layout, found, tuple(extras.values()), present, inode, looks.sides)
+
+
+def _require_found(missing: t.Collection[str], sources: t.Sequence[Source], path: str) -> None:
+    if missing:
+        named = ", ".join(sorted(map(masked, missing)))
+        places = ", ".join([*(source.given for source in sources), path])
+        raise SessionsError(
+            f"accounts that were named are not there: {named} (looked in {places}); "
+            "nothing was changed, see with session_info how they are called and run again"
+        )
 
 
 class _Looks:
@@ -155,7 +179,10 @@ class _Looks:
 
 @dataclasses.dataclass(frozen=True)
 class _Two:
-    """A legacy root and the sessions path, both open (or the latter not made yet)."""
+    """A legacy root and the sessions path, both open (or the latter not made yet).
+
+    ``handed_over``: the source lies in the area of the sessions path, so its accounts come from another host, or waited to go to one.
+    """
 
     source: Source
     root: int
@@ -163,6 +190,7 @@ class _Two:
     target: int | None
     looks: _Looks
     in_use: t.Collection[str] | None
+    handed_over: bool = False
 
     def account(self, name: str, receipt: Entry | None, on_conflict: str) -> Account:
         """Look at both copies of an account and decide about it."""
@@ -176,6 +204,11 @@ class _Two:
             receipt = None
         legacy = dataclasses.replace(legacy, in_use=self.in_use is not None and not at_path)
         ancestor = _ancestor(receipt, self.source, legacy, present)
+        if present is None:
+            if self.handed_over:
+                ancestor = None  # somebody brings it, whatever became of it here before
+            elif self.target is not None and is_tombstone_at(self.target, name):
+                return Account(name, self.source.path, legacy, None, _MOVED_AWAY)
         if present is not None:
             present = dataclasses.replace(present, in_use=at_path)
             if ancestor is None or legacy.mark.differs_from(ancestor.legacy):

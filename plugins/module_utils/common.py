@@ -14,6 +14,8 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ._errors import SessionsError
 from ._job import Job, execute
 
+# Options that hold names of accounts, which are often phone numbers.
+_ACCOUNT_NAMES = ("accounts", "expected")
 # What an option holds that takes the options of another module: that module's argument spec and rules.
 Nested = t.Mapping[str, tuple[t.Mapping[str, t.Any], t.Mapping[str, t.Any]]]
 
@@ -118,12 +120,20 @@ def _given_at(options: t.Any, way: t.Sequence[str]) -> t.Iterator[t.Mapping[str,
 
 
 def _shown(options: t.Any) -> t.Any:
-    """Give options as anybody may see them: what a drop-in that is called ``sensitive`` is to hold is left out."""
+    """Give options as anybody may see them, without what a ``sensitive`` drop-in is to hold and without names of accounts.
+
+    Not by ``no_log``: an account may be called ``1``, and AnsibleModule would then replace every 1 of the results.
+    """
     if isinstance(options, (list, tuple)):
         return [_shown(option) for option in options]
     if not isinstance(options, t.Mapping):
         return options
-    hidden = {"sections": "(sensitive)"} if options.get("sensitive") and "sections" in options else {}
+    hidden: dict[str, t.Any] = {}
+    if options.get("sensitive") and "sections" in options:
+        hidden["sections"] = "(sensitive)"
+    for option in _ACCOUNT_NAMES:
+        if options.get(option) and isinstance(options[option], list):
+            hidden[option] = f"({len(options[option])} names)"
     return {**{name: _shown(option) for name, option in options.items()}, **hidden}
 
 

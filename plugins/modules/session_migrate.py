@@ -56,6 +56,13 @@ options:
     description: The sessions path, where the accounts are kept from then on. Made where it is missing.
     type: path
     required: true
+  accounts:
+    description:
+      - Names of the accounts to move, as they are on disk. Left out, all. What lies beside accounts stays where it is then.
+      - They are often phone numbers, so neither the host's journal nor the module's invocation shows them.
+    type: list
+    elements: str
+    default: []
   unit:
     description:
       - The systemd unit of the backend, with or without C(.service). It is stopped only if something is left to publish or to
@@ -100,6 +107,13 @@ options:
     type: str
     choices: [native, rsync, rename]
     default: native
+  tombstone:
+    description:
+      - With O(engine=rename), a file of root that says this is left in the place of each account, before the backend starts again.
+        A backend that knows the account by name fails there, instead of making a new one.
+      - It is no account and no companion to any module. It gives way to the account when that is brought back, that is, when a source
+        lies in the directory of O(path) that only root can enter. No other source brings the account back.
+    type: str
   switch:
     description: The configuration that points the backend to O(path). It is written while the backend is stopped.
     type: dict

@@ -17,7 +17,6 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _unit
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import LAYOUTS, layout_named
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._sources import (
-    TOMBSTONE,
     Source,
     directories_of,
     found_sources,
@@ -26,6 +25,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._sources imp
     named_sources,
     values_in_use,
 )
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._tombstone import TOMBSTONE
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit import PROPERTIES, Unit
 from layouts import KINDS, STATES, put_account_of, put_root_of, put_store
 
