@@ -112,12 +112,11 @@ def survey(
         accounts: dict[str, Account] = {}
         extras: dict[str, Companion] = {}
         missing = set(only) - present.keys()
-        area = f"{area_path(path)}/"
         for source in sources:
             root = _opened(stack, source.path)
             if root is None:
                 continue
-            two = _Two(source, root, path, target, looks, in_use, source.path.startswith(area))
+            two = _Two(source, root, path, target, looks, in_use, _is_handed_over(source.path, path))
             for name in account_names(root, layout):
                 if only and name not in only:
                     continue
@@ -133,6 +132,10 @@ def survey(
     _require_found(missing, sources, path)
     found = tuple(accounts[name] for name in sorted(accounts))
     return Survey(layout, found, tuple(extras.values()), present, inode, looks.sides)
+
+
+def _is_handed_over(source: str, path: str) -> bool:
+    return source.startswith(f"{area_path(path)}/") or path.startswith(f"{area_path(source)}/")
 
 
 def _require_found(missing: t.Collection[str], sources: t.Sequence[Source], path: str) -> None:
@@ -181,7 +184,7 @@ class _Looks:
 class _Two:
     """A legacy root and the sessions path, both open (or the latter not made yet).
 
-    ``handed_over``: the source lies in the area of the sessions path, so its accounts come from another host, or waited to go to one.
+    ``handed_over``: one lies in the area of the other, so the accounts come from another host or go to one, or come back from there.
     """
 
     source: Source

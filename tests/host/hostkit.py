@@ -41,6 +41,12 @@ class Host:
 
     def up(self) -> None:
         """Boot it, with the backend's accounts paired and the backend running on its legacy path."""
+        self.boot()
+        self.sh("cd /opt/whatsapp/current && runuser -u whatsapp -- node pair.mjs --canaries .baileys_auth")
+        self.reset()
+
+    def boot(self) -> None:
+        """Boot it, with the backend installed, and without any account."""
         binds = subprocess.run(
             [str(BACKEND / "install")], check=True, capture_output=True, text=True, timeout=600
         ).stdout.split()
@@ -48,10 +54,12 @@ class Host:
         views = [f"--bind-ro={REPOSITORY}:/repository", f"--bind-ro={packages}:/controller"]
         self.lab("up", self.name, self._suite, *binds, *views)
         self.lab("wait", self.name)
-        self.sh(
-            "/srv/build/app/setup && cd /opt/whatsapp/current && runuser -u whatsapp -- node pair.mjs --canaries .baileys_auth"
-        )
-        self.reset()
+        self.sh("/srv/build/app/setup")
+
+    @property
+    def suite(self) -> str:
+        """The Debian release."""
+        return self._suite
 
     def lab(self, *words: str, seconds: float = 900) -> str:
         done = subprocess.run(

@@ -104,3 +104,37 @@ def test_after_the_stop_only_what_was_touched_is_looked_at(
     assert content(path) == content(legacy)
     assert looked == []
     assert set(os.listdir("/proc/self/fd")) == open_before
+
+
+def test_who_leaves_for_another_host_goes_back_and_so_does_what_took_the_place(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, area = tmp_path / "sessions", tmp_path / ".sessions.whatsapp-ops"
+    outbox = area / "outbox/other/sessions"
+    area.mkdir(mode=0o700)
+    put_account(path / "wa1")
+    put_account(path / "wa2", number=2)
+    there = content(path)
+
+    def fail(*arguments: t.Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def take() -> dict[str, t.Any]:
+        return migrate(path, outbox, engine="rename", accounts=["wa1"], tombstone="It is on another host.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_migrate_run, "install", fail)
+        with pytest.raises(SessionsError, match="what was done was taken back"):
+            take()
+    assert content(path) == there
+    assert take()["counts"]["migrated"] == 1
+    gone = content(path)
+    assert b"another host" in (gone[b"wa1"] or b"")
+    assert not (set(gone) & {name for name in there if name.startswith(b"wa1/")})
+    with monkeypatch.context() as patch:
+        patch.setattr(_migrate_run, "install", fail)
+        with pytest.raises(SessionsError, match="what was done was taken back"):
+            migrate(outbox, path, engine="rename")
+    assert content(path) == gone
+    assert migrate(outbox, path, engine="rename")["counts"]["migrated"] == 1
+    assert content(path) == there
