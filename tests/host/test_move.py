@@ -160,7 +160,7 @@ def test_what_fails_before_it_is_published_there_is_put_back_here(pair: Pair) ->
     assert first.well()["well"]
     assert identities(first) == before
     assert identities(second) == {}
-    assert second.look()["ActiveState"] == "active"
+    assert (second.look()["ActiveState"], left_behind(pair)) == ("active", f"{OUTBOX}/second\n")  # which is empty
 
     second.sh(f"rm {DROP_IN}; systemctl daemon-reload")
     again = move(pair, wa_move_accounts=[ONE])
@@ -190,3 +190,30 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(pair: Pair) -> None:
     assert "3 account(s) are on their way to second since an earlier run, and go on" in played.output
     assert (identities(second), connected(second)) == (before, (3, 0))
     assert (identities(first), left_behind(pair)) == ({}, "")
+
+
+def test_while_nobody_knows_whether_it_is_published_there_it_stays_fenced_here(pair: Pair) -> None:
+    first, second, before = pair
+    again = second.root / "srv/ssh-again"
+    again.unlink(missing_ok=True)
+    cut = "systemctl stop ssh; pkill sshd; until [ -e /srv/ssh-again ]; do sleep 0.1; done; systemctl start ssh"
+    second.put("/usr/local/sbin/cut", f"#!/bin/sh\n{cut}\n")
+    second.put(DROP_IN, "[Service]\nExecStop=+systemd-run --quiet --collect sh /usr/local/sbin/cut\n")
+    second.sh(f"systemctl daemon-reload; systemctl start {UNIT}")
+
+    played = move(pair, wa_move_accounts=[ONE])
+    again.touch()
+    second.lab("wait", second.name)
+
+    message = " ".join(played.output.split())
+    assert played.rc != 0
+    assert "it may have published the accounts, so they stay out of reach" in message
+    assert identities(first) == {account: before[account] for account in OTHERS}
+    assert connected(first) == (2, 0)
+
+    second.sh(f"rm {DROP_IN}; systemctl daemon-reload")
+    resumed = move(pair, wa_move_accounts=[ONE])
+
+    assert resumed.rc == 0, resumed.output
+    assert (identities(second), connected(second)[0]) == ({ONE: before[ONE]}, 1)
+    assert left_behind(pair) == ""
