@@ -197,6 +197,8 @@ class _Two:
 
     def account(self, name: str, receipt: Entry | None, on_conflict: str) -> Account:
         """Look at both copies of an account and decide about it."""
+        if self.handed_over:
+            receipt = None  # somebody brings it, whatever became of it here before
         layout, damaged = self.looks.layout, receipt is not None and receipt.damaged
         at_path = self.in_use is not None and is_in_use(self.path, self.in_use)
         present = self.looks.side(self.path, self.target, name) if self.target is not None else None
@@ -207,11 +209,8 @@ class _Two:
             receipt = None
         legacy = dataclasses.replace(legacy, in_use=self.in_use is not None and not at_path)
         ancestor = _ancestor(receipt, self.source, legacy, present)
-        if present is None:
-            if self.handed_over:
-                ancestor = None  # somebody brings it, whatever became of it here before
-            elif self.target is not None and is_tombstone_at(self.target, name):
-                return Account(name, self.source.path, legacy, None, _MOVED_AWAY)
+        if present is None and not self.handed_over and self.target is not None and is_tombstone_at(self.target, name):
+            return Account(name, self.source.path, legacy, None, _MOVED_AWAY)
         if present is not None:
             present = dataclasses.replace(present, in_use=at_path)
             if ancestor is None or legacy.mark.differs_from(ancestor.legacy):

@@ -213,3 +213,17 @@ def test_what_somebody_puts_in_the_place_of_a_tombstone_is_put_aside(host: Host)
     back = host.put_back()
     assert counts(back) == {"migrated": 1, "displaced": 1}
     assert content(host.path / ONE) == source
+
+
+def test_nobody_goes_back_to_where_old_copies_of_moved_accounts_are(host: Host) -> None:
+    host.put(host.legacy, ONE, TWO)
+    host.migrate(host.legacy, host.path)
+    host.take(ONE)
+    before = looks(host.place)
+    refused = host.migrate(host.legacy, host.path, state="rolled_back")
+    assert refused["failed"]
+    assert f"another host have old copies at {host.legacy} (4…1-" in refused["msg"]
+    assert looks(host.place) == before
+    os.rename(host.legacy / ONE, host.place / "aside")
+    assert not host.migrate(host.legacy, host.path, state="rolled_back").get("failed")
+    assert sorted(os.listdir(host.legacy)) == [TWO]
