@@ -217,3 +217,27 @@ def test_while_nobody_knows_whether_it_is_published_there_it_stays_fenced_here(p
     assert resumed.rc == 0, resumed.output
     assert (identities(second), connected(second)[0]) == ({ONE: before[ONE]}, 1)
     assert left_behind(pair) == ""
+
+
+def test_what_speaks_against_a_move_is_said_before_anything_is_interrupted(pair: Pair) -> None:
+    first, second, before = pair
+    misspelt = move(pair, wa_move_accounts=["15550100009"])
+    second.put(f"{PATH}/{ONE}/creds.json", first.sh(f"cat {PATH}/{ONE}/creds.json"))  # a copy that somebody made
+    second.sh(f"chown -R whatsapp: {PATH}; systemctl start {UNIT}")
+
+    twice = move(pair)
+    second.sh("mv /etc/whatsapp-backend/env /srv/env")
+    elsewhere = move(pair)
+    second.sh("mv /srv/env /etc/whatsapp-backend/env")
+
+    for played, words in (
+        (misspelt, "accounts that were named are not there: 1…9-"),
+        (twice, "second does not take 1…2-"),
+        (elsewhere, "whatsapp-backend on second does not keep its accounts in /var/lib/whatsapp-backend/sessions"),
+    ):
+        assert played.rc != 0
+        assert words in " ".join(played.output.split())
+        assert "15550100009" not in played.output
+    assert "decide with wa_on_conflict=replace or wa_on_conflict=keep" in " ".join(twice.output.split())
+    assert (first.look()["pid"], identities(first)) == (first.before["pid"], before)
+    assert left_behind(pair) == ""
