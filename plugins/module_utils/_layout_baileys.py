@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import time
 import typing as t
 
 from ._errors import SessionsError
@@ -30,6 +31,7 @@ from ._layout import (
 )
 from ._paths import read_file_at, real_path
 
+_TRIES, _PAUSE, _JUST_NOW = 5, 0.03, 1.0  # seconds
 _CREDENTIALS_AT_MOST = 16 << 20  # bytes; real ones are 1 to 50 kB
 _KEY = re.compile(
     r"(pre-key|session|sender-key|sender-key-memory|app-state-sync-key|app-state-sync-version|lid-mapping|device-list|tctoken|identity-key)-.+\.json"
@@ -77,7 +79,25 @@ def _has_keys_of(directory: int, credentials: t.Mapping[str, t.Any]) -> bool:
 
 
 def _judged(directory: int, name: str, has_keys: t.Callable[[int, t.Mapping[str, t.Any]], bool]) -> Judgement:
-    """Judge by the credentials file ``name``; ``has_keys`` is asked where they are those of a linked device."""
+    """Judge by the credentials file ``name``; ``has_keys`` is asked where they are those of a linked device.
+
+    The library truncates the file and writes it again: what was seen in that moment is no state of the account.
+    """
+    judgement = _judged_once(directory, name, has_keys)
+    for _attempt in range(_TRIES):
+        if judgement.state != "corrupt" or not _is_being_written(directory, name):
+            break
+        time.sleep(_PAUSE)
+        judgement = _judged_once(directory, name, has_keys)
+    return judgement
+
+
+def _is_being_written(directory: int, name: str) -> bool:
+    status = status_of(directory, name)
+    return status is not None and abs(time.time() - status.st_mtime) < _JUST_NOW
+
+
+def _judged_once(directory: int, name: str, has_keys: t.Callable[[int, t.Mapping[str, t.Any]], bool]) -> Judgement:
     status = status_of(directory, name)
     if status is None:
         return Judgement("corrupt", ("credentials_missing",))

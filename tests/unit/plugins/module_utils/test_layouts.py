@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import subprocess
+import threading
 import typing as t
 
 import pytest
@@ -79,6 +80,18 @@ def test_whatever_credentials_hold_they_are_judged(tmp_path: pathlib.Path, held:
 def test_states(tmp_path: pathlib.Path, state: str) -> None:
     judgement = judged(put_account(tmp_path / "wa1", state))
     assert (judgement.state, judgement.problems) == (state, ())
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_credentials_that_are_being_written_are_looked_at_again(tmp_path: pathlib.Path, goes_on: bool) -> None:
+    account = put_account(tmp_path / "wa")
+    whole = (account / "creds.json").read_bytes()
+    (account / "creds.json").write_bytes(b"")
+    ends = threading.Timer(0.05, (account / "creds.json").write_bytes, [whole])
+    if goes_on:
+        ends.start()
+    assert judged(account).state == ("paired" if goes_on else "corrupt")
+    ends.cancel()
 
 
 def test_a_fingerprint_tells_devices_apart_and_is_not_shown(tmp_path: pathlib.Path) -> None:
