@@ -25,7 +25,7 @@ import time
 import typing as t
 
 import fleet_report
-from fleet_hosts import INVENTORY, REPOSITORY, SCENE, Fleet
+from fleet_hosts import INVENTORY, REPOSITORY, Fleet
 from fleet_report import Figures
 from measure import busy
 from report import machine
@@ -115,7 +115,8 @@ def _run(fleet: Fleet, playbook: list[str]) -> Run:
             "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "playbooks" / "collections"),
             "ANSIBLE_SSH_CONTROL_PATH_DIR": str(sockets),
-            "ANSIBLE_CALLBACK_PLUGINS": str(SCENE),
+            # It lies alone there: Ansible runs every program beside it, too.
+            "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "fleet_callback"),
             "ANSIBLE_CALLBACKS_ENABLED": "count_events",
             "COUNT_EVENTS": str(counted),
         }
@@ -143,14 +144,25 @@ def _close(sockets: pathlib.Path) -> float:
     """End the connections that ansible-playbook has left open for the next run; return the CPU seconds that they cost."""
     for socket in sockets.glob("*"):
         subprocess.run(
-            ["ssh", "-o", f"ControlPath={socket}", "-O", "exit", "-"], stderr=subprocess.DEVNULL, check=False
+            ["ssh", "-o", f"ControlPath={socket}", "-O", "exit", "nowhere"], stderr=subprocess.DEVNULL, check=False
         )
     cost = 0.0
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            _pid, _status, usage = os.wait4(-1, 0)
-            cost += usage.ru_utime + usage.ru_stime
+    for pid in _orphans("ssh"):
+        _pid, _status, usage = os.wait4(pid, 0)
+        cost += usage.ru_utime + usage.ru_stime
     return cost
+
+
+def _orphans(name: str) -> list[int]:
+    """Return the children of this process that run the program ``name``; the hosts are children of it, too."""
+    found = []
+    for status in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            before, _mark, after = status.read_text().rpartition(") ")
+            pid, program = before.split(" (", 1)
+            if program == name and int(after.split()[1]) == os.getpid():
+                found.append(int(pid))
+    return found
 
 
 def _inherit_orphans() -> None:
