@@ -111,7 +111,12 @@ def _run(fleet: Fleet, playbook: list[str]) -> Run:
     with tempfile.TemporaryDirectory(prefix="fleet-") as folder, tempfile.TemporaryFile("w+") as printed:
         sockets, counted = pathlib.Path(folder) / "ssh", pathlib.Path(folder) / "events"
         environment = {
-            **fleet.environment,
+            # As an operator's shell: with these ansible-playbook would compile itself anew at each start.
+            **{
+                name: value
+                for name, value in fleet.environment.items()
+                if not name.startswith(("PYTHONDONT", "PYTHONPYC"))
+            },
             "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "playbooks" / "collections"),
             "ANSIBLE_SSH_CONTROL_PATH_DIR": str(sockets),

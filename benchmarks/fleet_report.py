@@ -75,22 +75,22 @@ def _goals(fleets: t.Mapping[int, Figures]) -> t.Iterator[str]:
 
 
 def _goal(what: str, hosts: int, goal: str, value: float, met: bool) -> str:
-    return f"| {what} | {hosts} | {goal} | {value:.{1 if value >= 1 else 3}f} | {'yes' if met else '**no**'} |\\n"
+    return f"| {what} | {hosts} | {goal} | {value:.{1 if value >= 1 else 3}f} | {'yes' if met else '**no**'} |\n"
 
 
 def _table(number: int, ways: Figures) -> str:
     runs = len(next(iter(ways.values())))
-    lines = [f"\\n## {number} host{'s' if number > 1 else ''}, medians of {runs}\\n"]
+    lines = [f"\n## {number} host{'s' if number > 1 else ''}, medians of {runs}\n"]
     for kind, title in KINDS.items():
         lines += [
-            f"{title}:\\n",
+            f"{title}:\n",
             "| way | time s | to by hand | controller CPU s | for each host | CPU s on each host | tasks | events | other work, cores |",
             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         ]
         by_hand = ways.get("by_hand", next(iter(ways.values())))
         lines += [f"| {TITLES[way]} | {_row(number, runs, by_hand, kind)} |" for way, runs in ways.items()]
         lines.append("")
-    return "\\n".join(lines)
+    return "\n".join(lines)
 
 
 def _row(number: int, runs: list[Figures], by_hand: list[Figures], kind: str) -> str:
