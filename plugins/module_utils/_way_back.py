@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import stat
 import typing as t
 
 from . import _environment_file, _override
@@ -71,7 +72,12 @@ def with_switch(notes: Document, switch: Switch, state: SwitchState) -> dict[str
         if known and known["wrote"] == now:
             switched[path] = {**known, "wrote": wrote}
         else:
-            switched[path] = {"before": now, "wrote": wrote, "made": read_file(path) is None}
+            switched[path] = {
+                "before": now,
+                "wrote": wrote,
+                "made": not os.path.lexists(path),
+                "private": _is_private(path),
+            }
     return {**notes, "switched": switched}
 
 
@@ -114,6 +120,11 @@ def ancestors(receipts: t.Mapping[str, Entry], sources: t.Iterable[Source], path
     return found
 
 
+def _is_private(path: str) -> bool:
+    """Whether a file is there that not everybody may read, because of what it holds."""
+    return os.path.lexists(path) and not os.lstat(path).st_mode & stat.S_IROTH
+
+
 def _contents(path: str, switch: Switch) -> tuple[t.Any, t.Any]:
     """Return what a file holds and what the switch makes of it: the text of a drop-in, the variables of an environment file."""
     content = read_file(path)
@@ -138,7 +149,9 @@ def _drop_in_back(path: str, note: Document) -> _override.Params:
         _override.read_params(absent), validate=False, on_shadowed="ignore", daemon_reload=systemd_runs()
     )
     before = note["before"]
-    return wanted if before is None else dataclasses.replace(wanted, present=True, former=before)
+    if before is None:
+        return wanted
+    return dataclasses.replace(wanted, present=True, former=before, sensitive=bool(note.get("private")))
 
 
 def _variables_in(drop_in: str | None) -> set[str]:

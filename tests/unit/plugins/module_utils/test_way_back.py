@@ -70,6 +70,14 @@ def test_files_become_what_they_were(host: Host, drop_in: str | None, file: str 
         assert (path.read_text() if path.exists() else None) == text
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_a_drop_in_that_was_private_is_so_again(host: Host, mode: int) -> None:
+    host.put("etc/wa.service.d/20-sessions.conf", DROP_IN).chmod(mode)
+    back(host, there(host, NOTHING))
+    assert host.drop_in.read_text() == DROP_IN
+    assert host.drop_in.stat().st_mode & 0o777 == mode
+
+
 def test_what_was_there_before_the_first_switch_counts(host: Host) -> None:
     host.put("default/env", FILE)
     receipt = there(host, there(host, NOTHING, "/first"))
