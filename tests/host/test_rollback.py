@@ -11,6 +11,8 @@ from playkit import Play, module_calls, play
 
 DROP_INS = f"/etc/systemd/system/{UNIT}.d"
 CONFIGURATION = f"cat {DROP_INS}/20-sessions.conf {ENVIRONMENT_FILE} 2>&1 || true"
+# Each of three stops may end the connection of each of three accounts before the other end has answered its last message.
+CUT_OFF = 9
 NEWEST = "find {} -name 'session-*' -printf '%T@\\n' | sort -n | tail -n 1"
 
 
@@ -99,7 +101,7 @@ def test_by_hand_under_load_and_forth_again(host: Host, before: State) -> None:
     assert (now["well"], now["path"], now["needs_qr"]) == (True, before["legacy"], 0)
     host.sh("sleep 2")
     messages = host.messages(since)
-    assert messages["unread"] == 0
+    assert messages["unread"] <= CUT_OFF < messages["sent"], messages
     assert messages["sent"] > sent_before > 0
 
 
