@@ -22,6 +22,8 @@ from ._layouts import AREA_INSIDE
 from ._paths import opened_directory, read_file_at, write_atomic_at
 
 STAGING, DISPLACED, COMPANIONS = "staging", "displaced", "companions"
+INTENT = "intent.json"  # what a cutover is about to do, see _publish.py
+RESCUER = "rescue.py"  # the program that takes a cutover back when the host lost power, see _cutover.py
 
 
 def area_path(path: str) -> str:

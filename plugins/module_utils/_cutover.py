@@ -22,12 +22,12 @@ import time
 import typing as t
 
 from . import _rescue
+from ._area import RESCUER
 from ._command import run, run_checked
 from ._errors import SessionsError
 from ._paths import write_atomic
 from ._unit import Unit, daemon_reload, read_unit
 
-RESCUER = "rescue.py"
 _RUNTIME = "/run/whatsapp-ops"
 _DEFERRED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGQUIT)
 # A wrapper (sh, npm) that passes on how its child ended by SIGINT or SIGTERM, sh(1): 128 + number.

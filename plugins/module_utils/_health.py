@@ -17,9 +17,11 @@ from ._errors import SessionsError
 from ._health_look import Look, Params, complaints, shown_value, unit_state
 from ._http import Answer, endpoint_of, fetched
 from ._job import Report
-from ._journal import KEY_MATERIAL, Query, Reading, count_names, read_on, read_query
 from ._reply import facts_of, parsed
 from ._unit import Unit, process_environment, read_unit, unit_name
+
+if t.TYPE_CHECKING:
+    from ._journal import Query, Reading
 
 _ONE_LOOK = 10.0  # seconds for one answer at most, however long the whole wait may be
 _ONE_READING = 1.0  # seconds that the journal gets even when the answer took all the time
@@ -53,7 +55,7 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
         timeout=options["timeout"],
         interval=options["interval"],
     )
-    known = count_names(query.signals) if query else []
+    known = query.names if query else []
     for signal in (*params.require, *params.forbid):
         if signal not in known:
             raise SessionsError(
@@ -74,6 +76,8 @@ def _read_query(options: t.Mapping[str, t.Any]) -> Query | None:
         raise SessionsError(
             "since, signals, require and forbid are about the journal of unit, and there is no unit; give it or leave them out"
         )
+    from ._journal import read_query
+
     return read_query(options["since"] or None, options["signals"] or {})
 
 
@@ -137,7 +141,7 @@ def report(params: Params, state: Look, steps: tuple[Wait, ...], evidence: Look 
 
 def _findings(look: Look, params: Params) -> t.Iterator[str]:
     """Say what is wrong on the host although the backend may be well."""
-    lines = look.journal.counts.get(KEY_MATERIAL, 0) if look.journal else 0
+    lines = look.journal.key_material if look.journal else 0
     if lines:
         yield (
             f"the journal of {params.unit} has {lines} lines that look like private keys, printed by the backend: who may read the "
@@ -164,8 +168,14 @@ def _look(params: Params, seconds: float, before: Reading | None = None) -> Look
         unit=unit,
         main_process_age=_main_process_age(unit, ended) if unit else None,
         environment=process_environment(unit.main_pid, params.variables) if unit and params.variables else {},
-        journal=read_on(unit, params.query, before, left) if unit and params.query else None,
+        journal=_read_on(unit, params.query, before, left) if unit and params.query else None,
     )
+
+
+def _read_on(unit: Unit, query: Query, before: Reading | None, seconds: float) -> Reading:
+    from ._journal import read_on
+
+    return read_on(unit, query, before, seconds)
 
 
 def _main_process_age(unit: Unit, now: float) -> float | None:
@@ -195,15 +205,15 @@ def _gave_up(look: Look, params: Params) -> SessionsError:
 
 
 def _values(look: Look, params: Params) -> dict[str, t.Any]:
-    journal = look.journal or Reading({})
+    journal = look.journal
     return {
         "healthy": not complaints(look, params),
         "status": look.status,
         "facts": {key: shown_value(key, look, params) for key in look.found},
         "unit": _described(look.unit) if look.unit else None,
-        "signals": dict(journal.counts),
-        "signal_accounts": {signal: sorted(names) for signal, names in journal.accounts.items()},
-        "cursor": journal.cursor,
+        "signals": dict(journal.counts) if journal else {},
+        "signal_accounts": {signal: sorted(names) for signal, names in journal.accounts.items()} if journal else {},
+        "cursor": journal.cursor if journal else None,
         "elapsed_seconds": round(look.ended - look.started, 3),
     }
 

@@ -11,9 +11,11 @@ import dataclasses
 import typing as t
 
 from ._http import Endpoint
-from ._journal import Query, Reading
 from ._reply import is_equal, shown
 from ._unit import Unit
+
+if t.TYPE_CHECKING:
+    from ._journal import Query, Reading
 
 _VARIABLE = "$"  # begins what is a variable of the unit's main process, not a key
 

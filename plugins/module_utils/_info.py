@@ -24,7 +24,9 @@ from ._layout import DAMAGED, FOREIGN, READABLE, WRITABLE, Judgement, Layout, st
 from ._layouts import account_names, chosen_layout, first_layout, open_account, plain_count, recognition
 from ._masking import masked
 from ._paths import normal_path, opened_directory
-from ._tree import measure
+
+if t.TYPE_CHECKING:
+    from ._tree import Tally
 
 _LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z
 STATES = ("paired", "pending", "fresh", "corrupt", "unknown")
@@ -214,7 +216,7 @@ def _facts(root: int, name: str, layout: Layout, params: Params, named: t.Callab
     try:
         status = os.fstat(directory)
         judgement = layout.judge(directory) if params.inspect == "structure" else None
-        sizes = measure(directory, layout.is_volatile) if params.sizes else None
+        sizes = _sizes(directory, layout) if params.sizes else None
         newest = max([status.st_mtime_ns, *_watched_times(directory, layout), *([sizes.newest_ns] if sizes else [])])
         lock = layout.lock_of(directory)
         return AccountFacts(
@@ -232,6 +234,12 @@ def _facts(root: int, name: str, layout: Layout, params: Params, named: t.Callab
         )
     finally:
         os.close(directory)
+
+
+def _sizes(directory: int, layout: Layout) -> Tally:
+    from ._tree import measure
+
+    return measure(directory, layout.is_volatile)
 
 
 def _problems(judgement: Judgement | None, lock: str, root: int) -> tuple[str, ...]:

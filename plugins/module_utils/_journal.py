@@ -64,6 +64,11 @@ class Query:
     since: str | None
     signals: Signals
 
+    @property
+    def names(self) -> list[str]:
+        """All that is counted."""
+        return count_names(self.signals)
+
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
@@ -78,6 +83,11 @@ class Reading:
     cursor: str | None = None
     complete: bool = True
     invocation: str = ""
+
+    @property
+    def key_material(self) -> int:
+        """The number of lines that look like private keys."""
+        return self.counts.get(KEY_MATERIAL, 0)
 
 
 def read_query(since: str | None, signals: t.Mapping[str, t.Any]) -> Query:
@@ -116,7 +126,7 @@ def read_on(unit: Unit, query: Query, before: Reading | None, seconds: float) ->
     """
     invocation = "" if query.since else unit.properties["InvocationID"]
     if before is None or before.invocation != invocation:
-        before = Reading(dict.fromkeys(count_names(query.signals), 0), invocation=invocation)
+        before = Reading(dict.fromkeys(query.names, 0), invocation=invocation)
     newest = before.cursor or _newest(unit)
     begin = before.cursor or (without_hash(query.since) if query.since and _CURSOR.fullmatch(query.since) else None)
     if not query.since and not invocation:

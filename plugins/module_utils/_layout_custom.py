@@ -27,7 +27,6 @@ from ._layout import (
 from ._layout_chromium import CACHES, LOCKS, STOP, VOLATILE, WATCHED, is_profile, judge_profile, lives, lock_of_profile
 from ._paths import read_file_at
 
-CUSTOM = "custom"
 _DEEPEST = 5
 _ORIGIN = re.compile(r"https?_[A-Za-z0-9.-]+_\d+")
 
@@ -51,7 +50,7 @@ def custom_layout(options: t.Mapping[str, t.Any]) -> Layout:
     travels = options.get("travels")
     browser = origin is not None
     return Layout(
-        name=CUSTOM,
+        name="custom",
         title="described by the operator",
         is_account=functools.partial(_is_account, markers, browser),
         judge=functools.partial(_judge, markers, origin),

@@ -20,7 +20,6 @@ import time
 import types
 import typing as t
 
-from ._jail import in_jail
 from ._layout import Judgement, Layout, StopSettings, exists, name_matcher, status_of, unfit, weak
 from ._layout_baileys import device_fingerprint
 
@@ -157,6 +156,8 @@ def _looks(directory: int, name: str) -> dict[str, tuple[int, int, int, int]]:
 
 def _ask_jailed(inside: str, owner: os.stat_result, library: types.ModuleType) -> str | None:
     """Ask as the owner of the store, in a directory that holds nothing else."""
+    from ._jail import in_jail
+
     uid, gid = (owner.st_uid, owner.st_gid) if owner.st_uid else (_NOBODY, _NOBODY)
     if os.geteuid() == 0:
         for entry in (*os.scandir(inside), inside):

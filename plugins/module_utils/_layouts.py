@@ -26,13 +26,13 @@ from ._layout import (
 )
 from ._layout_baileys import BAILEYS, BAILEYS_CSHARP, EVOLUTION
 from ._layout_browsers import OPENWA, SESSION_MANAGER, VENOM, WPPCONNECT, WWEBJS
-from ._layout_custom import CUSTOM, custom_layout
 from ._layout_waha import WAHA
 from ._layout_whatsmeow import WHATSMEOW
 
 # Our own directory inside a sessions path that is a mount of its own (see _area.py): never an account.
 AREA_INSIDE = ".whatsapp-ops"
 
+CUSTOM = "custom"  # no entry of the table: the option of that name describes it
 LAYOUTS: t.Mapping[str, Layout] = {
     layout.name: layout
     for layout in (
@@ -75,6 +75,8 @@ def chosen_layout(options: t.Mapping[str, t.Any]) -> Layout | None:
             raise SessionsError(
                 "layout is 'custom', and the option 'custom' does not say how accounts are kept; give at least custom.markers"
             )
+        from ._layout_custom import custom_layout
+
         return custom_layout(custom)
     if custom:
         raise SessionsError(

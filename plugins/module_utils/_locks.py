@@ -14,7 +14,6 @@ import typing as t
 from ._layout import DAMAGED, FOREIGN, STALE, Layout, folders_in, name_matcher, opened_below
 from ._layouts import account_names, open_account
 from ._paths import opened_directory
-from ._tree import files_below
 
 _REMOVABLE = (STALE, FOREIGN, DAMAGED)
 
@@ -72,6 +71,8 @@ def _lock_names(directory: int, layout: Layout) -> list[str]:
 
 def _inodes_of(account: int, layout: Layout) -> set[Inode]:
     """Return what a process that uses the account has open: its files, or the directory itself."""
+    from ._tree import files_below
+
     status = os.fstat(account)
     found = {(status.st_dev, status.st_ino)}
     for _name, status in files_below(account, layout.volatile_matcher, None):

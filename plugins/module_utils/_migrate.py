@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import typing as t
 
-from ._cutover import Stopwatch
 from ._errors import SessionsError
 from ._job import Diff, Report
-from ._migrate_run import Evidence, carry_out
 from ._migrate_state import Params, State, Step, described, observe, planned, read_params
 from ._receipts import RECEIPT
 from ._survey import Account
+
+if t.TYPE_CHECKING:
+    from ._migrate_run import Evidence
 
 __all__ = ["Params", "State", "Step", "apply", "diff", "observe", "plan", "read_params", "report", "verify"]
 
@@ -49,6 +50,8 @@ def diff(state: State, steps: tuple[Step, ...], params: Params) -> Diff:
 
 def apply(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:
     """Carry the steps out."""
+    from ._migrate_run import carry_out
+
     return carry_out(steps, state, state.params)
 
 
@@ -65,7 +68,6 @@ def verify(state: State, params: Params) -> None:
 def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Evidence | None) -> Report:
     """Describe accounts (masked), counts, timings and where the receipt is."""
     decided = evidence.accounts if evidence else state.survey.accounts
-    watch = evidence.watch if evidence else Stopwatch()
     corrupt = sum(account.decision.action == "corrupt" for account in decided)
     warnings = (
         [f"{corrupt} damaged accounts stay at the legacy path; session_info tells their problems"] if corrupt else []
@@ -80,8 +82,8 @@ def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Evid
             "companions": _steps(steps, "companions"),
             "unlocked": _steps(steps, "unlock"),
             "steps": [step.name for step in steps],
-            "downtime_seconds": watch.downtime,
-            "phases": watch.phases,
+            "downtime_seconds": evidence.watch.downtime if evidence else 0.0,
+            "phases": evidence.watch.phases if evidence else {},
             "receipt": f"{state.area}/{RECEIPT}",
         },
         tuple(warnings + (evidence.warnings if evidence else [])),

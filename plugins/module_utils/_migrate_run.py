@@ -13,6 +13,7 @@ import typing as t
 from . import _publish
 from ._area import (
     COMPANIONS,
+    INTENT,
     area_path,
     locked,
     opened_area,
@@ -27,13 +28,14 @@ from ._errors import SessionsError
 from ._identity import Identity
 from ._kernel import sync_filesystem
 from ._layouts import open_account
+from ._left_over import is_interrupted
 from ._locks import remove_locks
 from ._migrate_state import Params, State, Step, observe, planned, require_decided, surveyed_again
 from ._paths import make_directory, opened_directory
 from ._processes import holders
-from ._publish import INTENT, Place, Publication
+from ._publish import Place, Publication
 from ._receipts import RECEIPT, Entry, Mark, account_key, document_of, entries_in, mark_with_parts
-from ._recover import is_interrupted, recover, require_all_taken_back, tidy
+from ._recover import recover, require_all_taken_back, tidy
 from ._rescue import go_back, take_back
 from ._retire import reopened, retire
 from ._room import RESERVE, has_room, kept_free

@@ -15,20 +15,20 @@ from ._area import area_path, can_rename, opened_staging, read_document
 from ._errors import SessionsError
 from ._identity import Identity, identity_of
 from ._layouts import Layout, chosen_layout
+from ._left_over import is_interrupted, is_untidy
 from ._locks import locked_accounts
 from ._masking import masked
 from ._paths import normal_path, opened_directory
 from ._receipts import RECEIPT, Entry, Mark, entries_in
-from ._recover import is_interrupted, is_untidy
-from ._retire import Retirement, retirable
 from ._sources import Source, directories_of, found_sources, layout_of, named_sources, values_in_use
-from ._staging import is_staged
-from ._stores import require_sqlite
 from ._survey import Account, Survey, survey
 from ._switch import Switch, SwitchState, observe_switch, read_switch
 from ._tombstone import is_tombstone, is_tombstone_at
 from ._unit import Unit, read_unit, unit_identity, unit_name
 from ._way_back import ancestors, notes_for, origin_of, private_receipt, switch_back
+
+if t.TYPE_CHECKING:
+    from ._retire import Retirement
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _observed(params: Params) -> State:
     if back:
         _require_none_moved_away(sources, seen, params.path)
     if layout.databases and seen.to_publish and params.engine != "rename":
-        require_sqlite()
+        _require_sqlite()
     switch = observe_switch(params.switch, unit)
     area = area_path(params.path)
     return State(
@@ -200,7 +200,7 @@ def _observed(params: Params) -> State:
         else (),
         notes=notes_for(receipt, sources, unit),
         locked=locked_accounts(params.path, layout) if params.state != "staged" else (),
-        retirable=retirable(sources, layout) if params.state == "retired" else (),
+        retirable=_retirable(sources, layout) if params.state == "retired" else (),
     )
 
 
@@ -328,7 +328,23 @@ def _require_none_moved_away(sources: t.Iterable[Source], seen: Survey, path: st
             )
 
 
+def _require_sqlite() -> None:
+    from ._stores import require_sqlite
+
+    require_sqlite()
+
+
+def _retirable(sources: tuple[Source, ...], layout: Layout) -> tuple[Retirement, ...]:
+    from ._retire import retirable
+
+    return retirable(sources, layout)
+
+
 def _staged(path: str, seen: Survey) -> frozenset[str]:
+    if not seen.to_publish:
+        return frozenset()
+    from ._staging import is_staged
+
     with opened_staging(path) as staging:
         if staging is None:
             return frozenset()

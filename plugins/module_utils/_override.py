@@ -25,7 +25,6 @@ from ._restart import Moments, lacking, on_file_clock
 from ._unit import Unit, daemon_reload, instances_of, last_reload, read_unit, systemd_runs, unit_name
 from ._unit_path import Overlay, canonical_name, fragment, is_installed, name_parts
 from ._unitfile import Setting, parse, read_sections, render
-from ._verify_unit import verify_drop_in
 
 DIRECTORIES = {"persistent": "/etc/systemd/system", "runtime": "/run/systemd/system"}
 HIDDEN = "(sensitive)"
@@ -207,6 +206,8 @@ def validate(params: Params, state: State) -> None:
     """Raise SessionsError when systemd would not take the drop-in that is to be written. Installs nothing."""
     if not params.validate or params.text is None or (state.drop_in is not None and state.drop_in.text == params.text):
         return
+    from ._verify_unit import verify_drop_in
+
     verify_drop_in(params.unit, fragment(params.unit), params.name, params.text, reveal=_revealer(params))
 
 

@@ -14,7 +14,7 @@ import os
 import typing as t
 
 from . import _displaced
-from ._area import COMPANIONS, DISPLACED, STAGING, moment, open_private, write_document_at
+from ._area import COMPANIONS, DISPLACED, INTENT, STAGING, moment, open_private, write_document_at
 from ._beside import slot_of
 from ._errors import SessionsError
 from ._kernel import rename_new
@@ -26,7 +26,6 @@ from ._rescue import BESIDE, DISPLACING, LEAVING, PUBLISHING, TAKING, kept_file,
 from ._staging import open_staged, part_slot, place_of
 from ._tombstone import is_tombstone_at, leave_tombstone
 
-INTENT = "intent.json"
 Move = dict[str, t.Any]
 
 

@@ -7,17 +7,14 @@ A published account that its backend has written to since must never be taken ba
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import typing as t
 
-from ._area import COMPANIONS, DISPLACED, STAGING, open_private, read_document, read_document_at, remove_document_at
-from ._cutover import RESCUER, lift_leftover_guard
+from ._area import DISPLACED, INTENT, open_private, read_document_at, remove_document_at
+from ._cutover import lift_leftover_guard
 from ._errors import SessionsError
+from ._left_over import TEMPORARY, left_over
 from ._masking import masked
-from ._paths import opened_directory
-from ._publish import INTENT
 from ._rescue import TAKING, is_used, stuck_moves, take_back
 from ._sources import is_in_use, values_in_use
 from ._staging import clear_staging
@@ -25,25 +22,6 @@ from ._tree import remove_tree
 from ._unit import Unit
 
 Intent = t.Mapping[str, t.Any]
-
-# As _paths.py calls what it writes before it is renamed.
-_TEMPORARY = re.compile(r"\..+\.json\.[0-9a-f]{12}")
-
-
-def is_interrupted(path: str) -> bool:
-    """Whether a cutover to ``path`` ended half way."""
-    intent = read_document(path, INTENT)
-    return bool(intent) and not intent.get("committed")
-
-
-def is_untidy(path: str, area: str) -> bool:
-    """Whether something lies in the area (a path) that nothing will need any more, once nothing is left to publish."""
-    with contextlib.suppress(FileNotFoundError), opened_directory(area) as opened:
-        if read_document(path, INTENT) or any(_left_over(opened)):
-            return True
-        with contextlib.suppress(FileNotFoundError), opened_directory(f"{area}/{STAGING}") as staging:
-            return bool(os.listdir(staging))
-    return False
 
 
 def recover(area: int, unit: Unit | None, path: str) -> None:
@@ -73,20 +51,16 @@ def tidy(area: int, unit: Unit | None) -> None:
     """Remove what nothing needs any more: staged copies, temporary files, the intent of a cutover that is done."""
     remove_document_at(area, INTENT)
     clear_staging(area)
-    for name in list(_left_over(area)):
+    for name in list(left_over(area)):
         remove_tree(area, name)
     displaced = open_private(area, DISPLACED, called="the directory of displaced accounts")
     try:
-        for name in filter(_TEMPORARY.fullmatch, os.listdir(displaced)):
+        for name in filter(TEMPORARY.fullmatch, os.listdir(displaced)):
             remove_tree(displaced, name)
     finally:
         os.close(displaced)
     if unit is not None:
         lift_leftover_guard(unit.name)
-
-
-def _left_over(area: int) -> t.Iterator[str]:
-    return (name for name in os.listdir(area) if name in (COMPANIONS, RESCUER) or _TEMPORARY.fullmatch(name))
 
 
 def _is_used(area: int, intent: Intent, unit: Unit | None, path: str) -> bool:

@@ -13,18 +13,15 @@ import os
 import typing as t
 
 from ._area import area_path
-from ._beside import measure_entries, same_entries
 from ._conflicts import Decision, Side, decide
 from ._errors import SessionsError
-from ._layout import Layout, name_matcher, opened_below, status_of
+from ._layout import Layout, opened_below, status_of
 from ._layouts import account_names, companions, open_account
 from ._masking import masked
 from ._paths import opened_directory
 from ._receipts import Entry, Mark, account_key, mark_with_parts
 from ._sources import Source, is_in_use
-from ._stores import is_beside_store, same_stores, store_patterns
 from ._tombstone import is_tombstone_at
-from ._tree import measure, same_content
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +123,7 @@ def survey(
             for name in () if only else companions(root, layout):
                 if is_tombstone_at(root, name):
                     continue  # it is about an account of that place
-                if not _has(target, name) and not is_beside_store(layout, name.rpartition("/")[2]):
+                if not _has(target, name) and not _is_beside_store(layout, name.rpartition("/")[2]):
                     extras.setdefault(name, Companion(name, source.path))
         inode = os.fstat(target).st_ino if target is not None else 0
     _require_found(missing, sources, path)
@@ -245,33 +242,23 @@ def _states(looks: _Looks, path: str, target: int | None) -> dict[str, str]:
 
 
 def _newest(root: int | None, name: str, layout: Layout) -> int:
-    if root is None:
-        return 0
-    try:
-        directory = open_account(root, name)
-    except FileNotFoundError:
-        return 0  # it was removed since it was listed
-    try:
-        parts = measure_entries(root, layout.parts_of(name))
-        return max(parts.newest_ns, measure(directory, layout.volatile_matcher, _cache_test(layout)).newest_ns)
-    finally:
-        os.close(directory)
+    from ._compare import newest_ns
+
+    return newest_ns(root, name, layout) if root is not None else 0
 
 
 def _same(root: int, target: int | None, name: str, layout: Layout) -> bool:
-    if target is None:
+    from ._compare import same_account
+
+    return target is not None and same_account(root, target, name, layout)
+
+
+def _is_beside_store(layout: Layout, name: str) -> bool:
+    if not layout.databases:
         return False
-    with opened_below(root, name) as one, opened_below(target, name) as other:
-        apart = name_matcher((*layout.volatile, *store_patterns(layout)))
-        return (
-            same_content(one, other, apart, _cache_test(layout))
-            and (not layout.databases or same_stores(one, other, layout))
-            and same_entries(root, target, layout.parts_of(name), layout.volatile_matcher)
-        )
+    from ._stores import is_beside_store
 
-
-def _cache_test(layout: Layout) -> t.Callable[[str], t.Any] | None:
-    return layout.cache_matcher if layout.caches else None
+    return is_beside_store(layout, name)
 
 
 def _has(target: int | None, path: str) -> bool:

@@ -26,7 +26,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._area import
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._beside import slot_of
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._paths import opened_directory, write_atomic
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._publish import INTENT, Place, Publication
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._publish import Place, Publication
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._receipts import account_key
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._rescue import (
     DISPLACING,

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Looks into two copies of an account where a conflict has to be judged: which was written last, and whether they are the same."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ._beside import measure_entries, same_entries
+from ._layout import Layout, name_matcher, opened_below
+from ._layouts import open_account
+from ._stores import same_stores, store_patterns
+from ._tree import measure, same_content
+
+
+def newest_ns(root: int, name: str, layout: Layout) -> int:
+    """Return when a file of the account ``name`` in the open ``root`` was last written, 0 where the account is gone."""
+    try:
+        directory = open_account(root, name)
+    except FileNotFoundError:
+        return 0  # it was removed since it was listed
+    try:
+        parts = measure_entries(root, layout.parts_of(name))
+        return max(parts.newest_ns, measure(directory, layout.volatile_matcher, _cache_test(layout)).newest_ns)
+    finally:
+        os.close(directory)
+
+
+def same_account(root: int, target: int, name: str, layout: Layout) -> bool:
+    """Whether the account ``name`` holds the same in both open roots, locks and caches left out."""
+    with opened_below(root, name) as one, opened_below(target, name) as other:
+        apart = name_matcher((*layout.volatile, *store_patterns(layout)))
+        return (
+            same_content(one, other, apart, _cache_test(layout))
+            and (not layout.databases or same_stores(one, other, layout))
+            and same_entries(root, target, layout.parts_of(name), layout.volatile_matcher)
+        )
+
+
+def _cache_test(layout: Layout) -> t.Callable[[str], t.Any] | None:
+    return layout.cache_matcher if layout.caches else None
