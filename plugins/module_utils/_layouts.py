@@ -123,10 +123,10 @@ def recognition(root: int, chosen: Layout | None) -> Recognition:
     return Recognition(LAYOUTS[left[0]], claims[left[0]].reason)
 
 
-def holds_account(root: int, chosen: Layout | None) -> bool:
-    """Whether something below the open directory ``root`` is an account of ``chosen``, or of any layout where it is None."""
+def names_of_any(root: int, chosen: Layout | None) -> t.Iterator[str]:
+    """Yield the accounts below the open directory ``root`` that are of ``chosen``, or of any layout where it is None."""
     layouts = (LAYOUTS[name] for name, *dummy in _claims_below(root)) if chosen is None else (chosen,)
-    return any(next(account_names(root, layout), None) is not None for layout in layouts)
+    return (name for layout in layouts for name in account_names(root, layout))
 
 
 def account_names(root: int, layout: Layout) -> t.Iterator[str]:

@@ -9,7 +9,6 @@ around the files that its processes have open.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import os
 import re
@@ -18,7 +17,7 @@ import typing as t
 from ._effective import effective_in, environment_names, read_sources
 from ._errors import SessionsError
 from ._layout import is_folder, paths_matching
-from ._layouts import AREA_INSIDE, LAYOUTS, Layout, account_names, first_layout, holds_account, recognised
+from ._layouts import AREA_INSIDE, LAYOUTS, Layout, account_names, first_layout, names_of_any, recognised
 from ._paths import normal_path, open_directory, opened_directory, real_path
 from ._tombstone import is_tombstone
 from ._unit import Unit
@@ -28,8 +27,7 @@ _NOT_OF_THE_BACKEND = frozenset(("HOME", "LOGNAME", "OLDPWD", "PATH", "PWD", "SH
 _DATABASE_SCHEMES = ("file", "sqlite", "sqlite3")
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
+class Source(t.NamedTuple):
     """One legacy root: its path as it was given, and its real path, by which it is opened from then on."""
 
     given: str
@@ -58,7 +56,7 @@ def found_sources(unit: Unit, path: str, layout: Layout | None, friends: t.Colle
     layouts = tuple(LAYOUTS.values()) if layout is None else (layout,)
     found: dict[str, Source] = {}
     directories = _working_directories(unit)
-    for candidate in _candidates(unit, directories, layouts):
+    for candidate, opened in _candidates(unit, directories, layouts):
         try:
             real = _real_directory(candidate, friends)
         except SessionsError:
@@ -73,7 +71,7 @@ def found_sources(unit: Unit, path: str, layout: Layout | None, friends: t.Colle
             )
             and not any(_is_within(real, known) or _is_within(known, real) for known in found)
             and _is_apart(real, path)
-            and _holds_account(real, layout)
+            and _holds_account(real, layout, opened)
         ):
             found[real] = Source(candidate, real)
     return tuple(found.values())
@@ -185,10 +183,12 @@ def _is_same(real: str, path: str) -> bool:
         return False
 
 
-def _holds_account(real: str, layout: Layout | None) -> bool:
+def _holds_account(real: str, layout: Layout | None, opened: str) -> bool:
+    """Whether there is an account in a root. Of one that only an open file led to, that file has to lie in an account."""
     try:
         with opened_directory(real) as root:
-            return holds_account(root, layout)
+            places = (os.path.normpath(f"{real}/{name}") for name in names_of_any(root, layout))
+            return any(not opened or _is_within(opened, place) for place in places)
     except OSError:
         return False
 
@@ -205,14 +205,15 @@ def _is_application(real: str, layout: Layout | None) -> bool:
         return False
 
 
-def _candidates(unit: Unit, directories: t.Sequence[str], layouts: t.Sequence[Layout]) -> t.Iterator[str]:
+def _candidates(unit: Unit, directories: t.Sequence[str], layouts: t.Sequence[Layout]) -> t.Iterator[tuple[str, str]]:
+    """Yield places where accounts may be, each with the open file that led there, if it was one."""
     values = sorted(_environment_of(unit))
     for directory in directories:
-        yield from (os.path.normpath(os.path.join(directory, value)) for value in values)
-    yield from directories
+        yield from ((os.path.normpath(os.path.join(directory, value)), "") for value in values)
+    yield from ((directory, "") for directory in directories)
     for directory in directories:
         for layout in layouts:
-            yield from _default_roots(directory, layout)
+            yield from ((root, "") for root in _default_roots(directory, layout))
     yield from _around_open_files(unit.main_pid)
 
 
@@ -267,8 +268,8 @@ def _environment_items(pid: int) -> dict[str, str]:
         return {}
 
 
-def _around_open_files(pid: int) -> t.Iterator[str]:
-    """Yield the directories one and two levels above each open file: an account's root is one of them."""
+def _around_open_files(pid: int) -> t.Iterator[tuple[str, str]]:
+    """Yield the directories one and two levels above each open file, with the file: an account's root is one of them."""
     try:
         numbers = os.listdir(f"/proc/{pid}/fd") if pid else []
     except OSError:
@@ -280,4 +281,4 @@ def _around_open_files(pid: int) -> t.Iterator[str]:
             continue
         above = os.path.dirname(opened)
         if opened.startswith("/") and not opened.startswith(("/dev", "/proc", "/sys")):
-            yield from (os.path.dirname(above), above)
+            yield from ((os.path.dirname(above), opened), (above, opened))

@@ -253,6 +253,16 @@ def test_an_open_file_leads_to_the_root_and_not_to_the_account(place: pathlib.Pa
         assert found(running) == [str(place / "opt/.baileys_auth"), str(place / "elsewhere")]
 
 
+@pytest.mark.parametrize("name", ["program/server.js", "server.js"])
+def test_an_open_file_beside_accounts_says_nothing_about_them(place: pathlib.Path, name: str) -> None:
+    """A backend that is just starting reads its program, and copies of accounts may lie anywhere."""
+    put_account(place / "elsewhere/copies/wa1")
+    (place / "elsewhere/program").mkdir()
+    put_file(place / "elsewhere" / name, "")
+    with backend(place / "opt", f"f = open({str(place / 'elsewhere' / name)!r})") as running:
+        assert found(running) == [str(place / "opt/.baileys_auth")]
+
+
 def test_a_home_as_working_directory(place: pathlib.Path) -> None:
     assert found(unit(WorkingDirectory="~", User="no-such-user")) == []
     assert found(unit(WorkingDirectory="!~")) == []
