@@ -11,6 +11,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ._compiled_once import loaded
 from ._errors import SessionsError
 from ._job import Job, execute
 
@@ -27,6 +28,7 @@ def run_module(
 
     ``nested``: by dotted option name, for options (dicts, or lists of dicts) that take the options of another module.
     """
+    loaded()
     module = _Module(nested or {}, argument_spec=dict(argument_spec), supports_check_mode=True, **rules)
     outcome, message, facts = None, "", t.cast("dict[str, t.Any]", {})
     try:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import pathlib
 import subprocess
 import sys
@@ -17,9 +18,14 @@ sys.path.insert(0, sys.argv[1])
 import _compiled_once
 compiled = []
 sys.addaudithook(lambda event, about: compiled.append(str(about[1])) if event == "compile" else None)
+import gc
 import package.first, package.second
+collecting = [gc.isenabled()]
+_compiled_once.loaded()
+collecting += [gc.isenabled(), gc.get_freeze_count() > 0]
 print(*(name.rpartition("/")[2] for name in compiled if name.startswith(sys.argv[1])))
 print(package.first.__file__.endswith("first.py"), package.second.VALUE)
+print(*collecting)
 """
 
 
@@ -33,4 +39,10 @@ def test_each_file_is_compiled_once(tmp_path: pathlib.Path) -> None:
     done = subprocess.run(
         [sys.executable, "-I", "-c", PROGRAM, str(archive)], capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines() == ["__init__.py first.py second.py", "True 2"]
+    assert done.stdout.splitlines() == ["__init__.py first.py second.py", "True 2", "False True True"]
+
+
+def test_garbage_is_collected_where_nothing_was_sent() -> None:
+    frozen = gc.get_freeze_count()
+    _compiled_once.loaded()
+    assert gc.isenabled() and gc.get_freeze_count() == frozen
