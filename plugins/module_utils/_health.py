@@ -123,10 +123,18 @@ def apply(steps: tuple[Wait, ...], state: Look, params: Params) -> Look:
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise _gave_up(dataclasses.replace(last, started=state.started, ended=time.monotonic()), params)
-        time.sleep(min(params.interval, remaining))
+        time.sleep(min(_pause(last, params), remaining))
         last = _look(params, min(_ONE_LOOK, max(deadline - time.monotonic(), 0.1)), last.journal)
         if not complaints(last, params):
             return dataclasses.replace(last, started=state.started)
+
+
+def _pause(look: Look, params: Params) -> float:
+    """Say in how many seconds to look again: where all is well but for the age of the process, once it is old enough."""
+    age = look.main_process_age
+    if age is None or age >= params.interval or len(complaints(look, params)) > 1:
+        return params.interval
+    return params.interval - age
 
 
 def verify(state: Look, params: Params) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _health
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _health, _journal
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._health_look import Look, Params, complaints
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._http import Answer, endpoint_of
@@ -456,7 +456,7 @@ def test_the_journal_is_read_on_from_look_to_look_and_told_as_counts(monkeypatch
         asked.append((before, seconds))
         return readings[min(len(asked), len(readings)) - 1]
 
-    monkeypatch.setattr(_health, "read_on", read_on)
+    monkeypatch.setattr(_journal, "read_on", read_on)
     monkeypatch.setattr(_health, "read_unit", lambda _name: Unit("wa.service", running(backend.now - 100)))
     outcome = execute(_health, {**OPTIONS, "url": URL, "unit": "wa", "require": {"restored": 2}}, check_mode=False)
     assert [before for before, _seconds in asked] == [None, readings[0], readings[1], None]
