@@ -99,6 +99,7 @@ SESSION_MIGRATE: Spec = {
     **LAYOUT,
     "owner": {"type": "str"},
     "group": {"type": "str"},
+    "mode": {"type": "raw", "default": "0750"},
     "state": {"type": "str", "choices": ["staged", "migrated", "retired", "rolled_back"], "default": "migrated"},
     "on_conflict": {"type": "str", "choices": ["newest", "keep", "replace", "fail"], "default": "newest"},
     "engine": {"type": "str", "choices": ["native", "rsync", "rename"], "default": "native"},
@@ -107,6 +108,7 @@ SESSION_MIGRATE: Spec = {
         "type": "dict",
         "options": {
             "overrides": {"type": "list", "elements": "dict", "default": []},
+            "before_stop": {"type": "list", "elements": "dict", "default": []},
             "environment_file": {"type": "dict", "options": ENVIRONMENT_FILE},
         },
     },
@@ -160,12 +162,14 @@ SYSTEMD_OVERRIDE_RULES: dict[str, t.Any] = {
 }
 # A drop-in where the unit is known from elsewhere: its options and rules.
 DROP_IN: tuple[Spec, dict[str, t.Any]] = ({**SYSTEMD_OVERRIDE, "unit": {"type": "str"}}, SYSTEMD_OVERRIDE_RULES)
+# What session_migrate's options hold.
+DROP_INS: dict[str, tuple[Spec, dict[str, t.Any]]] = {"switch.overrides": DROP_IN, "switch.before_stop": DROP_IN}
 # What session_plan's options hold. The order matters: migrate's own drop-ins come after migrate.
 NESTED_IN_PLAN: dict[str, tuple[Spec, dict[str, t.Any]]] = {
     "dir": (SESSION_DIR, {}),
     "overrides": (SYSTEMD_OVERRIDE, SYSTEMD_OVERRIDE_RULES),
     "migrate": (SESSION_MIGRATE, SESSION_MIGRATE_RULES),
-    "migrate.switch.overrides": DROP_IN,
+    **{f"migrate.{option}": drop_in for option, drop_in in DROP_INS.items()},
     "info": (SESSION_INFO, SESSION_INFO_RULES),
     "health": (SESSION_HEALTH, SESSION_HEALTH_RULES),
 }

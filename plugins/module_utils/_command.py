@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import subprocess
@@ -19,8 +18,7 @@ CUT_OFF = -signal.SIGKILL  # the exit code of a program whose time was over
 _WORDS_AT_MOST = 4096  # bytes of what a program says about itself
 
 
-@dataclasses.dataclass(frozen=True)
-class Completed:
+class Completed(t.NamedTuple):
     """What a finished program left: exit code and its decoded output."""
 
     argv: tuple[str, ...]

@@ -7,7 +7,6 @@ Only whole accounts are decided about. Nothing here looks at the host.
 
 from __future__ import annotations
 
-import dataclasses
 import typing as t
 
 from ._receipts import Entry, Mark
@@ -16,8 +15,7 @@ from ._receipts import Entry, Mark
 _RANK = {"paired": 3, "unknown": 3, "pending": 2, "fresh": 1, "corrupt": 0}
 
 
-@dataclasses.dataclass(frozen=True)
-class Side:
+class Side(t.NamedTuple):
     """One copy of an account: its state, its mark, its newest key write, and whether the running backend uses this very place."""
 
     state: str
@@ -26,8 +24,7 @@ class Side:
     in_use: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Decision:
+class Decision(t.NamedTuple):
     """What happens to one account. ``publish``: the legacy copy goes to the sessions path. ``adopt``: remember that both were seen."""
 
     action: str

@@ -77,6 +77,22 @@ class StartFailed(SessionsError):
 
 
 @contextlib.contextmanager
+def watched_over(unit: Unit, intent: str, watch: Stopwatch) -> t.Iterator[None]:
+    """Have somebody finish, or take back, what the body does with ``unit``, should this process be killed.
+
+    ``intent`` is the path where the body keeps its intent, see _rescue.py.
+    """
+    with undisturbed(), _alive(unit.name):
+        with watch.phase("guard"):
+            _leave_rescuer(unit, intent)
+            _mark_busy(unit.name)
+        try:
+            yield
+        finally:
+            _remove(_busy_file(unit.name))
+
+
+@contextlib.contextmanager
 def stopped(unit: Unit, intent: str, timeout: float, watch: Stopwatch) -> t.Iterator[None]:
     """Hold ``unit`` stopped, see guarded. Raises SessionsError when it does not stop cleanly (it then runs again)."""
     with guarded(unit, intent, timeout, watch):
@@ -87,31 +103,29 @@ def stopped(unit: Unit, intent: str, timeout: float, watch: Stopwatch) -> t.Iter
 
 @contextlib.contextmanager
 def guarded(unit: Unit, intent: str, timeout: float, watch: Stopwatch) -> t.Iterator[None]:
-    """Let nobody start ``unit``, and start it in the end if it ran before, also when the body raises or this process is killed.
+    """Let nobody start ``unit``, and start it in the end if it ran before, also when the body raises.
 
-    ``intent`` is the path where the body keeps its intent (see _rescue.py); ``timeout`` in seconds for each of stop and start.
+    To be used within watched_over, with the same ``intent``; ``timeout`` in seconds for each of stop and start.
     Raises StartFailed when the body is through and the unit does not start.
     """
-    with undisturbed(), _alive(unit.name):
-        with watch.phase("guard"):
-            _leave_rescuer(unit, intent)
-            _mark_busy(unit.name)
-            _leave_rescuer_at_boot(unit.name, intent)
-            _raise_guard(unit.name)
-        try:
-            with watch.down(unit.active):
-                try:
-                    yield
-                except SessionsError as error:
-                    _release_after(error, unit, timeout, watch)
-                    raise
-                except BaseException:
-                    _release(unit, timeout, watch)
-                    raise
+    with watch.phase("guard"):
+        _leave_rescuer_at_boot(unit.name, intent)
+        _raise_guard(unit.name)
+    try:
+        with watch.down(unit.active):
+            try:
+                yield
+            except SessionsError as error:
+                _release_after(error, unit, timeout, watch)
+                raise
+            except BaseException:
                 _release(unit, timeout, watch)
-        finally:
+                raise
+            _release(unit, timeout, watch)
+    finally:
+        if os.path.lexists(_guard_file(unit.name)):
             _remove_guard(unit.name)
-            _remove(_boot_program(intent))
+        _remove(_boot_program(intent))
 
 
 def _release(unit: Unit, timeout: float, watch: Stopwatch) -> None:
@@ -160,6 +174,7 @@ def lift_leftover_guard(unit: str) -> None:
     if any(os.path.lexists(path) for path in (_busy_file(unit), _flag(unit), _guard_file(unit), _boot_file(unit))):
         _remove(_flag(unit))
         _remove_guard(unit)
+        _remove(_busy_file(unit))
 
 
 def _raise_guard(unit: str) -> None:
@@ -206,9 +221,12 @@ def _leave_rescuer_at_boot(unit: str, intent: str) -> None:
         pass  # /etc is read-only: less is certain then, and nothing is wrong yet
 
 
-def forget_boot(unit: str) -> None:
-    """Remove what waits for a boot, once the backend would be right to start with the configuration that is on the disk."""
-    _remove(_boot_file(unit))
+def let_go(unit: str) -> None:
+    """Let systemd start ``unit`` from the next reload on, at a boot, too: it would be right to, with what is on the disk by now."""
+    for path in (_boot_file(unit), _guard_file(unit)):
+        _remove(path)
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(path))
 
 
 def _word(text: str) -> str:
@@ -246,12 +264,8 @@ def _mark_busy(unit: str) -> None:
 
 
 def _remove_guard(unit: str) -> None:
-    for path in (_boot_file(unit), _guard_file(unit)):
-        _remove(path)
-        with contextlib.suppress(OSError):
-            os.rmdir(os.path.dirname(path))
+    let_go(unit)
     daemon_reload()
-    _remove(_busy_file(unit))
 
 
 def _remove(path: str) -> None:

@@ -17,12 +17,10 @@ from ._errors import SessionsError
 from ._filesystem import why_ephemeral
 from ._identity import group_name, owner_name
 from ._job import Report
-from ._mode import directory_bits, octal, read_mode
+from ._mode import directory_bits, octal, read_directory_mode
 from ._ownership import Tally, Wanted
 from ._paths import normal_path
 from ._unit import unit_name
-
-_NEW_BITS = 0o755  # what symbolic clauses start from where nothing is yet, as in ansible.builtin.file
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
@@ -32,19 +30,13 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
         raise SessionsError(
             f"path is {path}, a directory of the system or of a person; give one that is to hold nothing but sessions"
         )
-    mode = read_mode(options["mode"])
-    bits = directory_bits(mode, _NEW_BITS)
-    if bits & 0o700 != 0o700:
-        raise SessionsError(
-            f"mode {options['mode']!r} is {octal(bits)} in octal, which keeps the owner out; give it in quotes, as '0750'"
-        )
     return Params(
         path=path,
         state=options["state"],
         unit=unit_name(options["unit"]) if options["unit"] else None,
         owner=options["owner"],
         group=options["group"],
-        mode=mode,
+        mode=read_directory_mode(options["mode"]),
         allow_ephemeral=options["allow_ephemeral"],
         require_mount=options["require_mount"],
         min_free_bytes=options["min_free_bytes"] or 0,
@@ -119,10 +111,10 @@ def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Tall
 
 def _steps_at_path(state: State, params: Params) -> tuple[Step, ...]:
     """Say what is to be done for the directory itself."""
-    bits = directory_bits(params.mode, state.entry.mode if state.entry else _NEW_BITS)
     if state.entry is None:
         parents = (MakeParents(),) if state.way.missing else ()
-        return (*parents, MakeDirectory(state.wanted, bits))
+        return (*parents, MakeDirectory(state.wanted, directory_bits(params.mode)))
+    bits = directory_bits(params.mode, state.entry.mode)
     right = (state.entry.uid, state.entry.gid, state.entry.mode) == (state.wanted.uid, state.wanted.gid, bits)
     return () if right else (ChangeDirectory(state.wanted, bits),)
 

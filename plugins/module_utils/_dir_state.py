@@ -24,8 +24,7 @@ from ._unit import Unit, read_unit, unit_identity
 _LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@dataclasses.dataclass(frozen=True)
-class Params:
+class Params(t.NamedTuple):
     """Options of the module; ``path`` is absolute and normal.
 
     ``read_write_paths``: what a drop-in that is still to be written will list in ReadWritePaths= of the unit.
@@ -56,8 +55,7 @@ class Entry:
     place: tuple[int, int] = (0, 0)
 
 
-@dataclasses.dataclass(frozen=True)
-class State:
+class State(t.NamedTuple):
     """All that is known about the path.
 
     ``wanted``: who is to own it. ``sandbox``: what the unit may do there, None without a unit. ``closed_to_owner``: the first
@@ -100,7 +98,7 @@ def observed(params: Params) -> State:
         with opened_same(base, way, entry) as directory:
             state = State(way, entry, filesystem_of(directory), wanted, own_uid=os.geteuid())
             if not wants:
-                return dataclasses.replace(state, entries=_count_entries(directory, way.path))
+                return state._replace(entries=_count_entries(directory, way.path))
             return _with_use(_with_below(state, params, directory), unit, params.read_write_paths)
 
 
@@ -154,7 +152,7 @@ def _kept_identity(group: str | None, entry: Entry | None) -> Identity:
 
 def _in_group(identity: Identity, group: str) -> Identity:
     gid = group_number(group)
-    return dataclasses.replace(identity, gid=gid, group=group_name(gid))
+    return identity._replace(gid=gid, group=group_name(gid))
 
 
 def _entry_at(base: int, name: str) -> Entry | None:
@@ -171,11 +169,11 @@ def _with_use(state: State, unit: Unit | None, read_write_paths: tuple[str, ...]
     groups = _supplementary_groups(unit) if unit else ()
     sandbox = verdict(unit.properties, state.way.path, read_write_paths) if unit else None
     if not may_become(state.wanted):
-        return dataclasses.replace(state, sandbox=sandbox)
+        return state._replace(sandbox=sandbox)
     closed = first_closed(state.wanted, [directory.path for directory in state.way.above], groups)
     exists = state.entry is not None and state.entry.kind == "directory"
     tried = (why_not_writable(state.wanted, state.way.path, groups) or "") if exists else None
-    return dataclasses.replace(state, sandbox=sandbox, closed_to_owner=closed, not_writable=tried)
+    return state._replace(sandbox=sandbox, closed_to_owner=closed, not_writable=tried)
 
 
 def _with_below(state: State, params: Params, directory: int) -> State:
@@ -185,7 +183,7 @@ def _with_below(state: State, params: Params, directory: int) -> State:
     try:
         below = reopened(directory)
         try:
-            return dataclasses.replace(state, below=survey(below, Wanted(state.wanted, params.mode)))
+            return state._replace(below=survey(below, Wanted(state.wanted, params.mode)))
         finally:
             os.close(below)
     except OSError as error:

@@ -7,7 +7,6 @@ Nothing here may remove one. The way back is one rename, with the backend stoppe
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import typing as t
@@ -16,8 +15,7 @@ from ._area import DISPLACED, area_path, open_private, write_document_at
 from ._paths import opened_directory, read_file_at
 
 
-@dataclasses.dataclass(frozen=True)
-class Displaced:
+class Displaced(t.NamedTuple):
     """One account that was put aside: its name, the moment (``_area.moment``), and where it is now."""
 
     account: str

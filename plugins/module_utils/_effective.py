@@ -26,8 +26,7 @@ from ._values import accumulates, canonical_options, same_value
 MANAGER = "systemctl show-environment"
 
 
-@dataclasses.dataclass(frozen=True)
-class Effective:
+class Effective(t.NamedTuple):
     """What a variable will be at the next start (None: not set), and where that is written (empty: nowhere)."""
 
     value: str | None
@@ -35,8 +34,7 @@ class Effective:
     line: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Assignment:
+class Assignment(t.NamedTuple):
     """One place that sets a variable or an option; ``value`` is None where it is unset or reset. ``wins``: nothing beats it."""
 
     name: str
@@ -46,16 +44,14 @@ class Assignment:
     wins: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Placed:
+class Placed(t.NamedTuple):
     """A setting and the file that it stands in."""
 
     setting: Setting
     file: str
 
 
-@dataclasses.dataclass(frozen=True)
-class EnvironmentFile:
+class EnvironmentFile(t.NamedTuple):
     """A file that ``EnvironmentFile=`` names (``declared`` there), and what it sets. ``found`` is false where it is missing."""
 
     path: str
@@ -65,8 +61,7 @@ class EnvironmentFile:
     assignments: tuple[_environment_file.Assignment, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Sources:
+class Sources(t.NamedTuple):
     """All that decides about a unit, read once: its settings in systemd's order, and its environment files."""
 
     name: UnitName
@@ -234,7 +229,7 @@ def _accumulated(history: t.Iterable[Assignment]) -> tuple[str, ...]:
 
 
 def _with_winner(history: t.Sequence[Assignment]) -> tuple[Assignment, ...]:
-    return tuple(dataclasses.replace(place, wins=place is history[-1]) for place in history)
+    return tuple(place._replace(wins=place is history[-1]) for place in history)
 
 
 def _execution_settings(sources: Sources, option: str) -> list[Placed]:

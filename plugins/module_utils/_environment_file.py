@@ -8,7 +8,6 @@ It is not the shell's: nothing is expanded, ``export`` makes a name that systemd
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import typing as t
 
@@ -26,8 +25,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]*")
 _ESCAPED_IN_QUOTES = '"\\`$'
 
 
-@dataclasses.dataclass(frozen=True)
-class Assignment:
+class Assignment(t.NamedTuple):
     """One variable that a file sets, and the line on which it begins."""
 
     name: str
@@ -62,8 +60,7 @@ def depends_on_version(text: str) -> bool:
     return parse(text) != parse(text, version=_COMMENTS_END_SINCE - 1)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Found:
+class _Found(t.NamedTuple):
     """An assignment and its place: ``text[start:end]``, without the newline that ends it."""
 
     name: str

@@ -7,7 +7,6 @@ Of its reply only the names at one place are read. They never leave the host but
 
 from __future__ import annotations
 
-import dataclasses
 import typing as t
 
 from ._errors import SessionsError
@@ -15,8 +14,7 @@ from ._http import Endpoint, endpoint_of, fetched
 from ._reply import all_at, parsed
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
+class Source(t.NamedTuple):
     """Where to ask. ``names``: the path of the account names in the JSON reply; ``timeout`` in seconds."""
 
     endpoint: Endpoint

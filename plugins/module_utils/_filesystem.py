@@ -7,9 +7,9 @@ Asks the kernel by descriptor (the mount's number in fdinfo), never by the longe
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
+import typing as t
 
 from ._errors import SessionsError
 
@@ -31,8 +31,7 @@ _MOUNTS_OF_THE_SYSTEM = frozenset(("/", "/boot", "/etc", "/root", "/usr", "/var"
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
-@dataclasses.dataclass(frozen=True)
-class Mount:
+class Mount(t.NamedTuple):
     """One line of mountinfo: the kernel's number for it, where it is mounted, the type of its filesystem."""
 
     number: int
@@ -40,8 +39,7 @@ class Mount:
     type: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Filesystem:
+class Filesystem(t.NamedTuple):
     """The filesystem of one directory. Bytes and inodes are those that a user other than root may still take.
 
     ``free_inodes`` is None where the filesystem makes them as needed (btrfs).

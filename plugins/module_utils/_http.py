@@ -40,8 +40,7 @@ class Endpoint:
         return f"{'https' if self.secure else 'http'}://{host}{f':{self.port}' if self.port else ''}{self.path}"
 
 
-@dataclasses.dataclass(frozen=True)
-class Answer:
+class Answer(t.NamedTuple):
     """What came back: ``status`` is None, and ``trouble`` says why, when nothing did. ``trouble`` may also tell about the body."""
 
     status: int | None = None

@@ -4,15 +4,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import grp
 import pwd
+import typing as t
 
 from ._errors import SessionsError
 
 
-@dataclasses.dataclass(frozen=True)
-class Identity:
+class Identity(t.NamedTuple):
     """A user and a group, as numbers for the kernel and as names for people (the number where no name exists)."""
 
     uid: int

@@ -4,23 +4,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import typing as t
 
 from ._effective import effective_in, read_sources
 from ._unit import process_environment, read_unit, unit_name
 
 
-@dataclasses.dataclass(frozen=True)
-class Params:
+class Params(t.NamedTuple):
     """The unit, and the variables that it should have."""
 
     unit: str
     values: t.Mapping[str, str]
 
 
-@dataclasses.dataclass(frozen=True)
-class Variable:
+class Variable(t.NamedTuple):
     """One variable: does the next start give it the wanted value, which file and line decides, and does the process have it?
 
     ``file`` is empty where nothing sets it; ``running`` is None where no process runs.

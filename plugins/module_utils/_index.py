@@ -15,7 +15,7 @@ import os
 import typing as t
 
 from ._paths import read_file_at
-from ._receipts import Mark
+from ._receipts import Mark, account_key
 from ._stores import Records
 from ._tree import Index
 
@@ -60,6 +60,12 @@ def write_index(directory: int, name: str, made: t.Mapping[str, t.Any], known: K
 def mark_document(mark: Mark) -> bytes:
     """Give how an account looked when its copy was made, for writing and for comparing."""
     return json.dumps({"boot": boot(), "mark": dataclasses.asdict(mark)}, sort_keys=True).encode()
+
+
+def is_staged(staging: int, name: str, mark: Mark) -> bool:
+    """Whether the copy of the account ``name`` was made while it looked like ``mark``, in this boot."""
+    content = read_file_at(staging, f"{account_key(name)}.mark", called="a mark")
+    return content == mark_document(mark)
 
 
 def write_unsynced(directory: int, name: str, content: bytes) -> None:

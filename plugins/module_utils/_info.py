@@ -36,8 +36,7 @@ SOUND = ("paired",)
 _BLOCKING = {FOREIGN: "lock_of_another_host", DAMAGED: "lock_damaged"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Params:
+class Params(t.NamedTuple):
     """Options of session_info. ``expected``: account names that should be there, None when nobody said; ``source``: who says so."""
 
     path: str

@@ -11,12 +11,10 @@ module: without this a call that finds nothing to do would take a quarter more o
 
 from __future__ import annotations
 
-import dataclasses
 import typing as t
 
 
-@dataclasses.dataclass(frozen=True)
-class Report:
+class Report(t.NamedTuple):
     """What a job tells: return values of the module (metadata only) and warnings, one sentence each."""
 
     values: t.Mapping[str, t.Any]
@@ -27,8 +25,7 @@ class Report:
 Diff = t.Union[t.Mapping[str, t.Any], t.Sequence[t.Mapping[str, t.Any]]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
+class Outcome(t.NamedTuple):
     """A finished job."""
 
     changed: bool

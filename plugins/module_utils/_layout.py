@@ -43,8 +43,7 @@ class Judgement:
     linked: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class StopSettings:
+class StopSettings(t.NamedTuple):
     """How a backend of this layout wants to be stopped. ``timeout`` in seconds, never lowered where the unit has more."""
 
     signal: str

@@ -23,14 +23,16 @@ from ._area import (
     write_document_at,
 )
 from ._companions import bring_companions, finish_companions
-from ._cutover import StartFailed, Stopwatch, forget_boot, guarded, stop_now, stopped, undisturbed
+from ._cutover import StartFailed, Stopwatch, guarded, let_go, stop_now, stopped, watched_over
 from ._errors import SessionsError
 from ._identity import Identity
 from ._kernel import sync_filesystem
 from ._layouts import open_account
 from ._left_over import is_interrupted
 from ._locks import remove_locks
+from ._migrate_plan import Evidence
 from ._migrate_state import Params, State, Step, observe, planned, require_decided, surveyed_again
+from ._mode import directory_bits
 from ._paths import make_directory, opened_directory
 from ._processes import holders
 from ._publish import Place, Publication
@@ -54,7 +56,7 @@ from ._staging import (
 )
 from ._stores import store_names
 from ._survey import Account, Survey
-from ._switch import files_of, install, lacks_value
+from ._switch import files_of, install, install_early, lacks_value
 from ._tree import Tally, remove_tree
 from ._unit import Unit, daemon_reload, read_unit
 from ._watch import Watch
@@ -67,51 +69,54 @@ _WRITE_OUT_EVERY = 0.1  # seconds
 
 
 @dataclasses.dataclass
-class Evidence:
-    """What a run measured, and the decisions that it carried out. ``touches``: what tells what is touched after it was copied."""
+class Progress:
+    """How far a run is: what it measured and decided. ``touches``: what tells what is touched after it was copied."""
 
     watch: Stopwatch
     accounts: tuple[Account, ...]
     copied: Tally
     warnings: list[str]
     touches: Watch | None = None
+    path_made: bool = False
 
 
 def carry_out(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:
     """Carry the steps out, under the lock of the area. Raises SessionsError, also for what the kernel refuses."""
-    evidence = Evidence(Stopwatch(), state.survey.accounts, Tally(), [])
+    progress = Progress(Stopwatch(), state.survey.accounts, Tally(), [])
     try:
         with (
             reopened(params.path),
-            _made(params.path, state.identity),
+            _made(params, state.identity, progress),
             opened_area(params.path) as area,
             locked(area, params.path),
         ):
-            _carry_out(area, steps, state, params, evidence)
+            _carry_out(area, steps, state, params, progress)
     except OSError as error:
         raise SessionsError(
             f"cannot migrate to {params.path}: {error.strerror}; what was done was taken back, mend the disk or its rights and run again"
         ) from error
     finally:
-        if evidence.touches:
-            evidence.touches.close()
-    return evidence
+        if progress.touches:
+            progress.touches.close()
+    return Evidence(
+        progress.accounts, progress.watch.downtime, progress.watch.phases, progress.path_made, tuple(progress.warnings)
+    )
 
 
 @contextlib.contextmanager
-def _made(path: str, identity: Identity) -> t.Iterator[None]:
+def _made(params: Params, identity: Identity, progress: Progress) -> t.Iterator[None]:
     """Make the sessions path where it is missing; an error leaves none behind that was not there before."""
-    missing = not os.path.lexists(path)
+    progress.path_made = not os.path.lexists(params.path)
     try:
-        make_directory(path, 0o750, uid=identity.uid, gid=identity.gid)
+        make_directory(params.path, directory_bits(params.mode), uid=identity.uid, gid=identity.gid)
         yield
     except BaseException:
-        if missing:
-            remove_unused(path)
+        if progress.path_made:
+            remove_unused(params.path)
         raise
 
 
-def _carry_out(area: int, steps: tuple[Step, ...], state: State, params: Params, evidence: Evidence) -> None:
+def _carry_out(area: int, steps: tuple[Step, ...], state: State, params: Params, progress: Progress) -> None:
     interrupted = is_interrupted(params.path)
     if interrupted:
         recover(area, state.unit, params.path)
@@ -120,14 +125,14 @@ def _carry_out(area: int, steps: tuple[Step, ...], state: State, params: Params,
     ):  # or another run ended since we looked
         state = observe(params)
         steps = planned(state, params)
-        evidence.accounts = state.survey.accounts
+        progress.accounts = state.survey.accounts
     names = {step.name for step in steps}
     if "unlock" in names:
         remove_locks(params.path, state.locked, state.survey.layout)
     if "stage" in names:
-        _stage_live(area, state, params, evidence)
+        _stage_live(area, state, params, progress)
     if names & {"publish", "companions", "switch", "restart"}:
-        _cut_over(area, state, params, evidence)
+        _cut_over(area, state, params, progress)
     else:
         _keep_up(area, state, params, names)
     if "retire" in names:
@@ -135,9 +140,11 @@ def _carry_out(area: int, steps: tuple[Step, ...], state: State, params: Params,
         retire(state.retirable, params.path)
 
 
-def _keep_up(area: int, state: State, params: Params, names: t.Collection[str]) -> None:
+def _keep_up(area: int, state: State, params: Params, names: t.AbstractSet[str]) -> None:
     """What needs no interruption."""
-    if "reload" in names:
+    if "before_stop" in names:
+        install_early(params.switch, state.switch)
+    if names & {"before_stop", "reload"}:
         daemon_reload()
     if "remember" in names:
         _write_receipt(area, state, params, state.notes, (), ())
@@ -165,17 +172,17 @@ def _tasks(seen: Survey) -> list[Task]:
     return [Task(account.root, account.name, account.label, parts_of(account.name)) for account in seen.to_publish]
 
 
-def _stage_live(area: int, state: State, params: Params, evidence: Evidence) -> None:
+def _stage_live(area: int, state: State, params: Params, progress: Progress) -> None:
     """Copy while the backend runs, again and again as long as less is left each time."""
     stage, tasks = _stage_of(area, state, params), _tasks(state.survey)
     if params.engine == "rename":
         return
-    with evidence.watch.phase("stage"):
+    with progress.watch.phase("stage"):
         if not has_ample_room(stage, tasks):
             _require_space(area, need_of(stage, tasks), params.path)
         try:
             with _written_out_meanwhile(area):
-                _copy_live(state, stage, tasks, evidence)
+                _copy_live(state, stage, tasks, progress)
         except BaseException:
             clear_staging(area)  # the disk may be full, and a backend is writing to it
             remove_tree(area, COMPANIONS)
@@ -195,11 +202,11 @@ def _written_out_meanwhile(area: int) -> t.Iterator[None]:
         os.close(disk)
 
 
-def _copy_live(state: State, stage: Stage, tasks: t.Sequence[Task], evidence: Evidence) -> None:
+def _copy_live(state: State, stage: Stage, tasks: t.Sequence[Task], progress: Progress) -> None:
     running = state.unit is not None and state.unit.active
-    evidence.touches = watched(stage, tasks)
-    for figures in _live_rounds(stage, tasks, evidence.touches, _LIVE_ROUNDS if running else 1):
-        evidence.copied.add(figures)
+    progress.touches = watched(stage, tasks)
+    for figures in _live_rounds(stage, tasks, progress.touches, _LIVE_ROUNDS if running else 1):
+        progress.copied.add(figures)
     bring_companions(stage, state.survey.companions)
 
 
@@ -237,22 +244,23 @@ def _require_nobody_holds(state: State) -> None:
         )
 
 
-def _cut_over(area: int, state: State, params: Params, evidence: Evidence) -> None:
+def _cut_over(area: int, state: State, params: Params, progress: Progress) -> None:
     """Everything between stop and start. On any error what was done is taken back before the backend starts again."""
     _require_nobody_holds(state)
-    if evidence.touches:
-        evidence.touches.read()
+    install_early(params.switch, state.switch)  # the guard has systemd read it
+    if progress.touches:
+        progress.touches.read()
     intent_path = f"{area_path(params.path)}/{INTENT}"
     holding = (
-        stopped(state.unit, intent_path, params.unit_timeout, evidence.watch)
+        stopped(state.unit, intent_path, params.unit_timeout, progress.watch)
         if state.unit
         else contextlib.nullcontext()
     )
-    with undisturbed() if state.unit else contextlib.nullcontext():
+    with watched_over(state.unit, intent_path, progress.watch) if state.unit else contextlib.nullcontext():
         try:
             with holding:
                 try:
-                    _publish_all(area, state, params, evidence)
+                    _publish_all(area, state, params, progress)
                 except BaseException:
                     _take_back(area, state.unit, params.engine)
                     raise
@@ -263,19 +271,19 @@ def _cut_over(area: int, state: State, params: Params, evidence: Evidence) -> No
     try:
         tidy(area, None)
     except OSError as error:  # no reason to fail: the accounts are where they should be
-        evidence.warnings.append(f"cannot remove all staged copies: {error.strerror}; the next run removes them")
+        progress.warnings.append(f"cannot remove all staged copies: {error.strerror}; the next run removes them")
     if state.unit is not None and state.unit.active:
-        with evidence.watch.phase("prove"):
+        with progress.watch.phase("prove"):
             _prove(state.unit.name, params)
 
 
-def _publish_all(area: int, before: State, params: Params, evidence: Evidence) -> None:
+def _publish_all(area: int, before: State, params: Params, progress: Progress) -> None:
     """Decide again now that nobody writes, copy the difference, publish, write the receipt, switch, commit."""
-    watch = evidence.watch
+    watch = progress.watch
     with watch.phase("decide"):
         state = surveyed_again(before, params)
         require_decided(state, params)
-        evidence.accounts = state.survey.accounts
+        progress.accounts = state.survey.accounts
     stage = _stage_of(area, state, params)
     with opened_directory(params.path) as path:
         place = Place(area, path, state.identity.uid, state.identity.gid)
@@ -285,10 +293,10 @@ def _publish_all(area: int, before: State, params: Params, evidence: Evidence) -
             if taking:
                 _publish.announce(place, taking, files)
             marks = {account.name: account.legacy.mark for account in state.survey.to_publish}
-            staged = stage_final(stage, _tasks(state.survey), told_by(evidence.touches, stage, marks))
-            evidence.copied.add(staged.tally)
+            staged = stage_final(stage, _tasks(state.survey), told_by(progress.touches, stage, marks))
+            progress.copied.add(staged.tally)
             state = _without_damaged(state, staged.damaged)
-            evidence.accounts = state.survey.accounts
+            progress.accounts = state.survey.accounts
             finish_companions(stage, state.survey.companions)
         publications = _publications(state.survey)
         companions = [companion.name for companion in state.survey.companions]
@@ -311,11 +319,12 @@ def _publish_all(area: int, before: State, params: Params, evidence: Evidence) -
         _write_receipt(area, state, params, notes, publications, staged.damaged)
     with watch.phase("switch"):
         install(params.switch, state.switch)
-        if state.unit is not None:
-            forget_boot(state.unit.name)
-            daemon_reload()
     with watch.phase("record"):
         _publish.commit(area, intent)
+    if state.unit is not None:
+        with watch.phase("switch"):
+            let_go(state.unit.name)
+            daemon_reload()
 
 
 def _publications(seen: Survey) -> list[Publication]:
@@ -340,7 +349,7 @@ def _without_damaged(state: State, names: t.Collection[str]) -> State:
             f"the database of account {damaged.label!r} at {damaged.root} is damaged, and there is no other account; "
             "nothing was published, restore a backup of it or move it away and run again"
         )
-    return dataclasses.replace(state, survey=seen)
+    return state._replace(survey=seen)
 
 
 def _dress_root(area: int, path: int, publications: t.Sequence[Publication]) -> None:
@@ -356,6 +365,9 @@ def _dress_root(area: int, path: int, publications: t.Sequence[Publication]) -> 
 def _take_back(area: int, unit: Unit | None, engine: str) -> None:
     intent = read_document_at(area, INTENT)
     if intent:
+        if intent.get("committed"):  # durably: who is killed from here on has to be taken back
+            intent = {**intent, "committed": False}
+            write_document_at(area, INTENT, intent)
         try:
             take_back(intent)
         except OSError as error:

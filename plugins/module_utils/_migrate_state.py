@@ -18,6 +18,8 @@ from ._layouts import Layout, chosen_layout
 from ._left_over import is_interrupted, is_untidy
 from ._locks import locked_accounts
 from ._masking import masked
+from ._mode import Mode, read_directory_mode
+from ._one_look import one_look
 from ._paths import normal_path, opened_directory
 from ._receipts import RECEIPT, Entry, Mark, entries_in
 from ._sources import Source, directories_of, found_sources, layout_of, named_sources, values_in_use
@@ -31,10 +33,9 @@ if t.TYPE_CHECKING:
     from ._retire import Retirement
 
 
-@dataclasses.dataclass(frozen=True)
-class Params:
+class Params(t.NamedTuple):
     """Options of session_migrate. Paths are normalised; ``sources`` empty: find them from the unit; ``layout`` None: recognise it;
-    ``accounts`` empty: all.
+    ``accounts`` empty: all. ``mode``: of ``path`` where it has to be made.
     """
 
     sources: tuple[str, ...]
@@ -43,6 +44,7 @@ class Params:
     layout: Layout | None
     owner: str | None
     group: str | None
+    mode: Mode
     state: str
     on_conflict: str
     engine: str
@@ -54,8 +56,7 @@ class Params:
     tombstone: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class State:
+class State(t.NamedTuple):
     """What is there now.
 
     ``params``: as they are carried out, see ``_way_back.py``. ``area``: the path of staging and receipt. ``notes``: what the next receipt
@@ -84,7 +85,7 @@ class State:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One thing to do: recover, unlock, stage, publish, companions, switch, restart, reload, remember, tidy or retire."""
+    """One thing to do: recover, unlock, before_stop, stage, publish, companions, switch, restart, reload, remember, tidy or retire."""
 
     name: str
     count: int = 1
@@ -108,12 +109,14 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
             "neither 'src' nor 'unit' is given; name the legacy path, or the unit that it can be found from"
         )
     return Params(
-        sources=tuple(normal_path(source, "src") for source in sources),
+        # Blanks and empty lines: a survey of AWX gives a list as lines of text.
+        sources=tuple(normal_path(source.strip(), "src") for source in sources if source.strip()),
         path=path,
         unit=unit,
         layout=layout,
         owner=options.get("owner"),
         group=options.get("group"),
+        mode=read_directory_mode(options.get("mode") or "0750"),
         state=options.get("state") or "migrated",
         on_conflict=options.get("on_conflict") or "newest",
         engine=options.get("engine") or "native",
@@ -149,7 +152,8 @@ def _tombstone(options: t.Mapping[str, t.Any]) -> str:
 def observe(params: Params) -> State:
     """Look at unit, legacy paths, sessions path, receipt and configuration."""
     try:
-        return _observed(params)
+        with one_look():
+            return _observed(params)
     except OSError as error:  # its text may name a file inside an account
         raise SessionsError(
             f"cannot look at {params.path} or the legacy path: {error.strerror}; mend that, or run as root (become)"
@@ -212,7 +216,7 @@ def surveyed_again(state: State, params: Params) -> State:
     seen = survey(
         state.sources, params.path, layout, known, params.on_conflict, state.in_use, before, only=params.accounts
     )
-    return dataclasses.replace(state, survey=seen, receipts=receipts)
+    return state._replace(survey=seen, receipts=receipts)
 
 
 def planned(state: State, params: Params) -> tuple[Step, ...]:
@@ -235,6 +239,7 @@ def _migrating_steps(state: State) -> t.Iterator[Step]:
     """Yield the steps in their order; those that have nothing to do have the count 0."""
     publish, switch = len(state.survey.to_publish), state.switch
     yield Step("unlock", len(state.locked))
+    yield Step("before_stop", int(switch.early_differs))
     yield Step("stage", publish)
     yield Step("publish", publish)
     yield Step("companions", len(state.survey.companions) if publish else 0)  # alone no reason to interrupt a backend
@@ -313,7 +318,7 @@ def _turned_round(params: Params, unit: Unit | None) -> Params:
         ) from error
     origin = params.sources[0] if params.sources else origin_of(receipt, unit, params.path)
     switch = switch_back(receipt, unit, params.path)
-    return dataclasses.replace(params, sources=(params.path,), path=origin, state="migrated", switch=switch)
+    return params._replace(sources=(params.path,), path=origin, state="migrated", switch=switch)
 
 
 def _require_none_moved_away(sources: t.Iterable[Source], seen: Survey, path: str) -> None:
@@ -343,7 +348,7 @@ def _retirable(sources: tuple[Source, ...], layout: Layout) -> tuple[Retirement,
 def _staged(path: str, seen: Survey) -> frozenset[str]:
     if not seen.to_publish:
         return frozenset()
-    from ._staging import is_staged
+    from ._index import is_staged
 
     with opened_staging(path) as staging:
         if staging is None:

@@ -7,8 +7,8 @@ Octal text ("0750"), a number (YAML's 0750 arrives as 488), or symbolic clauses 
 
 from __future__ import annotations
 
-import dataclasses
 import re
+import typing as t
 
 from ._errors import SessionsError
 
@@ -17,10 +17,10 @@ _ACTION = re.compile(r"([-+=])([ugo]|[rwxXst]*)")
 _SHIFT = {"u": 6, "g": 3, "o": 0}
 _PERMISSION = {"r": 4, "w": 2, "x": 1}
 _EXECUTE_AND_SET_ID = 0o7111
+_NEW = 0o755  # what symbolic clauses start from where nothing is yet, as in ansible.builtin.file
 
 
-@dataclasses.dataclass(frozen=True)
-class Mode:
+class Mode(t.NamedTuple):
     """A wanted mode: ``bits``, or ``symbolic`` clauses that change whatever mode is there."""
 
     bits: int | None
@@ -41,8 +41,19 @@ def read_mode(value: object) -> Mode:
     )
 
 
-def directory_bits(mode: Mode, current: int) -> int:
-    """Return the bits for a directory that has ``current`` now."""
+def read_directory_mode(value: object) -> Mode:
+    """Do as read_mode; raise SessionsError also for what would keep the owner out of a new directory."""
+    mode = read_mode(value)
+    bits = directory_bits(mode)
+    if bits & 0o700 != 0o700:
+        raise SessionsError(
+            f"mode {value!r} is {octal(bits)} in octal, which keeps the owner out; give it in quotes, as '0750'"
+        )
+    return mode
+
+
+def directory_bits(mode: Mode, current: int = _NEW) -> int:
+    """Return the bits for a directory that has ``current`` now, or is new."""
     return mode.bits if mode.bits is not None else _symbolic(mode.symbolic, current, executable=True)
 
 

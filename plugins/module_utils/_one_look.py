@@ -18,8 +18,8 @@ _answers: list[dict[t.Any, t.Any]] = []  # of the look that is going on, if any
 
 @contextlib.contextmanager
 def one_look() -> t.Iterator[None]:
-    """Keep the answers to all questions until the block ends."""
-    _answers.append({})
+    """Keep the answers to all questions until the block ends. A look within another one is a part of it."""
+    _answers.append(_answers[-1] if _answers else {})
     try:
         yield
     finally:

@@ -32,8 +32,7 @@ HIDDEN = "(sensitive)"
 _NAME = re.compile(r"[A-Za-z0-9_:@%+=,-][A-Za-z0-9_.:@%+=,-]*")
 
 
-@dataclasses.dataclass(frozen=True)
-class Params:
+class Params(t.NamedTuple):
     """What is wanted. ``path`` is the file that the drop-in goes to; ``settings`` are its lines.
 
     ``former``: it is to hold exactly this text, which it held before.
@@ -65,8 +64,7 @@ class Params:
         return 0o600 if self.sensitive else 0o644
 
 
-@dataclasses.dataclass(frozen=True)
-class File:
+class File(t.NamedTuple):
     """The drop-in as it lies on disk. ``alone``: nothing else is in its directory."""
 
     text: str
@@ -75,8 +73,7 @@ class File:
     alone: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class State:
+class State(t.NamedTuple):
     """What there is now, and what will be in force once the drop-in is as wanted.
 
     ``drop_in`` is None when there is no file, ``stale`` whether systemd has to read its files again although none is changed here,

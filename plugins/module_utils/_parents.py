@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import grp
 import os
 import pwd
@@ -16,8 +15,7 @@ from ._identity import group_name, owner_name
 from ._paths import open_directory, real_path
 
 
-@dataclasses.dataclass(frozen=True)
-class Directory:
+class Directory(t.NamedTuple):
     """One directory on the way. ``writers`` are users other than its owner and root in its group (looked up only where the
     group may write); ``holds`` is the owner of the next directory on the way, None when that one is still to be made."""
 
@@ -29,8 +27,7 @@ class Directory:
     holds: int | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Way:
+class Way(t.NamedTuple):
     """The way to a path: ``above`` are all directories that it leads through (also to links on it), the last one being the
     deepest that exists, all written without links; ``missing`` are the names between that one and the path's own ``name``."""
 

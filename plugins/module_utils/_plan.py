@@ -8,10 +8,9 @@ The only thing applied here is waiting: when nothing else is left to do, a backe
 
 from __future__ import annotations
 
-import dataclasses
 import typing as t
 
-from . import _dir, _health, _in_force, _info, _migrate, _override, _stop
+from . import _dir, _health, _in_force, _info, _migrate_plan, _migrate_state, _override, _stop
 from ._dir_state import Params as DirParams
 from ._dir_state import State as DirState
 from ._errors import SessionsError
@@ -19,11 +18,11 @@ from ._identity import owner_name
 from ._job import Report
 from ._layouts import Layout, first_layout
 from ._one_look import one_look
-from ._switch import EnvironmentFile, Switch, SwitchState, observe_switch, read_environment_file
+from ._switch import EnvironmentFile, Switch, SwitchState, observe_switch, overlay_of, read_environment_file
+from ._unit_path import Overlay
 
 
-@dataclasses.dataclass(frozen=True)
-class Params:
+class Params(t.NamedTuple):
     """The parameters of each job that was asked about."""
 
     dir: DirParams | None
@@ -31,14 +30,13 @@ class Params:
     overrides: tuple[_override.Params, ...]
     environment_file: EnvironmentFile | None
     in_force: _in_force.Params | None
-    migrate: _migrate.Params | None
+    migrate: _migrate_state.Params | None
     info: _info.Params | None
     health: _health.Params | None
     expected_accounts: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class StopState:
+class StopState(t.NamedTuple):
     """The drop-in for a graceful stop: its sections, made for the layout found, and what it needs."""
 
     sections: t.Mapping[str, t.Mapping[str, str]]
@@ -46,8 +44,7 @@ class StopState:
     seen: _override.State
 
 
-@dataclasses.dataclass(frozen=True)
-class State:
+class State(t.NamedTuple):
     """The state that each job saw."""
 
     dir: DirState | None
@@ -55,7 +52,7 @@ class State:
     overrides: tuple[_override.State, ...]
     environment_file: SwitchState | None
     in_force: tuple[_in_force.Variable, ...] | None
-    migrate: _migrate.State | None
+    migrate: _migrate_state.State | None
     info: _info.State | None
     health: _health.Look | None
 
@@ -63,11 +60,11 @@ class State:
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
     """Make the parameters of each job."""
     overrides = tuple(_override.read_params(given) for given in options.get("overrides") or ())
-    migrate = _migrate.read_params(options["migrate"]) if options.get("migrate") else None
+    migrate = _migrate_state.read_params(options["migrate"]) if options.get("migrate") else None
     directory = _dir.read_params(options["dir"]) if options.get("dir") else None
     if directory:
         later = (*overrides, *(migrate.switch.overrides if migrate else ()))
-        directory = dataclasses.replace(directory, read_write_paths=_read_write_paths(later))
+        directory = directory._replace(read_write_paths=_read_write_paths(later))
     return Params(
         dir=directory,
         stop=_stop.read_params(options["stop"]) if options.get("stop") else None,
@@ -85,15 +82,17 @@ def observe(params: Params) -> State:
     """Look once for each job. At the backend last, and with fresh eyes: it may have been restarted since the unit was asked about."""
     with one_look():
         state = _observe_all_but_health(params)
-    return dataclasses.replace(state, health=_health.observe(params.health) if params.health else None)
+    return state._replace(health=_health.observe(params.health) if params.health else None)
 
 
 def _observe_all_but_health(params: Params) -> State:
-    migrate = _migrate.observe(params.migrate) if params.migrate else None
+    migrate = _migrate_state.observe(params.migrate) if params.migrate else None
     info = _info.observe(params.info) if params.info else None
+    # What is set in a drop-in that is about to be replaced is nobody's wish any more.
+    overlay = overlay_of(params.migrate.switch) if params.migrate else {}
     return State(
         dir=_dir.observe(params.dir) if params.dir else None,
-        stop=_observe_stop(params.stop, _layout(migrate, info)) if params.stop else None,
+        stop=_observe_stop(params.stop, _layout(migrate, info), overlay) if params.stop else None,
         overrides=tuple(map(_override.observe, params.overrides)),
         environment_file=observe_switch(Switch((), params.environment_file), None) if params.environment_file else None,
         in_force=_in_force.observe(params.in_force) if params.in_force else None,
@@ -146,7 +145,7 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: _he
         values[name] = dict(told.values)
         warnings.extend(told.warnings)
     if state.in_force is not None:
-        values["in_force"] = [dataclasses.asdict(variable) for variable in state.in_force]
+        values["in_force"] = [variable._asdict() for variable in state.in_force]
     if state.stop:
         values["stop"] = {
             "unit": state.stop.wanted.unit,
@@ -156,16 +155,16 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: _he
     return Report(values, tuple(warnings))
 
 
-def _layout(migrate: _migrate.State | None, info: _info.State | None) -> Layout:
+def _layout(migrate: _migrate_state.State | None, info: _info.State | None) -> Layout:
     if migrate:
         return migrate.survey.layout
     return info.layout if info else first_layout()
 
 
-def _observe_stop(params: _stop.Params, layout: Layout) -> StopState:
-    sections = _stop.sections_for(params, layout)
+def _observe_stop(params: _stop.Params, layout: Layout, overlay: Overlay) -> StopState:
+    sections = _stop.sections_for(params, layout, overlay)
     wanted = _override.read_params({"unit": params.unit, "name": params.name, "sections": sections})
-    return StopState(sections, wanted, _override.observe(wanted))
+    return StopState(sections, wanted, _override.observe(wanted, overlay))
 
 
 def _left(state: State, params: Params) -> dict[str, bool]:
@@ -181,7 +180,7 @@ def _left(state: State, params: Params) -> dict[str, bool]:
     if state.environment_file:
         left["environment_file"] = state.environment_file.differs
     if params.migrate and state.migrate:
-        left["migrate"] = any(not step.bookkeeping for step in _migrate.plan(state.migrate, params.migrate))
+        left["migrate"] = any(not step.bookkeeping for step in _migrate_plan.plan(state.migrate, params.migrate))
     return left
 
 
@@ -203,7 +202,9 @@ def _reports(state: State, params: Params, look: _health.Look | None) -> t.Itera
     if params.migrate and state.migrate:
         yield (
             "migrate",
-            _migrate.report(params.migrate, state.migrate, _migrate.plan(state.migrate, params.migrate), None),
+            _migrate_plan.report(
+                params.migrate, state.migrate, _migrate_plan.plan(state.migrate, params.migrate), None
+            ),
         )
     if params.dir and state.dir:
         yield "dir", _dir.report(params.dir, state.dir, _dir.plan(state.dir, params.dir), None)

@@ -288,6 +288,8 @@ def _take_back_all(path: str) -> None:
             intent = json.load(file)
     except FileNotFoundError:
         return  # killed before anything was announced
+    if intent.get("committed"):
+        return  # going back may still have to read it
     take_back(intent)
     if not stuck_moves(intent):
         os.unlink(path)

@@ -18,7 +18,6 @@ in ``ExecStart=``): another restart would not help, so it is not asked for.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import time
@@ -49,8 +48,7 @@ _IN_FORCE_AFTER_RELOAD = frozenset(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Moments:
+class Moments(t.NamedTuple):
     """Times on the clock of files, in seconds: when our drop-in was last written, any file of the unit, and the last reload.
 
     ``math.inf`` for what is going to happen in this run.

@@ -8,7 +8,6 @@ wins, and what lies below an inaccessible path stays inaccessible whatever else 
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import re
 import shlex
@@ -26,8 +25,7 @@ class Kind(enum.IntEnum):
     WRITABLE = 5
 
 
-@dataclasses.dataclass(frozen=True)
-class Rule:
+class Rule(t.NamedTuple):
     """One directive's word on a path and everything below it; ``directive`` as it would stand in the unit file."""
 
     path: str
@@ -35,8 +33,7 @@ class Rule:
     directive: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Verdict:
+class Verdict(t.NamedTuple):
     """What a unit may do at a path.
 
     ``directive`` is what forbids writing (``ProtectSystem=strict``), None when nothing does. ``lines`` allow it once they stand in

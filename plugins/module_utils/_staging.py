@@ -18,7 +18,7 @@ import typing as t
 from ._area import DISPLACED, STAGING, moment, open_private
 from ._beside import bring_entries, measure_entries, slot_of, take_entries
 from ._errors import SessionsError
-from ._index import Known, mark_document, read_index, write_index, write_unsynced
+from ._index import Known, is_staged, mark_document, read_index, write_index, write_unsynced
 from ._kernel import rename_new
 from ._layout import Layout, name_matcher, path_matcher
 from ._layouts import open_account
@@ -206,12 +206,6 @@ def has_ample_room(stage: Stage, tasks: t.Sequence[Task]) -> bool:
 def need_of(stage: Stage, tasks: t.Sequence[Task]) -> Tally:
     """Measure what staging would copy beyond what is staged already: files and bytes of all accounts."""
     return _in_all(stage, tasks, _measure)
-
-
-def is_staged(staging: int, name: str, mark: Mark) -> bool:
-    """Whether the copy of the account ``name`` was made while it looked like ``mark``, in this boot."""
-    content = read_file_at(staging, f"{account_key(name)}.mark", called="a mark")
-    return content == mark_document(mark)
 
 
 def open_staged(area: int, name: str) -> int:

@@ -4,15 +4,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import typing as t
 
-from ._command import run_checked
 from ._effective import Sources, option_history, read_sources, winning
 from ._layouts import Layout
 from ._override import drop_in_path
-from ._unit import unit_name
+from ._unit import default_stop_timeout, unit_name
+from ._unit_path import Overlay
 from ._unitfile import words
 from ._values import seconds
 
@@ -20,8 +19,7 @@ from ._values import seconds
 _WRAPPERS = ("sh", "bash", "dash", "zsh", "npm", "npx", "yarn", "pnpm")
 
 
-@dataclasses.dataclass(frozen=True)
-class Params:
+class Params(t.NamedTuple):
     """The unit, the name of the drop-in that is ours, and what the operator wants other than the layout does (None: nothing)."""
 
     unit: str
@@ -42,13 +40,13 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
     )
 
 
-def sections_for(params: Params, layout: Layout) -> dict[str, dict[str, str]]:
-    """Give the sections of the drop-in.
+def sections_for(params: Params, layout: Layout, overlay: Overlay | None = None) -> dict[str, dict[str, str]]:
+    """Give the sections of the drop-in. ``overlay`` has the texts of other files that are going to change together with it.
 
     What somebody else set in the unit or in another drop-in stays: a signal or kill mode was chosen for a reason, and a longer timeout
     is somebody's experience. A timeout that is cut short tears what is being written (SIGKILL), so the longest one counts.
     """
-    sources = read_sources(params.unit, {drop_in_path(params.unit, params.name): None})
+    sources = read_sources(params.unit, {**(overlay or {}), drop_in_path(params.unit, params.name): None})
     service: dict[str, str] = {}
     for option, wanted, ordered in (
         ("KillSignal", layout.stop.signal, params.signal),
@@ -59,7 +57,7 @@ def sections_for(params: Params, layout: Layout) -> dict[str, dict[str, str]]:
         if value:
             service[option] = value
     set_by_others = [place.value for place in option_history(sources, "Service", "TimeoutStopSec") if place.value]
-    there = set_by_others[-1] if set_by_others else _default_timeout()
+    there = set_by_others[-1] if set_by_others else default_stop_timeout()
     service["TimeoutStopSec"] = str(params.timeout) if params.timeout else _longer(there, layout.stop.timeout)
     return {"Service": service}
 
@@ -80,11 +78,3 @@ def _longer(there: str, wanted: int) -> str:
     if there.strip() == "infinity" or seconds(there) == 0:  # 0 disables the time-out, too (systemd.service(5))
         return "infinity"
     return f"{max(seconds(there), float(wanted)):g}"
-
-
-def _default_timeout() -> str:
-    shown = run_checked(
-        ["systemctl", "show", "--property=DefaultTimeoutStopUSec", "--value"],
-        purpose="ask systemd for its stop timeout",
-    )
-    return shown.stdout.strip() or "90s"

@@ -24,8 +24,7 @@ from ._sources import Source, is_in_use
 from ._tombstone import is_tombstone_at
 
 
-@dataclasses.dataclass(frozen=True)
-class Account:
+class Account(t.NamedTuple):
     """One account of a legacy path, and what is decided about it."""
 
     name: str
@@ -40,8 +39,7 @@ class Account:
         return masked(self.name)
 
 
-@dataclasses.dataclass(frozen=True)
-class Companion:
+class Companion(t.NamedTuple):
     """An entry (its relative path) beside the accounts of a legacy root that the sessions path does not have."""
 
     name: str
@@ -76,8 +74,7 @@ class Survey:
         return dataclasses.replace(
             self,
             accounts=tuple(
-                dataclasses.replace(account, decision=_DAMAGED) if account.name in names else account
-                for account in self.accounts
+                account._replace(decision=_DAMAGED) if account.name in names else account for account in self.accounts
             ),
         )
 
@@ -177,8 +174,7 @@ class _Looks:
             os.close(directory)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Two:
+class _Two(t.NamedTuple):
     """A legacy root and the sessions path, both open (or the latter not made yet).
 
     ``handed_over``: one lies in the area of the other, so the accounts come from another host or go to one, or come back from there.
@@ -202,17 +198,17 @@ class _Two:
         legacy = self._legacy(name, None if damaged or present is None or present.state == "corrupt" else receipt)
         if receipt is not None and receipt.damaged:
             if not legacy.mark.differs_from(receipt.legacy):
-                legacy = dataclasses.replace(legacy, state="corrupt")
+                legacy = legacy._replace(state="corrupt")
             receipt = None
-        legacy = dataclasses.replace(legacy, in_use=self.in_use is not None and not at_path)
+        legacy = legacy._replace(in_use=self.in_use is not None and not at_path)
         ancestor = _ancestor(receipt, self.source, legacy, present)
         if present is None and not self.handed_over and self.target is not None and is_tombstone_at(self.target, name):
             return Account(name, self.source.path, legacy, None, _MOVED_AWAY)
         if present is not None:
-            present = dataclasses.replace(present, in_use=at_path)
+            present = present._replace(in_use=at_path)
             if ancestor is None or legacy.mark.differs_from(ancestor.legacy):
-                legacy = dataclasses.replace(legacy, newest_ns=_newest(self.root, name, layout))
-                present = dataclasses.replace(present, newest_ns=_newest(self.target, name, layout))
+                legacy = legacy._replace(newest_ns=_newest(self.root, name, layout))
+                present = present._replace(newest_ns=_newest(self.target, name, layout))
         decision = decide(legacy, present, ancestor, on_conflict, lambda: _same(self.root, self.target, name, layout))
         return Account(name, self.source.path, legacy, present, decision)
 

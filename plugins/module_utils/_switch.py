@@ -8,7 +8,6 @@ An environment file beats every drop-in (systemd.exec(5)), so both are decided, 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import typing as t
 
@@ -20,8 +19,7 @@ from ._unit import Unit, process_environment, unit_name
 from ._unitfile import environment_items
 
 
-@dataclasses.dataclass(frozen=True)
-class EnvironmentFile:
+class EnvironmentFile(t.NamedTuple):
     """The file that systemd reads with EnvironmentFile=, and the variables it has to set, or (None) must not set.
 
     ``made``: it was made for these variables alone, and is removed once nothing is left in it.
@@ -32,16 +30,17 @@ class EnvironmentFile:
     made: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Switch:
+class Switch(t.NamedTuple):
     """What is wanted: drop-ins (parameters of systemd_override) and an environment file.
 
     ``restored``: the variables that get back whatever they were before another switch, where this one is its way back.
+    ``before_stop``: drop-ins that have to be in force when the unit is stopped; they are no reason to stop it.
     """
 
     overrides: tuple[_override.Params, ...]
     environment_file: EnvironmentFile | None
     restored: frozenset[str] | None = None
+    before_stop: tuple[_override.Params, ...] = ()
 
     @property
     def variables(self) -> frozenset[str]:
@@ -59,11 +58,12 @@ class Switch:
         return self.environment_file.values if self.environment_file else {}
 
 
-@dataclasses.dataclass(frozen=True)
-class SwitchState:
+class SwitchState(t.NamedTuple):
     """What is there: per drop-in the steps it needs, the environment file's text now and as wanted, what the process lacks.
 
     ``diffs``: of the drop-ins that have to be written. The environment file is never shown, such files tend to hold secrets.
+    ``early``: the steps of each drop-in that comes before the stop, ``early_diffs``: of those that have to be written.
+    ``warnings``: what beats a drop-in that was not to fail for it.
     """
 
     steps: tuple[tuple[_override.Step, ...], ...]
@@ -71,23 +71,34 @@ class SwitchState:
     wanted_text: str | None
     lacking: tuple[str, ...]
     diffs: tuple[t.Mapping[str, t.Any], ...] = ()
+    early: tuple[tuple[_override.Step, ...], ...] = ()
+    early_diffs: tuple[t.Mapping[str, t.Any], ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def differs(self) -> bool:
-        """Whether a file has to be written."""
+        """Whether a file has to be written that needs the unit stopped."""
         return any(map(_writes, self.steps)) or self.text != self.wanted_text
+
+    @property
+    def early_differs(self) -> bool:
+        """Whether a file has to be written before the unit is stopped."""
+        return any(map(_writes, self.early))
 
     @property
     def stale(self) -> bool:
         """Whether systemd has to read its files again although none has to be written."""
-        return any(self.steps) and not self.differs
+        return any((*self.steps, *self.early)) and not self.differs and not self.early_differs
 
 
 def read_switch(options: t.Mapping[str, t.Any] | None, unit: str | None) -> Switch:
     """Make the typed switch from the option ``switch``; drop-ins are for ``unit`` unless they say otherwise."""
     options = options or {}
-    overrides = tuple(_override.read_params(_for_unit(given, unit)) for given in options.get("overrides") or ())
-    switch = Switch(overrides, read_environment_file(options.get("environment_file")))
+    overrides, before_stop = (
+        tuple(_override.read_params(_for_unit(given, unit)) for given in options.get(option) or ())
+        for option in ("overrides", "before_stop")
+    )
+    switch = Switch(overrides, read_environment_file(options.get("environment_file")), before_stop=before_stop)
     wanted = dict(switch.environment_file.values) if switch.environment_file else {}
     for name, value in _variables(overrides):
         if wanted.setdefault(name, value) != value:
@@ -124,9 +135,12 @@ def observe_switch(switch: Switch, unit: Unit | None) -> SwitchState:
         if switch.restored is None:
             _require_in_force(switch, sources)
         lacking |= _lacking_variables(switch, unit, sources)
-    steps = tuple(_override.plan(state, wanted) for state, wanted in zip(states, switch.overrides))
-    diffs = tuple(_override.diff(*seen) for seen in zip(states, steps, switch.overrides) if _writes(seen[1]))
-    return SwitchState(steps, text, wanted_text, tuple(sorted(lacking)), diffs)
+    early_states = [_override.observe(wanted, overlay) for wanted in switch.before_stop]
+    steps, diffs = _planned(states, switch.overrides)
+    early, early_diffs = _planned(early_states, switch.before_stop)
+    all_seen = zip((*switch.overrides, *switch.before_stop), (*states, *early_states), (*steps, *early))
+    warnings = tuple(dict.fromkeys(words for seen in all_seen for words in _override.report(*seen, None).warnings))
+    return SwitchState(steps, text, wanted_text, tuple(sorted(lacking)), diffs, early, early_diffs, warnings)
 
 
 def files_of(switch: Switch, state: SwitchState) -> list[str]:
@@ -146,6 +160,12 @@ def install(switch: Switch, state: SwitchState) -> None:
         else:
             _write_text(file.path, state.wanted_text)
     for wanted, steps in zip(switch.overrides, state.steps):
+        _override.install(steps, wanted)
+
+
+def install_early(switch: Switch, state: SwitchState) -> None:
+    """Write the drop-ins that come before the stop. systemd is not told here."""
+    for wanted, steps in zip(switch.before_stop, state.early):
         _override.install(steps, wanted)
 
 
@@ -178,13 +198,21 @@ def _variables(overrides: t.Iterable[_override.Params]) -> t.Iterator[tuple[str,
                 yield from environment_items(setting.value)
 
 
+def _planned(
+    states: t.Sequence[_override.State], overrides: t.Sequence[_override.Params]
+) -> tuple[tuple[tuple[_override.Step, ...], ...], tuple[t.Mapping[str, t.Any], ...]]:
+    """Return the steps of each drop-in, and the differences of those that have to be written."""
+    steps = tuple(_override.plan(state, wanted) for state, wanted in zip(states, overrides))
+    return steps, tuple(_override.diff(*seen) for seen in zip(states, steps, overrides) if _writes(seen[1]))
+
+
 def _writes(steps: t.Iterable[_override.Step]) -> bool:
     return any(not isinstance(step, _override.Reload) for step in steps)
 
 
 def _overlay(switch: Switch, wanted_text: str | None) -> dict[str, str | None]:
     """The files as they are going to be."""
-    overlay = {wanted.path: wanted.text for wanted in switch.overrides}
+    overlay = {wanted.path: wanted.text for wanted in (*switch.overrides, *switch.before_stop)}
     if switch.environment_file:
         overlay[switch.environment_file.path] = wanted_text
     return overlay

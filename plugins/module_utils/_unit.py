@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import typing as t
@@ -15,6 +14,9 @@ from ._identity import Identity, identity_of
 from ._one_look import asked_once
 
 _NAME = re.compile(r"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?")
+# When systemd last read all unit files: at the last reload, and at boot.
+_LOADED = ("UnitsLoadTimestampMonotonic", "UnitsLoadStartTimestampMonotonic")
+_STOP_TIMEOUT = "DefaultTimeoutStopUSec"
 _SUFFIXES = (
     ".service",
     ".socket",
@@ -40,8 +42,7 @@ PROPERTIES = (
 ).split()
 
 
-@dataclasses.dataclass(frozen=True)
-class Unit:
+class Unit(t.NamedTuple):
     """One loaded unit. ``properties`` holds every property of PROPERTIES as ``systemctl show`` prints it."""
 
     name: str
@@ -131,19 +132,22 @@ def instances_of(template: str) -> tuple[str, ...]:
     return tuple(line.split()[0] for line in listed.stdout.splitlines() if line.strip())
 
 
-@asked_once
 def last_reload() -> str:
     """Give the moment at which systemd last read all unit files: a monotonic timestamp in microseconds, as systemd prints it."""
-    properties = (
-        "UnitsLoadTimestampMonotonic",
-        "UnitsLoadStartTimestampMonotonic",
-    )  # of the last reload, and of the boot
-    shown = run_checked(
-        ["systemctl", "show", f"--property={','.join(properties)}"],
-        purpose="ask systemd when it last read its unit files",
-    )
-    moments = parse_show(shown.stdout)
-    return str(max(int(moments.get(name) or 0) for name in properties))
+    manager = _read_manager()
+    return str(max(int(manager.get(name) or 0) for name in _LOADED))
+
+
+def default_stop_timeout() -> str:
+    """Give how long systemd waits for a stop where a unit says nothing, as systemd prints a span of time."""
+    return _read_manager().get(_STOP_TIMEOUT) or "90s"
+
+
+@asked_once
+def _read_manager() -> dict[str, str]:
+    properties = ",".join((*_LOADED, _STOP_TIMEOUT))
+    shown = run_checked(["systemctl", "show", f"--property={properties}"], purpose="ask systemd about itself")
+    return parse_show(shown.stdout)
 
 
 def unit_identity(unit: Unit) -> Identity:

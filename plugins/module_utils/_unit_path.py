@@ -9,7 +9,6 @@ will do at the next start, after a reload, follows from the files alone.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import re
 import stat
@@ -40,16 +39,14 @@ _LINKS_AT_MOST = 40  # as many as the kernel follows, path_resolution(7)
 _NAME = re.compile(r"(?P<prefix>[^@]+)(?P<at>@(?P<instance>.*))?\.(?P<type>[a-z]+)", re.DOTALL)
 
 
-@dataclasses.dataclass(frozen=True)
-class UnitFile:
+class UnitFile(t.NamedTuple):
     """One file of a unit. An empty text stands for a masked name (a link to /dev/null)."""
 
     path: str
     text: str
 
 
-@dataclasses.dataclass(frozen=True)
-class UnitName:
+class UnitName(t.NamedTuple):
     """A unit's name in its parts: ``wa@1.service`` has the prefix ``wa``, the instance ``1`` and the type ``service``.
 
     ``instance`` is empty for a template and None for a unit that is neither.

@@ -12,7 +12,6 @@ is nobody's business, and may have been edited since.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import stat
 import typing as t
@@ -145,13 +144,11 @@ def _drop_in_back(path: str, note: Document) -> _override.Params:
     directory, file = os.path.split(path)
     scope = next(scope for scope, place in _override.DIRECTORIES.items() if path.startswith(f"{place}/"))
     absent = {"unit": os.path.basename(directory)[: -len(".d")], "name": file, "scope": scope, "state": "absent"}
-    wanted = dataclasses.replace(
-        _override.read_params(absent), validate=False, on_shadowed="ignore", daemon_reload=systemd_runs()
-    )
+    wanted = _override.read_params(absent)._replace(validate=False, on_shadowed="ignore", daemon_reload=systemd_runs())
     before = note["before"]
     if before is None:
         return wanted
-    return dataclasses.replace(wanted, present=True, former=before, sensitive=bool(note.get("private")))
+    return wanted._replace(present=True, former=before, sensitive=bool(note.get("private")))
 
 
 def _variables_in(drop_in: str | None) -> set[str]:

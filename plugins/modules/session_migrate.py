@@ -77,6 +77,12 @@ options:
   group:
     description: Defaults to the group of O(unit), else to the primary group of O(owner).
     type: str
+  mode:
+    description:
+      - Mode of O(path) where it has to be made, as M(whatsapp_ops.sessions.session_dir) takes it. The mode of a directory that is there
+        is left as it is, and accounts keep theirs.
+    type: raw
+    default: "0750"
   state:
     description:
       - V(staged) copies to the staging area and publishes nothing; there is no interruption.
@@ -120,6 +126,14 @@ options:
     suboptions:
       overrides:
         description: Drop-ins, each with the options of M(whatsapp_ops.sessions.systemd_override). The unit defaults to O(unit).
+        type: list
+        elements: dict
+        default: []
+      before_stop:
+        description:
+          - Drop-ins that have to be in force when the backend is stopped, such as one for a graceful stop. They are written
+            before that, and alone they are no reason to stop it. Each has the options of
+            M(whatsapp_ops.sessions.systemd_override). The unit defaults to O(unit).
         type: list
         elements: dict
         default: []
@@ -202,6 +216,11 @@ path:
   returned: success
   type: str
   sample: /var/lib/whatsapp-backend/sessions
+path_made:
+  description: Whether it was missing and was made, or in check mode would be.
+  returned: success
+  type: bool
+  sample: true
 src:
   description: The legacy paths that exist. With O(state=rolled_back), the sessions path.
   returned: success
@@ -253,7 +272,7 @@ steps:
   returned: success
   type: list
   elements: str
-  sample: [stage, publish, switch]
+  sample: [before_stop, stage, publish, switch]
 downtime_seconds:
   description: How long the backend was down, from the stop to the end of the start. 0 where it was not interrupted.
   returned: success
@@ -274,7 +293,7 @@ receipt:
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _compiled_once, _migrate
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import (
-    DROP_IN,
+    DROP_INS,
     SESSION_MIGRATE,
     SESSION_MIGRATE_RULES,
 )
@@ -285,7 +304,7 @@ del _compiled_once  # imported before all others, for what it does
 
 def main() -> None:
     """Run the module."""
-    run_module(_migrate, SESSION_MIGRATE, {"switch.overrides": DROP_IN}, **SESSION_MIGRATE_RULES)
+    run_module(_migrate, SESSION_MIGRATE, DROP_INS, **SESSION_MIGRATE_RULES)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import importlib
 import json
 import mmap
 import os
+import pkgutil
 import signal
 import sys
 import time
@@ -23,6 +24,10 @@ import typing as t
 UTILS = "ansible_collections.whatsapp_ops.sessions.plugins.module_utils"
 JOBS = {name: importlib.import_module(f"{UTILS}.{name}") for name in ("_migrate",)}
 START = {signal.SIGUSR1}
+# Also what jobs import only where they need it.
+for _found in pkgutil.iter_modules(importlib.import_module(UTILS).__path__):
+    if _found.name != "common":  # which needs Ansible
+        importlib.import_module(f"{UTILS}.{_found.name}")
 _errors, _job = (importlib.import_module(f"{UTILS}.{name}") for name in ("_errors", "_job"))
 
 

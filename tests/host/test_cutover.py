@@ -127,7 +127,7 @@ def test_a_unit_that_does_not_start_on_the_new_path(booted: Host) -> None:
     require_converged(before, end)
 
 
-@pytest.mark.parametrize("number", range(9, 26) if os.environ.get("WA_EVERYWHERE") else [13, 17])
+@pytest.mark.parametrize("number", range(9, 26) if os.environ.get("WA_EVERYWHERE") else [11, 12, 14])
 def test_killed_while_it_goes_back(booted: Host, number: int) -> None:
     """The unit did not start on the new path, and the run is killed on its way back to the old one."""
     killing = (

@@ -18,7 +18,7 @@ EVERYWHERE = [
 ]
 # Guard, stop, difference, publish, switch, commit, start, clearing up: one or two of each where a test run has no hour for it.
 SOME = [
-    *(("vfork", 6), ("vfork", 9), ("vfork", 11), ("vfork", 13), ("vfork", 15), ("renameat", 3), ("renameat", 6)),
+    *(("vfork", 6), ("vfork", 9), ("vfork", 11), ("vfork", 13), ("vfork", 8), ("renameat", 3), ("renameat", 6)),
     *(
         ("renameat2", 1),
         ("renameat2", 3),

@@ -10,17 +10,46 @@ from playkit import module_calls, play
 DROP_INS = f"/etc/systemd/system/{UNIT}.d"
 
 
-def test_first_run_costs_five_calls_and_the_second_one(host: Host) -> None:
+def test_first_run_costs_three_calls_and_the_second_one(host: Host) -> None:
     before = module_calls(host)
     first = play(host, "persist")
     after_first, pid = module_calls(host), host.well()["pid"]
     second = play(host, "persist")
 
     assert first.rc == 0, first.output
-    assert first.changed == 3
-    assert 0 < after_first - before <= 5
+    assert first.changed == 1
+    assert 0 < after_first - before <= 3
     assert (second.rc, second.changed) == (0, 0), second.output
     assert module_calls(host) - after_first == 1
+    assert host.well()["pid"] == pid
+
+
+def test_what_was_done_by_hand_before_is_taken_over_in_one_run(host: Host, before: State) -> None:
+    """As the first recipe has it: the drop-in has our name and holds the stop settings, too."""
+    by_hand = f"[Service]\nEnvironment=SESSIONS_PATH={PATH}\nTimeoutStopSec=30\nKillSignal=SIGINT\n"
+    host.sh(f"systemctl stop {UNIT}; mkdir -p {PATH}; cp -a {LEGACY}/. {PATH}; chmod 755 {PATH}")
+    host.put(f"{DROP_INS}/20-sessions.conf", by_hand)
+    host.put(ENVIRONMENT_FILE, f"SESSIONS_PATH={PATH}\n")
+    host.sh(f"systemctl daemon-reload; systemctl start {UNIT}")
+    host.well()
+
+    first, second = play(host, "persist"), play(host, "persist")
+
+    assert first.rc == 0, first.output
+    assert (second.rc, second.changed) == (0, 0), second.output
+    assert "KillSignal=SIGINT" in host.sh(f"cat {DROP_INS}/10-graceful-stop.conf")
+    assert host.well()["path"] == before["legacy"]
+
+
+def test_a_drop_in_for_the_stop_alone_interrupts_nothing(host: Host) -> None:
+    assert play(host, "persist").rc == 0
+    host.sh(f"rm {DROP_INS}/10-graceful-stop.conf; systemctl daemon-reload")
+    pid = host.well()["pid"]
+
+    played = play(host, "persist")
+
+    assert (played.rc, played.changed) == (0, 1), played.output
+    assert host.sh(f"systemctl show --property=KillSignal --value {UNIT}").strip() == "2"
     assert host.well()["pid"] == pid
 
 

@@ -91,6 +91,32 @@ def assert_clean(area: pathlib.Path) -> None:
         assert CANARY not in file.read_text()
 
 
+# --- the sessions path itself ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mode", "bits"), [(None, 0o750), ("0700", 0o700), (0o2770, 0o2770), ("u=rwx,g=,o=", 0o700)])
+def test_a_missing_path_is_made_with_the_mode_that_was_asked_for(host: Host, mode: str | int | None, bits: int) -> None:
+    host.account("wa1")
+    asked = {} if mode is None else {"mode": mode}
+    foreseen, made, again = host.migrate(check=True, **asked), host.migrate(**asked), host.migrate(**asked)
+    assert [result["path_made"] for result in (foreseen, made, again)] == [True, True, False]
+    assert facts(host.path) == (UID, GID, bits)
+
+
+def test_a_path_that_is_there_keeps_its_mode(host: Host) -> None:
+    host.account("wa1")
+    host.path.mkdir(0o700)
+    assert not host.migrate(mode="0755")["path_made"]
+    assert facts(host.path)[2] == 0o700
+
+
+def test_a_mode_that_keeps_the_owner_out_is_refused_before_anything_is_made(host: Host) -> None:
+    host.account("wa1")
+    refused = host.migrate(mode=750)
+    assert refused["failed"] and "keeps the owner out" in refused["msg"]
+    assert not host.path.exists()
+
+
 # --- the main job, by each engine ---------------------------------------------------------------------
 
 

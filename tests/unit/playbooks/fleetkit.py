@@ -35,6 +35,7 @@ cat "$here/$module.$number" 2>/dev/null || cat "$here/$module" 2>/dev/null || ec
 Answer = dict[str, t.Any]
 PLAN: Answer = {
     "sound": 3,
+    "migrate": {"path_made": False},
     "dir": {"owner": "whatsapp", "group": "whatsapp"},
     "stop": {"unit": "whatsapp-backend.service", "name": "10-graceful-stop", "sections": {}},
 }

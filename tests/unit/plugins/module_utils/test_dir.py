@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import typing as t
 
 import pytest
@@ -45,7 +44,7 @@ def way(*missing: str, name: str = "sessions", **last: t.Any) -> Way:
     ]
     if not missing:
         above.append(Directory("/var/lib/wa", 0, 0, 0o755))
-    above[-1] = dataclasses.replace(above[-1], **last)
+    above[-1] = above[-1]._replace(**last)
     return Way(tuple(above), missing, name)
 
 
@@ -101,17 +100,17 @@ def test_what_is_planned(seen: State, options: dict[str, t.Any], steps: tuple[t.
         (state(way=way(mode=0o1777)), {}, "everybody can write in /var/lib/wa (mode 1777)"),
         (state(way=way(mode=0o775, gid=4242, writers=(1500, 1700))), {}, "the group 4242 can write in /var/lib/wa"),
         (
-            state(filesystem=dataclasses.replace(DISK, type="tmpfs", mount_point="/var/lib/wa")),
+            state(filesystem=DISK._replace(type="tmpfs", mount_point="/var/lib/wa")),
             {},
             "would not outlive a restart: it is on tmpfs",
         ),
         (
-            state(filesystem=dataclasses.replace(DISK, type="overlay")),
+            state(filesystem=DISK._replace(type="overlay")),
             {},
             "would not outlive a restart: it is on overlay",
         ),
         (state(), {"require_mount": True}, "is not on a mount of its own but on the filesystem of /"),
-        (state(filesystem=dataclasses.replace(DISK, read_only=True)), {}, "mounted read-only"),
+        (state(filesystem=DISK._replace(read_only=True)), {}, "mounted read-only"),
         (state(), {"min_free_bytes": 10_001}, "has 10000 bytes free, fewer than the 10001"),
         (state(), {"min_free_inodes": 501}, "has room for 500 more files, fewer than the 501"),
         (
@@ -141,13 +140,13 @@ def test_what_is_refused(seen: State, options: dict[str, t.Any], message: str) -
         (state(way=way(mode=0o775, gid=1600, writers=(1500,))), {}),
         (state(way=way(mode=0o775, gid=0)), {}),
         (state(way=way(uid=77), own_uid=77), {}),
-        (state(filesystem=dataclasses.replace(DISK, type="tmpfs")), {"allow_ephemeral": True}),
-        (state(filesystem=dataclasses.replace(DISK, mount_point="/var/lib/wa")), {"require_mount": True}),
+        (state(filesystem=DISK._replace(type="tmpfs")), {"allow_ephemeral": True}),
+        (state(filesystem=DISK._replace(mount_point="/var/lib/wa")), {"require_mount": True}),
         (state(), {"min_free_bytes": 10_000, "min_free_inodes": 500}),
-        (state(filesystem=dataclasses.replace(DISK, free_inodes=None)), {"min_free_inodes": 10**9}),
+        (state(filesystem=DISK._replace(free_inodes=None)), {"min_free_inodes": 10**9}),
         (state(sandbox=Verdict(True)), {"unit": "wa"}),
         # Absent asks only what removing it needs.
-        (state(directory(), filesystem=dataclasses.replace(DISK, type="tmpfs")), {"state": "absent"}),
+        (state(directory(), filesystem=DISK._replace(type="tmpfs")), {"state": "absent"}),
         (state(directory(), way=way(uid=1700)), {"state": "absent"}),
     ],
 )

@@ -21,7 +21,7 @@ BAILEYS = layout_named("baileys")
 
 
 def params(**changes: t.Any) -> Params:
-    return dataclasses.replace(_info.read_params({"path": "/srv/sessions"}), **changes)
+    return _info.read_params({"path": "/srv/sessions"})._replace(**changes)
 
 
 def account(name: str, state: str = "paired", **changes: t.Any) -> AccountFacts:

@@ -75,7 +75,7 @@ def state(
         elsewhere=(),
         notes={},
     )
-    return dataclasses.replace(seen, **fields)
+    return seen._replace(**fields)
 
 
 PLANS = [
@@ -154,10 +154,10 @@ def test_accounts_that_diverged_are_listed_with_the_ages_of_both(monkeypatch: py
     old = Side("paired", Mark((1, int((now - 3 * 3600 - 125) * 1e9)), {}))
     new = Side("paired", Mark((1, 0), {"creds.json": (1, 1, int((now - 61) * 1e9), 1, "")}))
     seen = state(DIVERGED)
-    account = dataclasses.replace(seen.survey.accounts[0], name=CANARY, legacy=old, present=new)
+    account = seen.survey.accounts[0]._replace(name=CANARY, legacy=old, present=new)
     survey = dataclasses.replace(seen.survey, accounts=(account,))
     with pytest.raises(SessionsError, match="3 h 2 min ago, the other one 1 min 1 s ago") as refused:
-        plan(dataclasses.replace(seen, survey=survey), params())
+        plan(seen._replace(survey=survey), params())
     assert refused.value.facts["accounts"][0]["action"] == "diverged"
     assert CANARY not in f"{refused.value} {refused.value.facts}"
 

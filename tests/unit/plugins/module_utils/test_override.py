@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import typing as t
@@ -55,15 +54,11 @@ def params(**options: t.Any) -> Params:
 
 
 def file(text: str | None = None, **fields: t.Any) -> File:
-    return dataclasses.replace(
-        File(text if text is not None else params().text or "", 0o644, (0, 0), alone=True), **fields
-    )
+    return File(text if text is not None else params().text or "", 0o644, (0, 0), alone=True)._replace(**fields)
 
 
 def state(drop_in: File | None = None, **fields: t.Any) -> State:
-    return dataclasses.replace(
-        State(drop_in, {}, (), stale=False, unloaded=False, lacking=(), missing_files=()), **fields
-    )
+    return State(drop_in, {}, (), stale=False, unloaded=False, lacking=(), missing_files=())._replace(**fields)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from accounts import OLD, content, put_account, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _publish, _rescue
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._area import (
+    INTENT,
     opened_area,
     read_document_at,
     write_document_at,
@@ -388,6 +389,16 @@ def test_the_rescuer_starts_the_backend_whatever_it_finds(tmp_path: pathlib.Path
     assert rescuer.start(scene.area / INTENT).wait(20) == 0
     assert content(scene.path) == published
     assert rescuer.told()[-1] == "start -- wa.service"
+
+
+def test_the_rescuer_keeps_a_committed_intent_for_going_back(tmp_path: pathlib.Path, rescuer: Rescuer) -> None:
+    scene = Scene(tmp_path)
+    scene.carry_out(4)
+    published = content(scene.path)
+    put_file(scene.area / INTENT, json.dumps({**scene.intent, "committed": True}))
+    assert rescuer.start(scene.area / INTENT).wait(20) == 0
+    assert content(scene.path) == published
+    assert (scene.area / INTENT).exists()
 
 
 @pytest.mark.parametrize("below", ["", "/wa2"])

@@ -22,7 +22,7 @@ def unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> t.Callable[..., Pat
     """Write the unit wa.service, and drop-ins by name; systemd's own timeout is 90 s."""
     monkeypatch.setattr(_unit_path, "SEARCH_PATH", (f"{tmp_path}/etc", f"{tmp_path}/lib"))
     monkeypatch.setitem(_override.DIRECTORIES, "persistent", f"{tmp_path}/etc")
-    monkeypatch.setattr(_stop, "_default_timeout", lambda: "1min 30s")
+    monkeypatch.setattr(_stop, "default_stop_timeout", lambda: "1min 30s")
 
     def write(lines: str = "", command: str = "/bin/true", **drop_ins: str) -> Path:
         (tmp_path / "lib").mkdir()

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""What session_migrate plans and tells. Apart from what it does, which session_plan never does and so need not be sent for."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ._errors import SessionsError
+from ._job import Diff, Report
+from ._migrate_state import Params, State, Step, described, planned
+from ._receipts import RECEIPT
+from ._survey import Account
+
+ACTIONS = ("migrated", "unchanged", "kept", "displaced", "corrupt", "diverged", "skipped")
+
+
+class Evidence(t.NamedTuple):
+    """What a run did: the decisions that it carried out, and how long the backend was down and each phase took, in seconds."""
+
+    accounts: tuple[Account, ...]
+    downtime: float
+    phases: t.Mapping[str, float]
+    path_made: bool
+    warnings: tuple[str, ...]
+
+
+def plan(state: State, params: Params) -> tuple[Step, ...]:
+    """Say what has to be done. Raises SessionsError where only the operator can decide."""
+    return planned(state, state.params)
+
+
+def diff(state: State, steps: tuple[Step, ...], params: Params) -> Diff:
+    """Give counts before and after, and the drop-ins that are written; no account is named."""
+    names = {step.name for step in steps}
+    present = len(state.survey.present)
+    new = sum(account.decision.publish and account.present is None for account in state.survey.accounts)
+    left = [step.name for step in steps if not step.bookkeeping]
+    return [
+        {
+            "before": {"path": state.params.path, "accounts": present, "steps_left": left},
+            "after": {
+                "path": state.params.path,
+                "accounts": present + (new if "publish" in names else 0),
+                "steps_left": [],
+            },
+        },
+        *(state.switch.early_diffs if "before_stop" in names else ()),
+        *(state.switch.diffs if "switch" in names else ()),
+    ]
+
+
+def verify(state: State, params: Params) -> None:
+    """Raise SessionsError when something is still left to do."""
+    left = [step.name for step in plan(state, params) if not step.bookkeeping and step.name != "stage"]
+    if left and params.state != "staged":
+        raise SessionsError(
+            f"after the migration to {state.params.path} there is still something to do "
+            f"({', '.join(left)}); something changes it: see what, and run again"
+        )
+
+
+def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Evidence | None) -> Report:
+    """Describe accounts (masked), counts, timings and where the receipt is."""
+    decided = evidence.accounts if evidence else state.survey.accounts
+    corrupt = sum(account.decision.action == "corrupt" for account in decided)
+    warnings = (
+        [f"{corrupt} damaged accounts stay at the legacy path; session_info tells their problems"] if corrupt else []
+    )
+    warnings.extend(state.switch.warnings)
+    return Report(
+        {
+            "path": state.params.path,
+            "path_made": evidence.path_made if evidence else bool(steps) and not state.survey.path_inode,
+            "src": [source.given for source in state.sources],
+            "layout": state.survey.layout.name,
+            "accounts": [described(account) for account in decided],
+            "counts": {action: _count(decided, action) for action in ACTIONS},
+            "companions": _steps(steps, "companions"),
+            "unlocked": _steps(steps, "unlock"),
+            "steps": [step.name for step in steps],
+            "downtime_seconds": evidence.downtime if evidence else 0.0,
+            "phases": evidence.phases if evidence else {},
+            "receipt": f"{state.area}/{RECEIPT}",
+        },
+        (*warnings, *(evidence.warnings if evidence else ())),
+    )
+
+
+def _count(accounts: t.Iterable[Account], action: str) -> int:
+    if action == "displaced":
+        return sum(account.decision.displace for account in accounts)
+    return sum(account.decision.action == action for account in accounts)
+
+
+def _steps(steps: t.Iterable[Step], name: str) -> int:
+    return sum(step.count for step in steps if step.name == name)
