@@ -188,7 +188,7 @@ HOSTS ?= 1 20 50
 FLEET_RUNS ?= 3
 
 .PHONY: bench-fleet
-bench-fleet: deps $(call ready,units)  ## measures persist beside a hand-written playbook on up to 50 hosts, half an hour; root (HOSTS, FLEET_RUNS)
+bench-fleet: deps $(call ready,units)  ## measures persist beside a hand-written playbook on up to 50 hosts, 45 minutes; root (HOSTS, FLEET_RUNS)
 	$(call say,benchmarks with a fleet)
 	@$(units) python benchmarks/fleet.py --hosts "$(HOSTS)" --runs $(FLEET_RUNS)
 

@@ -3,8 +3,8 @@
 
     fleet.py [--hosts "1 20 50"] [--runs 3] [--report]
 
-Ways alternate (A B C A B C), each from a freshly laid scene: a first run, then one where nothing is to be done. ``--report`` only writes
-the last figures down again.
+Ways alternate (A B A B), each from a freshly laid scene: a first run, one where nothing is to be done over the connections that are
+open by then, and one that opens its own. ``--report`` only writes the last figures down again.
 """
 
 from __future__ import annotations
@@ -36,10 +36,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 SETTINGS = {"wa_health_url": "http://127.0.0.1:8080/health", "wa_allow_ephemeral": True}
 WAYS: dict[str, list[str]] = {
     "by_hand": [str(HERE / "by_hand.yml")],
-    "at_once": ["whatsapp_ops.sessions.persist", "--extra-vars", json.dumps({**SETTINGS, "wa_serial": "100%"})],
-    "in_batches": ["whatsapp_ops.sessions.persist", "--extra-vars", json.dumps(SETTINGS)],
+    "persist": ["whatsapp_ops.sessions.persist", "--extra-vars", json.dumps(SETTINGS)],
 }
-KINDS = ("first", "no_change")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,14 +92,34 @@ def _measure(options: argparse.Namespace, work: pathlib.Path, save: t.Callable[[
 def _measure_way(fleet: Fleet, way: str, title: str) -> Figures:
     fleet.lay()
     runs = {}
-    for kind in KINDS:
-        runs[kind] = dataclasses.asdict(_run(fleet, WAYS[way]))
-        print(f"{title}, {kind}: {json.dumps(runs[kind])}", flush=True)
+    for kinds in (("first", "no_change"), ("reconnected",)):
+        with _connections() as sockets:
+            for kind in kinds:
+                runs[kind] = dataclasses.asdict(_run(fleet, WAYS[way], sockets))
+                print(f"{title}, {kind}: {json.dumps(runs[kind])}", flush=True)
     return runs
 
 
-def _run(fleet: Fleet, playbook: list[str]) -> Run:
-    """Run a playbook that has to succeed on all hosts, over connections that are opened for it, as a job of AWX opens its own."""
+@contextlib.contextmanager
+def _connections() -> t.Iterator[pathlib.Path]:
+    """Make a place for open connections, which ansible-playbook leaves to the next run, and end them with it."""
+    with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
+        sockets = pathlib.Path(folder) / "ssh"
+        try:
+            yield sockets
+        finally:
+            for socket in sockets.glob("*"):
+                subprocess.run(
+                    ["ssh", "-o", f"ControlPath={socket}", "-O", "exit", "nowhere"],
+                    stderr=subprocess.DEVNULL,
+                    check=False,
+                )
+            for pid in _orphans("ssh"):
+                os.waitpid(pid, 0)
+
+
+def _run(fleet: Fleet, playbook: list[str], sockets: pathlib.Path) -> Run:
+    """Run a playbook that has to succeed on all hosts, over the connections that are open at ``sockets``, or are opened there."""
     command = [
         str(pathlib.Path(sys.executable).with_name("ansible-playbook")),
         "--inventory",
@@ -109,7 +127,7 @@ def _run(fleet: Fleet, playbook: list[str]) -> Run:
         *playbook,
     ]
     with tempfile.TemporaryDirectory(prefix="fleet-") as folder, tempfile.TemporaryFile("w+") as printed:
-        sockets, counted = pathlib.Path(folder) / "ssh", pathlib.Path(folder) / "events"
+        counted = pathlib.Path(folder) / "events"
         environment = {
             # As an operator's shell: with these ansible-playbook would compile itself anew at each start.
             **{
@@ -125,7 +143,7 @@ def _run(fleet: Fleet, playbook: list[str]) -> Run:
             "ANSIBLE_CALLBACKS_ENABLED": "count_events",
             "COUNT_EVENTS": str(counted),
         }
-        begin, worked, targets = time.monotonic(), busy(), fleet.cpu_seconds()
+        begin, worked, targets, connected = time.monotonic(), busy(), fleet.cpu_seconds(), _connected()
         process = subprocess.Popen(
             command,
             env=environment,
@@ -137,7 +155,7 @@ def _run(fleet: Fleet, playbook: list[str]) -> Run:
         _pid, status, usage = os.wait4(process.pid, 0)
         wall, worked, targets = time.monotonic() - begin, busy() - worked, fleet.cpu_seconds() - targets
         process.returncode = os.waitstatus_to_exitcode(status)
-        controller = usage.ru_utime + usage.ru_stime + _close(sockets)
+        controller = usage.ru_utime + usage.ru_stime + _connected() - connected
         if process.returncode:
             printed.seek(0)
             raise RuntimeError(f"{' '.join(playbook)} ended with {process.returncode}: {printed.read()[-4000:]}")
@@ -145,17 +163,9 @@ def _run(fleet: Fleet, playbook: list[str]) -> Run:
     return Run(wall, controller, targets, events["tasks"], events["events"], max(0.0, worked - controller - targets))
 
 
-def _close(sockets: pathlib.Path) -> float:
-    """End the connections that ansible-playbook has left open for the next run; return the CPU seconds that they cost."""
-    for socket in sockets.glob("*"):
-        subprocess.run(
-            ["ssh", "-o", f"ControlPath={socket}", "-O", "exit", "nowhere"], stderr=subprocess.DEVNULL, check=False
-        )
-    cost = 0.0
-    for pid in _orphans("ssh"):
-        _pid, _status, usage = os.wait4(pid, 0)
-        cost += usage.ru_utime + usage.ru_stime
-    return cost
+def _connected() -> float:
+    """Return the CPU seconds that the open connections have used so far, proc(5)."""
+    return sum(int(pathlib.Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in _orphans("ssh")) / 1e9
 
 
 def _orphans(name: str) -> list[int]:

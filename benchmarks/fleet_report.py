@@ -11,10 +11,13 @@ Figures = dict[str, t.Any]
 
 TITLES = {
     "by_hand": "written by hand",
-    "at_once": "`persist`, `wa_serial: 100%`",
-    "in_batches": "`persist`",
+    "persist": "`persist`",
 }
-KINDS = {"first": "First run", "no_change": "Nothing to be done"}
+KINDS = {
+    "first": "First run",
+    "no_change": "Nothing to be done",
+    "reconnected": "Nothing to be done, and connections have to be opened",
+}
 # What is to be reached: kind, how many times faster, CPU seconds of the controller for each host.
 FASTER = {"no_change": 8.0, "first": 2.0}
 CONTROLLER = 0.1
@@ -28,7 +31,7 @@ HEAD = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
 `by_hand.yml` is what a careful person writes from the first seed with Ansible's own modules alone. It runs as well tuned as
 `persist`: both gather no facts, use pipelining and `forks = 50` (`ansible.cfg`). The hosts are real ones of `tests/lab`, all on
 this machine, so controller and hosts share its cores. On each, a backend with 3 accounts of 300 files. Before each first run the
-scene is laid anew, and each run opens its own connections. Ways alternate (A B C A B C); each figure is a median.
+scene is laid anew. Ways alternate (A B A B); each figure is a median.
 
 ## Goals
 
@@ -40,10 +43,12 @@ NOTES = """
 How it was measured:
 
 - By hand all hosts are worked on at once, and all backends restarted at once. `persist` works on one, then on a tenth, then on
-  a quarter at a time of those where something is to be done; `wa_serial: 100%` shows it all at once, too. Nobody should do that.
+  a quarter at a time of those where something is to be done.
 - By hand accounts are copied while the backend writes, and copied again, old over new, by every later run. This is a defect of
   it, and the reason why it is never without changes; it is not counted here.
-- Time and CPU of the controller hold `ansible-playbook` with its start and all ssh processes.
+- Time and CPU of the controller hold `ansible-playbook` with its start and all ssh processes. First runs open their connections. Runs
+  where nothing is to be done go over those, as playbooks do that follow each other within `ControlPersist`; the last table has
+  runs that open their own, as each job of AWX does. That costs both ways the same, whatever is run.
 - Events are what AWX would store: one for each task, two for each host that a task runs on, one for each item.
 - *Other work* is what everything else on the machine did meanwhile: above about 0.3 cores it was not quiet.
 - The controller's CPU is what carries over to larger fleets, whose hosts work on their own cores.
@@ -62,14 +67,14 @@ def write(measured: Figures, folder: pathlib.Path) -> None:
 
 def _goals(fleets: t.Mapping[int, Figures]) -> t.Iterator[str]:
     for number, ways in fleets.items():
-        if number < 2 or "by_hand" not in ways or "in_batches" not in ways:
+        if number < 2 or "by_hand" not in ways or "persist" not in ways:
             continue
         for kind, goal in FASTER.items():
-            ratio = _median(ways["by_hand"], kind, "wall") / _median(ways["in_batches"], kind, "wall")
+            ratio = _median(ways["by_hand"], kind, "wall") / _median(ways["persist"], kind, "wall")
             yield _goal(
                 f"{KINDS[kind].lower()}: how many times faster", number, f"at least {goal:g}", ratio, ratio >= goal
             )
-        cost = _median(ways["in_batches"], "no_change", "controller") / number
+        cost = _median(ways["persist"], "no_change", "controller") / number
         what = "nothing to be done: CPU seconds of the controller for each host"
         yield _goal(what, number, f"under {CONTROLLER:g}", cost, cost < CONTROLLER)
 
