@@ -184,6 +184,10 @@ def test_an_alarm_only_where_all_is_gone(seen: State, fine: bool) -> None:
 # --- what is told ------------------------------------------------------------------------------------------
 
 
+def test_a_list_that_was_lines_of_text_may_hold_blanks_and_empty_lines() -> None:
+    assert params(src=["/opt/wa ", "", "\t/srv/wa"]).sources == ("/opt/wa", "/srv/wa")
+
+
 def test_the_difference_holds_counts_and_no_account() -> None:
     seen = state(PUBLISH, DISPLACE, names=[CANARY, "wa1"], present=["wa1", "wa2"])
     steps = plan(seen, params())
