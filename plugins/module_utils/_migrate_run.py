@@ -140,11 +140,12 @@ def _carry_out(area: int, steps: tuple[Step, ...], state: State, params: Params,
         retire(state.retirable, params.path)
 
 
-def _keep_up(area: int, state: State, params: Params, names: t.AbstractSet[str]) -> None:
+def _keep_up(area: int, state: State, params: Params, names: t.Collection[str]) -> None:
     """What needs no interruption."""
+    stale = "reload" in names
     if "before_stop" in names:
-        install_early(params.switch, state.switch)
-    if names & {"before_stop", "reload"}:
+        stale = install_early(params.switch, state.switch)
+    if stale:
         daemon_reload()
     if "remember" in names:
         _write_receipt(area, state, params, state.notes, (), ())

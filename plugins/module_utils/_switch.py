@@ -163,10 +163,11 @@ def install(switch: Switch, state: SwitchState) -> None:
         _override.install(steps, wanted)
 
 
-def install_early(switch: Switch, state: SwitchState) -> None:
-    """Write the drop-ins that come before the stop. systemd is not told here."""
+def install_early(switch: Switch, state: SwitchState) -> bool:
+    """Write the drop-ins that come before the stop; return whether systemd, which is not told here, has to read its files again."""
     for wanted, steps in zip(switch.before_stop, state.early):
         _override.install(steps, wanted)
+    return any(isinstance(step, _override.Reload) for steps in state.early for step in steps)
 
 
 def overlay_of(switch: Switch) -> dict[str, str | None]:

@@ -23,6 +23,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._switch impo
     Switch,
     files_of,
     install,
+    install_early,
     observe_switch,
     read_switch,
 )
@@ -170,6 +171,18 @@ def test_one_file_that_differs_is_one_file_that_is_written(host: Host) -> None:
     before = host.drop_in.stat()
     install(switch, state)
     assert host.drop_in.stat() == before
+
+
+def test_what_comes_before_the_stop_is_written_apart_and_is_no_reason_to_stop(host: Host) -> None:
+    stop = {"name": "10-stop", "daemon_reload": False, "validate": False, "sections": {"Service": {"KillSignal": "2"}}}
+    switch = read_switch({"before_stop": [stop]}, "wa.service")
+    state = observe_switch(switch, host.unit)
+    assert (state.early_differs, state.differs, files_of(switch, state)) == (True, False, [])
+    assert "KillSignal=2" in state.early_diffs[0]["after"]
+    assert install_early(switch, state) is False  # an image, where nobody has to read it again
+    assert "KillSignal=2" in host.drop_in.with_name("10-stop.conf").read_text()
+    after = observe_switch(switch, host.unit)
+    assert (after.early_differs, after.stale, after.early_diffs) == (False, False, ())
 
 
 # --- whether it will be in force ---------------------------------------------------------------------------
