@@ -109,8 +109,7 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
             "neither 'src' nor 'unit' is given; name the legacy path, or the unit that it can be found from"
         )
     return Params(
-        # Blanks and empty lines: a survey of AWX gives a list as lines of text.
-        sources=tuple(normal_path(source.strip(), "src") for source in sources if source.strip()),
+        sources=tuple(normal_path(source, "src") for source in sources),
         path=path,
         unit=unit,
         layout=layout,
