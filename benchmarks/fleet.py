@@ -3,7 +3,7 @@
 
     fleet.py [--hosts "1 20 50"] [--runs 3] [--report]
 
-Ways alternate (A B A B), each from a freshly laid scene: a first run, one where nothing is to be done over the connections that are
+Ways alternate (A B C A B C), each from a freshly laid scene: a first run, one where nothing is to be done over the connections that are
 open by then, and one that opens its own. ``--report`` only writes the last figures down again.
 """
 
@@ -25,7 +25,7 @@ import time
 import typing as t
 
 import fleet_report
-from fleet_hosts import INVENTORY, REPOSITORY, Fleet
+from fleet_hosts import REPOSITORY, Fleet
 from fleet_report import Figures
 from measure import busy
 from report import machine
@@ -37,6 +37,7 @@ SETTINGS = {"wa_health_url": "http://127.0.0.1:8080/health", "wa_allow_ephemeral
 WAYS: dict[str, list[str]] = {
     "by_hand": [str(HERE / "by_hand.yml")],
     "persist": ["whatsapp_ops.sessions.persist", "--extra-vars", json.dumps(SETTINGS)],
+    "ping": [str(HERE / "ping.yml")],
 }
 
 
@@ -123,7 +124,7 @@ def _run(fleet: Fleet, playbook: list[str], sockets: pathlib.Path) -> Run:
     command = [
         str(pathlib.Path(sys.executable).with_name("ansible-playbook")),
         "--inventory",
-        str(INVENTORY),
+        str(fleet.inventory),
         *playbook,
     ]
     with tempfile.TemporaryDirectory(prefix="fleet-") as folder, tempfile.TemporaryFile("w+") as printed:

@@ -9,6 +9,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import typing as t
 
 import trees
@@ -16,7 +17,7 @@ import trees
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 TOOL = REPOSITORY / "tests" / "lab" / "lab"
 SCENE = REPOSITORY / "benchmarks" / "fleet_scene"
-INVENTORY = REPOSITORY / "tests" / "lab" / "inventory.py"
+SCRIPT = REPOSITORY / "tests" / "lab" / "inventory.py"
 ACCOUNTS, FILES = 3, 300
 AT_ONCE = 4  # hosts that are worked on at a time
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
@@ -28,6 +29,7 @@ class Fleet:
     def __init__(self, number: int, folder: pathlib.Path) -> None:
         self.names = [f"wa-{index:03}" for index in range(1, number + 1)]
         self.environment = {**os.environ, "LAB_DIR": str(folder / "lab")}
+        self.inventory = folder / "hosts.yml"
         self._accounts = folder / "accounts"
         self._lab_folder = folder / "lab"
 
@@ -41,6 +43,7 @@ class Fleet:
             self._lab("net-up")
             self._each(lambda name: self._lab("up", "--overlay", name, "bookworm", *views))
             self._lab("wait", *self.names)
+            self._write_inventory()
             yield self
         finally:
             self._lab("destroy")
@@ -61,6 +64,14 @@ class Fleet:
                 return int((CGROUPS / "cpuacct" / group[1:]).parent.joinpath("cpuacct.usage").read_text()) / 1e9
         unified = groups[-1].removeprefix("0::/")
         return int((CGROUPS / unified).parent.joinpath("cpu.stat").read_text().split()[1]) / 1e6
+
+    def _write_inventory(self) -> None:
+        """Write down where the hosts are: a script would be started by each run, and be measured with it."""
+        program = pathlib.Path(sys.executable).with_name("ansible-inventory")
+        options = ("--list", "--export", "--yaml", "--output", self.inventory)
+        subprocess.run(
+            [program, "--inventory", SCRIPT, *options], env=self.environment, stdin=subprocess.DEVNULL, check=True
+        )
 
     def _each(self, work: t.Callable[[str], object]) -> None:
         with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:

@@ -12,6 +12,7 @@ Figures = dict[str, t.Any]
 TITLES = {
     "by_hand": "written by hand",
     "persist": "`persist`",
+    "ping": "a single `ping`",
 }
 KINDS = {
     "first": "First run",
@@ -31,7 +32,8 @@ HEAD = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
 `by_hand.yml` is what a careful person writes from the first seed with Ansible's own modules alone. It runs as well tuned as
 `persist`: both gather no facts, use pipelining and `forks = 50` (`ansible.cfg`). The hosts are real ones of `tests/lab`, all on
 this machine, so controller and hosts share its cores. On each, a backend with 3 accounts of 300 files. Before each first run the
-scene is laid anew. Ways alternate (A B A B); each figure is a median.
+scene is laid anew. A playbook with a single `ping`, which looks at nothing, shows what Ansible itself costs. Ways alternate
+(A B C A B C); each figure is a median.
 
 ## Goals
 
@@ -49,6 +51,7 @@ How it was measured:
 - Time and CPU of the controller hold `ansible-playbook` with its start and all ssh processes. First runs open their connections. Runs
   where nothing is to be done go over those, as playbooks do that follow each other within `ControlPersist`; the last table has
   runs that open their own, as each job of AWX does. That costs both ways the same, whatever is run.
+- Hosts are listed in a file. A script that lists them would be started by each run, and be measured with it.
 - Events are what AWX would store: one for each task, two for each host that a task runs on, one for each item.
 - *Other work* is what everything else on the machine did meanwhile: above about 0.3 cores it was not quiet.
 - The controller's CPU is what carries over to larger fleets, whose hosts work on their own cores.

@@ -122,6 +122,8 @@ def test_a_retired_path_stops_an_old_release_and_asks_for_nothing_more(host: Hos
         ({"wa_sessions_path": "sessions"}, "true", "relative"),
         ({"wa_sessions_path": "/opt/link"}, "ln -sfn /var/lib /opt/link", "link"),
         ({"wa_legacy_paths": [PATH]}, f"mkdir -p {PATH}; chown -R whatsapp: {PATH}", "is the sessions path itself"),
+        # Lines of text, as a survey has them.
+        ({"wa_legacy_paths": f"{LEGACY}\r\n\n {PATH} \n"}, f"install -d -o whatsapp {PATH}", "is the sessions path itself"),
         (
             {},
             f"printf '[Service]\\nDynamicUser=yes\\n' >{DROP_INS}/dynamic.conf; systemctl daemon-reload",
