@@ -35,7 +35,7 @@ def area_path(path: str) -> str:
                 return f"{path}/{AREA_INSIDE}"
     except (FileNotFoundError, NotADirectoryError):
         pass  # not made yet, or put out of use: it will be on the filesystem of its parent
-    return f"{parent}/.{name}.whatsapp-ops"
+    return f"{parent}/.{name}{AREA_INSIDE}"
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ and the configuration is switched before the backend starts again. See _cutover.
 from __future__ import annotations
 
 from ._migrate_plan import ACTIONS, Evidence, diff, plan, report, verify
-from ._migrate_state import Params, State, Step, observe, read_params
+from ._migrate_state import Params, State, observe, read_params
+from ._migrate_steps import Step
 
 __all__ = ["ACTIONS", "Params", "State", "Step", "apply", "diff", "observe", "plan", "read_params", "report", "verify"]
 

@@ -8,7 +8,8 @@ import typing as t
 
 from ._errors import SessionsError
 from ._job import Diff, Report
-from ._migrate_state import Params, State, Step, described, planned
+from ._migrate_state import Params, State
+from ._migrate_steps import Step, described, planned
 from ._receipts import RECEIPT
 from ._survey import Account
 

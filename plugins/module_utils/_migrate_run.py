@@ -31,7 +31,8 @@ from ._layouts import open_account
 from ._left_over import is_interrupted
 from ._locks import remove_locks
 from ._migrate_plan import Evidence
-from ._migrate_state import Params, State, Step, observe, planned, require_decided, surveyed_again
+from ._migrate_state import Params, State, observe, surveyed_again
+from ._migrate_steps import Step, planned, require_decided
 from ._mode import directory_bits
 from ._paths import make_directory, opened_directory
 from ._processes import holders

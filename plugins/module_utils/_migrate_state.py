@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""What session_migrate looks at and decides: parameters, state, plan. Nothing is written from here."""
+"""What session_migrate looks at: parameters and state. Nothing is written from here."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import stat
-import time
 import typing as t
 
 from ._area import area_path, can_rename, opened_staging, read_document
@@ -21,15 +19,23 @@ from ._masking import masked
 from ._mode import Mode, read_directory_mode
 from ._one_look import one_look
 from ._paths import normal_path, opened_directory
-from ._receipts import RECEIPT, Entry, Mark, entries_in
-from ._sources import Source, directories_of, found_sources, layout_of, named_sources, values_in_use
-from ._survey import Account, Survey, survey
+from ._receipts import RECEIPT, Entry, entries_in
+from ._sources import (
+    Source,
+    directories_of,
+    found_sources,
+    layout_of,
+    named_sources,
+    values_in_use,
+)
+from ._survey import Survey, survey
 from ._switch import Switch, SwitchState, observe_switch, read_switch
 from ._tombstone import is_tombstone, is_tombstone_at
 from ._unit import Unit, read_unit, unit_identity, unit_name
 from ._way_back import ancestors, notes_for, origin_of, private_receipt, switch_back
 
 if t.TYPE_CHECKING:
+    from ._astray import Astray
     from ._retire import Retirement
 
 
@@ -61,7 +67,8 @@ class State(t.NamedTuple):
 
     ``params``: as they are carried out, see ``_way_back.py``. ``area``: the path of staging and receipt. ``notes``: what the next receipt
     keeps beside accounts. ``elsewhere``: sources that 'rename' cannot move from. ``locked``: accounts at the sessions
-    path with a lock that nobody holds. ``retirable``: what 'retired' puts out of use.
+    path with a lock that nobody holds. ``retirable``: what 'retired' puts out of use. ``astray``: accounts that the backend would lose
+    sight of.
     """
 
     unit: Unit | None
@@ -81,19 +88,7 @@ class State(t.NamedTuple):
     notes: t.Mapping[str, t.Any]
     locked: tuple[str, ...] = ()
     retirable: tuple[Retirement, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """One thing to do: recover, unlock, before_stop, stage, publish, companions, switch, restart, reload, remember, tidy or retire."""
-
-    name: str
-    count: int = 1
-
-    @property
-    def bookkeeping(self) -> bool:
-        """Whether the step only writes down what was seen, or removes what a killed run left lying about."""
-        return self.name in ("remember", "tidy")
+    astray: Astray | None = None
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
@@ -204,6 +199,9 @@ def _observed(params: Params) -> State:
         notes=notes_for(receipt, sources, unit),
         locked=locked_accounts(params.path, layout) if params.state != "staged" else (),
         retirable=_retirable(sources, layout) if params.state == "retired" else (),
+        astray=_astray(params, unit, identity.uid, sources, seen)
+        if not back and (switch.differs or switch.lacking)
+        else None,
     )
 
 
@@ -216,94 +214,6 @@ def surveyed_again(state: State, params: Params) -> State:
         state.sources, params.path, layout, known, params.on_conflict, state.in_use, before, only=params.accounts
     )
     return state._replace(survey=seen, receipts=receipts)
-
-
-def planned(state: State, params: Params) -> tuple[Step, ...]:
-    """Say what has to be done. Raises SessionsError where only the operator can decide."""
-    if not state.interrupted:  # else what is seen is half of something, and it is decided once that is taken back
-        require_decided(state, params)
-    steps = [Step("recover")] if state.interrupted else []
-    if params.state == "staged":
-        return (*steps, *_staging_steps(state, params))
-    return (*steps, *(step for step in _migrating_steps(state) if step.count))
-
-
-def _staging_steps(state: State, params: Params) -> t.Iterator[Step]:
-    left = sum(account.name not in state.staged for account in state.survey.to_publish)
-    if left and params.engine != "rename":  # that one moves accounts, which cannot be done ahead
-        yield Step("stage", left)
-
-
-def _migrating_steps(state: State) -> t.Iterator[Step]:
-    """Yield the steps in their order; those that have nothing to do have the count 0."""
-    publish, switch = len(state.survey.to_publish), state.switch
-    yield Step("unlock", len(state.locked))
-    yield Step("before_stop", int(switch.early_differs))
-    yield Step("stage", publish)
-    yield Step("publish", publish)
-    yield Step("companions", len(state.survey.companions) if publish else 0)  # alone no reason to interrupt a backend
-    yield Step("switch", int(switch.differs))
-    yield Step("restart", int(bool(switch.lacking) and not switch.differs))
-    yield Step("reload", int(switch.stale and not switch.lacking and not switch.differs))
-    yield Step("remember", sum(account.decision.adopt for account in state.survey.accounts))
-    yield Step("tidy", int(state.untidy and not publish))
-    yield Step("retire", len(state.retirable))
-
-
-def require_decided(state: State, params: Params) -> None:
-    """Raise SessionsError where only the operator can decide."""
-    if state.survey.to_publish:
-        _require_room_for_a_whole_root(state, params)
-        if state.elsewhere:
-            raise SessionsError(
-                f"the engine 'rename' works within one filesystem, and {state.elsewhere[0]} is on another one than {params.path}; "
-                "nothing was changed, use the engine 'native'"
-            )
-    diverged = state.survey.with_action("diverged")
-    if diverged:
-        first = diverged[0]
-        other = _age(first.present.mark) if first.present else "?"
-        ages = f"the legacy copy was last written {_age(first.legacy.mark)} ago, the other one {other} ago"
-        raise SessionsError(
-            f"{len(diverged)} account(s), first {first.label!r}, differ between the legacy path "
-            f"and {params.path} ({first.decision.reason}; {ages}); "
-            "nothing was changed: decide with on_conflict=keep or on_conflict=replace",
-            accounts=[described(account) for account in state.survey.accounts],
-        )
-    gone = state.survey.with_action("skipped")
-    wiped = state.receipt_inode not in (0, state.survey.path_inode)
-    if gone and wiped and not state.survey.present and not state.survey.to_publish:
-        raise SessionsError(
-            f"{params.path} was emptied or made anew since {len(gone)} account(s) were migrated to it, "
-            "and the legacy path has older copies; nothing was changed: "
-            "restore a backup, or bring the older copies back with on_conflict=replace"
-        )
-
-
-def _require_room_for_a_whole_root(state: State, params: Params) -> None:
-    """Refuse an account that is its root itself (``.``) where it would take the place of others, or cannot take it in one step."""
-    whole = next((account for account in state.survey.to_publish if account.name == "."), None)
-    if whole is None:
-        return
-    why = ""
-    if len(state.survey.accounts) > 1:
-        why = f"the legacy path {whole.root} is one account itself and holds others (or another legacy path does)"
-    elif set(state.survey.present) - {"."}:
-        why = f"the legacy path {whole.root} is one account itself, and {params.path} holds other accounts"
-    elif state.area.startswith(f"{params.path}/"):
-        why = (
-            f"the legacy path {whole.root} is one account itself, and {params.path} is a mount of its own, "
-            "which cannot be replaced in one step"
-        )
-    if why:
-        raise SessionsError(
-            f"{why}; nothing was changed: give that account a sessions path of its own, one level further down"
-        )
-
-
-def described(account: Account) -> dict[str, str]:
-    """Give what may be told of an account and what was decided about it."""
-    return {"id": account.label, "action": account.decision.action, "reason": account.decision.reason}
 
 
 def _turned_round(params: Params, unit: Unit | None) -> Params:
@@ -342,6 +252,16 @@ def _retirable(sources: tuple[Source, ...], layout: Layout) -> tuple[Retirement,
     from ._retire import retirable
 
     return retirable(sources, layout)
+
+
+def _astray(params: Params, unit: Unit | None, uid: int, sources: tuple[Source, ...], seen: Survey) -> Astray | None:
+    """Look for accounts that the backend would lose sight of. Whoever names a legacy path that is there knows better."""
+    if unit is None or (params.sources and sources):
+        return None
+    from ._astray import accounts_astray
+
+    known = [*(source.path for source in sources), params.path, area_path(params.path)]
+    return accounts_astray(unit, params.layout, known, uid, only_used=bool(seen.accounts or seen.present))
 
 
 def _staged(path: str, seen: Survey) -> frozenset[str]:
@@ -392,13 +312,3 @@ def _require_directory_or_nothing(path: str) -> None:
         raise SessionsError(
             f"the sessions path {path} is not a directory; move what is there away, or choose another path"
         )
-
-
-def _age(mark: Mark) -> str:
-    newest = max([mark.folder[1], *(look[2] for look in mark.files.values())])
-    seconds = max(0, int(time.time() - newest / 1e9))
-    return (
-        f"{seconds // 3600} h {seconds % 3600 // 60} min"
-        if seconds >= 3600
-        else f"{seconds // 60} min {seconds % 60} s"
-    )

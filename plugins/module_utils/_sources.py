@@ -55,7 +55,7 @@ def found_sources(unit: Unit, path: str, layout: Layout | None, friends: t.Colle
     """Find the legacy roots of a unit's backend: those candidates that hold an account, most trusted first."""
     layouts = tuple(LAYOUTS.values()) if layout is None else (layout,)
     found: dict[str, Source] = {}
-    directories = _working_directories(unit)
+    directories = working_directories(unit)
     for candidate, opened in _candidates(unit, directories, layouts):
         try:
             real = _real_directory(candidate, friends)
@@ -114,6 +114,17 @@ def directories_of(sources: t.Sequence[Source], layout: Layout) -> list[str]:
                 folders = list(account_names(root, layout))
             found += [os.path.normpath(f"{source.path}/{folder}") for folder in folders or ["."]]
     return found
+
+
+def working_directories(unit: Unit) -> list[str]:
+    """Give the directories that a relative path may mean, likely ones first."""
+    found = [unit.working_directory]
+    if not found[0].startswith("/"):  # '~': the home of the unit's user
+        found = [os.path.expanduser(f"~{unit.properties['User'] or 'root'}")]
+    if unit.main_pid:
+        # What the process really stands in: its release may have been replaced since, and the unit file with it.
+        found.insert(0, os.path.realpath(f"/proc/{unit.main_pid}/cwd"))
+    return [directory for directory in found if directory.startswith("/")]
 
 
 def _real_directory(path: str, friends: t.Collection[int]) -> str | None:
@@ -225,17 +236,6 @@ def _default_roots(directory: str, layout: Layout) -> t.Iterator[str]:
             continue
         with contextlib.suppress(OSError, SessionsError), opened_directory(directory) as opened:
             yield from (os.path.join(directory, found) for found in paths_matching(opened, (name,)))
-
-
-def _working_directories(unit: Unit) -> list[str]:
-    """Give the directories that a relative path may mean, likely ones first."""
-    found = [unit.working_directory]
-    if not found[0].startswith("/"):  # '~': the home of the unit's user
-        found = [os.path.expanduser(f"~{unit.properties['User'] or 'root'}")]
-    if unit.main_pid:
-        # What the process really stands in: its release may have been replaced since, and the unit file with it.
-        found.insert(0, os.path.realpath(f"/proc/{unit.main_pid}/cwd"))
-    return [directory for directory in found if directory.startswith("/")]
 
 
 def _environment_of(unit: Unit) -> set[str]:

@@ -47,8 +47,10 @@ options:
       - The legacy paths, most trusted first. One that does not exist is no error, there is nothing to do for it then. Of an account
         that is in several, the first sound copy is taken.
       - Where the library keeps accounts in folders of known names, it may be the application's directory. Nothing else in it is touched.
-      - Left out, they are found from O(unit), in the environment it runs with, in and below its working directory, and around the files
-        that it has open.
+      - Left out, they are found from O(unit), in the environment it runs with, in and below its working directory under the names that
+        libraries give, and around the files that it has open.
+      - Where O(switch) is about to point the backend away from accounts of its user below its working directory to which nothing leads,
+        nothing is changed and the error names their directory. Naming a legacy path that exists is taken as the answer.
     type: list
     elements: path
     default: []

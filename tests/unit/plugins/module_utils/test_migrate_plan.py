@@ -12,12 +12,13 @@ import pytest
 
 from accounts import CANARY
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _migrate
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._astray import Astray
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._conflicts import Decision, Side
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._identity import Identity
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import layout_named
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migrate import Params, State, Step
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migrate_state import planned as plan
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migrate_steps import planned as plan
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._override import Reload
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._receipts import Mark
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._retire import Retirement
@@ -128,6 +129,7 @@ def test_the_plan(seen: State, options: dict[str, t.Any], steps: list[tuple[str,
     [
         (state(UNCHANGED, DIVERGED, DIVERGED), "2 account(s), first 'w…1-"),
         (state(SKIPPED, SKIPPED, receipt_inode=6), "was emptied or made anew since 2 account(s) were migrated to it"),
+        (state(astray=Astray("/opt/wa/phones", 3)), "3 account(s) lie in /opt/wa/phones and would be left behind"),
         (state(PUBLISH, elsewhere=("/opt/wa",)), "works within one filesystem, and /opt/wa is on another one"),
         (
             state(PUBLISH, names=["."], present=["wa1"]),
@@ -182,10 +184,6 @@ def test_an_alarm_only_where_all_is_gone(seen: State, fine: bool) -> None:
 
 
 # --- what is told ------------------------------------------------------------------------------------------
-
-
-def test_a_list_that_was_lines_of_text_may_hold_blanks_and_empty_lines() -> None:
-    assert params(src=["/opt/wa ", "", "\t/srv/wa"]).sources == ("/opt/wa", "/srv/wa")
 
 
 def test_the_difference_holds_counts_and_no_account() -> None:

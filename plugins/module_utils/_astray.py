@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Looks for accounts that a backend would lose sight of, because nothing that can be read says that it keeps them there.
+
+A program may have the name of their directory written into it. Which directory its library then takes for the root cannot be known from
+outside, so these accounts are told and not migrated: naming the root takes the operator a line, a wrong guess costs every account its link.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import typing as t
+
+from ._errors import SessionsError
+from ._layout import Layout, name_matcher
+from ._layouts import AREA_INSIDE, LAYOUTS
+from ._paths import opened_directory, real_path
+from ._receipts import mark_of
+from ._restart import started_at
+from ._sources import working_directories
+from ._unit import Unit
+
+_NOT_LOOKED_INTO = (".git", "node_modules", "site-packages", AREA_INSIDE, f".*{AREA_INSIDE}")  # patterns of names
+_DEEPEST = 4
+_DIRECTORIES_AT_MOST = 5000
+
+
+class Astray(t.NamedTuple):
+    """A directory that has accounts in it, and how many."""
+
+    directory: str
+    number: int
+
+
+def accounts_astray(
+    unit: Unit, layout: Layout | None, known: t.Iterable[str], uid: int, *, only_used: bool
+) -> Astray | None:
+    """Look below a unit's working directory for accounts of ``layout``, or of any, that ``uid`` owns; return where most of them are.
+
+    ``known``: paths that are not looked into. ``only_used``: only those count that were written to since the unit was started, which
+    none was while it is down. Links are followed as far as they are safe.
+    """
+    if only_used and not unit.main_pid:
+        return None
+    since = started_at(unit) * 1e9 if only_used else 0
+
+    def is_account(directory: int, name: str) -> bool:
+        if os.fstat(directory).st_uid != uid:
+            return False
+        fitting = _layout_of(directory, name, layout)
+        return fitting is not None and (not since or mark_of(directory, fitting).changed_ns > since)
+
+    # First by the name that it is known by: what it really is today may be another release tomorrow.
+    tops = dict.fromkeys((unit.working_directory, *working_directories(unit)))
+    found = _found_below(tops, set(map(os.path.realpath, known)), uid, is_account)
+    number = collections.Counter(map(os.path.dirname, found))
+    return Astray(*number.most_common(1)[0]) if number else None
+
+
+def _layout_of(directory: int, name: str, chosen: Layout | None) -> Layout | None:
+    if chosen is not None:
+        return chosen if chosen.is_account(directory) else None
+    return next((layout for layout in LAYOUTS.values() if layout.claims(directory, name)), None)
+
+
+def _found_below(
+    tops: t.Iterable[str], seen: set[str], uid: int, is_account: t.Callable[[int, str], bool]
+) -> t.Iterator[str]:
+    """Yield the paths of accounts below ``tops``, near ones first. ``seen``: real paths that are not looked into."""
+    left = _DIRECTORIES_AT_MOST
+    queue = collections.deque((top, 0) for top in tops if top.strip("/") and top.startswith("/"))
+    while queue and left:
+        path, level = queue.popleft()
+        try:
+            with opened_directory(path, friends=(uid,)) as directory:
+                real = real_path(directory)
+                if real in seen:
+                    continue
+                seen.add(real)
+                left -= 1
+                if level and is_account(directory, os.path.basename(path)):
+                    yield path
+                elif level < _DEEPEST:
+                    queue.extend((f"{path}/{name}", level + 1) for name in _folders(directory))
+        except (OSError, SessionsError):
+            continue  # a guess of ours that leads nowhere sensible is no error of the operator
+
+
+def _folders(directory: int) -> list[str]:
+    """Return the names of the directories in an open one, and of links to directories."""
+    skipped = name_matcher(_NOT_LOOKED_INTO)
+    with os.scandir(directory) as entries:
+        return sorted(entry.name for entry in entries if not skipped(entry.name) and entry.is_dir())

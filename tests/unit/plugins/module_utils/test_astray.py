@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Accounts that a backend keeps in a directory of which only its program knows."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import time
+
+import pytest
+
+from accounts import put_account, put_file
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._astray import Astray, accounts_astray
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layout import Layout
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layout_custom import custom_layout
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit import PROPERTIES, Unit
+from layouts import KINDS, put_root_of
+
+ME = os.geteuid()
+
+
+@pytest.fixture
+def release(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A release with accounts where no library puts them by itself."""
+    put_account(tmp_path / "release/data/phones/wa1")
+    put_account(tmp_path / "release/data/phones/wa2", number=2)
+    return tmp_path / "release"
+
+
+def unit(directory: object, *, pid: int = 0, age: float = 0) -> Unit:
+    started = str(int((time.monotonic() - age) * 1e6))
+    own = {"MainPID": str(pid), "WorkingDirectory": str(directory), "ExecMainStartTimestampMonotonic": started}
+    return Unit("wa.service", {**dict.fromkeys(PROPERTIES, ""), **own})
+
+
+def astray(
+    directory: object, *known: object, layout: Layout | None = None, uid: int = ME, only_used: bool = False
+) -> Astray | None:
+    return accounts_astray(unit(directory), layout, map(str, known), uid, only_used=only_used)
+
+
+def test_the_directory_that_has_most_of_them_is_named(release: pathlib.Path) -> None:
+    put_account(release / "backup/wa1")
+    assert astray(release) == Astray(f"{release}/data/phones", 2)
+
+
+def test_what_is_known_is_not_looked_into(release: pathlib.Path) -> None:
+    (release / "link").symlink_to("data/phones")
+    assert astray(release, release / "data/phones") is None
+    assert astray(release, release) is None
+
+
+@pytest.mark.parametrize(
+    "folder", ["node_modules/x", ".git/x", "lib/site-packages/x", ".auth.whatsapp-ops/displaced", "a/b/c/d"]
+)
+def test_packages_what_was_put_aside_and_what_lies_deep_are_left_alone(tmp_path: pathlib.Path, folder: str) -> None:
+    put_account(tmp_path / folder / "wa1")
+    assert astray(tmp_path) is None
+
+
+def test_accounts_of_somebody_else_are_none_of_the_backend_s(release: pathlib.Path) -> None:
+    assert astray(release, uid=ME + 1) is None
+
+
+def test_a_release_is_called_as_its_unit_calls_it_and_shared_directories_are_found(
+    release: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "current").symlink_to("release")
+    (release / "data").rename(tmp_path / "shared")
+    (release / "data").symlink_to(tmp_path / "shared")
+    assert astray(tmp_path / "current") == Astray(f"{tmp_path}/current/data/phones", 2)
+
+
+def test_no_whole_host_is_searched(release: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(release)
+    assert astray("/") is None
+
+
+def test_what_was_not_used_does_not_count_where_others_were_found(release: pathlib.Path) -> None:
+    def used(pid: int, age: float) -> Astray | None:
+        return accounts_astray(unit(release, pid=pid, age=age), None, (), ME, only_used=True)
+
+    assert used(os.getpid(), 3600) == Astray(f"{release}/data/phones", 2)
+    assert used(os.getpid(), -3600) is None
+    assert used(0, 3600) is None
+
+
+def test_a_described_layout_counts_alone(release: pathlib.Path) -> None:
+    (release / "lines/one").mkdir(parents=True)
+    put_file(release / "lines/one/token", "x")
+    assert astray(release, layout=custom_layout({"markers": ["token"]})) == Astray(f"{release}/lines", 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_library_is_known(tmp_path: pathlib.Path, kind: str) -> None:
+    """Under a name that is nobody's default; those with a folder of a known name have it below."""
+    put_root_of(kind, tmp_path / "release/put/here")
+    assert astray(tmp_path / "release") is not None
