@@ -52,8 +52,8 @@ def reset() -> dict[str, t.Any]:
     for place in (PATH.parent, DROP_INS, RUNTIME, LEGACY, GUARD.parent):
         shutil.rmtree(place, ignore_errors=True)
     LEGACY.unlink(missing_ok=True)
-    for aside in LEGACY.parent.glob(f"{LEGACY.name}.migrated-*"):
-        shutil.rmtree(aside)
+    for aside in (*LEGACY.parent.glob(f"{LEGACY.name}.migrated-*"), LEGACY.parent / f".{LEGACY.name}.whatsapp-ops"):
+        shutil.rmtree(aside, ignore_errors=True)
     ENVIRONMENT_FILE.unlink(missing_ok=True)
     run("cp", "--archive", str(PRISTINE), str(LEGACY))
     run("chown", "--recursive", "whatsapp:whatsapp", str(LEGACY))

@@ -14,6 +14,8 @@ import typing as t
 from hostkit import REPOSITORY, SECONDS, Host
 
 HEALTH = "http://127.0.0.1:8080/health"
+# How the backend's accounts are kept, told as for a library that the collection does not know.
+DESCRIBED: t.Final = {"wa_layout": "custom", "wa_layout_custom": {"markers": ["creds.json"]}}
 
 
 class Play(t.NamedTuple):

@@ -13,7 +13,7 @@ import typing as t
 
 import pytest
 from hostkit import PATH, UNIT, Host
-from playkit import Play, command, environment, play
+from playkit import DESCRIBED, Play, command, environment, play
 
 HOME = os.path.dirname(PATH)
 OUTBOX = f"{HOME}/.sessions.whatsapp-ops/outbox"
@@ -128,7 +128,7 @@ def test_all_go_through_the_controller_where_hosts_cannot_reach_each_other_and_o
     address = first.lab("address", second.name).strip()
     first.sh(f"ip route add blackhole {address}")
     try:
-        played = move(pair, wa_move_via="controller")
+        played = move(pair, wa_move_via="controller", **DESCRIBED)
     finally:
         first.sh(f"ip route del blackhole {address}")
 
@@ -151,7 +151,7 @@ def test_what_fails_before_it_is_published_there_is_put_back_here(pair: Pair) ->
     second.put(DROP_IN, "[Service]\nExecStop=/bin/false\n")
     second.sh(f"systemctl daemon-reload; systemctl start {UNIT}")  # it makes accounts of its own, which nobody linked
 
-    played = move(pair, wa_move_accounts=[ONE])
+    played = move(pair, wa_move_accounts=[ONE], **DESCRIBED)
 
     message = " ".join(played.output.split())
     assert played.rc != 0
@@ -184,7 +184,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(pair: Pair) -> None:
     first.sh(f"timeout 20 sh -c 'until systemctl is-active {UNIT} && test -e {PATH}/{ONE}; do sleep 0.1; done'")
     assert identities(first) == identities(second) == {}
 
-    played = move(pair)
+    played = move(pair, **DESCRIBED)
 
     assert played.rc == 0, played.output
     assert "3 account(s) are on their way to second since an earlier run, and go on" in played.output

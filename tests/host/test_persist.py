@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 from hostkit import ENVIRONMENT_FILE, LEGACY, PATH, UNIT, Host, State
-from playkit import module_calls, play
+from playkit import DESCRIBED, module_calls, play
 
 DROP_INS = f"/etc/systemd/system/{UNIT}.d"
 
@@ -63,6 +63,31 @@ def test_accounts_are_themselves_after_redeploys(host: Host, before: State, engi
     now = host.well()
     assert now["well"], now
     assert (now["path"], now["needs_qr"]) == (before["legacy"], 0)
+
+
+def test_a_library_that_is_not_known_can_be_described_to_every_playbook(host: Host, before: State) -> None:
+    """Each refuses ``layout: custom`` without the description, so what succeeds was told of it in all its calls."""
+    for playbook in ("persist", "verify", "restart", "rollback"):
+        lacking = play(host, playbook, wa_layout="custom")
+        played = play(host, playbook, wa_legacy_paths=[LEGACY], **DESCRIBED)
+
+        assert lacking.rc != 0
+        assert "does not say how accounts are kept" in " ".join(lacking.output.split())
+        assert played.rc == 0, played.output
+    now = host.well()
+    assert (now["well"], now["legacy"]) == (True, before["legacy"])
+
+
+def test_accounts_that_nothing_leads_to_are_not_left_behind(host: Host, before: State) -> None:
+    """Where the operator's library keeps them nobody knows; and a path that was named may be misspelt."""
+    unknown = play(host, "persist", **DESCRIBED)
+    misspelt = play(host, "persist", wa_legacy_paths=["/opt/whatsapp/current/.baileys_aut"])
+
+    for played in (unknown, misspelt):
+        assert played.rc != 0
+        assert f"3 account(s) lie in {LEGACY} and would be left behind" in played.output, played.output
+    now = host.look()
+    assert (now["pid"], now["path"], now["drop_ins"]) == (before["pid"], {}, before["drop_ins"])
 
 
 def test_an_environment_file_that_says_otherwise_is_mended_and_nothing_else_in_it(host: Host) -> None:
@@ -123,7 +148,11 @@ def test_a_retired_path_stops_an_old_release_and_asks_for_nothing_more(host: Hos
         ({"wa_sessions_path": "/opt/link"}, "ln -sfn /var/lib /opt/link", "link"),
         ({"wa_legacy_paths": [PATH]}, f"mkdir -p {PATH}; chown -R whatsapp: {PATH}", "is the sessions path itself"),
         # Lines of text, as a survey has them.
-        ({"wa_legacy_paths": f"{LEGACY}\r\n\n {PATH} \n"}, f"install -d -o whatsapp {PATH}", "is the sessions path itself"),
+        (
+            {"wa_legacy_paths": f"{LEGACY}\r\n\n {PATH} \n"},
+            f"install -d -o whatsapp {PATH}",
+            "is the sessions path itself",
+        ),
         (
             {},
             f"printf '[Service]\\nDynamicUser=yes\\n' >{DROP_INS}/dynamic.conf; systemctl daemon-reload",
