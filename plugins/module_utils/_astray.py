@@ -15,6 +15,7 @@ import typing as t
 from ._errors import SessionsError
 from ._layout import Layout, name_matcher
 from ._layouts import AREA_INSIDE, LAYOUTS
+from ._masking import masked
 from ._paths import opened_directory, real_path
 from ._receipts import mark_of
 from ._restart import started_at
@@ -27,10 +28,11 @@ _DIRECTORIES_AT_MOST = 5000
 
 
 class Astray(t.NamedTuple):
-    """A directory that has accounts in it, and how many."""
+    """A directory that has accounts in it, how many, and how one of them is called where others may read it."""
 
     directory: str
     number: int
+    label: str
 
 
 def accounts_astray(
@@ -53,9 +55,12 @@ def accounts_astray(
 
     # First by the name that it is known by: what it really is today may be another release tomorrow.
     tops = dict.fromkeys((unit.working_directory, *working_directories(unit)))
-    found = _found_below(tops, set(map(os.path.realpath, known)), uid, is_account)
-    number = collections.Counter(map(os.path.dirname, found))
-    return Astray(*number.most_common(1)[0]) if number else None
+    found = list(_found_below(tops, set(map(os.path.realpath, known)), uid, is_account))
+    if not found:
+        return None
+    directory, number = collections.Counter(map(os.path.dirname, found)).most_common(1)[0]
+    first = next(path for path in found if os.path.dirname(path) == directory)
+    return Astray(directory, number, masked(os.path.basename(first)))
 
 
 def _layout_of(directory: int, name: str, chosen: Layout | None) -> Layout | None:

@@ -70,9 +70,9 @@ def require_decided(state: State, params: Params) -> None:
             )
     if state.astray:
         raise SessionsError(
-            f"{state.astray.number} account(s) lie in {state.astray.directory} and would be left behind, "
-            f"for nothing says that {params.unit} keeps them there; nothing was changed: "
-            "name the directory that it uses in 'src' (roles: wa_legacy_paths)"
+            f"{state.astray.number} account(s), first {state.astray.label!r}, lie in {state.astray.directory} and would be left "
+            f"behind, for nothing says that {params.unit} keeps them there; nothing was changed: name in 'src' (roles: "
+            "wa_legacy_paths) the directory that it uses, which for a backend of a single account may be the account's own"
         )
     diverged = state.survey.with_action("diverged")
     if diverged:

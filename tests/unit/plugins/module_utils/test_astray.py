@@ -13,6 +13,7 @@ from accounts import put_account, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._astray import Astray, accounts_astray
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layout import Layout
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layout_custom import custom_layout
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._masking import masked
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit import PROPERTIES, Unit
 from layouts import KINDS, put_root_of
 
@@ -33,15 +34,13 @@ def unit(directory: object, *, pid: int = 0, age: float = 0) -> Unit:
     return Unit("wa.service", {**dict.fromkeys(PROPERTIES, ""), **own})
 
 
-def astray(
-    directory: object, *known: object, layout: Layout | None = None, uid: int = ME, only_used: bool = False
-) -> Astray | None:
-    return accounts_astray(unit(directory), layout, map(str, known), uid, only_used=only_used)
+def astray(directory: object, *known: object, layout: Layout | None = None, uid: int = ME) -> Astray | None:
+    return accounts_astray(unit(directory), layout, map(str, known), uid, only_used=False)
 
 
 def test_the_directory_that_has_most_of_them_is_named(release: pathlib.Path) -> None:
     put_account(release / "backup/wa1")
-    assert astray(release) == Astray(f"{release}/data/phones", 2)
+    assert astray(release) == Astray(f"{release}/data/phones", 2, masked("wa1"))
 
 
 def test_what_is_known_is_not_looked_into(release: pathlib.Path) -> None:
@@ -68,7 +67,7 @@ def test_a_release_is_called_as_its_unit_calls_it_and_shared_directories_are_fou
     (tmp_path / "current").symlink_to("release")
     (release / "data").rename(tmp_path / "shared")
     (release / "data").symlink_to(tmp_path / "shared")
-    assert astray(tmp_path / "current") == Astray(f"{tmp_path}/current/data/phones", 2)
+    assert astray(tmp_path / "current") == Astray(f"{tmp_path}/current/data/phones", 2, masked("wa1"))
 
 
 def test_no_whole_host_is_searched(release: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +79,7 @@ def test_what_was_not_used_does_not_count_where_others_were_found(release: pathl
     def used(pid: int, age: float) -> Astray | None:
         return accounts_astray(unit(release, pid=pid, age=age), None, (), ME, only_used=True)
 
-    assert used(os.getpid(), 3600) == Astray(f"{release}/data/phones", 2)
+    assert used(os.getpid(), 3600) == Astray(f"{release}/data/phones", 2, masked("wa1"))
     assert used(os.getpid(), -3600) is None
     assert used(0, 3600) is None
 
@@ -88,7 +87,7 @@ def test_what_was_not_used_does_not_count_where_others_were_found(release: pathl
 def test_a_described_layout_counts_alone(release: pathlib.Path) -> None:
     (release / "lines/one").mkdir(parents=True)
     put_file(release / "lines/one/token", "x")
-    assert astray(release, layout=custom_layout({"markers": ["token"]})) == Astray(f"{release}/lines", 1)
+    assert astray(release, layout=custom_layout({"markers": ["token"]})) == Astray(f"{release}/lines", 1, masked("one"))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -129,7 +129,7 @@ def test_the_plan(seen: State, options: dict[str, t.Any], steps: list[tuple[str,
     [
         (state(UNCHANGED, DIVERGED, DIVERGED), "2 account(s), first 'w…1-"),
         (state(SKIPPED, SKIPPED, receipt_inode=6), "was emptied or made anew since 2 account(s) were migrated to it"),
-        (state(astray=Astray("/opt/wa/phones", 3)), "3 account(s) lie in /opt/wa/phones and would be left behind"),
+        (state(astray=Astray("/opt/wa/phones", 3, "w…1")), "3 account(s), first 'w…1', lie in /opt/wa/phones"),
         (state(PUBLISH, elsewhere=("/opt/wa",)), "works within one filesystem, and /opt/wa is on another one"),
         (
             state(PUBLISH, names=["."], present=["wa1"]),
