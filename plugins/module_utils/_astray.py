@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Looks for accounts that a backend would lose sight of, because nothing that can be read says that it keeps them there.
+"""Tells where a legacy path that was found is not the one that a backend uses, or not the only one.
 
-A program may have the name of their directory written into it. Which directory its library then takes for the root cannot be known from
-outside, so these accounts are told and not migrated: naming the root takes the operator a line, a wrong guess costs every account its link.
+A program may have the name of the directory of its accounts written into it, so that nothing leads there. Which directory its library then
+takes for the root cannot be known from outside, so such accounts are told and not migrated: naming the root takes the operator a line, a
+wrong guess costs every account its link. So does an old copy in a directory that an earlier version of the program used.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import os
 import typing as t
 
 from ._errors import SessionsError
-from ._layout import Layout, name_matcher
-from ._layouts import AREA_INSIDE, LAYOUTS
+from ._layout import Layout, name_matcher, opened_below
+from ._layouts import AREA_INSIDE, LAYOUTS, account_names
 from ._masking import masked
 from ._paths import opened_directory, real_path
-from ._receipts import mark_of
+from ._receipts import mark_of, mark_with_parts
 from ._restart import started_at
-from ._sources import working_directories
+from ._sources import Source, working_directories
 from ._unit import Unit
 
 _NOT_LOOKED_INTO = (".git", "node_modules", "site-packages", AREA_INSIDE, f".*{AREA_INSIDE}")  # patterns of names
@@ -51,7 +52,7 @@ def accounts_astray(
         if os.fstat(directory).st_uid != uid:
             return False
         fitting = _layout_of(directory, name, layout)
-        return fitting is not None and (not since or mark_of(directory, fitting).changed_ns > since)
+        return fitting is not None and mark_of(directory, fitting).changed_ns > since
 
     # First by the name that it is known by: what it really is today may be another release tomorrow.
     tops = dict.fromkeys((unit.working_directory, *working_directories(unit)))
@@ -61,6 +62,26 @@ def accounts_astray(
     directory, number = collections.Counter(map(os.path.dirname, found)).most_common(1)[0]
     first = next(path for path in found if os.path.dirname(path) == directory)
     return Astray(directory, number, masked(os.path.basename(first)))
+
+
+def idle_sources(unit: Unit, sources: t.Sequence[Source], layout: Layout) -> tuple[Source, ...]:
+    """Return those of several legacy roots that nothing was written to since the running unit was started, if there are others."""
+    since = started_at(unit) * 1e9
+    idle = tuple(source for source in sources if not _is_used(source, layout, since))
+    return idle if len(idle) < len(sources) else ()
+
+
+def _is_used(source: Source, layout: Layout, since: float) -> bool:
+    with opened_directory(source.path) as root:
+        return any(_changed_ns(root, name, layout) > since for name in account_names(root, layout))
+
+
+def _changed_ns(root: int, name: str, layout: Layout) -> int:
+    try:
+        with opened_below(root, name) as account:
+            return mark_with_parts(root, name, account, layout).changed_ns
+    except (FileNotFoundError, NotADirectoryError):
+        return 0  # it was removed since it was listed
 
 
 def _layout_of(directory: int, name: str, chosen: Layout | None) -> Layout | None:

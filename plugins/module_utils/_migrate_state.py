@@ -68,7 +68,7 @@ class State(t.NamedTuple):
     ``params``: as they are carried out, see ``_way_back.py``. ``area``: the path of staging and receipt. ``notes``: what the next receipt
     keeps beside accounts. ``elsewhere``: sources that 'rename' cannot move from. ``locked``: accounts at the sessions
     path with a lock that nobody holds. ``retirable``: what 'retired' puts out of use. ``astray``: accounts that the backend would lose
-    sight of.
+    sight of. ``idle``: those of several sources that were found which the backend does not use.
     """
 
     unit: Unit | None
@@ -89,6 +89,7 @@ class State(t.NamedTuple):
     locked: tuple[str, ...] = ()
     retirable: tuple[Retirement, ...] = ()
     astray: Astray | None = None
+    idle: tuple[Source, ...] = ()
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
@@ -202,6 +203,7 @@ def _observed(params: Params) -> State:
         astray=_astray(params, unit, identity.uid, sources, seen)
         if not back and (switch.differs or switch.lacking)
         else None,
+        idle=_idle(params, unit, sources, layout),
     )
 
 
@@ -262,6 +264,15 @@ def _astray(params: Params, unit: Unit | None, uid: int, sources: tuple[Source, 
 
     known = [*(source.path for source in sources), params.path, area_path(params.path)]
     return accounts_astray(unit, params.layout, known, uid, only_used=bool(seen.accounts or seen.present))
+
+
+def _idle(params: Params, unit: Unit | None, sources: tuple[Source, ...], layout: Layout) -> tuple[Source, ...]:
+    """Find out which of several legacy paths are in use. Whoever names them knows better."""
+    if params.sources or len(sources) < 2 or unit is None or not unit.main_pid:
+        return ()
+    from ._astray import idle_sources
+
+    return idle_sources(unit, sources, layout)
 
 
 def _staged(path: str, seen: Survey) -> frozenset[str]:

@@ -74,6 +74,15 @@ def require_decided(state: State, params: Params) -> None:
             f"behind, for nothing says that {params.unit} keeps them there; nothing was changed: name in 'src' (roles: "
             "wa_legacy_paths) the directory that it uses, which for a backend of a single account may be the account's own"
         )
+    idle = {source.path: source.given for source in state.idle}
+    old = next((account for account in state.survey.to_publish if account.root in idle), None)
+    if old:
+        used = ", ".join(source.given for source in state.sources if source.path not in idle)
+        raise SessionsError(
+            f"accounts lie in {used} and in {idle[old.root]}, and {params.unit} wrote only to the former since it was started, so "
+            f"account {old.label!r} in the latter may be an old copy; nothing was changed: name in 'src' (roles: wa_legacy_paths) "
+            "the directories that it uses"
+        )
     diverged = state.survey.with_action("diverged")
     if diverged:
         first = diverged[0]

@@ -50,7 +50,8 @@ options:
       - Left out, they are found from O(unit), in the environment it runs with, in and below its working directory under the names that
         libraries give, and around the files that it has open.
       - Where O(switch) is about to point the backend away from accounts of its user below its working directory to which nothing leads,
-        nothing is changed and the error names their directory. Naming a legacy path that exists is taken as the answer.
+        nothing is changed and the error names their directory. So it is where several were found and the running backend writes to some
+        of them only. Naming legacy paths that exist is taken as the answer.
     type: list
     elements: path
     default: []

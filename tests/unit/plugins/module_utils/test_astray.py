@@ -10,10 +10,12 @@ import time
 import pytest
 
 from accounts import put_account, put_file
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._astray import Astray, accounts_astray
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._astray import Astray, accounts_astray, idle_sources
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layout import Layout
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layout_custom import custom_layout
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import layout_named
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._masking import masked
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._sources import Source
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit import PROPERTIES, Unit
 from layouts import KINDS, put_root_of
 
@@ -88,6 +90,22 @@ def test_a_described_layout_counts_alone(release: pathlib.Path) -> None:
     (release / "lines/one").mkdir(parents=True)
     put_file(release / "lines/one/token", "x")
     assert astray(release, layout=custom_layout({"markers": ["token"]})) == Astray(f"{release}/lines", 1, masked("one"))
+
+
+def test_of_several_roots_those_are_told_that_only_an_earlier_version_used(release: pathlib.Path) -> None:
+    old, used, empty = (Source(str(release / name), str(release / name)) for name in ("old", "data/phones", "empty"))
+    put_account(release / "old/wa3", number=3)
+    (release / "empty").mkdir()
+    running, started = unit(release, pid=os.getpid()), time.time_ns()
+    credentials = release / "data/phones/wa2/creds.json"
+    while credentials.stat().st_ctime_ns <= started:  # the clock of files goes by ticks
+        credentials.write_bytes(credentials.read_bytes())
+
+    def idle(*sources: Source) -> tuple[Source, ...]:
+        return idle_sources(running, sources, layout_named("baileys"))
+
+    assert idle(old, used, empty) == (old, empty)
+    assert idle(used) == idle(old, empty) == ()  # nothing tells them apart
 
 
 @pytest.mark.parametrize("kind", KINDS)

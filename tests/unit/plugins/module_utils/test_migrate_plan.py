@@ -35,6 +35,7 @@ UNCHANGED = Decision("unchanged", "migrated before")
 ADOPT = Decision("kept", "better", adopt=True)
 SKIPPED, CORRUPT = Decision("skipped", "removed"), Decision("corrupt", "damaged")
 DIVERGED = Decision("diverged", "both copies were used since the last migration")
+TWO = (Source("/opt/wa", "/opt/wa"), Source("/srv/wa", "/srv/wa"))
 NO_SWITCH = SwitchState((), None, None, ())
 WRITES = SwitchState((), "old", "new", ())
 STALE = SwitchState(((Reload(),),), None, None, ())
@@ -87,6 +88,8 @@ PLANS = [
     (state(PUBLISH, companions=2), {}, [("stage", 1), ("publish", 1), ("companions", 2)]),
     (state(UNCHANGED, companions=2), {}, []),
     (state(ADOPT, UNCHANGED), {}, [("remember", 1)]),
+    (state(UNCHANGED, sources=TWO, idle=TWO[:1]), {}, []),
+    (state(PUBLISH, sources=TWO, idle=TWO[1:]), {}, [("stage", 1), ("publish", 1)]),
     (state(PUBLISH, ADOPT), {}, [("stage", 1), ("publish", 1), ("remember", 1)]),
     (state(UNCHANGED, switch=WRITES), {}, [("switch", 1)]),
     (state(PUBLISH, switch=WRITES), {}, [("stage", 1), ("publish", 1), ("switch", 1)]),
@@ -130,6 +133,10 @@ def test_the_plan(seen: State, options: dict[str, t.Any], steps: list[tuple[str,
         (state(UNCHANGED, DIVERGED, DIVERGED), "2 account(s), first 'w…1-"),
         (state(SKIPPED, SKIPPED, receipt_inode=6), "was emptied or made anew since 2 account(s) were migrated to it"),
         (state(astray=Astray("/opt/wa/phones", 3, "w…1")), "3 account(s), first 'w…1', lie in /opt/wa/phones"),
+        (
+            state(PUBLISH, sources=TWO, idle=TWO[:1]),
+            "accounts lie in /srv/wa and in /opt/wa, and None wrote only to the former since it was started",
+        ),
         (state(PUBLISH, elsewhere=("/opt/wa",)), "works within one filesystem, and /opt/wa is on another one"),
         (
             state(PUBLISH, names=["."], present=["wa1"]),
