@@ -91,23 +91,22 @@ def test_accounts_that_nothing_leads_to_are_not_left_behind(host: Host, before: 
 
 
 def test_old_copies_in_a_directory_of_an_earlier_version_are_not_brought_alive(host: Host, before: State) -> None:
-    host.sh(f"runuser -u whatsapp -- cp -a {LEGACY}/15550100001 /opt/whatsapp/current/sessions-old")
-    host.sh(
-        "cd /opt/whatsapp/current; runuser -u whatsapp -- mkdir auth_info_baileys; mv sessions-old auth_info_baileys/old"
-    )
-    host.sh(f"systemctl restart {UNIT}")
-    pid = host.well()["pid"]
-
-    refused = play(host, "persist")
-    at_rest = host.look()
-    played = play(host, "persist", wa_legacy_paths=[LEGACY])
+    earlier = "/opt/whatsapp/current/auth_info_baileys"
+    host.sh(f"runuser -u whatsapp -- sh -c 'mkdir {earlier}; cp -a {LEGACY}/15550100001 {earlier}/old'")
+    try:
+        host.sh(f"systemctl restart {UNIT}")
+        pid = host.well()["pid"]
+        refused = play(host, "persist")
+        at_rest = host.look()
+        played = play(host, "persist", wa_legacy_paths=[LEGACY])
+    finally:
+        host.sh(f"rm -r {earlier}")
 
     assert refused.rc != 0
     assert "/auth_info_baileys, and whatsapp-backend.service wrote only to the former" in refused.output
     assert (at_rest["pid"], at_rest["path"]) == (pid, {})
     assert played.rc == 0, played.output
     assert host.well()["path"] == before["legacy"]
-    host.sh("rm -r /opt/whatsapp/current/auth_info_baileys")
 
 
 def test_an_environment_file_that_says_otherwise_is_mended_and_nothing_else_in_it(host: Host) -> None:
