@@ -67,6 +67,9 @@ from ._workers import meanwhile
 _LIVE_ROUNDS = 3
 _SHORT_ROUND = 1.0  # seconds: what a backend writes in that time is copied faster than another look at everything takes
 _WRITE_OUT_EVERY = 0.1  # seconds
+_PROVED_WITHIN = (
+    20.0  # seconds: systemd knows the main process of most services at once, of one that forks a little later
+)
 
 
 @dataclasses.dataclass
@@ -266,6 +269,9 @@ def _cut_over(area: int, state: State, params: Params, progress: Progress) -> No
                 except BaseException:
                     _take_back(area, state.unit, params.engine)
                     raise
+            if state.unit is not None and state.unit.active:
+                with progress.watch.phase("prove"):
+                    progress.warnings.extend(_prove(state.unit.name, params))
         except StartFailed as error:
             if state.unit:
                 _fall_back(intent_path, state.unit, params, str(error))
@@ -274,9 +280,6 @@ def _cut_over(area: int, state: State, params: Params, progress: Progress) -> No
         tidy(area, None)
     except OSError as error:  # no reason to fail: the accounts are where they should be
         progress.warnings.append(f"cannot remove all staged copies: {error.strerror}; the next run removes them")
-    if state.unit is not None and state.unit.active:
-        with progress.watch.phase("prove"):
-            _prove(state.unit.name, params)
 
 
 def _publish_all(area: int, before: State, params: Params, progress: Progress) -> None:
@@ -456,16 +459,22 @@ def _mark_at(root: int, name: str, seen: Survey) -> Mark:
         os.close(directory)
 
 
-def _prove(unit: str, params: Params) -> None:
-    """Wait until the main process is there and runs with the switch's values."""
-    deadline = time.monotonic() + params.unit_timeout
+def _prove(unit: str, params: Params) -> tuple[str, ...]:
+    """Wait until the main process is there and runs with the switch's values. Raises StartFailed when it does not.
+
+    Returns a warning where systemd knows no main process, as of a unit whose program ends and leaves others behind.
+    """
+    deadline = time.monotonic() + min(params.unit_timeout, _PROVED_WITHIN)
     while True:
         now = read_unit(unit)
         if now.main_pid and not lacks_value(params.switch, now):
-            return
-        if time.monotonic() > deadline:
-            raise SessionsError(
-                f"{unit} was started, but its main process does not have the values of the switch; see 'systemctl status {unit}'"
+            return ()
+        late = time.monotonic() > deadline
+        if now.properties["SubState"] == "exited" or (late and now.active and not now.main_pid):
+            return (f"systemd knows no main process of {unit}, so see that what it started uses {params.path}",)
+        if late:
+            raise StartFailed(
+                f"{unit} was started, but its main process does not have the values of the switch, so something in between changes them"
             )
         time.sleep(0.05)
 

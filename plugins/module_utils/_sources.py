@@ -56,6 +56,7 @@ def found_sources(unit: Unit, path: str, layout: Layout | None, friends: t.Colle
     layouts = tuple(LAYOUTS.values()) if layout is None else (layout,)
     found: dict[str, Source] = {}
     directories = working_directories(unit)
+    releases = [os.path.realpath(directory) for directory in directories]  # units name a link: /opt/app/current
     for candidate, opened in _candidates(unit, directories, layouts):
         try:
             real = _real_directory(candidate, friends)
@@ -66,7 +67,7 @@ def found_sources(unit: Unit, path: str, layout: Layout | None, friends: t.Colle
             # What holds the working directory is the release, however many accounts lie somewhere in it. It is meant itself only
             # where its library tells by names what is its own.
             and (
-                not any(_is_within(directory, real) for directory in directories)
+                not any(_is_within(release, real) for release in releases)
                 or (candidate in directories and _is_application(real, layout))
             )
             and not any(_is_within(real, known) or _is_within(known, real) for known in found)

@@ -147,6 +147,8 @@ def test_the_relative_default_of_the_library(place: pathlib.Path) -> None:
     assert found(unit(WorkingDirectory=f"!{place}/opt")) == [legacy]
     with backend(place / "opt") as running:
         assert found(running) == [legacy]
+    (place / "current").symlink_to("opt")
+    assert found(unit(WorkingDirectory=str(place / "current"))) == [legacy]
     assert found(unit(WorkingDirectory=str(place))) == []
     assert found(unit()) == []
 
