@@ -139,6 +139,7 @@ SESSION_PLAN: Spec = {
     "stop": {"type": "dict", "options": GRACEFUL_STOP},
     "in_force": {"type": "dict", "options": IN_FORCE},
     "expected_accounts": {"type": "int", "default": 0},
+    "may_be_stopped": {"type": "bool", "default": False},
 }
 # Without either there is nothing that tells where the accounts were, but for the receipt.
 SESSION_MIGRATE_RULES: dict[str, t.Any] = {

@@ -34,6 +34,7 @@ class Params(t.NamedTuple):
     info: _info.Params | None
     health: _health.Params | None
     expected_accounts: int = 0
+    may_be_stopped: bool = False
 
 
 class StopState(t.NamedTuple):
@@ -75,6 +76,7 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
         info=_info.read_params(options["info"]) if options.get("info") else None,
         health=_health.read_params(options["health"]) if options.get("health") else None,
         expected_accounts=options.get("expected_accounts") or 0,
+        may_be_stopped=bool(options.get("may_be_stopped")),
     )
 
 
@@ -110,7 +112,7 @@ def plan(state: State, params: Params) -> tuple[_health.Wait, ...]:
     if any(_left(state, params).values()):
         return ()
     _require_kept(state, params)
-    if params.health is None or state.health is None:
+    if params.health is None or state.health is None or _is_stopped(state.health, params):
         return ()
     return _health.plan(state.health, params.health)
 
@@ -144,6 +146,8 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: _he
     for name, told in _reports(state, params, look):
         values[name] = dict(told.values)
         warnings.extend(told.warnings)
+    if look and look.unit and _is_stopped(look, params):
+        warnings.append(f"{look.unit.name} is stopped, so nothing says that it is well; start it when it is to run")
     if state.in_force is not None:
         values["in_force"] = [variable._asdict() for variable in state.in_force]
     if state.stop:
@@ -153,6 +157,11 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: _he
             "sections": state.stop.sections,
         }
     return Report(values, tuple(warnings))
+
+
+def _is_stopped(look: _health.Look, params: Params) -> bool:
+    """Whether the backend is down, and may be: one that ended by itself is ``failed``, or about to be started again."""
+    return params.may_be_stopped and look.unit is not None and look.unit.properties["ActiveState"] == "inactive"
 
 
 def _layout(migrate: _migrate_state.State | None, info: _info.State | None) -> Layout:

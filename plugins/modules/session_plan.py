@@ -91,6 +91,12 @@ options:
     description: How many accounts have to be linked at the path of O(info) at least, once nothing is left to do.
     type: int
     default: 0
+  may_be_stopped:
+    description:
+      - Do not wait for O(health) where the unit is stopped, by somebody or because it was never started. That is told as a warning.
+      - A unit that failed, or is started again and again, is waited for.
+    type: bool
+    default: false
 seealso:
   - module: whatsapp_ops.sessions.session_dir
   - module: whatsapp_ops.sessions.session_health

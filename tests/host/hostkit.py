@@ -148,6 +148,13 @@ class Host:
         """Wait until the backend runs with all accounts connected; return how things stand then."""
         return t.cast("State", json.loads(self.sh(f"{ON_HOST} well {seconds}")))
 
+    def connected(self) -> State:
+        """Wait until all accounts are connected, whatever systemd takes for the main process."""
+        deadline = time.monotonic() + SECONDS
+        while (now := self.look())["connected"] < len(self.before["legacy"]):
+            assert time.monotonic() < deadline, now
+        return now
+
     def module_command(self, module: str = "session_migrate", wrapper: str = "") -> str:
         return f"{PYTHON.replace('python3', f'{wrapper} python3')} -m {MODULES}.{module}"
 

@@ -109,6 +109,66 @@ def test_old_copies_in_a_directory_of_an_earlier_version_are_not_brought_alive(h
     assert host.well()["path"] == before["legacy"]
 
 
+def test_a_backend_that_is_down_stays_down_and_has_its_accounts(host: Host, before: State) -> None:
+    """Also before its first start. Its unit calls the release by a link, and no process tells where that leads."""
+    host.sh(f"systemctl stop {UNIT}")
+
+    first, second = play(host, "persist"), play(host, "persist")
+    down = host.look()
+    host.sh(f"systemctl start {UNIT}")
+    up = host.well()
+    host.sh(f"systemctl stop {UNIT}")
+    back = play(host, "rollback")
+
+    assert first.rc == 0, first.output
+    assert f"{UNIT} is stopped" in first.output
+    assert (second.rc, second.changed) == (0, 0), second.output
+    assert (down["ActiveState"], down["path"]) == ("inactive", before["legacy"])
+    assert (up["well"], up["sessions_path"]) == (True, PATH)
+    assert back.rc == 0, back.output
+    assert host.look()["ActiveState"] == "inactive"
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("/bin/sh -c 'env -u SESSIONS_PATH node server.mjs; exit 0'", "went on using /opt/whatsapp/releases/"),
+        ("/usr/bin/env -u SESSIONS_PATH node server.mjs", "its main process does not have the values of the switch"),
+    ],
+)
+def test_a_program_that_looks_elsewhere_is_left_as_it_was(
+    host: Host, before: State, command: str, message: str
+) -> None:
+    host.put(f"{DROP_INS}/elsewhere.conf", f"[Service]\nExecStart=\nExecStart={command}\n")
+    host.sh(f"systemctl daemon-reload; systemctl restart {UNIT}")
+    host.connected()
+
+    played = play(host, "persist")
+
+    assert played.rc != 0
+    assert message in played.output, played.output
+    assert "20-sessions.conf" not in host.look()["drop_ins"]
+    assert host.connected()["legacy"] == before["legacy"]
+
+
+def test_a_unit_whose_program_ends_and_leaves_the_backend_behind(host: Host, before: State) -> None:
+    left_behind = (
+        "Type=oneshot\nRemainAfterExit=yes\nRestart=no\nExecStart=\nExecStart=/bin/sh -c 'setsid node server.mjs &'"
+    )
+    host.put(f"{DROP_INS}/leaves.conf", f"[Service]\n{left_behind}\n")
+    host.sh(f"systemctl daemon-reload; systemctl restart {UNIT}")
+    host.connected()
+
+    played = play(host, "persist")
+    connected = host.connected()
+    restarted = play(host, "restart")
+
+    assert played.rc == 0, played.output
+    assert "systemd knows no main process" in played.output
+    assert connected["path"] == before["legacy"]
+    assert restarted.rc == 0, restarted.output
+
+
 def test_an_environment_file_that_says_otherwise_is_mended_and_nothing_else_in_it(host: Host) -> None:
     host.put(ENVIRONMENT_FILE, "# kept as it is\nTOKEN='a secret'\nSESSIONS_PATH=./.baileys_auth\nPORT=8080\n")
     host.sh(f"chmod 640 {ENVIRONMENT_FILE}; systemctl restart {UNIT}")
