@@ -34,6 +34,7 @@ cat "$here/$module.$number" 2>/dev/null || cat "$here/$module" 2>/dev/null || ec
 
 Answer = dict[str, t.Any]
 PLAN: Answer = {
+    "health": {"unit": {"active": True}},
     "sound": 3,
     "migrate": {"path_made": False},
     "dir": {"owner": "whatsapp", "group": "whatsapp"},
