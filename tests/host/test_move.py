@@ -151,7 +151,7 @@ def test_what_fails_before_it_is_published_there_is_put_back_here(pair: Pair) ->
     second.put(DROP_IN, "[Service]\nExecStop=/bin/false\n")
     second.sh(f"systemctl daemon-reload; systemctl start {UNIT}")  # it makes accounts of its own, which nobody linked
 
-    played = move(pair, wa_move_accounts=[ONE], **DESCRIBED)
+    played = move(pair, wa_move_accounts=[ONE])
 
     message = " ".join(played.output.split())
     assert played.rc != 0
