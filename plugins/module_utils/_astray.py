@@ -24,6 +24,8 @@ from ._sources import Source, working_directories
 from ._unit import Unit
 
 _NOT_LOOKED_INTO = (".git", "node_modules", "site-packages", AREA_INSIDE, f".*{AREA_INSIDE}")  # patterns of names
+# What nobody has linked is no loss, and other programs have a file called creds.json, too. Of 'unknown' ones nothing tells.
+_LINKED = ("paired", "unknown")
 _DEEPEST = 4
 _DIRECTORIES_AT_MOST = 5000
 
@@ -52,7 +54,9 @@ def accounts_astray(
         if os.fstat(directory).st_uid != uid:
             return False
         fitting = _layout_of(directory, name, layout)
-        return fitting is not None and mark_of(directory, fitting).changed_ns > since
+        if fitting is None or mark_of(directory, fitting).changed_ns <= since:
+            return False
+        return fitting.judge(directory).state in _LINKED
 
     # First by the name that it is known by: what it really is today may be another release tomorrow.
     tops = dict.fromkeys((unit.working_directory, *working_directories(unit)))

@@ -59,6 +59,12 @@ def test_packages_what_was_put_aside_and_what_lies_deep_are_left_alone(tmp_path:
     assert astray(tmp_path) is None
 
 
+def test_credentials_of_another_kind_are_no_account(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "config").mkdir()
+    put_file(tmp_path / "config/creds.json", '{"type": "service_account", "private_key": "x"}')
+    assert astray(tmp_path) is None
+
+
 def test_accounts_of_somebody_else_are_none_of_the_backend_s(release: pathlib.Path) -> None:
     assert astray(release, uid=ME + 1) is None
 
