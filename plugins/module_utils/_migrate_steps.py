@@ -71,7 +71,7 @@ def require_decided(state: State, params: Params) -> None:
     if state.astray:
         raise SessionsError(
             f"{state.astray.number} account(s), first {state.astray.label!r}, lie in {state.astray.directory} and would be left "
-            f"behind, for nothing says that {params.unit} keeps them there; nothing was changed: name in 'src' (roles: "
+            f"behind, for nothing says that {params.unit} keeps them there; nothing was changed: name in 'src' (role: "
             "wa_legacy_paths) the directory that it uses, which for a backend of a single account may be the account's own"
         )
     idle = {source.path: source.given for source in state.idle}
@@ -80,7 +80,7 @@ def require_decided(state: State, params: Params) -> None:
         used = ", ".join(source.given for source in state.sources if source.path not in idle)
         raise SessionsError(
             f"accounts lie in {used} and in {idle[old.root]}, and {params.unit} wrote only to the former since it was started, so "
-            f"account {old.label!r} in the latter may be an old copy; nothing was changed: name in 'src' (roles: wa_legacy_paths) "
+            f"account {old.label!r} in the latter may be an old copy; nothing was changed: name in 'src' (role: wa_legacy_paths) "
             "the directories that it uses"
         )
     diverged = state.survey.with_action("diverged")

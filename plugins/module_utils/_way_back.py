@@ -38,7 +38,8 @@ def origin_of(receipt: Document, unit: Unit | None, path: str) -> str:
     sources = sorted({entry.source for entry in entries_in(receipt).values() if not entry.damaged})
     if not sources:
         raise SessionsError(
-            f"nothing says where the accounts at {path} came from, so there is no way back; name the legacy path in 'src'"
+            f"nothing says where the accounts at {path} came from, so there is no way back; "
+            "name the legacy path in 'src' (role: wa_rollback_path)"
         )
     if len(sources) > 1:
         raise SessionsError(
