@@ -67,9 +67,8 @@ from ._workers import meanwhile
 _LIVE_ROUNDS = 3
 _SHORT_ROUND = 1.0  # seconds: what a backend writes in that time is copied faster than another look at everything takes
 _WRITE_OUT_EVERY = 0.1  # seconds
-_PROVED_WITHIN = (
-    20.0  # seconds: systemd knows the main process of most services at once, of those that fork a little later
-)
+# Seconds: systemd knows the main process of most services at once, of those that fork a little later.
+_PROVED_WITHIN = 20.0
 
 
 @dataclasses.dataclass
