@@ -66,8 +66,10 @@ class Fleet:
             (here / f"{cut_by}.cuts").touch()
         self._hosts.append(name)
 
-    def play(self, playbook: str, *options: str, **settings: t.Any) -> Played:
-        """Run a playbook of the collection on all hosts."""
+    def play(
+        self, playbook: str, *options: str, environment: t.Mapping[str, str] | None = None, **settings: t.Any
+    ) -> Played:
+        """Run a playbook of the collection on all hosts; ``environment`` is what the operator's own has besides."""
         inventory = self._folder / "inventory.json"
         hosts = {name: self._variables(self._folder / name) for name in self._hosts}
         inventory.write_text(json.dumps({"all": {"hosts": hosts}}))
@@ -75,15 +77,16 @@ class Fleet:
             *(os.path.join(os.path.dirname(sys.executable), "ansible-playbook"), f"whatsapp_ops.sessions.{playbook}"),
             *("--inventory", str(inventory), "--extra-vars", json.dumps(settings), *options),
         ]
-        environment = {
+        variables = {
             **os.environ,
             "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "playbooks" / "collections"),
             "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
             "ANSIBLE_HOME": str(self._folder / "home"),
             "ANSIBLE_NOCOLOR": "1",
+            **(environment or {}),
         }
         done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
+            command, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
         )
         return Played(done.returncode, done.stdout + done.stderr, {name: self._calls(name) for name in self._hosts})
 

@@ -97,6 +97,14 @@ def test_a_batch_may_lose_as_many_as_allowed(fleet: Fleet) -> None:
     assert played.untouched == []
 
 
+def test_hosts_keep_step_whatever_strategy_the_operator_prefers(fleet: Fleet) -> None:
+    for name in "abc":
+        fleet.add(name)
+    played = fleet.play("persist", environment={"ANSIBLE_STRATEGY": "free"})
+    assert played.rc == 0, played.output
+    assert all("session_migrate" in calls for calls in played.calls.values())
+
+
 def test_check_mode_walks_through_all_batches(fleet: Fleet) -> None:
     fleet.add("a")
     fleet.add("b")
