@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import collections
 import os
+import re
 import typing as t
 
 from ._errors import SessionsError
@@ -26,6 +27,7 @@ from ._unit import Unit
 _NOT_LOOKED_INTO = (".git", "node_modules", "site-packages", AREA_INSIDE, f".*{AREA_INSIDE}")  # patterns of names
 # What nobody has linked is no loss, and other programs have a file called creds.json, too. Of 'unknown' ones nothing tells.
 _LINKED = ("paired", "unknown")
+_NUMBER = re.compile(r"\d{6}")
 _DEEPEST = 4
 _DIRECTORIES_AT_MOST = 5000
 
@@ -59,13 +61,22 @@ def accounts_astray(
         return fitting.judge(directory).state in _LINKED
 
     # First by the name that it is known by: what it really is today may be another release tomorrow.
-    tops = dict.fromkeys((unit.working_directory, *working_directories(unit)))
-    found = list(_found_below(tops, set(map(os.path.realpath, known)), uid, is_account))
-    if not found:
+    tops = [os.path.normpath(top) for top in dict.fromkeys((unit.working_directory, *working_directories(unit)))]
+    anywhere = list(_found_below(tops, set(map(os.path.realpath, known)), uid, is_account))
+    if not anywhere:
         return None
+    top = next(top for top in tops if anywhere[0].startswith(f"{top}/"))
+    found = [path for path in anywhere if path.startswith(f"{top}/")]
     directory, number = collections.Counter(map(os.path.dirname, found)).most_common(1)[0]
-    first = next(path for path in found if os.path.dirname(path) == directory)
-    return Astray(directory, number, masked(os.path.basename(first)))
+    if number == 1 < len(found):  # each lies in a directory of its own, which may be called after it
+        directory, number = os.path.commonpath(found), len(found)
+    first = next(path for path in found if path.startswith(f"{directory}/"))
+    return Astray(top + _shown(directory[len(top) :]), number, masked(os.path.basename(first)))
+
+
+def _shown(path: str) -> str:
+    """Give a path as others may read it: what lies above a single account may be called after its number, too."""
+    return "/".join(masked(name) if _NUMBER.search(name) else name for name in path.split("/"))
 
 
 def idle_sources(unit: Unit, sources: t.Sequence[Source], layout: Layout) -> tuple[Source, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import subprocess
 import time
 
 import pytest
@@ -43,6 +44,26 @@ def astray(directory: object, *known: object, layout: Layout | None = None, uid:
 def test_the_directory_that_has_most_of_them_is_named(release: pathlib.Path) -> None:
     put_account(release / "backup/wa1")
     assert astray(release) == Astray(f"{release}/data/phones", 2, masked("wa1"))
+
+
+def test_directories_that_are_called_after_accounts_are_not_told(tmp_path: pathlib.Path) -> None:
+    put_account(tmp_path / "r/lines/15550100001/auth")
+    alone = astray(tmp_path / "r")
+    put_account(tmp_path / "r/lines/15550100002/auth", number=2)
+    assert alone == Astray(f"{tmp_path}/r/lines/{masked('15550100001')}", 1, masked("auth"))
+    assert astray(tmp_path / "r") == Astray(f"{tmp_path}/r/lines", 2, masked("auth"))
+
+
+def test_a_process_that_stands_elsewhere_than_its_unit_says(tmp_path: pathlib.Path) -> None:
+    put_account(tmp_path / "old/one/wa1")
+    put_account(tmp_path / "new/one/wa1")
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, cwd=tmp_path / "old") as running:
+        running_there = unit(tmp_path / "new", pid=running.pid)
+        told = accounts_astray(running_there, None, (), ME, only_used=False)
+        only_old = accounts_astray(running_there, None, (str(tmp_path / "new"),), ME, only_used=False)
+        running.communicate()
+    assert told == Astray(f"{tmp_path}/new/one", 1, masked("wa1"))
+    assert only_old == Astray(f"{tmp_path}/old/one", 1, masked("wa1"))
 
 
 def test_what_is_known_is_not_looked_into(release: pathlib.Path) -> None:
