@@ -20,14 +20,7 @@ from ._mode import Mode, read_directory_mode
 from ._one_look import one_look
 from ._paths import normal_path, opened_directory
 from ._receipts import RECEIPT, Entry, entries_in
-from ._sources import (
-    Source,
-    directories_of,
-    found_sources,
-    layout_of,
-    named_sources,
-    values_in_use,
-)
+from ._sources import Source, directories_of, found_sources, layout_of, named_sources, values_in_use
 from ._survey import Survey, survey
 from ._switch import Switch, SwitchState, observe_switch, read_switch
 from ._tombstone import is_tombstone, is_tombstone_at
