@@ -45,13 +45,15 @@ attributes:
     details: Changes nothing in any mode.
 """
 
-    # All modules belong to one group, so that module_defaults can set common options once.
+    # Groups of modules that take the same options, so that module_defaults can set them once. A module states its ``membership``.
     ACTION_GROUP = r"""
 options: {}
 attributes:
   action_group:
-    description: Use V(group/whatsapp_ops.sessions.sessions) in C(module_defaults) to set options for all modules of this collection.
+    description:
+      - Use a group in C(module_defaults) to set options for all of its modules. Only those that all of them take can be set so.
+      - V(group/whatsapp_ops.sessions.sessions) sets C(path).
+      - V(group/whatsapp_ops.sessions.layouts) sets C(path), C(layout) and C(custom).
+      - V(group/whatsapp_ops.sessions.units) sets C(unit).
     support: full
-    membership:
-      - whatsapp_ops.sessions.sessions
 """

@@ -71,7 +71,7 @@ options:
         elements: str
         default: []
       beside:
-        description: Paths in the root that are neither accounts nor travel with them.
+        description: Paths in the root that are neither accounts, whatever they hold, nor travel with them.
         type: list
         elements: str
         default: []

@@ -1,29 +1,40 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The root-only directory on the filesystem of a sessions path where staging, displaced accounts and the receipt are kept.
+"""The root-only directory on the filesystem of a sessions path where accounts are staged and displaced ones are kept.
 
 It lies beside the path (``.sessions.whatsapp-ops``), or inside it (``.whatsapp-ops``) where the path is a mount of its own, because
 rename(2) works only within one mount. Staged accounts lie three levels down, out of reach of ``find -maxdepth 3`` from the path.
+
+The owner of the parent can exchange it at any time. So a run opens it once and works on it by descriptor, and it counts only where it is
+the directory that the control directory (_control.py) knows. It holds accounts and how they were copied, and nothing that tells root
+what to do.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
+import functools
 import os
 import stat
 import time
 import typing as t
 
+from ._control import (
+    AREA,
+    existing_control,
+    is_guarded,
+    is_private,
+    open_private,
+    read_document_at,
+    write_document_at,
+)
 from ._errors import SessionsError
 from ._kernel import same_mount
-from ._layouts import AREA_INSIDE
-from ._paths import opened_directory, read_file_at, write_atomic_at
+from ._layouts import AREA_INSIDE, ASIDE
+from ._paths import opened_directory
 
 STAGING, DISPLACED, COMPANIONS = "staging", "displaced", "companions"
-INTENT = "intent.json"  # what a cutover is about to do, see _publish.py
-RESCUER = "rescue.py"  # the program that takes a cutover back when the host lost power, see _cutover.py
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def area_path(path: str) -> str:
@@ -39,17 +50,47 @@ def area_path(path: str) -> str:
 
 
 @contextlib.contextmanager
-def opened_area(path: str) -> t.Iterator[int]:
-    """Make (where needed) and open the area of ``path``. Raises SessionsError when somebody else could have made it."""
+def opened_area(path: str, control: int) -> t.Iterator[int]:
+    """Make (where needed) and open the area of ``path``, whose control directory is open.
+
+    What lies there and is not the directory that was made is set aside under another name, unread. Where nobody but root can have put it
+    there it is adopted; SessionsError is raised for one that is not private to root.
+    """
     place = area_path(path)
     with opened_directory(os.path.dirname(place)) as parent:
-        descriptor = open_private(parent, os.path.basename(place), called=place)
+        descriptor = _open_known(parent, os.path.basename(place), control, called=place)
     try:
         for name in (STAGING, DISPLACED):
             os.close(open_private(descriptor, name, called=f"{place}/{name}"))
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def existing_area(path: str, control: int | None) -> t.Iterator[int | None]:
+    """Open the area of ``path`` for reading; None where there is none, or another one than was made."""
+    try:
+        descriptor = os.open(area_path(path), _DIRECTORY) if control is not None else None
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        descriptor = None
+    if descriptor is None or control is None:
+        yield None
+        return
+    try:
+        yield descriptor if _is_known(descriptor, control) else None
+    finally:
+        os.close(descriptor)
+
+
+def known_document(path: str, name: str) -> dict[str, t.Any]:
+    """Return the JSON document ``name`` of ``path``, as its control directory has it, or an earlier release left it; empty for none."""
+    with existing_control(path) as control:
+        known = {} if control is None else read_document_at(control, name)
+    if known:
+        return known
+    with _existing_trusted_area(path) as area:
+        return {} if area is None else read_document_at(area, name)
 
 
 def can_rename(source: str, path: str) -> bool:
@@ -63,55 +104,34 @@ def can_rename(source: str, path: str) -> bool:
 
 
 @contextlib.contextmanager
-def opened_staging(path: str) -> t.Iterator[int | None]:
+def opened_staging(path: str, control: int | None) -> t.Iterator[int | None]:
     """Open the staging area of ``path`` for reading, or yield None while there is none."""
-    try:
-        with opened_directory(f"{area_path(path)}/{STAGING}") as staging:
+    with existing_area(path, control) as area:
+        staging = None
+        if area is not None:
+            with contextlib.suppress(FileNotFoundError):
+                staging = os.open(STAGING, _DIRECTORY, dir_fd=area)
+        try:
             yield staging
-    except FileNotFoundError:
-        yield None
-
-
-def open_private(parent: int, name: str, *, called: str) -> int:
-    """Make (where needed) and open a directory that only root enters; ``called`` is its path, for the error."""
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(name, 0o700, dir_fd=parent)
-    try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    except OSError as error:
-        raise SessionsError(
-            f"{called} is in the way: it has to be a directory of root; move it away and run again"
-        ) from error
-    status = os.fstat(descriptor)
-    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
-        os.close(descriptor)
-        raise SessionsError(
-            f"{called} is not private to root, so somebody may have put it there; look at it, move it away and run again"
-        )
-    return descriptor
+        finally:
+            if staging is not None:
+                os.close(staging)
 
 
 def remove_unused(path: str) -> None:
     """Remove the area of ``path``, and ``path`` itself with the folders that were made in it, where nothing was ever put in."""
-    place = area_path(path)
-    with contextlib.suppress(OSError):  # whatever is not empty stays, and so does all above it
-        for name in (STAGING, DISPLACED):
-            os.rmdir(f"{place}/{name}")
-        os.unlink(f"{place}/lock")
-        os.rmdir(place)
+    place, levels = area_path(path), 16
+    with contextlib.suppress(OSError), opened_directory(os.path.dirname(place)) as parent:
+        _remove_empty(parent, os.path.basename(place), levels)
     with contextlib.suppress(OSError), opened_directory(os.path.dirname(path)) as parent:
-        _remove_empty(parent, os.path.basename(path))
+        _remove_empty(parent, os.path.basename(path), levels)
 
 
-def _remove_empty(parent: int, name: str) -> None:
-    """Remove a directory of an open one, with all directories below it, up to the first that is not empty."""
-    below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    try:
-        for entry in os.listdir(below):
-            _remove_empty(below, entry)
-    finally:
-        os.close(below)
-    os.rmdir(name, dir_fd=parent)
+@functools.cache
+def boot() -> str:
+    """Return the name of this boot."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
 
 
 def moment() -> str:
@@ -121,60 +141,83 @@ def moment() -> str:
 
 
 @contextlib.contextmanager
-def locked(area: int, path: str) -> t.Iterator[int]:
-    """Hold the area's lock, for one run at a time; yields the lock's descriptor. Raises SessionsError when another run has it."""
-    descriptor = os.open("lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=area)
+def _existing_trusted_area(path: str) -> t.Iterator[int | None]:
+    """Open the area of ``path`` for reading, where nobody but root can have put it there; None where there is no such."""
+    place, descriptor = area_path(path), None
+    gone = contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError)
+    with gone, opened_directory(os.path.dirname(place)) as parent:
+        if _is_only_roots(parent):
+            descriptor = os.open(os.path.basename(place), _DIRECTORY, dir_fd=parent)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SessionsError(
-                f"another run is working on {path} right now; wait for it to end and run again"
-            ) from error
-        yield descriptor
+        yield descriptor if descriptor is not None and is_private(os.fstat(descriptor)) else None
     finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _open_known(parent: int, name: str, control: int, *, called: str) -> int:
+    with contextlib.suppress(OSError):
+        descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
+        if _is_known(descriptor, control):
+            return descriptor
         os.close(descriptor)
+    if not _is_only_roots(parent):
+        _set_aside(parent, name, called)
+    descriptor = open_private(parent, name, called=called)  # makes it, or says what is in the way
+    _remember(descriptor, control)
+    return descriptor
 
 
-def read_document(path: str, name: str) -> dict[str, t.Any]:
-    """Return the JSON document ``name`` of the area of ``path``; empty when there is none."""
+def _set_aside(parent: int, name: str, called: str) -> None:
+    """Get out of the way what somebody may have put there. Renaming that one entry is all that is done with it."""
     try:
-        with opened_directory(area_path(path)) as area:
-            return read_document_at(area, name)
+        os.rename(name, f"{name}{ASIDE}{moment()}", src_dir_fd=parent, dst_dir_fd=parent)
     except FileNotFoundError:
-        return {}
+        return
+    except OSError as error:
+        raise SessionsError(
+            f"{called} is not the directory that was made there, and cannot be renamed ({error.strerror}); move it away and run again"
+        ) from error
 
 
-def read_document_at(area: int, name: str) -> dict[str, t.Any]:
-    """Do as read_document, in the open area."""
-    content = read_file_at(area, name, at_most=1 << 28)
-    if content is None:
-        return {}
+def _is_only_roots(parent: int) -> bool:
+    """Whether nobody but root can have put something into the directory, or another directory into its place."""
+    here = os.dup(parent)
     try:
-        document = json.loads(content)
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        raise damaged(name)
-    return document
+        while True:
+            status = os.fstat(here)
+            if not is_guarded(status) or (status.st_mode & stat.S_ISVTX and status.st_mode & stat.S_IWOTH):
+                return False
+            above = os.open("..", _DIRECTORY, dir_fd=here)
+            is_top = os.path.samestat(os.fstat(above), status)
+            os.close(here)
+            here = above
+            if is_top:
+                return True
+    finally:
+        os.close(here)
 
 
-def damaged(name: str) -> SessionsError:
-    """Give the error for a document ``name`` that is not what this collection wrote."""
-    return SessionsError(
-        f"{name} in the area of the sessions path is damaged; move it away and run again, conflicts are then judged without it"
-    )
+def _is_known(descriptor: int, control: int) -> bool:
+    status = os.fstat(descriptor)
+    known = read_document_at(control, AREA)
+    if not is_private(status) or known.get("inode") != status.st_ino:
+        return False
+    return known.get("boot") != boot() or known.get("device") == status.st_dev
 
 
-def write_document_at(area: int, name: str, document: t.Mapping[str, t.Any]) -> None:
-    """Write the JSON document ``name`` in one durable step, root only."""
-    write_atomic_at(
-        area, name, json.dumps(document, separators=(",", ":")).encode(), 0o600, uid=os.geteuid(), gid=os.getegid()
-    )
+def _remember(descriptor: int, control: int) -> None:
+    status = os.fstat(descriptor)
+    # Device numbers count only within one boot.
+    write_document_at(control, AREA, {"device": status.st_dev, "inode": status.st_ino, "boot": boot()})
 
 
-def remove_document_at(area: int, name: str) -> None:
-    """Remove the JSON document ``name``, durably, if it is there."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=area)
-        os.fsync(area)
+def _remove_empty(parent: int, name: str, levels: int) -> None:
+    """Remove a directory of an open one, with the directories below it; OSError for the first that is not empty, which stays."""
+    below = os.open(name, _DIRECTORY, dir_fd=parent)
+    try:
+        for entry in os.listdir(below) if levels else ():
+            _remove_empty(below, entry, levels - 1)
+    finally:
+        os.close(below)
+    os.rmdir(name, dir_fd=parent)

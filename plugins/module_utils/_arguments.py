@@ -14,7 +14,7 @@ SESSION_DIR: Spec = {
     "unit": {"type": "str"},
     "owner": {"type": "str"},
     "group": {"type": "str"},
-    "mode": {"type": "raw", "default": "0750"},
+    "mode": {"type": "raw"},
     "allow_ephemeral": {"type": "bool", "default": False},
     "require_mount": {"type": "bool", "default": False},
     "min_free_bytes": {"type": "int"},
@@ -77,6 +77,7 @@ SESSION_INFO: Spec = {
     "inspect": {"type": "str", "choices": ["structure", "metadata"], "default": "structure"},
     "sizes": {"type": "bool", "default": False},
     "expected": {"type": "list", "elements": "str"},
+    "expected_are_all": {"type": "bool", "default": True},
     "expected_from": {"type": "dict", "options": EXPECTED_FROM},
     "show_accounts": {"type": "bool", "default": False},
 }
@@ -94,6 +95,9 @@ ENVIRONMENT_FILE: Spec = {
 SESSION_MIGRATE: Spec = {
     "src": {"type": "list", "elements": "path", "default": []},
     "path": {"type": "path", "required": True},
+    "allow_foreign_owner": {"type": "bool", "default": False},
+    "allow_empty": {"type": "bool", "default": False},
+    "accept_left_behind": {"type": "list", "elements": "str", "default": []},
     "accounts": {"type": "list", "elements": "str", "default": []},
     "unit": {"type": "str"},
     **LAYOUT,
@@ -110,11 +114,13 @@ SESSION_MIGRATE: Spec = {
             "overrides": {"type": "list", "elements": "dict", "default": []},
             "before_stop": {"type": "list", "elements": "dict", "default": []},
             "environment_file": {"type": "dict", "options": ENVIRONMENT_FILE},
+            "attach": {"type": "str", "choices": ["variable", "bind", "volume", "none", "auto"], "default": "variable"},
         },
     },
     "exclude_caches": {"type": "bool", "default": True},
     "verify": {"type": "str", "choices": ["checksum", "metadata"], "default": "checksum"},
     "unit_timeout": {"type": "int", "default": 120},
+    "use_timeout": {"type": "float", "default": 0},
 }
 GRACEFUL_STOP: Spec = {
     "unit": {"type": "str", "required": True},
@@ -129,6 +135,11 @@ IN_FORCE: Spec = {
     "values": {"type": "dict", "required": True},
 }
 
+IN_USE: Spec = {
+    "unit": {"type": "str", "required": True},
+    "path": {"type": "path", "required": True},
+}
+
 SESSION_PLAN: Spec = {
     "dir": {"type": "dict"},
     "overrides": {"type": "list", "elements": "dict", "default": []},
@@ -138,6 +149,7 @@ SESSION_PLAN: Spec = {
     "environment_file": {"type": "dict", "options": ENVIRONMENT_FILE},
     "stop": {"type": "dict", "options": GRACEFUL_STOP},
     "in_force": {"type": "dict", "options": IN_FORCE},
+    "in_use": {"type": "dict", "options": IN_USE},
     "expected_accounts": {"type": "int", "default": 0},
     "may_be_stopped": {"type": "bool", "default": False},
 }

@@ -7,10 +7,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import secrets
 import typing as t
 
+from ._child import PastLimit, answer_of, harden, leave_open, limit
+from ._errors import SessionsError
 from ._identity import Identity
+from ._limits import AS_USER_SECONDS
+
+# What a few system calls need. No limit on processes: it would count all that the user has.
+_LIMITS = {resource.RLIMIT_CPU: int(AS_USER_SECONDS), resource.RLIMIT_FSIZE: 4096}
 
 
 def may_become(identity: Identity) -> bool:
@@ -68,24 +75,32 @@ def _write_named(parent: int) -> None:
 
 
 def _asked(identity: Identity, groups: t.Sequence[int], question: t.Callable[[], str]) -> str:
-    """Let a child become ``identity`` and return its answer; an OSError there is answered by the system's words for it."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        answer = "the check itself failed"
-        try:
-            _become(identity, groups)
-            answer = question()
-        except OSError as error:
-            answer = error.strerror or str(error.errno)
-        finally:  # never back into the caller's code, whatever happens
-            os.write(writer, os.fsencode(answer))
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as file:
-        answer = os.fsdecode(file.read())
-    os.waitpid(child, 0)
-    return answer
+    """Let a child become ``identity`` and return its answer; an OSError there is answered by the system's words for it.
+
+    Processes of that user can stop the child, so it is waited for only so long. Raises SessionsError when it did not answer.
+    """
+
+    def become(kept: int) -> None:
+        leave_open(kept)
+        _become(identity, groups)
+        limit(_LIMITS)
+        harden()
+
+    try:
+        answer = answer_of(become, lambda: os.fsencode(_answered(question)), seconds=AS_USER_SECONDS, at_most=1 << 16)
+    except PastLimit:
+        raise SessionsError(
+            f"what the user {identity.owner} may do could not be tried within {AS_USER_SECONDS:g} seconds; nothing was changed, "
+            "see which process of that user stops others, or which filesystem does not answer, and run again"
+        ) from None
+    return "the check itself failed" if answer is None else os.fsdecode(answer)
+
+
+def _answered(question: t.Callable[[], str]) -> str:
+    try:
+        return question()
+    except OSError as error:
+        return error.strerror or str(error.errno)
 
 
 def _become(identity: Identity, groups: t.Sequence[int]) -> None:

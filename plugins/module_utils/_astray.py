@@ -15,16 +15,23 @@ import re
 import typing as t
 
 from ._errors import SessionsError
-from ._layout import Layout, name_matcher, opened_below
-from ._layouts import AREA_INSIDE, LAYOUTS, account_names
+from ._in_use import changed_ns
+from ._layout import Layout, name_matcher
+from ._layouts import AREA_INSIDE, ASIDE, LAYOUTS, account_names
 from ._masking import masked
 from ._paths import opened_directory, real_path
-from ._receipts import mark_of, mark_with_parts
+from ._receipts import mark_of
 from ._restart import started_at
 from ._sources import Source, working_directories
 from ._unit import Unit
 
-_NOT_LOOKED_INTO = (".git", "node_modules", "site-packages", AREA_INSIDE, f".*{AREA_INSIDE}")  # patterns of names
+_NOT_LOOKED_INTO = (
+    ".git",
+    "node_modules",
+    "site-packages",
+    f"*{AREA_INSIDE}",
+    f"*{AREA_INSIDE}{ASIDE}*",
+)  # patterns of names
 # What nobody has linked is no loss, and other programs have a file called creds.json, too. Of 'unknown' ones nothing tells.
 _LINKED = ("paired", "unknown")
 _NUMBER = re.compile(r"\d{6}")
@@ -58,7 +65,7 @@ def accounts_astray(
         fitting = _layout_of(directory, name, layout)
         if fitting is None or mark_of(directory, fitting).changed_ns <= since:
             return False
-        return fitting.judge(directory).state in _LINKED
+        return fitting.judged(directory).state in _LINKED
 
     # First by the name that it is known by: what it really is today may be another release tomorrow.
     tops = [os.path.normpath(top) for top in dict.fromkeys((unit.working_directory, *working_directories(unit)))]
@@ -88,15 +95,7 @@ def idle_sources(unit: Unit, sources: t.Sequence[Source], layout: Layout) -> tup
 
 def _is_used(source: Source, layout: Layout, since: float) -> bool:
     with opened_directory(source.path) as root:
-        return any(_changed_ns(root, name, layout) > since for name in account_names(root, layout))
-
-
-def _changed_ns(root: int, name: str, layout: Layout) -> int:
-    try:
-        with opened_below(root, name) as account:
-            return mark_with_parts(root, name, account, layout).changed_ns
-    except (FileNotFoundError, NotADirectoryError):
-        return 0  # it was removed since it was listed
+        return any(changed_ns(root, name, layout) > since for name in account_names(root, layout))
 
 
 def _layout_of(directory: int, name: str, chosen: Layout | None) -> Layout | None:

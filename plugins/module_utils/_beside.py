@@ -12,12 +12,12 @@ import os
 import stat
 import typing as t
 
-from ._area import open_private
+from ._control import open_private
 from ._copy import Rules, digest_of
 from ._kernel import rename_new
-from ._layout import is_folder, opened_below
+from ._layout import exists, is_folder, opened_below
 from ._receipts import account_key
-from ._stores import bring_stores, put_stores
+from ._stores import DamagedStore, bring_stores, put_as_it_is, put_stores
 from ._tree import Index, Tally, bring_entry, hand_over_entry, remove_tree, same_content
 
 _CALLED = "a directory in the staging area"
@@ -87,8 +87,11 @@ def same_entries(one: int, other: int, paths: t.Sequence[str], is_volatile: t.Ca
     return all(_same_entry(one, other, path, is_volatile) for path in paths)
 
 
-def bring_database(root: int, holder: int, path: str, rules: Rules) -> None:
-    """Stage the database at the relative ``path`` as one file; nobody may write to it any more. Raises UnfitTree, OSError."""
+def bring_database(root: int, holder: int, path: str, rules: Rules) -> bool:
+    """Stage the database at the relative ``path`` as one file; nobody may write to it any more. Raises UnfitTree, OSError.
+
+    What SQLite cannot read, and has no log, is staged as it is, for other programs call other files so, too. Returns whether it is one.
+    """
     remove_tree(holder, slot_of(path))
     with (
         _opened_parent(root, path) as (parent, name),
@@ -96,7 +99,14 @@ def bring_database(root: int, holder: int, path: str, rules: Rules) -> None:
         _opened_slot(holder, f"{slot_of(path)}.raw") as raw,
     ):
         bring_stores(parent, raw, [name], rules, {})
-        put_stores(raw, slot, [name], rules)
+        try:
+            put_stores(raw, slot, [name], rules)
+            return True
+        except DamagedStore:
+            if any(exists(parent, name + suffix) for suffix in ("-wal", "-journal")):
+                raise
+            put_as_it_is(parent, slot, name, rules)
+            return False
 
 
 def _same_entry(one: int, other: int, path: str, is_volatile: t.Callable[[str], t.Any]) -> bool:

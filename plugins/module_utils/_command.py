@@ -9,9 +9,11 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 import typing as t
 
 from ._errors import SessionsError
+from ._limits import COMMAND_SECONDS
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CUT_OFF = -signal.SIGKILL  # the exit code of a program whose time was over
@@ -30,7 +32,7 @@ class Completed(t.NamedTuple):
 def run(
     argv: t.Sequence[str],
     *,
-    timeout: float = 60.0,
+    timeout: float = COMMAND_SECONDS,
     environment: t.Mapping[str, str] | None = None,
     identity: tuple[int, int] | None = None,
     pass_fds: t.Sequence[int] = (),
@@ -46,7 +48,8 @@ def run(
     if identity is not None and identity[0] != os.geteuid():
         account = {"user": identity[0], "group": identity[1], "extra_groups": []}
     try:
-        done = subprocess.run(
+        # run_command knows no deadline and needs AnsibleModule, which nothing here has.
+        done = subprocess.run(  # pylint: disable=ansible-bad-function
             list(argv),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -67,7 +70,11 @@ def run(
 
 
 def run_checked(
-    argv: t.Sequence[str], *, purpose: str, timeout: float = 60.0, environment: t.Mapping[str, str] | None = None
+    argv: t.Sequence[str],
+    *,
+    purpose: str,
+    timeout: float = COMMAND_SECONDS,
+    environment: t.Mapping[str, str] | None = None,
 ) -> Completed:
     """Run ``argv``; raise SessionsError naming ``purpose`` and the program's own last words when it fails."""
     done = run(argv, timeout=timeout, environment=environment)
@@ -79,15 +86,18 @@ def run_checked(
     return done
 
 
-def run_for_lines(argv: t.Sequence[str], take: t.Callable[[bytes], None], *, timeout: float, longest: int) -> Completed:
+def run_for_lines(
+    argv: t.Sequence[str], take: t.Callable[[bytes], None], *, timeout: float, longest: int, at_most: int
+) -> Completed:
     """Run ``argv`` and hand over each line of its output as it comes, so that it may print more than memory holds.
 
-    A line of more than ``longest`` bytes comes in pieces. When ``timeout`` seconds are over the program is killed, so the outcome has
-    the exit code CUT_OFF; it never has the output itself. Raises SessionsError when the program is missing.
+    A line of more than ``longest`` bytes comes in pieces. When ``timeout`` seconds are over, or ``at_most`` bytes were read, the program is
+    killed, so the outcome has the exit code CUT_OFF; it never has the output itself. Raises SessionsError when the program is missing.
     """
     with tempfile.TemporaryFile() as words:
         try:
-            process = subprocess.Popen(
+            # run_command hands over all of the output at the end.
+            process = subprocess.Popen(  # pylint: disable=ansible-bad-function
                 list(argv),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -96,16 +106,24 @@ def run_for_lines(argv: t.Sequence[str], take: t.Callable[[bytes], None], *, tim
             )
         except FileNotFoundError as error:
             raise _missing(argv) from error
+        until, cut = time.monotonic() + timeout, False
         timer = threading.Timer(timeout, process.kill)
         timer.start()
         try:
             with process:
                 for line in iter(lambda: t.cast("t.IO[bytes]", process.stdout).readline(longest), b""):
+                    at_most -= len(line)
+                    if (
+                        at_most < 0 or time.monotonic() > until
+                    ):  # what a killed program leaves in the pipe may take long, too
+                        process.kill()
+                        cut = True
+                        break
                     take(line)
         finally:
             timer.cancel()
         words.seek(0)
-        return Completed(tuple(argv), process.returncode, "", _text(words.read(_WORDS_AT_MOST)))
+        return Completed(tuple(argv), CUT_OFF if cut else process.returncode, "", _text(words.read(_WORDS_AT_MOST)))
 
 
 def _missing(argv: t.Sequence[str]) -> SessionsError:

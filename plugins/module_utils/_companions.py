@@ -8,11 +8,13 @@ import contextlib
 import os
 import typing as t
 
-from ._area import COMPANIONS, open_private
+from ._area import COMPANIONS
 from ._beside import bring_database, bring_entries, slot_of
+from ._control import open_private
 from ._copy import UnfitTree
 from ._errors import SessionsError
 from ._index import NOTHING, read_index, write_index
+from ._owners import companion_owners
 from ._paths import opened_directory
 from ._staging import Stage
 from ._survey import Companion
@@ -28,27 +30,45 @@ def bring_companions(stage: Stage, companions: t.Sequence[Companion]) -> None:
             _bring(stage, holder, [companion for companion in companions if not _is_database(stage, companion)])
 
 
-def finish_companions(stage: Stage, companions: t.Sequence[Companion]) -> None:
-    """Bring the copies up to date with what nobody writes to any more."""
+def finish_companions(stage: Stage, companions: t.Sequence[Companion]) -> int:
+    """Bring the copies up to date with what nobody writes to any more; return how many databases were copied as they are."""
     bring_companions(stage, companions)
+    unread = 0
     databases = [companion for companion in companions if _is_database(stage, companion)]
     if databases:
         with _opened_holder(stage) as holder:
             for companion in databases:
-                with opened_directory(companion.root) as root:
-                    bring_database(root, holder, companion.name, stage.whole_rules(os.fstat(root).st_uid))
+                with _opened_root(companion) as root:
+                    unread += not bring_database(root, holder, companion.name, stage.strict_rules(companion.owners))
+    return unread
+
+
+def clear_companions(area: int) -> None:
+    """Remove the copies, what is known of them first, as _staging.py does."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.unlink(f"{COMPANIONS}/{_INDEX}", dir_fd=area)
+    remove_tree(area, COMPANIONS)
 
 
 def _bring(stage: Stage, holder: int, companions: t.Sequence[Companion]) -> None:
     known = read_index(holder, _INDEX, stage.made)
     fresh: dict[str, Index] = {}
     for companion in companions:
-        with opened_directory(companion.root) as root:
-            rules = stage.whole_rules(os.fstat(root).st_uid)
+        with _opened_root(companion) as root:
+            rules = stage.strict_rules(companion.owners)
             fresh.update(bring_entries(root, holder, [companion.name], rules, known.beside)[0])
     for name in set(os.listdir(holder)).difference([_INDEX, *map(slot_of, fresh)]):
         remove_tree(holder, name)
     write_index(holder, _INDEX, stage.made, NOTHING._replace(beside=fresh))
+
+
+@contextlib.contextmanager
+def _opened_root(companion: Companion) -> t.Iterator[int]:
+    """Open the directory that a companion lies in, which is that of the look as far as whose it is counts."""
+    with opened_directory(companion.root) as root:
+        if not companion_owners(companion.owners, os.fstat(root)):
+            raise UnfitTree("the legacy path was exchanged for a directory of another user; see what it is")
+        yield root
 
 
 @contextlib.contextmanager

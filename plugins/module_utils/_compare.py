@@ -8,8 +8,8 @@ import os
 import typing as t
 
 from ._beside import measure_entries, same_entries
-from ._layout import Layout, name_matcher, opened_below
-from ._layouts import open_account
+from ._layout import OF_A_PROGRAM, Layout, name_matcher
+from ._layouts import open_account, opened_account
 from ._stores import same_stores, store_patterns
 from ._tree import measure, same_content
 
@@ -29,8 +29,8 @@ def newest_ns(root: int, name: str, layout: Layout) -> int:
 
 def same_account(root: int, target: int, name: str, layout: Layout) -> bool:
     """Whether the account ``name`` holds the same in both open roots, locks and caches left out."""
-    with opened_below(root, name) as one, opened_below(target, name) as other:
-        apart = name_matcher((*layout.volatile, *store_patterns(layout)))
+    with opened_account(root, name) as one, opened_account(target, name) as other:
+        apart = name_matcher((*layout.volatile, *OF_A_PROGRAM, *store_patterns(layout)))
         return (
             same_content(one, other, apart, _cache_test(layout))
             and (not layout.databases or same_stores(one, other, layout))

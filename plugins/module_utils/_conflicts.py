@@ -15,13 +15,32 @@ from ._receipts import Entry, Mark
 _RANK = {"paired": 3, "unknown": 3, "pending": 2, "fresh": 1, "corrupt": 0}
 
 
+TWO_DEVICES = "they are two different linked devices under one name, so that neither is a copy of the other"
+
+
 class Side(t.NamedTuple):
-    """One copy of an account: its state, its mark, its newest key write, and whether the running backend uses this very place."""
+    """One copy of an account: its state, its mark, its newest key write, and whether the running backend uses this very place.
+
+    ``devices``: fingerprints of the linked devices in it, empty where its library shows none. ``partial``: its credentials are there and
+    its keys are not.
+    """
 
     state: str
     mark: Mark
     newest_ns: int = 0
     in_use: bool = False
+    devices: tuple[str, ...] = ()
+    partial: bool = False
+
+    @property
+    def rank(self) -> float:
+        """How good its credentials are. Those without keys lose against those with keys."""
+        return _RANK[self.state] - self.partial / 2
+
+    def is_of_another_device(self, other: Side) -> bool:
+        """Whether both hold linked devices, and neither all that the other one holds: then none is a copy of the other."""
+        own, others = set(self.devices), set(other.devices)
+        return bool(own and others) and not (own <= others or others <= own)
 
 
 class Decision(t.NamedTuple):
@@ -82,7 +101,7 @@ def _decide_known(legacy: Side, present: Side, ancestor: Entry, on_conflict: str
                 "the copy at the sessions path is damaged; on_conflict=replace brings the older legacy copy back",
             )
         return Decision("unchanged", "migrated before and not used at the legacy path since")
-    if on_conflict != "replace" and _RANK[legacy.state] < _RANK[present.state]:
+    if on_conflict != "replace" and legacy.rank < present.rank:
         # A backend that was started on its old path without credentials makes new ones there, for which nobody scanned a code.
         return Decision("kept", f"the legacy copy is only {legacy.state}", adopt=True)
     # Libraries write some keys in place, which no mark shows; copies keep the times of their originals.
@@ -99,7 +118,7 @@ def _decide_known(legacy: Side, present: Side, ancestor: Entry, on_conflict: str
             publish=True,
             displace=True,
         )
-    if _RANK[legacy.state] > _RANK[present.state]:
+    if legacy.rank > present.rank:
         return Decision(
             "migrated", f"the copy at the sessions path is only {present.state}", publish=True, displace=True
         )
@@ -117,14 +136,16 @@ def _decide_unknown(legacy: Side, present: Side, on_conflict: str, same: t.Calla
         return Decision("migrated", "on_conflict=replace", publish=True, displace=True)
     if on_conflict == "fail":
         return Decision("diverged", "the account is at both paths; on_conflict=fail")
+    if legacy.is_of_another_device(present) and not present.in_use:
+        return Decision("diverged", TWO_DEVICES)
     return _newest(legacy, present)
 
 
 def _newest(legacy: Side, present: Side) -> Decision:
     """Without a receipt: credentials first, then the place that the backend really uses, then the newest key write."""
     keep = Decision("kept", "the copy at the sessions path is the better one", adopt=True)
-    if _RANK[legacy.state] != _RANK[present.state]:
-        if _RANK[legacy.state] < _RANK[present.state]:
+    if legacy.rank != present.rank:
+        if legacy.rank < present.rank:
             return keep
         return Decision(
             "migrated", f"the legacy copy is {legacy.state}, the other one {present.state}", publish=True, displace=True

@@ -11,21 +11,21 @@ from __future__ import annotations
 import dataclasses
 import errno
 import hashlib
+import math
 import os
 import stat
 import time
 import typing as t
 
 from ._errors import SessionsError
+from ._paths import READ_FLAGS, open_regular
 from ._room import Room
 
-_OPEN_SOURCE = (
-    os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-)  # O_NONBLOCK: opening a FIFO must not hang root
 _OPEN_TARGET = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK = 1 << 18
 _READS_AT_MOST = 3
 _NOT_READ_BACK = "what was read back is not what was written"
+_PRIVATE = {False: "private ", True: ""}
 _KEPT_ATTRIBUTES = ("user.", "system.posix_acl_")
 
 # Filesystems before Linux 6.13 stamp with the timer tick (4 ms at most), some network ones with whole seconds: a file written again
@@ -47,7 +47,8 @@ class Rules:
     """How to copy: who owns the copy, whose files may be taken, which names are left out, whether copies are read back.
 
     ``is_cache``: which paths, relative to the top of the tree, are left out as well; None where none is. ``room``: what must stay free
-    where copies are made.
+    where copies are made. ``strict``: nothing of other owners is taken, not even what everybody may read. ``until``: the monotonic time
+    at which copying has to be done.
     """
 
     uid: int
@@ -57,6 +58,8 @@ class Rules:
     checksum: bool
     is_cache: t.Callable[[str], t.Any] | None = None
     room: Room | None = None
+    strict: bool = False
+    until: float = math.inf
 
 
 @dataclasses.dataclass
@@ -90,7 +93,7 @@ def copied_already(source: int, target: int, name: str, rules: Rules) -> Record 
 
 
 def _is_copy(source: int, target: int, name: str, found: os.stat_result, rules: Rules) -> bool:
-    copy = os.open(name, _OPEN_SOURCE, dir_fd=target)
+    copy = os.open(name, READ_FLAGS, dir_fd=target)
     try:
         status = os.fstat(copy)
         if not stat.S_ISREG(status.st_mode) or (status.st_size, status.st_mtime_ns) != (
@@ -101,7 +104,7 @@ def _is_copy(source: int, target: int, name: str, found: os.stat_result, rules: 
         require_own(found, rules)
         if _is_racy(found) or (rules.checksum and digest_of(source, name) != digest_of(target, name)):
             return False
-        reading = os.open(name, _OPEN_SOURCE, dir_fd=source)
+        reading = open_regular(source, name)
         try:
             _keep_attributes(reading, copy)
         finally:
@@ -122,8 +125,10 @@ def require_own(status: os.stat_result, rules: Rules) -> None:
 
     A user can move or hard-link a file of root into his own tree (rename(2) asks only for rights on the directories).
     """
-    if status.st_uid not in rules.owners and not status.st_mode & stat.S_IROTH:
-        raise UnfitTree("it holds a private file of another user; give the file to the backend's user or remove it")
+    if status.st_uid not in rules.owners and (rules.strict or not status.st_mode & stat.S_IROTH):
+        raise UnfitTree(
+            f"it holds a {_PRIVATE[rules.strict]}file of another user; give it to the backend's user or remove it"
+        )
 
 
 def require_open(status: os.stat_result, rules: Rules) -> None:
@@ -132,8 +137,10 @@ def require_open(status: os.stat_result, rules: Rules) -> None:
     A directory that is closed protects files that are not: they must not be taken out of it.
     """
     closed = status.st_mode & (stat.S_IROTH | stat.S_IXOTH) != stat.S_IROTH | stat.S_IXOTH
-    if status.st_uid not in rules.owners and closed:
-        raise UnfitTree("it holds a private directory of another user; give it to the backend's user or remove it")
+    if status.st_uid not in rules.owners and (rules.strict or closed):
+        raise UnfitTree(
+            f"it holds a {_PRIVATE[rules.strict]}directory of another user; give it to the backend's user or remove it"
+        )
 
 
 def dress(descriptor: int, like: os.stat_result, rules: Rules) -> bool:
@@ -157,21 +164,24 @@ def _plain_mode(status: os.stat_result) -> int:
 
 
 def digest_of(directory: int, name: str) -> bytes:
-    """Digest a regular file of an open directory."""
-    descriptor = os.open(name, _OPEN_SOURCE, dir_fd=directory)
+    """Digest a regular file of an open directory. Raises OSError for anything else."""
+    descriptor = open_regular(directory, name)
     try:
         digest, size = hashlib.blake2b(digest_size=16), os.fstat(descriptor).st_size
-        while True:
-            block = os.read(descriptor, _block_for(size))
+        left = size + 1  # of a file that grows one byte more, so that it differs
+        while left > 0:
+            block = os.read(descriptor, min(_block_for(size), left))
             if not block:
-                return digest.digest()
+                break
             digest.update(block)
+            left -= len(block)
+        return digest.digest()
     finally:
         os.close(descriptor)
 
 
 def _copy(source: int, target: int, name: str, rules: Rules, seen: Seen) -> Record | None:
-    reading = os.open(name, _OPEN_SOURCE, dir_fd=source)
+    reading = os.open(name, READ_FLAGS, dir_fd=source)
     try:
         before = os.fstat(reading)
         if not stat.S_ISREG(before.st_mode):
@@ -181,7 +191,7 @@ def _copy(source: int, target: int, name: str, rules: Rules, seen: Seen) -> Reco
             raise UnfitTree("copying it would leave next to nothing free on the disk; free space")
         writing = os.open(name, _OPEN_TARGET, _plain_mode(before), dir_fd=target)
         try:
-            poured = _pour(reading, writing, before, rules)
+            poured = pour(reading, writing, before, checksum=rules.checksum, until=rules.until)
             _finish(reading, writing, before, rules, seen.fitting)
         finally:
             os.close(writing)
@@ -203,22 +213,32 @@ def _finish(reading: int, writing: int, like: os.stat_result, rules: Rules, fitt
         fitting.add(mode)
 
 
-def _pour(reading: int, writing: int, status: os.stat_result, rules: Rules) -> int:
-    """Copy the content and return how many bytes it has."""
+def pour(reading: int, writing: int, status: os.stat_result, *, checksum: bool, until: float) -> int:
+    """Copy as much content as ``status`` says that there is, and return how many bytes that were: more than that when the file grew.
+
+    A file that grows faster than it is read would never end otherwise, and one of holes alone may claim to be larger than any disk.
+    """
     if status.st_size < _BLOCK and status.st_blocks * 512 >= status.st_size:  # nearly every file: one block, no digest
         block = os.read(reading, _block_for(status.st_size))
         _write_all(writing, block)
-        if rules.checksum and os.pread(writing, len(block) + 1, 0) != block:
+        if checksum and os.pread(writing, len(block) + 1, 0) != block:
             raise OSError(errno.EIO, _NOT_READ_BACK)
         return len(block)
-    digest = hashlib.blake2b(digest_size=16)
     if status.st_blocks * 512 < status.st_size:
-        size = _pour_sparse(reading, writing, status.st_size, digest.update)
-    else:
-        size = _pour_dense(reading, writing, digest.update)
-    if rules.checksum and _read_back(writing) != digest.digest():
+        return _pour_sparse(reading, writing, status.st_size, checksum, until)
+    digest = hashlib.blake2b(digest_size=16)
+    size = _pour_dense(reading, writing, status.st_size, digest.update, until)
+    if checksum and _read_back(writing, until) != digest.digest():
         raise OSError(errno.EIO, _NOT_READ_BACK)
     return size
+
+
+def require_time(until: float) -> None:
+    """Raise UnfitTree when the time is over."""
+    if time.monotonic() > until:
+        raise UnfitTree(
+            "copying it takes longer than a backend may be down; see what writes so much to it, make it smaller and run again"
+        )
 
 
 def _block_for(size: int) -> int:
@@ -229,19 +249,21 @@ def _block_for(size: int) -> int:
     return min(_BLOCK, size + 1)
 
 
-def _pour_dense(reading: int, writing: int, update: t.Callable[[bytes], None]) -> int:
+def _pour_dense(reading: int, writing: int, expected: int, update: t.Callable[[bytes], None], until: float) -> int:
     size = 0
-    while True:
-        block = os.read(reading, _BLOCK)
+    while size <= expected:
+        require_time(until)
+        block = os.read(reading, min(_BLOCK, expected + 1 - size))
+        if not block:
+            break
         update(block)
         _write_all(writing, block)
         size += len(block)
-        if len(block) < _BLOCK:  # only the end of a regular file makes a read short, read(2)
-            return size
+    return size
 
 
-def _pour_sparse(reading: int, writing: int, size: int, update: t.Callable[[bytes], None]) -> int:
-    """Copy the data of a file with holes, leaving the holes; ``update`` sees all bytes, the zeros of the holes as well."""
+def _pour_sparse(reading: int, writing: int, size: int, checksum: bool, until: float) -> int:
+    """Copy the data of a file with holes, leaving the holes, which are never read: they may be larger than any disk."""
     os.ftruncate(writing, size)
     position = 0
     while position < size:
@@ -250,27 +272,19 @@ def _pour_sparse(reading: int, writing: int, size: int, update: t.Callable[[byte
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
-            data = size  # ENXIO: nothing but a hole up to the end, lseek(2)
-        _update_zeros(min(data, size) - position, update)
-        if data >= size:
-            break
+            break  # ENXIO: nothing but a hole up to the end, lseek(2)
         position = min(os.lseek(reading, data, os.SEEK_HOLE), size)
-        os.lseek(reading, data, os.SEEK_SET)
-        os.lseek(writing, data, os.SEEK_SET)
         while data < position:
-            block = os.read(reading, min(_BLOCK, position - data))
+            require_time(until)
+            block = os.pread(reading, min(_BLOCK, position - data), data)
             if not block:
                 return data
-            update(block)
+            os.lseek(writing, data, os.SEEK_SET)
             _write_all(writing, block)
+            if checksum and os.pread(writing, len(block), data) != block:
+                raise OSError(errno.EIO, _NOT_READ_BACK)
             data += len(block)
     return size
-
-
-def _update_zeros(length: int, update: t.Callable[[bytes], None]) -> None:
-    while length > 0:
-        update(bytes(min(_BLOCK, length)))
-        length -= _BLOCK
 
 
 def _write_all(writing: int, block: bytes) -> None:
@@ -278,10 +292,11 @@ def _write_all(writing: int, block: bytes) -> None:
         block = block[os.write(writing, block) :]
 
 
-def _read_back(writing: int) -> bytes:
+def _read_back(writing: int, until: float) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
     position = 0
     while True:
+        require_time(until)
         block = os.pread(writing, _BLOCK, position)
         digest.update(block)
         position += len(block)

@@ -5,9 +5,11 @@
 The guard is a drop-in in /run with ``AssertPathExists=!FLAG``: while the flag exists a start fails (a masked unit whose file lies in
 /etc could still be started, proven on systemd 252 and 257). Should this very process be killed, a transient unit (_rescue.py) takes
 back what is half done, lifts the guard and starts the backend: systemd is its parent, so it survives us, the connection and the login.
+It also ends a run that holds the backend stopped for too long, whatever keeps it.
 
-All of that is gone when the host loses power. So there is a drop-in in /etc, too, while accounts are on their way: should the host boot
-meanwhile, the same program takes them back before the backend starts.
+All of that is gone when the host loses power. So there is a unit in /etc, too, while accounts are on their way: should the host boot
+meanwhile, the same program takes them back before the backend starts. It is a unit of its own, ordered before the backend, and not a line
+in the backend's unit: there it would run as root in an environment that the service user may rule (``LD_PRELOAD`` in an environment file).
 """
 
 from __future__ import annotations
@@ -22,9 +24,10 @@ import time
 import typing as t
 
 from . import _rescue
-from ._area import RESCUER
 from ._command import run, run_checked
+from ._control import PROGRAM
 from ._errors import SessionsError
+from ._limits import BOOT_SECONDS, STOPPED_SECONDS, STUCK_SECONDS
 from ._paths import write_atomic
 from ._unit import Unit, daemon_reload, read_unit
 
@@ -76,69 +79,137 @@ class StartFailed(SessionsError):
     """The unit was released but did not come up."""
 
 
-@contextlib.contextmanager
-def watched_over(unit: Unit, intent: str, watch: Stopwatch) -> t.Iterator[None]:
-    """Have somebody finish, or take back, what the body does with ``unit``, should this process be killed.
-
-    ``intent`` is the path where the body keeps its intent, see _rescue.py.
+class Cutover(t.NamedTuple):
+    """What is held stopped and how: ``intent`` is the path where the run keeps its intent (see _rescue.py), ``timeout`` the seconds for
+    each of stop and start, ``mounts`` the paths that have to be mounted before the intent can be undone. ``frozen``: control groups of a
+    container that is held still instead, see _container_run.py. ``restored``: it is down on its way back, and has to run in the end.
+    ``inside``: where in a container of Compose the accounts are that are taken from its layer, '' where none are, see _compose_run.py.
+    ``back``: they go into a new one, see _compose_back.py.
     """
-    with undisturbed(), _alive(unit.name):
-        with watch.phase("guard"):
-            _leave_rescuer(unit, intent)
-            _mark_busy(unit.name)
-        try:
-            yield
-        finally:
-            _remove(_busy_file(unit.name))
+
+    unit: Unit
+    intent: str
+    timeout: float
+    watch: Stopwatch
+    mounts: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
+    restored: bool = False
+    inside: str = ""
+    back: bool = False
+
+    @property
+    def start(self) -> str:
+        """What is to be done in the end should the run be killed, see _rescue.py."""
+        return "only" if self.restored else "yes" if self.unit.active else "no"
+
+    @property
+    def starts(self) -> str:
+        """How a container of Compose is started, for _rescue.py; '' for a unit."""
+        if not self.unit.compose:
+            return ""
+        if self.back:
+            from ._compose_back import starts_back
+
+            return starts_back(self.unit.compose)
+        from ._compose_run import starts_of
+
+        return starts_of(self.unit.compose, self.unit.active, bool(self.inside))
 
 
 @contextlib.contextmanager
-def stopped(unit: Unit, intent: str, timeout: float, watch: Stopwatch) -> t.Iterator[None]:
-    """Hold ``unit`` stopped, see guarded. Raises SessionsError when it does not stop cleanly (it then runs again)."""
-    with guarded(unit, intent, timeout, watch):
-        with watch.phase("stop"):
-            _stop(unit, timeout)
+def watched_over(cutover: Cutover) -> t.Iterator[None]:
+    """Have systemd finish, or take back, what the body does with the unit, should this process be killed or hang."""
+    with _rescued(cutover, cutover.unit.name):
         yield
 
 
 @contextlib.contextmanager
-def guarded(unit: Unit, intent: str, timeout: float, watch: Stopwatch) -> t.Iterator[None]:
-    """Let nobody start ``unit``, and start it in the end if it ran before, also when the body raises.
+def run_in_the_end(cutover: Cutover) -> t.Iterator[None]:
+    """Have systemd start the unit, which the body stops, should this process be killed. Nothing is taken back by that.
 
-    To be used within watched_over, with the same ``intent``; ``timeout`` in seconds for each of stop and start.
-    Raises StartFailed when the body is through and the unit does not start.
+    The body may hold it stopped for another cutover: the guard of that keeps this one from starting the unit before it was taken back.
     """
+    with _rescued(cutover._replace(restored=True), f"{cutover.unit.name}.back"):
+        yield
+
+
+@contextlib.contextmanager
+def _rescued(cutover: Cutover, called: str) -> t.Iterator[None]:
+    """``called``: what the lock and the files of this run are named after; one within another has names of its own."""
+    with undisturbed(), _alive(called):
+        with cutover.watch.phase("guard"):
+            _leave_rescuer(cutover, called)
+            _mark_busy(called)
+        try:
+            yield
+        finally:
+            _remove(_busy_file(called))
+
+
+@contextlib.contextmanager
+def stopped(cutover: Cutover) -> t.Iterator[None]:
+    """Hold the unit stopped, see guarded. Raises SessionsError when it does not stop cleanly (it then runs again)."""
+    with guarded(cutover):
+        with cutover.watch.phase("stop"):
+            _stop(cutover)
+        yield
+
+
+@contextlib.contextmanager
+def held_frozen(cutover: Cutover) -> t.Iterator[None]:
+    """Mark, for the rescuer, that the processes of a container are held still. To be used within watched_over, around what holds them."""
+    write_atomic(_flag(cutover.unit.name), b"", 0o644)
+    try:
+        yield
+    finally:
+        _remove(_flag(cutover.unit.name))
+
+
+@contextlib.contextmanager
+def guarded(cutover: Cutover) -> t.Iterator[None]:
+    """Let nobody start the unit, and start it in the end if it ran before, also when the body raises.
+
+    To be used within watched_over. Raises StartFailed when the body is through and the unit does not start.
+    """
+    unit, watch = cutover.unit, cutover.watch
     with watch.phase("guard"):
-        _leave_rescuer_at_boot(unit.name, intent)
-        _raise_guard(unit.name)
+        _leave_rescuer_at_boot(cutover)
+        _raise_guard(unit)
     try:
         with watch.down(unit.active):
             try:
                 yield
             except SessionsError as error:
-                _release_after(error, unit, timeout, watch)
+                _release_after(error, cutover)
                 raise
             except BaseException:
-                _release(unit, timeout, watch)
+                _release(cutover)
                 raise
-            _release(unit, timeout, watch)
+            _release(cutover)
     finally:
-        if os.path.lexists(_guard_file(unit.name)):
+        if os.path.lexists(_guard_file(unit.name)) or unit.compose:
             _remove_guard(unit.name)
-        _remove(_boot_program(intent))
 
 
-def _release(unit: Unit, timeout: float, watch: Stopwatch) -> None:
+def _release(cutover: Cutover) -> None:
+    unit = cutover.unit
     _remove(_flag(unit.name))
-    if unit.active:
-        with watch.phase("start"):
-            start(unit.name, timeout)
+    if unit.compose:
+        from ._compose_run import started
+
+        with cutover.watch.phase("start"):
+            why = started(unit.compose, cutover.starts, cutover.intent, cutover.timeout)
+        if why:
+            raise StartFailed(why)
+    elif unit.active:
+        with cutover.watch.phase("start"):
+            start(unit.name, cutover.timeout)
 
 
-def _release_after(error: SessionsError, unit: Unit, timeout: float, watch: Stopwatch) -> None:
-    """Both are told when the start fails, too: what went wrong first is what has to be mended."""
+def _release_after(error: SessionsError, cutover: Cutover) -> None:
+    """Both are told when the start fails, too: what went wrong first is what has to be fixed."""
     try:
-        _release(unit, timeout, watch)
+        _release(cutover)
     except StartFailed as second:
         raise SessionsError(f"{error}. After that {second}", **error.facts) from error
 
@@ -158,6 +229,16 @@ def start(unit: str, timeout: float) -> None:
         )
 
 
+def stop_again(cutover: Cutover) -> None:
+    """Stop what was started, without asking how it ended. Raises SessionsError when it takes too long."""
+    if cutover.unit.compose:
+        from ._compose_run import stop
+
+        stop(cutover.unit.compose, cutover.timeout)
+    else:
+        stop_now(cutover.unit.name, cutover.timeout)
+
+
 def stop_now(unit: str, timeout: float) -> None:
     """Stop ``unit`` without asking how it ended. Raises SessionsError when it takes longer than ``timeout`` seconds."""
     try:
@@ -171,13 +252,25 @@ def stop_now(unit: str, timeout: float) -> None:
 
 def lift_leftover_guard(unit: str) -> None:
     """Remove what a run that was killed together with its rescuer (a power cut, say) may have left in /run."""
-    if any(os.path.lexists(path) for path in (_busy_file(unit), _flag(unit), _guard_file(unit), _boot_file(unit))):
+    links = (_boot_link(unit), _boot_link(unit, of_compose=True))
+    left = (_busy_file(unit), _flag(unit), _guard_file(unit), _boot_unit(unit), *links, _boot_drop_in(unit))
+    if any(map(os.path.lexists, left)):
         _remove(_flag(unit))
         _remove_guard(unit)
         _remove(_busy_file(unit))
 
 
-def _raise_guard(unit: str) -> None:
+def _raise_guard(unit: Unit) -> None:
+    if unit.compose:
+        from ._compose_run import keep_from_starting
+
+        keep_from_starting(unit.compose)
+        write_atomic(_flag(unit.name), b"", 0o644)
+    else:
+        _raise_guard_of_unit(unit.name)
+
+
+def _raise_guard_of_unit(unit: str) -> None:
     os.makedirs(os.path.dirname(_guard_file(unit)), mode=0o755, exist_ok=True)
     assertion = f"AssertPathExists=!{_flag(unit).replace('%', '%%')}"
     text = f"# whatsapp_ops.sessions is moving this unit's sessions; gone when it is done\n[Unit]\n{assertion}\n"
@@ -186,47 +279,66 @@ def _raise_guard(unit: str) -> None:
     write_atomic(_flag(unit), b"", 0o644)
 
 
-def _leave_rescuer(unit: Unit, intent: str) -> None:
+def _leave_rescuer(cutover: Cutover, called: str) -> None:
     """Have systemd run a copy of _rescue.py, which does nothing unless this process is gone and the flag still there."""
-    program = f"{_RUNTIME}/{unit.name}.rescue.py"
+    unit, program = cutover.unit, _program(cutover.intent)
     write_atomic(program, inspect.getsource(_rescue).encode(), 0o600)
-    arguments = [
-        _lock_file(unit.name),
-        _busy_file(unit.name),
-        _flag(unit.name),
-        _guard_file(unit.name),
-        _boot_file(unit.name),
-        intent,
-        unit.name,
-        "yes" if unit.active else "no",
-    ]
+    given = _rescue.Rescue(
+        lock=_lock_file(called),
+        busy=_busy_file(called),
+        flag=_flag(called),
+        guard=_guard_file(called),
+        boot_unit=_boot_unit(called),
+        boot_link=_boot_link(called, bool(unit.compose)),
+        intent=cutover.intent,
+        unit=unit.name,
+        start=cutover.start,
+        run=str(os.getpid()),
+        run_since=_rescue.started_at(os.getpid()),
+        held_at_most=f"{STOPPED_SECONDS + STUCK_SECONDS + 2 * cutover.timeout:g}",
+        frozen="\n".join(cutover.frozen),
+        starts=cutover.starts,
+    )
     name = f"whatsapp-ops-rescue-{os.getpid()}-{time.monotonic_ns()}"
-    waiting = ["systemd-run", "--quiet", "--collect", f"--unit={name}", "--", sys.executable, "-I", program, *arguments]
+    waiting = ["systemd-run", "--quiet", "--collect", f"--unit={name}", "--", sys.executable, "-I", program, *given]
     run_checked(waiting, purpose="leave a helper that starts the backend if this run dies")
 
 
-def _leave_rescuer_at_boot(unit: str, intent: str) -> None:
-    """Have systemd run a copy of _rescue.py before it starts ``unit``, should the host boot before this is removed again."""
-    program = _boot_program(intent)
-    command = " ".join(map(_word, (sys.executable, "-I", program, "boot", intent, _boot_file(unit)))).replace("$", "$$")
+def _leave_rescuer_at_boot(cutover: Cutover) -> None:
+    """Have systemd run a copy of _rescue.py before it starts the unit, should the host boot before this is removed again."""
+    unit, program, compose = cutover.unit.name, _program(cutover.intent), cutover.unit.compose
+    place, link = _boot_unit(unit), _boot_link(unit, bool(compose))
+    words = (sys.executable, "-I", program, "boot", cutover.intent, place, link, cutover.starts)
+    # Docker itself starts no container of Compose that is being moved, see _compose_run.py.
+    order = "Wants=docker.service\nAfter=docker.service" if compose else f"Before={unit}"
+    command = " ".join(map(_word, words)).replace("$", "$$")
+    mounts = " ".join(map(_word, (os.path.dirname(program), *cutover.mounts)))
     text = (
-        "# whatsapp_ops.sessions is moving this unit's sessions; gone when it is done\n"
-        f"[Unit]\nRequiresMountsFor={_word(os.path.dirname(intent))}\n[Service]\nExecStartPre=-+{command}\n"
+        "# whatsapp_ops.sessions is moving the sessions of this unit; gone when it is done\n"
+        f"[Unit]\nDescription=Undo an interrupted move of the sessions of {unit}\n{order}\n"
+        # The flag is gone after a boot. Before one the run itself does all of this.
+        f"ConditionPathExists=!{_flag(unit).replace('%', '%%')}\n"
+        f"ConditionPathExists=!{_busy_file(unit).replace('%', '%%')}\n"
+        f"RequiresMountsFor={mounts}\n"
+        f"[Service]\nType=oneshot\nTimeoutStartSec={BOOT_SECONDS}\nExecStart={command}\n"
     )
     try:
-        os.makedirs(os.path.dirname(_boot_file(unit)), mode=0o755, exist_ok=True)
-        write_atomic(program, inspect.getsource(_rescue).encode(), 0o600)
-        write_atomic(_boot_file(unit), text.encode(), 0o644)
+        os.makedirs(os.path.dirname(link), mode=0o755, exist_ok=True)
+        write_atomic(place, text.encode(), 0o644)
+        with contextlib.suppress(FileExistsError):
+            os.symlink(f"../{os.path.basename(place)}", link)
     except OSError:
         pass  # /etc is read-only: less is certain then, and nothing is wrong yet
 
 
 def let_go(unit: str) -> None:
     """Let systemd start ``unit`` from the next reload on, at a boot, too: it would be right to, with what is on the disk by now."""
-    for path in (_boot_file(unit), _guard_file(unit)):
+    links = (_boot_link(unit), _boot_link(unit, of_compose=True))
+    for path in (*links, _boot_unit(unit), _boot_drop_in(unit), _guard_file(unit)):
         _remove(path)
-        with contextlib.suppress(OSError):
-            os.rmdir(os.path.dirname(path))
+        if os.path.dirname(path).endswith((".d", ".wants")):
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.dirname(path))
 
 
 def _word(text: str) -> str:
@@ -247,8 +359,16 @@ def _alive(unit: str) -> t.Iterator[None]:
         os.close(descriptor)
 
 
-def _stop(unit: Unit, timeout: float) -> None:
-    stop_now(unit.name, timeout)
+def _stop(cutover: Cutover) -> None:
+    unit = cutover.unit
+    if unit.compose and cutover.inside:
+        from ._compose_run import stop_cleanly
+
+        stop_cleanly(unit.compose, cutover.inside, cutover.timeout)
+        return
+    stop_again(cutover)
+    if unit.compose:
+        return
     after = read_unit(unit.name)
     state, result, status = (after.properties[name] for name in ("ActiveState", "Result", "ExecMainStatus"))
     clean = result == "success" or (result == "exit-code" and status in _ENDED_BY_OUR_SIGNAL)
@@ -289,9 +409,19 @@ def _guard_file(unit: str) -> str:
     return f"/run/systemd/system/{unit}.d/00-whatsapp-ops-guard.conf"
 
 
-def _boot_program(intent: str) -> str:
-    return f"{os.path.dirname(intent)}/{RESCUER}"
+def _program(intent: str) -> str:
+    return f"{os.path.dirname(intent)}/{PROGRAM}"
 
 
-def _boot_file(unit: str) -> str:
+def _boot_unit(unit: str) -> str:
+    return f"/etc/systemd/system/whatsapp-ops-undo-{unit}"
+
+
+def _boot_link(unit: str, of_compose: bool = False) -> str:
+    wants = "multi-user.target" if of_compose else unit
+    return f"/etc/systemd/system/{wants}.wants/whatsapp-ops-undo-{unit}"
+
+
+def _boot_drop_in(unit: str) -> str:
+    """Give the file by which the first release had the same done; it ran in the backend's environment."""
     return f"/etc/systemd/system/{unit}.d/00-whatsapp-ops-boot.conf"

@@ -3,7 +3,7 @@
 """The job of session_dir: a directory for sessions that lasts, that its owner can use and that nobody else can take away.
 
 Every reason against it is found before anything is changed (_dir_reasons.py), and what is done is done to the directory that
-was looked at (_dir_state.py), whatever is put at its path meanwhile (_dir_steps.py).
+was looked at (_dir_state.py), whatever is put at its path meanwhile (_dir_work.py).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import typing as t
 
 from ._dir_reasons import AGAINST, is_taken
-from ._dir_state import Entry, Params, State, observed
-from ._dir_steps import ChangeDirectory, MakeDirectory, MakeParents, RemoveDirectory, RepairBelow, Step, carried_out
+from ._dir_state import DEFAULT_MODE, Entry, Params, State, observed, wanted_mode
+from ._dir_steps import ChangeDirectory, MakeDirectory, MakeParents, RemoveDirectory, RepairBelow, Step
 from ._errors import SessionsError
 from ._filesystem import why_ephemeral
 from ._identity import group_name, owner_name
@@ -36,7 +36,8 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
         unit=unit_name(options["unit"]) if options["unit"] else None,
         owner=options["owner"],
         group=options["group"],
-        mode=read_directory_mode(options["mode"]),
+        mode=read_directory_mode(options["mode"] or DEFAULT_MODE),
+        mode_given=options["mode"] not in (None, ""),
         allow_ephemeral=options["allow_ephemeral"],
         require_mount=options["require_mount"],
         min_free_bytes=options["min_free_bytes"] or 0,
@@ -73,6 +74,8 @@ def diff(state: State, steps: tuple[Step, ...], params: Params) -> dict[str, t.A
 
 def apply(steps: tuple[Step, ...], state: State, params: Params) -> Tally:
     """Carry the steps out; return what a repair below corrected and what it left."""
+    from ._dir_work import carried_out
+
     return carried_out(steps, state, params)
 
 
@@ -113,8 +116,8 @@ def _steps_at_path(state: State, params: Params) -> tuple[Step, ...]:
     """Say what is to be done for the directory itself."""
     if state.entry is None:
         parents = (MakeParents(),) if state.way.missing else ()
-        return (*parents, MakeDirectory(state.wanted, directory_bits(params.mode)))
-    bits = directory_bits(params.mode, state.entry.mode)
+        return (*parents, MakeDirectory(state.wanted, directory_bits(wanted_mode(state, params))))
+    bits = directory_bits(wanted_mode(state, params), state.entry.mode)
     right = (state.entry.uid, state.entry.gid, state.entry.mode) == (state.wanted.uid, state.wanted.gid, bits)
     return () if right else (ChangeDirectory(state.wanted, bits),)
 
@@ -149,9 +152,13 @@ def _shown(entry: Entry | None) -> dict[str, t.Any]:
 def _warnings(params: Params, state: State, entry: Entry | None, foreseen: bool) -> t.Iterator[str]:
     """Say what is not forbidden but will hurt."""
     if entry and entry.mode & 0o007:
+        remedy = (
+            f"{state.kept.mode_option}=0750 in a drop-in of {params.unit} keeps"
+            if state.kept
+            else "'0750' or '0700' keeps"
+        )
         yield (
-            f"mode {octal(entry.mode)} of {params.path} lets every user of this host in, and sessions are keys; "
-            "'0750' or '0700' keeps them out"
+            f"mode {octal(entry.mode)} of {params.path} lets every user of this host in, and sessions are keys; {remedy} them out"
         )
     if entry and state.not_writable and not foreseen:
         yield (

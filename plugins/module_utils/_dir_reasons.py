@@ -9,6 +9,7 @@ import typing as t
 
 from ._dir_state import Params, State
 from ._filesystem import is_own_mount, why_ephemeral
+from ._mode import directory_bits, octal
 from ._parents import who_else_can_swap
 
 # Directories of the system itself, hier(7): changing their owner breaks the host.
@@ -126,6 +127,18 @@ def _sandboxed(state: State, params: Params) -> str | None:
     )
 
 
+def _another_mode_at_each_start(state: State, params: Params) -> str | None:
+    if state.kept is None or not params.mode_given:
+        return None
+    bits = directory_bits(params.mode, state.kept.bits)
+    if bits == state.kept.bits:
+        return None
+    return (
+        f"{params.unit} has {state.kept.line}, so that systemd gives {params.path} the mode {octal(state.kept.bits)} at each start, and "
+        f"mode is {octal(bits)} (role: wa_mode); set {state.kept.mode_option}={octal(bits)} in a drop-in of the unit, or leave mode out"
+    )
+
+
 def _not_empty(state: State, params: Params) -> str | None:
     if not state.entries:
         return None
@@ -147,6 +160,7 @@ AGAINST: dict[str, tuple[Reason, ...]] = {
         _too_few_inodes,
         _closed_to_owner,
         _sandboxed,
+        _another_mode_at_each_start,
     ),
     "absent": (_taken_behind_a_link, _not_a_directory, _not_empty),
 }

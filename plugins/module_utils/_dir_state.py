@@ -19,15 +19,18 @@ from ._ownership import Tally, Wanted, survey
 from ._parents import Way, way_to
 from ._paths import open_directory, real_path
 from ._sandbox import Verdict, verdict
+from ._state_directory import Kept, kept_by_systemd
 from ._unit import Unit, read_unit, unit_identity
 
+DEFAULT_MODE = "0750"
 _LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Params(t.NamedTuple):
     """Options of the module; ``path`` is absolute and normal.
 
-    ``read_write_paths``: what a drop-in that is still to be written will list in ReadWritePaths= of the unit.
+    ``read_write_paths``: what a drop-in that is still to be written will list in ReadWritePaths= of the unit. ``mode_given``: somebody
+    asked for the mode.
     """
 
     path: str
@@ -42,6 +45,7 @@ class Params(t.NamedTuple):
     min_free_inodes: int = 0
     recurse: bool = False
     read_write_paths: tuple[str, ...] = ()
+    mode_given: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +65,7 @@ class State(t.NamedTuple):
     ``wanted``: who is to own it. ``sandbox``: what the unit may do there, None without a unit. ``closed_to_owner``: the first
     directory above that the owner may not pass. ``not_writable``: why a real write as the owner failed, empty when it succeeded,
     None when it could not be tried. ``entries``: how many a directory to be removed holds. ``own_uid``: as whom this runs.
+    ``kept``: what has systemd keep the directory for the unit, with a mode of its own.
     """
 
     way: Way
@@ -73,6 +78,7 @@ class State(t.NamedTuple):
     below: Tally | None = None
     entries: int = 0
     own_uid: int = 0
+    kept: Kept | None = None
 
     @property
     def trusted(self) -> frozenset[int]:
@@ -134,6 +140,11 @@ def reopened(directory: int) -> int:
     return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
 
 
+def wanted_mode(state: State, params: Params) -> Mode:
+    """Return the mode that the directory is to have: where nobody asked for one, that which systemd gives it at each start."""
+    return Mode(state.kept.bits) if state.kept and not params.mode_given else params.mode
+
+
 def _named_identity(params: Params, unit: Unit | None) -> Identity | None:
     """Return who the options say is to own the path; None where they leave that to what is there."""
     by_unit = unit_identity(unit) if unit else None
@@ -167,6 +178,8 @@ def _entry_at(base: int, name: str) -> Entry | None:
 def _with_use(state: State, unit: Unit | None, read_write_paths: tuple[str, ...]) -> State:
     """Add what the owner can do at the path, by itself and inside the unit."""
     groups = _supplementary_groups(unit) if unit else ()
+    kept = kept_by_systemd(unit, state.way.path) if unit else None
+    state = state._replace(kept=kept)
     sandbox = verdict(unit.properties, state.way.path, read_write_paths) if unit else None
     if not may_become(state.wanted):
         return state._replace(sandbox=sandbox)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Accounts that were put aside because another copy of them won: what each was, in a note beside it, and the list of them.
+"""Accounts that were put aside because another copy of them won: what each was, in a note of the control directory, and the list of them.
 
 Nothing here may remove one. The way back is one rename, with the backend stopped.
 """
@@ -11,8 +11,10 @@ import json
 import os
 import typing as t
 
-from ._area import DISPLACED, area_path, open_private, write_document_at
-from ._paths import opened_directory, read_file_at
+from ._area import DISPLACED, area_path, existing_area
+from ._control import NOTES, existing_control, open_private, write_document_at
+from ._layout import opened_below
+from ._paths import read_file_at
 
 
 class Displaced(t.NamedTuple):
@@ -23,31 +25,34 @@ class Displaced(t.NamedTuple):
     path: str
 
 
-def note(area: int, new_name: str, account: str, source: str) -> None:
-    """Write down, in the open area, what the account is that is about to be put aside under ``new_name``."""
-    displaced = open_private(area, DISPLACED, called="the directory of displaced accounts")
+def note(control: int, new_name: str, account: str, source: str) -> None:
+    """Write down, in the open control directory, what the account is that is about to be put aside under ``new_name``."""
+    notes = open_private(control, NOTES, called="the directory of notes about displaced accounts")
     try:
         known = {"account": account, "from": source, "displaced": _moment_of(new_name)}
-        write_document_at(displaced, f"{new_name}.json", known)
+        write_document_at(notes, f"{new_name}.json", known)
     finally:
-        os.close(displaced)
+        os.close(notes)
 
 
 def listed(path: str) -> tuple[Displaced, ...]:
     """List what was put aside from the sessions path ``path``, oldest first. Empty for who may not look: only root may."""
     place = f"{area_path(path)}/{DISPLACED}"
     try:
-        with opened_directory(place) as displaced:
-            entries = set(os.listdir(displaced))
-            names = sorted(name for name in entries if f"{name}.json" in entries)
-            return tuple(Displaced(_account(displaced, name), _moment_of(name), f"{place}/{name}") for name in names)
+        with existing_control(path) as control, existing_area(path, control) as area:
+            if control is None or area is None:
+                return ()
+            with opened_below(control, NOTES) as notes, opened_below(area, DISPLACED) as displaced:
+                noted = set(os.listdir(notes))
+                names = sorted(name for name in os.listdir(displaced) if f"{name}.json" in noted)
+                return tuple(Displaced(_account(notes, name), _moment_of(name), f"{place}/{name}") for name in names)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return ()
 
 
-def _account(displaced: int, name: str) -> str:
+def _account(notes: int, name: str) -> str:
     try:
-        known: dict[str, t.Any] = json.loads(read_file_at(displaced, f"{name}.json") or b"")
+        known: dict[str, t.Any] = json.loads(read_file_at(notes, f"{name}.json") or b"")
         return str(known["account"])
     except (ValueError, KeyError, TypeError):
         return name

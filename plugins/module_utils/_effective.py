@@ -18,6 +18,8 @@ import typing as t
 from . import _environment_file, _specifiers
 from ._command import run, run_checked
 from ._errors import SessionsError
+from ._limits import ENVIRONMENT_FILES
+from ._one_look import asked_once
 from ._unit import Unit, systemd_runs
 from ._unit_path import Overlay, UnitName, name_parts, read_linked, unit_files
 from ._unitfile import Setting, environment_items, is_variable, parse, words
@@ -91,6 +93,12 @@ def contradictions(unit: Unit, name: str, wanted: str, *, overlay: Overlay | Non
     """Give every place that sets ``name`` to something other than ``wanted``, weak ones first, with whether it wins."""
     history = variable_history(read_sources(unit.name, overlay), name)
     return tuple(place for place in history if place.value != wanted and (place.wins or place.value is not None))
+
+
+@asked_once
+def sources_now(name: str) -> Sources:
+    """Do as read_sources, with all files as they are."""
+    return read_sources(name)
 
 
 def read_sources(name: str, overlay: Overlay | None = None) -> Sources:
@@ -286,17 +294,31 @@ def _read_environment_files(
     declared = [
         placed for placed in settings if (placed.setting.section, placed.setting.option) == (section, "EnvironmentFile")
     ]
+    number = 0
     for placed in _since_reset(declared):
         optional = placed.setting.value.startswith("-")
         pattern = _specifiers.expand(placed.setting.value[optional:], parts)
         # systemd globs the name, load_env_file via exec_context_load_environment()
         paths = [pattern] if pattern in (overlay or {}) else sorted(glob.glob(pattern)) or [pattern]
         for path in paths if pattern.startswith("/") else ():
+            number += 1
+            if number > ENVIRONMENT_FILES:
+                raise SessionsError(
+                    f"the unit {parts.full} has more than {ENVIRONMENT_FILES} environment files ({pattern}); see what makes them, "
+                    "remove those that are not needed and run again"
+                )
             text = read_linked(path, overlay)
-            yield EnvironmentFile(path, placed, optional, text is not None, () if text is None else _parse(text))
+            yield EnvironmentFile(path, placed, optional, text is not None, () if text is None else _parse(path, text))
 
 
-def _parse(text: str) -> tuple[_environment_file.Assignment, ...]:
+def _parse(path: str, text: str) -> tuple[_environment_file.Assignment, ...]:
+    try:
+        return _parsed(text)
+    except SessionsError as error:
+        raise SessionsError(f"cannot read {path}: {error}") from error
+
+
+def _parsed(text: str) -> tuple[_environment_file.Assignment, ...]:
     if _environment_file.depends_on_version(text):
         return _environment_file.parse(text, version=_systemd_version())
     return _environment_file.parse(text)

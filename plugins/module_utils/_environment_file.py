@@ -2,16 +2,20 @@
 # This file is private to the collection whatsapp_ops.sessions.
 """The syntax of the files that ``EnvironmentFile=`` names, exactly as systemd reads them. No look at the host.
 
+Whoever writes such a file decides what is in it, so all of this takes a time that grows with its size and no faster.
+
 It is not the shell's: nothing is expanded, ``export`` makes a name that systemd drops, a quote counts only where a value begins
 (systemd.exec(5), parse_env_file_internal() in systemd's env-file.c). No message here holds a value: it may be a secret.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 import typing as t
 
 from ._errors import SessionsError
+from ._limits import VARIABLES
 from ._unitfile import is_assignment, is_control, is_variable
 
 NEWEST = 999
@@ -47,10 +51,13 @@ def with_values(text: str, values: t.Mapping[str, str | None]) -> str:
 
 
 def parse(text: str, *, version: int = NEWEST) -> tuple[Assignment, ...]:
-    """Read a file as systemd of release ``version`` does. What systemd would drop with a line in the journal is left out."""
+    """Read a file as systemd of release ``version`` does. What systemd would drop with a line in the journal is left out.
+
+    Raises SessionsError for a file with more assignments than any process needs.
+    """
     return tuple(
-        Assignment(found.name, found.value, _line(text, found.start))
-        for found in _assignments(text, version)
+        Assignment(found.name, found.value, line)
+        for found, line in _with_lines(text, _assignments(text, version))
         if is_assignment(found.name, found.value)
     )
 
@@ -128,29 +135,31 @@ def _replaced(text: str, name: str, value: str) -> str:
     same = [found for found in _assignments(text, NEWEST) if found.name == name]
     if not same:
         return _added(text, _written(name, value))
-    changed = text
-    for found in reversed(same):
-        if found.value == value:
-            continue
-        changed = (
-            _cut(changed, found)
-            if found is not same[-1]
-            else changed[: found.start] + _written(name, value) + changed[found.end :]
-        )
-    return changed
+    *earlier, last = same
+    edits = [(*_place_of(text, found), "") for found in earlier if found.value != value]
+    if last.value != value:
+        edits.append((last.start, last.end, _written(name, value)))
+    return _edited(text, edits)
 
 
 def _removed(text: str, name: str) -> str:
-    for found in reversed([found for found in _assignments(text, NEWEST) if found.name == name]):
-        text = _cut(text, found)
-    return text
+    found = (found for found in _assignments(text, NEWEST) if found.name == name)
+    return _edited(text, [(*_place_of(text, each), "") for each in found])
 
 
 def _blanked(text: str, name: str) -> str:
     """Do as _removed, with empty lines left: they end a comment that an older systemd would otherwise continue."""
-    for found in reversed([found for found in _assignments(text, NEWEST) if found.name == name]):
-        text = text[: found.start] + text[found.end :]
-    return text
+    found = (found for found in _assignments(text, NEWEST) if found.name == name)
+    return _edited(text, [(each.start, each.end, "") for each in found])
+
+
+def _edited(text: str, edits: t.Iterable[tuple[int, int, str]]) -> str:
+    """Replace places (start, end) of ``text``, which come in order."""
+    pieces, position = [], 0
+    for start, end, new in edits:
+        pieces += [text[position:start], new]
+        position = end
+    return "".join([*pieces, text[position:]])
 
 
 def _appended(text: str, name: str, value: str) -> str:
@@ -163,11 +172,12 @@ def _added(text: str, line: str) -> str:
     return f"{text}{line}\n" if not text or text[-1] in _NEWLINES else f"{text}\n{line}\n"
 
 
-def _cut(text: str, found: _Found) -> str:
-    """Take one assignment out, with the blanks before it and the newline behind it."""
-    start = len(text[: found.start].rstrip(_BLANKS))
-    end = found.end + (2 if text.startswith("\r\n", found.end) else 1)
-    return text[:start] + text[end:]
+def _place_of(text: str, found: _Found) -> tuple[int, int]:
+    """Give the place of an assignment with the blanks before it and the newline behind it."""
+    start = found.start
+    while start and text[start - 1] in _BLANKS:
+        start -= 1
+    return start, found.end + (2 if text.startswith("\r\n", found.end) else 1)
 
 
 def _written(name: str, value: str) -> str:
@@ -177,8 +187,16 @@ def _written(name: str, value: str) -> str:
     return f'{name}="{escaped}"'
 
 
+def _with_lines(text: str, found: t.Iterable[_Found]) -> t.Iterator[tuple[_Found, int]]:
+    line, position = 1, 0
+    for each in found:
+        line += text.count("\n", position, each.start)
+        position = each.start
+        yield each, line
+
+
 def _assignments(text: str, version: int) -> t.Iterator[_Found]:
-    position = 0
+    position = number = 0
     text = text.partition("\0")[0]
     while position < len(text):
         if text[position] in _BLANKS + _NEWLINES:
@@ -190,6 +208,11 @@ def _assignments(text: str, version: int) -> t.Iterator[_Found]:
             position = _first_of(text, position + 1, "=" + _NEWLINES)  # a name may begin with "=", and is then dropped
             if text[position : position + 1] != "=":
                 continue  # a line without a value
+            number += 1
+            if number > VARIABLES:
+                raise SessionsError(
+                    f"the environment file has more than {VARIABLES} assignments, which no backend needs; see what it is"
+                )
             name = text[start:position].rstrip(_BLANKS)
             value, position = _value(text, position + 1)
             yield _Found(name, value, start, position)
@@ -228,32 +251,28 @@ def _value(text: str, position: int) -> tuple[str, int]:
 
 def _double_quoted(text: str, position: int) -> tuple[str, int]:
     parts: list[str] = []
-    while position < len(text) and text[position] != '"':
-        if text[position] != "\\":
-            parts.append(text[position])
-            position += 1
-            continue
-        escaped = text[position + 1 : position + 2]
+    while True:
+        special = _first_of(text, position, '"\\')
+        parts.append(text[position:special])
+        if text[special : special + 1] != "\\":
+            return "".join(parts), special + 1
+        escaped = text[special + 1 : special + 2]
         if escaped != "\n":
             parts.append(escaped if escaped in _ESCAPED_IN_QUOTES else f"\\{escaped}")
-        position += 2
-    return "".join(parts), position + 1
+        position = special + 2
 
 
 def _bare(text: str, position: int) -> tuple[str, int]:
     """Read a value from its first character outside of quotes on: quotes are plain characters from here."""
-    value = ""
-    kept = 0  # what a backslash wrote is not stripped as a trailing blank
-    while position < len(text) and text[position] not in _NEWLINES:
-        if text[position] == "\\":
-            escaped = text[position + 1 : position + 2]
-            value += "" if escaped in _NEWLINES else escaped
-            kept = len(value)
-            position += 2
-        else:
-            value += text[position]
-            position += 1
-    return value[:kept] + value[kept:].rstrip(_BLANKS), min(position, len(text))
+    kept: list[str] = []  # what a backslash wrote is not stripped as a trailing blank
+    while True:
+        special = _first_of(text, position, "\\" + _NEWLINES)
+        plain = text[position:special]
+        if text[special : special + 1] != "\\":
+            return "".join([*kept, plain.rstrip(_BLANKS)]), special
+        escaped = text[special + 1 : special + 2]
+        kept += [plain, "" if escaped in _NEWLINES else escaped]
+        position = special + 2
 
 
 def _line(text: str, position: int) -> int:
@@ -262,6 +281,10 @@ def _line(text: str, position: int) -> int:
 
 def _first_of(text: str, position: int, characters: str) -> int:
     """Give the place of the first of ``characters`` from ``position`` on, or the end."""
-    while position < len(text) and text[position] not in characters:
-        position += 1
-    return position
+    found = _any_of(characters).search(text, position)
+    return found.start() if found else len(text)
+
+
+@functools.cache
+def _any_of(characters: str) -> t.Pattern[str]:
+    return re.compile(f"[{re.escape(characters)}]")

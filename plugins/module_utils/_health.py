@@ -233,5 +233,6 @@ def _described(unit: Unit) -> dict[str, t.Any]:
         "state": unit_state(unit),
         "main_pid": unit.main_pid,
         "invocation": unit.properties["InvocationID"],
+        "container": unit.compose.box.name if unit.compose else "",
         "needs_reload": unit.properties["NeedDaemonReload"] == "yes",
     }

@@ -19,8 +19,8 @@ import typing as t
 import urllib.parse
 
 from ._errors import SessionsError
+from ._limits import BODY_BYTES
 
-_BODY_AT_MOST = 1 << 20  # bytes
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token of RFC 9110, 5.6.2
 
 
@@ -76,14 +76,14 @@ def fetched(endpoint: Endpoint, seconds: float, *, with_body: bool) -> Answer:
         with _connected(endpoint, seconds) as connection:
             connection.request("GET", endpoint.target, headers=_headers(endpoint))
             response = connection.getresponse()
-            body = response.read(_BODY_AT_MOST + 1) if with_body else b""
+            body = response.read(BODY_BYTES + 1) if with_body else b""
     except (OSError, http.client.HTTPException) as error:
         late = isinstance(error, TimeoutError) or time.monotonic() >= deadline
         return Answer(trouble=_too_late(seconds) if late else _words(error))
     if time.monotonic() >= deadline:  # a body without a length ends wherever it was cut off
         return Answer(trouble=_too_late(seconds))
-    if len(body) > _BODY_AT_MOST:
-        return Answer(response.status, trouble=f"it is larger than {_BODY_AT_MOST} bytes")
+    if len(body) > BODY_BYTES:
+        return Answer(response.status, trouble=f"it is larger than {BODY_BYTES} bytes")
     return Answer(response.status, body)
 
 
@@ -92,13 +92,14 @@ def _connected(endpoint: Endpoint, seconds: float) -> t.Iterator[http.client.HTT
     """Connect, and cut the connection after ``seconds``: a socket's own time limit starts anew with every byte that drips in."""
     kind = http.client.HTTPSConnection if endpoint.secure else http.client.HTTPConnection
     connection = kind(endpoint.host, endpoint.port)
-    sockets = [socket.create_connection((connection.host, connection.port), timeout=seconds)]
+    deadline = time.monotonic() + seconds
+    sockets = [_first_socket(connection.host, connection.port, deadline)]
 
     def cut() -> None:
         with contextlib.suppress(OSError):
             socket.socket.shutdown(sockets[-1], socket.SHUT_RDWR)  # below TLS, whose state belongs to the other thread
 
-    timer = threading.Timer(seconds, cut)
+    timer = threading.Timer(max(deadline - time.monotonic(), 0.0), cut)
     timer.start()
     try:
         if endpoint.secure:
@@ -114,6 +115,44 @@ def _connected(endpoint: Endpoint, seconds: float) -> t.Iterator[http.client.HTT
         timer.join()
         connection.close()
         sockets[-1].close()
+
+
+def _first_socket(host: str, port: int, deadline: float) -> socket.socket:
+    """Connect to the first address that answers; all of them together have until ``deadline``."""
+    failed: OSError = TimeoutError()
+    for family, kind, protocol, _name, address in _addresses(host, port, deadline):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        made = socket.socket(family, kind, protocol)
+        try:
+            made.settimeout(left)
+            made.connect(address)
+            return made
+        except OSError as error:
+            made.close()
+            failed = error
+    raise failed
+
+
+def _addresses(host: str, port: int, deadline: float) -> list[t.Any]:
+    """Resolve a name, in a thread that may be left behind: the resolver knows no deadline but its own."""
+    outcome: list[t.Any] = []
+
+    def resolve() -> None:
+        try:
+            outcome.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except OSError as error:
+            outcome.append(error)
+
+    resolving = threading.Thread(target=resolve, daemon=True)
+    resolving.start()
+    resolving.join(max(deadline - time.monotonic(), 0.0))
+    if not outcome:
+        raise TimeoutError
+    if isinstance(outcome[0], OSError):
+        raise outcome[0]
+    return t.cast("list[t.Any]", outcome[0])
 
 
 def _headers(endpoint: Endpoint) -> dict[str, str]:

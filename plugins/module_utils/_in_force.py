@@ -1,13 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Whether variables of a unit are what they should be: in its files, as systemd reads them, and in the running process."""
+"""Whether variables of a unit are what they should be: in its files, as systemd reads them, and in the running process.
+
+A program that reads no variable may have the path that one is to have mounted where it looks for its accounts: then that counts.
+"""
 
 from __future__ import annotations
 
+import os
 import typing as t
 
-from ._effective import effective_in, read_sources
-from ._unit import process_environment, read_unit, unit_name
+from ._bindings import are_bound, placed_bindings
+from ._containers import container_of
+from ._effective import Effective, Sources, effective_in, environment_names, sources_now
+from ._errors import SessionsError
+from ._unit import Unit, process_environment, read_unit, unit_name
+
+if t.TYPE_CHECKING:
+    from ._container_handling import Container
 
 
 class Params(t.NamedTuple):
@@ -20,7 +30,8 @@ class Params(t.NamedTuple):
 class Variable(t.NamedTuple):
     """One variable: does the next start give it the wanted value, which file and line decides, and does the process have it?
 
-    ``file`` is empty where nothing sets it; ``running`` is None where no process runs.
+    ``file`` is empty where nothing sets it; ``running`` is None where no process runs. ``attached_by``: how the next start leads to the
+    wanted value: ``variable``, which may be another one than ``name``, ``bind``, ``volume`` (of a container), or not at all.
     """
 
     name: str
@@ -28,6 +39,7 @@ class Variable(t.NamedTuple):
     file: str
     line: int
     running: bool | None
+    attached_by: str = ""
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
@@ -36,13 +48,57 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
 
 
 def observe(params: Params) -> tuple[Variable, ...]:
-    """Read the unit's files and the environment of its main process."""
+    """Read the unit's files, the environment of its main process, and the mounts of its processes."""
     unit = read_unit(params.unit)
-    sources = read_sources(unit.name)
-    has = process_environment(unit.main_pid, params.values) if unit.main_pid else None
-    found = []
-    for name, wanted in sorted(params.values.items()):
-        decides = effective_in(sources, name)
-        running = None if has is None else has.get(name) == wanted
-        found.append(Variable(name, decides.value == wanted, decides.source, decides.line, running))
-    return tuple(found)
+    container = container_of(unit)
+    if container:
+        return _mounted(container, unit, params)
+    sources = sources_now(unit.name)
+    return tuple(_observed(unit, sources, name, wanted) for name, wanted in sorted(params.values.items()))
+
+
+def _observed(unit: Unit, sources: Sources, name: str, wanted: str) -> Variable:
+    decides = effective_in(sources, name)
+    bound = [one for one in placed_bindings(sources) if one.binding.source == wanted != one.binding.directory]
+    first = next((one for one in bound if _leads_there(unit, decides.value, wanted, one.binding.directory)), None)
+    if first is not None:
+        running = are_bound(unit, (first.binding,)) if unit.active else None
+        return Variable(name, True, first.file, first.line, running, "bind")
+    if decides.value != wanted:
+        name, decides = _other_variable(sources, name, wanted) or (name, decides)
+    has = process_environment(unit.main_pid, (name,)) if unit.main_pid else None
+    running = None if has is None else has.get(name) == wanted
+    is_set = decides.value == wanted
+    return Variable(name, is_set, decides.source, decides.line, running, "variable" if is_set else "")
+
+
+def _leads_there(unit: Unit, value: str | None, wanted: str, bound: str) -> bool:
+    """Whether a program that does read the variable ends at the same place as one that does not."""
+    if value is None or value == wanted:
+        return True
+    return os.path.realpath(os.path.join(unit.working_directory, value)) == os.path.realpath(bound)
+
+
+def _other_variable(sources: Sources, name: str, wanted: str) -> tuple[str, Effective] | None:
+    """Return another variable that has the wanted path: the one that the program reads may be called anything."""
+    if not wanted.startswith("/"):
+        return None
+    for other in environment_names(sources, [placed.setting for placed in sources.settings]):
+        decides = effective_in(sources, other)
+        if decides.value == wanted:
+            return other, decides
+    return None
+
+
+def _mounted(container: Container, unit: Unit, params: Params) -> tuple[Variable, ...]:
+    """A container reads no variable of its unit: what counts is that it has the paths mounted, now and after its next start."""
+    from ._container_handling import handling_of
+
+    for path in params.values.values():
+        if handling_of(container, path, None).root:
+            raise SessionsError(
+                f"the running container of {unit.name} does not have {path} mounted, and keeps its accounts in what goes with it; "
+                "nothing was changed: run the role persist, which brings them there"
+            )
+    running = True if unit.active else None
+    return tuple(Variable(name, True, "", 0, running, "volume") for name in sorted(params.values))

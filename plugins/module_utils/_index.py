@@ -8,12 +8,12 @@ That counts only within one boot, because it is not made durable before the copi
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import marshal
 import os
 import typing as t
 
+from ._area import boot
 from ._paths import read_file_at
 from ._receipts import Mark, account_key
 from ._stores import Records
@@ -29,13 +29,6 @@ class Known(t.NamedTuple):
 
 
 NOTHING = Known({}, {}, {})
-
-
-@functools.cache
-def boot() -> str:
-    """Return the name of this boot."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
 
 
 def read_index(directory: int, name: str, made: t.Mapping[str, t.Any]) -> Known:

@@ -14,14 +14,16 @@ import os
 import stat
 import typing as t
 
+from ._area import can_rename
+from ._control import control_path
 from ._copies import Candidate, copies_among, devices_shared
 from ._displaced import Displaced, listed
 from ._errors import SessionsError
 from ._expected import Source, names_from, read_source
 from ._identity import owner_name
 from ._job import Report
-from ._layout import DAMAGED, FOREIGN, READABLE, WRITABLE, Judgement, Layout, status_below
-from ._layouts import account_names, chosen_layout, first_layout, open_account, plain_count, recognition
+from ._layout import DAMAGED, FOREIGN, READABLE, SOUND, WRITABLE, Judgement, Layout, open_below, status_below
+from ._layouts import Found, chosen_layout, first_layout, found_in, open_account, plain_count, recognition
 from ._masking import masked
 from ._paths import normal_path, opened_directory
 
@@ -29,15 +31,17 @@ if t.TYPE_CHECKING:
     from ._tree import Tally
 
 _LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z
+_NAMED_AT_MOST = 5
 STATES = ("paired", "pending", "fresh", "corrupt", "unknown")
-# A restart brings these back without a QR code, or at least does no harm to them; the others are not linked to a phone.
-SOUND = ("paired",)
 # Locks that keep a browser from starting, so that they are a problem of the account.
 _BLOCKING = {FOREIGN: "lock_of_another_host", DAMAGED: "lock_damaged"}
 
 
 class Params(t.NamedTuple):
-    """Options of session_info. ``expected``: account names that should be there, None when nobody said; ``source``: who says so."""
+    """Options of session_info. ``expected``: account names that should be there, None when nobody said; ``source``: who says so.
+
+    ``expected_are_all``: whether no others should be there.
+    """
 
     path: str
     layout: Layout | None
@@ -46,6 +50,7 @@ class Params(t.NamedTuple):
     show_accounts: bool
     sizes: bool
     source: Source | None = None
+    expected_are_all: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +58,7 @@ class AccountFacts:
     """What may be told of one account.
 
     ``newest`` in nanoseconds; ``files`` and ``bytes`` None unless sizes were asked for. ``linked``: how many devices are linked in it.
+    ``is_link``: its directory is reached by a symbolic link.
     """
 
     name: str
@@ -66,11 +72,16 @@ class AccountFacts:
     linked: int = 0
     files: int | None = None
     bytes: int | None = None
+    is_link: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What is at the path, and which accounts should be, None when nobody said. ``reason``: why it is that layout."""
+    """What is at the path, and which accounts should be, None when nobody said. ``reason``: why it is that layout.
+
+    ``same_mount``: whether rename(2) works between the path and its control directory. ``left``: links that may be accounts and are not
+    followed. ``miscount``: why the plain count is another one, '' where it is not. ``deeper``: that there are accounts too far down.
+    """
 
     exists: bool
     layout: Layout
@@ -79,6 +90,10 @@ class State:
     expected: tuple[str, ...] | None = None
     reason: str = ""
     displaced: tuple[Displaced, ...] = ()
+    same_mount: bool = False
+    left: tuple[Found, ...] = ()
+    miscount: str = ""
+    deeper: str = ""
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
@@ -92,6 +107,7 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
         show_accounts=bool(options.get("show_accounts")),
         sizes=bool(options.get("sizes")),
         source=read_source(options.get("expected_from")),
+        expected_are_all=options.get("expected_are_all") is not False,
     )
 
 
@@ -102,10 +118,23 @@ def observe(params: Params) -> State:
         with opened_directory(params.path) as root:
             layout, reason = recognition(root, params.layout)
             named = functools.cache(owner_name)  # looking into the user database costs as much as judging an account
-            seen = (_facts(root, name, layout, params, named) for name in account_names(root, layout))
+            found = list(found_in(root, layout))
+            seen = (_facts(root, one, layout, params, named) for one in found if not one.left)
             accounts = tuple(account for account in seen if account is not None)
-            put_aside = listed(params.path)
-            return State(True, layout, plain_count(root, layout), accounts, expected, reason, put_aside)
+            count = plain_count(root, layout)
+            return State(
+                True,
+                layout,
+                count,
+                accounts,
+                expected,
+                reason,
+                displaced=listed(params.path),
+                same_mount=can_rename(params.path, f"{control_path(params.path)}/outbox"),
+                left=tuple(one for one in found if one.left),
+                miscount=_miscount(root, layout, params, count, found, accounts),
+                deeper=_deeper(root, layout, params, bool(found)),
+            )
     except FileNotFoundError:
         return State(False, params.layout or first_layout(), 0, (), expected, "there is no such directory")
     except NotADirectoryError as error:
@@ -135,7 +164,7 @@ def verify(state: State, params: Params) -> None:
 def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: t.Any) -> Report:
     """Describe what was seen."""
     label: t.Callable[[str], str] = str if params.show_accounts else masked
-    compared = {word: sorted(map(label, names)) for word, names in _against(state).items()}
+    compared = {word: sorted(map(label, names)) for word, names in _against(state, params).items()}
     return Report(
         {
             "path": params.path,
@@ -153,9 +182,27 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: t.A
             "displaced": [
                 {"id": label(found.account), "since": found.moment, "path": found.path} for found in state.displaced
             ],
+            "control": {"path": control_path(params.path), "same_mount": state.same_mount},
         },
-        tuple(_warnings(compared["orphaned"])),
+        tuple(_warnings(compared["orphaned"], state, label)),
     )
+
+
+def _miscount(
+    root: int, layout: Layout, params: Params, count: int, found: t.Sequence[Found], accounts: t.Sequence[AccountFacts]
+) -> str:
+    if count == sum(not one.left for one in found):
+        return ""
+    from ._miscount import why_counts_differ
+
+    states = {account.name: account.state for account in accounts}
+    return why_counts_differ(root, layout, params.path, count, found, states) or ""
+
+
+def _deeper(root: int, layout: Layout, params: Params, any_found: bool) -> str:
+    from ._miscount import why_too_deep
+
+    return why_too_deep(root, layout, params.path, any_layout=not any_found and params.layout is None)
 
 
 def _counted(state: State, params: Params) -> dict[str, int]:
@@ -166,7 +213,7 @@ def _counted(state: State, params: Params) -> dict[str, int]:
     return counts
 
 
-def _against(state: State) -> dict[str, set[str]]:
+def _against(state: State, params: Params) -> dict[str, set[str]]:
     """Compare with what is expected: not on disk, on disk but not linked, on disk but not expected. Empty when nobody said."""
     if state.expected is None:
         return {"missing": set(), "unlinked": set(), "orphaned": set()}
@@ -179,12 +226,19 @@ def _against(state: State) -> dict[str, set[str]]:
     return {
         "missing": loose.difference(*called.values()),
         "unlinked": found & unsound,
-        "orphaned": called.keys() - found,
+        "orphaned": called.keys() - found if params.expected_are_all else set(),
     }
 
 
-def _warnings(orphaned: t.Sequence[str]) -> t.Iterator[str]:
-    """Whoever says what is expected does not ask for what is not: it would go on unseen."""
+def _warnings(orphaned: t.Sequence[str], state: State, label: t.Callable[[str], str]) -> t.Iterator[str]:
+    """Whoever says what is expected does not ask for what is not, nor for what nobody can look into: it would go on unseen."""
+    if state.left:
+        named = "; ".join(f"{label(one.name)}: {one.left}" for one in state.left[:_NAMED_AT_MOST])
+        yield f"{len(state.left)} links may be accounts and are not followed ({named})"
+    if state.miscount:
+        yield state.miscount
+    if state.deeper:
+        yield state.deeper
     if orphaned:
         yield (
             f"{len(orphaned)} accounts on disk are not expected ({', '.join(orphaned)}): nobody knows of them, or the wrong place was asked"
@@ -207,14 +261,19 @@ def sound_count(state: State) -> int:
     return sum(account.state in SOUND for account in state.accounts)
 
 
-def _facts(root: int, name: str, layout: Layout, params: Params, named: t.Callable[[int], str]) -> AccountFacts | None:
+def _facts(
+    root: int, found: Found, layout: Layout, params: Params, named: t.Callable[[int], str]
+) -> AccountFacts | None:
+    name = found.name
     try:
-        directory = open_account(root, name)
+        directory = open_account(root, name) if found.linked else open_below(root, name)
     except (FileNotFoundError, NotADirectoryError):
         return None  # the backend removed it since it was listed
     try:
+        if found.linked and not layout.is_account(directory):
+            return None  # it leads elsewhere since it was listed
         status = os.fstat(directory)
-        judgement = layout.judge(directory) if params.inspect == "structure" else None
+        judgement = layout.judged(directory) if params.inspect == "structure" else None
         sizes = _sizes(directory, layout) if params.sizes else None
         newest = max([status.st_mtime_ns, *_watched_times(directory, layout), *([sizes.newest_ns] if sizes else [])])
         lock = layout.lock_of(directory)
@@ -226,6 +285,7 @@ def _facts(root: int, name: str, layout: Layout, params: Params, named: t.Callab
             owner=named(status.st_uid),
             mode=f"{status.st_mode & 0o7777:04o}",
             lock=lock,
+            is_link=found.linked,
             linked=judgement.linked if judgement else 0,
             fingerprints=judgement.fingerprints if judgement else (),
             files=sizes.files if sizes else None,
@@ -271,4 +331,5 @@ def _described(account: AccountFacts, label: t.Callable[[str], str]) -> dict[str
         "mode": account.mode,
         "locked": account.lock != "",
         "lock": account.lock,
+        "is_link": account.is_link,
     }

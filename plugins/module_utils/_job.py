@@ -62,10 +62,18 @@ class Job(t.Protocol):
 
 
 def execute(job: Job, options: t.Mapping[str, t.Any], *, check_mode: bool) -> Outcome:
-    """Run one job from options to outcome. In check mode nothing is applied and nothing verified."""
+    """Run one job from options to outcome. In check mode nothing is applied and nothing verified.
+
+    A job may have a function ``rehearse``: it takes State and Params, looks in check mode at what the real run sees only on its way,
+    and returns the State by which it would go on, or raises what that would raise.
+    """
     params = job.read_params(options)
     before = job.observe(params)
     steps = job.plan(before, params)
+    rehearse = getattr(job, "rehearse", None)
+    if check_mode and steps and rehearse is not None:
+        before = rehearse(before, params)
+        steps = job.plan(before, params)
     difference = job.diff(before, steps, params)
     changed = any(not getattr(step, "bookkeeping", False) for step in steps)
     if check_mode or not steps:

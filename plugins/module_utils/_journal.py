@@ -15,6 +15,7 @@ import typing as t
 
 from ._command import CUT_OFF, Completed, run, run_for_lines
 from ._errors import SessionsError
+from ._limits import ENTRY_BYTES, JOURNAL_BYTES, LINE_CHARACTERS
 from ._masking import masked
 from ._unit import Unit
 
@@ -51,7 +52,6 @@ _CURSOR = re.compile(r"s=[0-9a-f]+;i=[0-9a-f]+;b=[0-9a-f]+;m=[0-9a-f]+;t=[0-9a-f
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _DIGITS_AT_MOST = 6  # of a number in a line: there are fewer accounts than that, and phone numbers have more
 _ACCOUNTS_AT_MOST = 1000  # named per signal
-_LINE_AT_MOST = 1 << 20  # bytes of one entry as JSON; journald itself cuts a line of output at 48 KiB
 _ELSEWHERE = frozenset(
     ("null", "file", "append", "truncate", "tty", "socket", "fd")
 )  # where StandardOutput= may lead to
@@ -136,7 +136,8 @@ def read_on(unit: Unit, query: Query, before: Reading | None, seconds: float) ->
         [*_journalctl(unit), "--all", "--output-fields=MESSAGE", *_place(begin, query), *_matches(unit, invocation)],
         tally.take,
         timeout=seconds,
-        longest=_LINE_AT_MOST,
+        longest=ENTRY_BYTES,
+        at_most=JOURNAL_BYTES,
     )
     if done.rc not in (0, CUT_OFF):
         raise _unreadable(unit, done)
@@ -169,7 +170,7 @@ class _Tally:
         # --after-cursor would be shorter, but before systemd 242 it left out one line too many.
         if cursor and cursor != self._skipped:
             self._cursor = cursor
-            self._count(_COLOURS.sub("", text_of(entry.get("MESSAGE"))))
+            self._count(_COLOURS.sub("", text_of(entry.get("MESSAGE"))[:LINE_CHARACTERS]))
 
     def reading(self, otherwise: str | None, *, complete: bool) -> Reading:
         """Tell what was counted; ``otherwise`` is the cursor when there was nothing to count."""
@@ -224,7 +225,7 @@ def _compiled(signal: str, pattern: str) -> t.Pattern[str]:
         return re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise SessionsError(
-            f"the signal {signal!r} is no regular expression ({error or type(error).__name__}); mend it in signals"
+            f"the signal {signal!r} is no regular expression ({error or type(error).__name__}); fix it in signals"
         ) from error
 
 

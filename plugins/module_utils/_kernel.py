@@ -49,6 +49,11 @@ def sync_filesystem(descriptor: int) -> None:
     _checked(_libc.syncfs(descriptor))
 
 
+def process_control(option: int, value: int) -> None:
+    """Set an attribute of this process, prctl(2)."""
+    _checked(_libc.prctl(option, value, 0, 0, 0))
+
+
 def inotify_new() -> int:
     """Return a queue of events that reading never waits for, inotify_init1(2)."""
     return _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))

@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import os
 import re
 import stat
 import typing as t
 
+from ._errors import SessionsError
+from ._limits import NAMES
+
+Item = t.TypeVar("Item")
+# What is made of an account's name (``NAME-wal``, ``NAME_creds.json``) may be longer than a name can be.
+NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # What a lock of the library says; '' where there is none.
@@ -23,6 +30,11 @@ STALE = "stale"  # its process is gone, or is another program by now
 FOREIGN = "foreign"  # another host made it: moved, renamed, or in use over there
 DAMAGED = "damaged"  # it is no lock that the library could have made, and the library will not start
 
+# Patterns of names: what belongs to a program and never to its accounts, wherever it lies. It holds secrets, or is installed anew.
+OF_A_PROGRAM = (".env", ".env.*", "node_modules", ".git")
+
+# Credentials of a linked device without a key of it.
+KEYS_MISSING = "keys_missing"
 # Problems of modes, which are none while a directory above is closed.
 READABLE = "readable_by_everybody"
 WRITABLE = "writable_by_everybody"
@@ -61,6 +73,10 @@ def no_parts(account: str) -> tuple[str, ...]:
     return ()
 
 
+# Of the states below, those that a restart brings back without a QR code: the account is linked to a phone.
+SOUND = ("paired",)
+
+
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """One library's way to keep accounts. An entry states only what is special about it.
@@ -80,13 +96,17 @@ class Layout:
     ``prefix``: what the library puts before an account's name, so that others call the account without it.
     ``depth``: how many directories below the root (or below a folder of ``folders``) an account may lie.
     ``folders``: where a root holds any of these, accounts are looked for only below them: the root may be an application's directory.
-    ``beside``: entries of the root (path patterns) that are neither accounts nor travel with them.
+    ``direct``: names (patterns) of accounts that lie in the root itself all the same.
+    ``beside``: entries of the root (path patterns) that do not travel with accounts, and are none unless they hold one themselves.
+    ``excluded``: those that are no accounts whatever they hold, because the operator says so.
     ``travels``: the only entries (path patterns) beside accounts that travel with them; None for all but ``beside``.
     ``parts_of``: relative paths of the root that belong to an account beside its directory. They may be missing.
 
     Copying:
     ``volatile``: names never copied (locks, sockets, half-written files). ``locks``: those of them that may be removed when nothing uses
     the account. ``caches``: paths in an account (patterns) that the library makes anew. ``databases``: names of SQLite files.
+    ``opens``: those of an open account that its program cannot do without; all where nothing is said. Others are copied as they are
+    where SQLite finds them damaged, or no database at all.
 
     In patterns ``*`` and ``?`` stand for anything but a slash; ``**/`` at the beginning of a path pattern means at any depth.
     """
@@ -101,6 +121,7 @@ class Layout:
     stop: StopSettings
     lock_of: t.Callable[[int], str] = dataclasses.field(default=no_lock)
     parts_of: t.Callable[[str], tuple[str, ...]] = dataclasses.field(default=no_parts)
+    opens: t.Callable[[int], t.Collection[str]] | None = None
     refines: tuple[str, ...] = ()
     states: tuple[str, ...] = ("paired", "pending", "fresh", "corrupt")
     names: tuple[str, ...] = ("*",)
@@ -109,12 +130,23 @@ class Layout:
     legacy_names: tuple[str, ...] = ()
     depth: int = 1
     folders: tuple[str, ...] = ()
+    direct: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
     travels: tuple[str, ...] | None = None
     volatile: tuple[str, ...] = ()
     locks: tuple[str, ...] = ()
     caches: tuple[str, ...] = ()
     databases: tuple[str, ...] = ()
+
+    def judged(self, directory: int) -> Judgement:
+        """Judge an open account. One that root cannot read is damaged, which is no reason to say nothing of the others."""
+        try:
+            return self.judge(directory)
+        except (OSError, SessionsError) as error:
+            if isinstance(error, PermissionError) and os.geteuid() != 0:
+                raise
+            return Judgement("corrupt", ("account_unreadable",))
 
     @property
     def volatile_matcher(self) -> t.Callable[[str], t.Any]:
@@ -183,8 +215,10 @@ def status_of(directory: int, name: str) -> os.stat_result | None:
     """Look at the entry ``name`` itself; None when it is not there."""
     try:
         return os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    except OSError as error:
+        if error.errno in NOT_THERE:
+            return None
+        raise
 
 
 def status_below(directory: int, path: str) -> os.stat_result | None:
@@ -195,8 +229,10 @@ def status_below(directory: int, path: str) -> os.stat_result | None:
     try:
         with opened_below(directory, folder) as below:
             return status_of(below, name)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    except OSError as error:
+        if error.errno in NOT_THERE:
+            return None
+        raise
 
 
 def open_below(directory: int, path: str) -> int:
@@ -230,7 +266,36 @@ def opened_below(directory: int, path: str) -> t.Iterator[int]:
 def folders_in(directory: int) -> list[str]:
     """Give the names of the directories in an open directory, sorted; links are none."""
     with os.scandir(directory) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+        return sorted(entry.name for entry in bounded(entries) if entry.is_dir(follow_symlinks=False))
+
+
+def folders_and_links_in(directory: int) -> list[tuple[str, bool]]:
+    """Give the names of the directories and of the links in an open directory, sorted, and whether each is a link."""
+    found = []
+    with os.scandir(directory) as entries:
+        for entry in bounded(entries):
+            if entry.is_dir(follow_symlinks=False):
+                found.append((entry.name, False))
+            elif entry.is_symlink():
+                found.append((entry.name, True))
+    return sorted(found)
+
+
+def names_in(directory: int) -> list[str]:
+    """Give the names in an open directory, in any order."""
+    with os.scandir(directory) as entries:
+        return [entry.name for entry in bounded(entries)]
+
+
+def bounded(entries: t.Iterable[Item], at_most: int = NAMES) -> t.Iterator[Item]:
+    """Yield the entries of one directory: names can be made faster than they are read. Raises SessionsError once there are too many."""
+    for number, entry in enumerate(entries):
+        if number >= at_most:
+            raise SessionsError(
+                f"a directory of the sessions holds more than {at_most} names, which no library makes; "
+                "nothing was changed, see what makes them, remove them and run again"
+            )
+        yield entry
 
 
 def unfit(status: os.stat_result, directory: os.stat_result, word: str) -> tuple[str, ...]:
@@ -279,7 +344,7 @@ def _expanded(directory: int, parts: t.Sequence[str], above: str) -> t.Iterator[
         found = [first] if exists(directory, first) else []
     else:
         fits = name_matcher((first,))
-        found = sorted(filter(fits, folders_in(directory) if rest else os.listdir(directory)))
+        found = sorted(filter(fits, folders_in(directory) if rest else names_in(directory)))
     for name in found:
         if not rest:
             yield above + name

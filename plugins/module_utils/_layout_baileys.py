@@ -8,34 +8,40 @@ folder for each kind of key.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
-import json
+import itertools
 import os
 import re
 import time
 import typing as t
 
+from ._bounded_json import parsed_as_dotnet, parsed_as_node
 from ._errors import SessionsError
 from ._layout import (
+    KEYS_MISSING,
     Judgement,
     Layout,
     StopSettings,
+    bounded,
     exists,
     folders_in,
     is_folder,
+    names_in,
     opened_below,
     status_of,
     unfit,
     weak,
 )
-from ._paths import read_file_at, real_path
+from ._limits import CREDENTIALS_BYTES
+from ._paths import read_file_at
 
 _TRIES, _PAUSE, _JUST_NOW = 5, 0.03, 1.0  # seconds
-_CREDENTIALS_AT_MOST = 16 << 20  # bytes; real ones are 1 to 50 kB
 _KEY = re.compile(
     r"(pre-key|session|sender-key|sender-key-memory|app-state-sync-key|app-state-sync-version|lid-mapping|device-list|tctoken|identity-key)-.+\.json"
 )
+_IN_SQL = "credentials_in_sql"
 _PRE_KEYS_AT_MOST = 1 << 24  # their numbers have three bytes in the Signal protocol
 _PARTS = ("noiseKey", "signedIdentityKey", "signedPreKey", "registrationId", "advSecretKey")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -60,35 +66,80 @@ def is_baileys(directory: int) -> bool:
 def has_baileys_key(directory: int) -> bool:
     """Whether an open directory holds a key of Baileys."""
     with os.scandir(directory) as entries:
-        return any(_KEY.fullmatch(entry.name) for entry in entries)
+        return any(_KEY.fullmatch(entry.name) for entry in bounded(entries))
 
 
 def judge_baileys(directory: int) -> Judgement:
     """Say what credentials and keys amount to."""
-    judgement = _judged(directory, "creds.json", _has_keys_of)
+    judgement = _judged(directory, "creds.json", _keys_of, parsed_as_node)
     if judgement.state == "corrupt" and exists(directory, "creds.json.bak"):
         # Forks keep one, and restore it themselves only where creds.json is missing.
         return Judgement("corrupt", (*judgement.problems, "backup_of_credentials_present"))
     return judgement
 
 
-def _has_keys_of(directory: int, credentials: t.Mapping[str, t.Any]) -> bool:
+class _Keys(t.NamedTuple):
+    """What the keys of an account are worth. ``useless``: there are some, and the library can read none."""
+
+    useless: bool
+    problems: tuple[str, ...]
+
+
+_Look = t.Callable[[int, t.Mapping[str, t.Any]], _Keys]
+
+
+def _keys_of(directory: int, credentials: t.Mapping[str, t.Any]) -> _Keys:
     # Asking for the newest one spares the listing of thousands; it is gone once it was used.
-    newest = f"pre-key-{_number_before(credentials.get('nextPreKeyId'))}.json"
-    return exists(directory, newest) or has_baileys_key(directory)
+    newest = [(directory, f"pre-key-{_number_before(credentials.get('nextPreKeyId'))}.json")]
+    found = _worth(newest)
+    return found if not found.problems else _worth(itertools.chain(newest, _flat_keys(directory)))
 
 
-def _judged(directory: int, name: str, has_keys: t.Callable[[int, t.Mapping[str, t.Any]], bool]) -> Judgement:
-    """Judge by the credentials file ``name``; ``has_keys`` is asked where they are those of a linked device.
+def _flat_keys(directory: int) -> t.Iterator[tuple[int, str]]:
+    return ((directory, name) for name in sorted(names_in(directory)) if _KEY.fullmatch(name))
+
+
+def _worth(keys: t.Iterable[tuple[int, str]]) -> _Keys:
+    """Look at key files, each given by its open directory and its name. What is empty the library takes for missing, and goes on."""
+    problems: dict[str, None] = {}
+    found = readable = False
+    for directory, name in keys:
+        status = status_of(directory, name)
+        if status is None:
+            continue
+        found = True
+        wrong = unfit(status, os.fstat(directory), "keys")
+        if not wrong and not readable:  # opening all of them would take too long
+            wrong = () if _has_content(directory, name) else ("keys_empty",)
+        readable = readable or not wrong
+        problems.update(dict.fromkeys(wrong))
+    # The library logs in with the credentials alone, and uploads new pre-keys; bots that keep keys in Redis have no more on disk.
+    return _Keys(not readable, tuple(problems)) if found else _Keys(False, (KEYS_MISSING,))
+
+
+def _has_content(directory: int, name: str) -> bool:
+    """Whether a file begins with anything but the zeros that a crash or a full disk leaves: JSON never does."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return False  # it was used since it was listed
+    try:
+        return os.read(descriptor, 1) not in (b"", b"\0")
+    finally:
+        os.close(descriptor)
+
+
+def _judged(directory: int, name: str, keys_of: _Look, parsed: t.Callable[[bytes], t.Any]) -> Judgement:
+    """Judge by the credentials file ``name``; ``keys_of`` is asked where they are those of a linked device.
 
     The library truncates the file and writes it again: what was seen in that moment is no state of the account.
     """
-    judgement = _judged_once(directory, name, has_keys)
+    judgement = _judged_once(directory, name, keys_of, parsed)
     for _attempt in range(_TRIES):
         if judgement.state != "corrupt" or not _is_being_written(directory, name):
             break
         time.sleep(_PAUSE)
-        judgement = _judged_once(directory, name, has_keys)
+        judgement = _judged_once(directory, name, keys_of, parsed)
     return judgement
 
 
@@ -97,7 +148,7 @@ def _is_being_written(directory: int, name: str) -> bool:
     return status is not None and abs(time.time() - status.st_mtime) < _JUST_NOW
 
 
-def _judged_once(directory: int, name: str, has_keys: t.Callable[[int, t.Mapping[str, t.Any]], bool]) -> Judgement:
+def _judged_once(directory: int, name: str, keys_of: _Look, parsed: t.Callable[[bytes], t.Any]) -> Judgement:
     status = status_of(directory, name)
     if status is None:
         return Judgement("corrupt", ("credentials_missing",))
@@ -105,8 +156,8 @@ def _judged_once(directory: int, name: str, has_keys: t.Callable[[int, t.Mapping
     if broken:
         return Judgement("corrupt", broken)
     try:
-        content = read_file_at(directory, name, at_most=_CREDENTIALS_AT_MOST, called="the credentials")
-        credentials = json.loads(content or b"")
+        content = read_file_at(directory, name, at_most=CREDENTIALS_BYTES, called="the credentials")
+        credentials = parsed(content or b"")
     except SessionsError:
         return Judgement("corrupt", ("credentials_unreadable",))
     except (ValueError, RecursionError):
@@ -114,8 +165,9 @@ def _judged_once(directory: int, name: str, has_keys: t.Callable[[int, t.Mapping
     if not isinstance(credentials, dict):
         return Judgement("corrupt", ("credentials_not_json",))
     state, problems = _state_of(credentials)
-    if state == "paired" and not has_keys(directory, credentials):
-        state, problems = "corrupt", ("keys_missing",)
+    if state == "paired":
+        keys = keys_of(directory, credentials)
+        state, problems = "corrupt" if keys.useless else state, keys.problems
     problems += weak(status, os.fstat(directory), "credentials")
     return (
         Judgement(state, problems, (_fingerprint(credentials),), 1) if state == "paired" else Judgement(state, problems)
@@ -125,13 +177,28 @@ def _judged_once(directory: int, name: str, has_keys: t.Callable[[int, t.Mapping
 def _state_of(credentials: t.Mapping[str, t.Any]) -> tuple[str, tuple[str, ...]]:
     # `registered` stays false after a QR login, so it says nothing; `me` alone is set as soon as a pairing code is asked for.
     me = credentials.get("me")
-    if not me:
+    if not _is_set(me):
         return "fresh", ()
-    if not credentials.get("account"):
+    if not _is_set(credentials.get("account")) and not _is_phone(credentials):
         return "pending", ()
     if not isinstance(me, dict) or not me.get("id") or any(credentials.get(part) in (None, "", {}) for part in _PARTS):
         return "corrupt", ("credentials_incomplete",)
     return "paired", ()
+
+
+def _is_set(value: t.Any) -> bool:
+    """Whether a value counts as true to the library: an empty object does."""
+    return bool(value) or isinstance(value, (dict, list))
+
+
+def _is_phone(credentials: t.Mapping[str, t.Any]) -> bool:
+    """Whether the account is no linked device but the phone itself, as Baileys before 6.7 could register one (``mobile``)."""
+    registration = credentials.get("registration")
+    return (
+        credentials.get("registered") is True
+        and isinstance(registration, dict)
+        and bool(registration.get("phoneNumberNationalNumber"))
+    )
 
 
 def device_fingerprint(jid: str) -> str:
@@ -157,26 +224,27 @@ def _claims_baileys(directory: int, path: str) -> str:
 def _judge_evolution(directory: int) -> Judgement:
     if exists(directory, "creds.json"):
         return judge_baileys(directory)
-    keys = (status_of(directory, name) for name in os.listdir(directory) if _KEY.fullmatch(name))
-    if any(status is not None and status.st_size == 0 for status in keys):
-        return Judgement("corrupt", ("keys_empty",))
-    return Judgement("unknown", ("credentials_in_sql",))
+    keys = _worth(_flat_keys(directory))
+    return Judgement("corrupt", keys.problems) if keys.useless else Judgement("unknown", (_IN_SQL, *keys.problems))
 
 
 def _claims_evolution(directory: int, path: str) -> str:
+    """Recognise version 2, with what version 1 left or without; an account of version 1 alone is one of Baileys.
+
+    A program of another kind that calls its accounts by UUIDs has credentials in some of them.
+    """
     if path != ".":
         return ""
-    names = [name for name in folders_in(directory) if not name.startswith(".") and name not in BAILEYS.beside]
-    if os.path.basename(real_path(directory)) == "instances":
-        found = any(_asked_below(directory, name, is_baileys) for name in names)
-        return "a directory called instances holds Baileys keys" if found else ""
-    if names and all(_UUID.fullmatch(name) and _asked_below(directory, name, _has_keys_alone) for name in names):
-        return "directories called by UUIDs hold Baileys keys, and none holds creds.json"
+    names = [name for name in folders_in(directory) if _UUID.fullmatch(name)]
+    if any(_asked_below(directory, name, _has_credentials) for name in names):
+        return ""
+    if any(_asked_below(directory, name, has_baileys_key) for name in names):
+        return "directories called by UUIDs hold Baileys keys, and none of them holds creds.json"
     return ""
 
 
-def _has_keys_alone(directory: int) -> bool:
-    return not exists(directory, "creds.json") and has_baileys_key(directory)
+def _has_credentials(directory: int) -> bool:
+    return exists(directory, "creds.json")
 
 
 def _asked_below(directory: int, name: str, question: t.Callable[[int], bool]) -> bool:
@@ -193,30 +261,33 @@ def _asked_below(directory: int, name: str, question: t.Callable[[int], bool]) -
 def _is_csharp(directory: int) -> bool:
     if any(is_folder(directory, name) for name in _PRE_KEY_FOLDERS):
         return True
-    return any(name.endswith("_creds.json") for name in os.listdir(directory))
+    return any(name.endswith("_creds.json") for name in names_in(directory))
 
 
 def _judge_csharp(directory: int) -> Judgement:
-    names = sorted(name for name in os.listdir(directory) if name.endswith("_creds.json")) or ["creds.json"]
-    judgements = [_judged(directory, name, lambda below, dummy: _has_csharp_key(below)) for name in names]
+    names = sorted(name for name in names_in(directory) if name.endswith("_creds.json")) or ["creds.json"]
+    judgements = [_judged(directory, name, _csharp_keys_of, parsed_as_dotnet) for name in names]
     best = next((each for each in judgements if each.state == "paired"), judgements[0])
     if len(names) > 1:  # each is an account to the program, and all of them would work on the same keys
         return dataclasses.replace(best, problems=(*best.problems, "credentials_twice"))
     return best
 
 
-def _has_csharp_key(directory: int) -> bool:
-    """Whether there is a key: in a folder, or beside it where the program joined the path with a backslash."""
-    with os.scandir(directory) as entries:
-        found = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
-    if any(name.partition("\\")[0] in _KEY_FOLDERS and "\\" in name and not folder for name, folder in found.items()):
-        return True
-    return any(_asked_below(directory, name, _has_entries) for name in _KEY_FOLDERS if found.get(name))
+def _csharp_keys_of(directory: int, credentials: t.Mapping[str, t.Any]) -> _Keys:
+    return _worth(_csharp_keys(directory))
 
 
-def _has_entries(directory: int) -> bool:
+def _csharp_keys(directory: int) -> t.Iterator[tuple[int, str]]:
+    """Yield the keys: in a folder, or beside it where the program joined the path with a backslash."""
     with os.scandir(directory) as entries:
-        return next(entries, None) is not None
+        found = {entry.name: entry.is_dir(follow_symlinks=False) for entry in bounded(entries)}
+    for name, folder in found.items():
+        if name.partition("\\")[0] in _KEY_FOLDERS and "\\" in name and not folder:
+            yield directory, name
+    for name in _KEY_FOLDERS:
+        if found.get(name):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError), opened_below(directory, name) as below:
+                yield from ((below, key) for key in names_in(below))
 
 
 def _claims_csharp(directory: int, path: str) -> str:

@@ -9,7 +9,7 @@ import dataclasses
 import os
 import stat
 
-from ._layout import Layout, exists, folders_in, is_folder, opened_below
+from ._layout import Layout, exists, folders_in, is_folder, name_matcher, opened_below
 from ._layout_chromium import CACHES, LOCKS, STOP, VOLATILE, WATCHED, is_profile, judge_profile, lock_of_profile
 
 # Cached pages and media: made anew, or not the session's.
@@ -17,6 +17,8 @@ _BESIDE = ("lost+found", "_orphaned", ".wwebjs_cache", "WhatsAppImages", "media"
 # whatsapp-web.js RemoteAuth makes these anew at each start, from a store elsewhere.
 _REMOTE = ("RemoteAuth-*", "wwebjs_temp_session_*")
 _TOKENS = "*.data.json"
+# wppconnect-server puts the name of a session right behind what it was told, so that a slash that is missing there is missing here.
+_WITHOUT_SLASH = "userDataDir?*"
 
 
 def _claims_wwebjs(directory: int, path: str) -> str:
@@ -73,6 +75,8 @@ def _has_token_beside_profile(directory: int, place: str) -> bool:
 def _token_of(account: str) -> tuple[str, ...]:
     """The token file of a session: among the tokens where profiles have a directory of their own, else beside the profile."""
     folder, slash, name = account.rpartition("/")
+    if not slash and name_matcher((_WITHOUT_SLASH,))(name):
+        return (f"tokens/{name[len('userDataDir') :]}.data.json",)
     return (f"{'tokens' if folder == 'userDataDir' else folder}{slash}{name}.data.json",)
 
 
@@ -131,6 +135,8 @@ WPPCONNECT = dataclasses.replace(
     claims=_claims_wppconnect,
     parts_of=_token_of,
     folders=("userDataDir", "tokens"),
+    direct=(_WITHOUT_SLASH,),
+    prefix="userDataDir",
     count_depth=4,
     legacy_names=("tokens", "userDataDir"),
     travels=(_TOKENS, f"tokens/{_TOKENS}"),

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import stat
 import typing as t
 
+from ._bounded_json import parsed_json
 from ._errors import SessionsError
 from ._layout import (
     DAMAGED,
@@ -26,11 +26,13 @@ from ._layout import (
     StopSettings,
     exists,
     is_folder,
+    names_in,
     opened_below,
     status_of,
     weak,
 )
 from ._paths import read_file_at, real_path
+from ._proc import process_file
 
 ORIGIN = "https_web.whatsapp.com_0"
 
@@ -118,8 +120,7 @@ def lock_of_profile(directory: int) -> str:
 def _uses(pid: int, directory: int) -> bool:
     """Whether the process lives and was told to use this directory. Where we may not look, it is taken for one that does."""
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read().split(b"\0")
+        words = process_file(pid, "cmdline").split(b"\0")
     except FileNotFoundError:
         return lives(pid)
     except ProcessLookupError:
@@ -185,7 +186,7 @@ def _torn_database(database: int) -> t.Iterator[str]:
         yield "current_invalid"
     elif not _has_content(database, os.fsdecode(named[1])):
         yield "manifest_missing"
-    names = os.listdir(database)
+    names = names_in(database)
     if not any(name.endswith((".log", *_TABLES)) for name in names):
         yield "data_missing"
     tables = (status_of(database, name) for name in names if name.endswith(_TABLES))
@@ -203,7 +204,7 @@ def _fingerprints(directory: int) -> tuple[str, ...]:
     try:
         with opened_below(directory, "Default") as default:
             content = read_file_at(default, "Preferences", at_most=_PREFERENCES_AT_MOST, called="the preferences")
-        made = json.loads(content or b"")["profile"]["creation_time"]
+        made = parsed_json(content or b"")["profile"]["creation_time"]
     except (OSError, SessionsError, ValueError, RecursionError, KeyError, TypeError):
         return ()
     return (hashlib.sha256(f"profile {made}".encode("utf-8", "surrogatepass")).hexdigest(),)

@@ -67,6 +67,7 @@ def custom_layout(options: t.Mapping[str, t.Any]) -> Layout:
         caches=(*_paths(options, "caches"), *(CACHES if browser else ())),
         databases=_names(options, "databases"),
         beside=_paths(options, "beside"),
+        excluded=_paths(options, "beside"),
         travels=None if travels is None else _paths(options, "travels"),
         stop=STOP if browser else StopSettings(signal="SIGTERM", timeout=45),
     )

@@ -9,24 +9,37 @@ asked in a jail (see _jail.py). What leaves the jail are states and digests.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib
 import os
-import shutil
 import stat
-import tempfile
 import time
-import types
 import typing as t
 
-from ._layout import Judgement, Layout, StopSettings, exists, name_matcher, status_of, unfit, weak
-from ._layout_baileys import device_fingerprint
+from ._copies import Candidate, copies_among
+from ._layout import (
+    NOT_THERE,
+    READABLE,
+    WRITABLE,
+    Judgement,
+    Layout,
+    StopSettings,
+    exists,
+    name_matcher,
+    names_in,
+    status_of,
+    unfit,
+    weak,
+)
+from ._limits import STORE_BYTES
+from ._paths import READ_FLAGS
 
 DATABASES = ("*.db", "*.sqlite", "*.sqlite3")
 
 # What programs call the store; a database of another name is found where the layout is named.
 _KNOWN_NAMES = ("whatsapp.db", "whatsmeow.db", "mautrix-whatsapp.db", "wacli.db", "mdtest.db", "examplestore.db")
+# Those that are opened where they are: the first of them may have its keys in a second one.
+_OPENED = (*_KNOWN_NAMES, "whatsapp-keys.db", "gows.db")
 # What they keep beside it: chats, users, settings. They are copied with it and say nothing of devices.
 _NO_STORES = ("chatstorage.db", "messages.db", "oauth.db", "users.db", "waha.sqlite3")
 _SUFFIXES = ("", "-wal", "-journal")
@@ -34,40 +47,89 @@ _MAGIC = b"SQLite format 3\0"
 _WAL_VERSION = b"\x02\x02"  # at offset 18: the database is read and written through a write-ahead log
 _TABLE = b"whatsmeow_device"
 _SCHEMA_WITHIN = 4 << 20  # bytes; tables are made at the first start, so what names them is at the beginning
-_AT_MOST = 1 << 30  # bytes of one store
-_SECONDS = 30.0  # for the questions about one store, whatever was crafted
+_ONE_PAGE = 64 << 10  # bytes, the largest that SQLite makes
+_OTHER = "store_of_another_program"
+_SECOND = "second_database"
 _TRIES = 5
-_NOBODY = 65534
-_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-# What SQLite says when the copy could not be asked, which says nothing of the store.
-_PASSING = ("interrupted", "full", "I/O", "unable to open", "locked")
 
 # What a store turned out to be: an empty one, one whose log is missing, one without devices, ...
 _RANK = {"corrupt": 4, "unknown": 3, "paired": 2, "pending": 1, "fresh": 0}
 
 
 def is_store(directory: int) -> bool:
-    """Whether an open directory holds a SQLite database, by name."""
+    """Whether an open directory holds a SQLite database."""
     return next(_databases(directory, DATABASES), None) is not None
 
 
 def judge_stores(directory: int, patterns: tuple[str, ...] = DATABASES) -> Judgement:
-    """Say what the stores in an open directory amount to: the worst of them decides, their devices are added up."""
-    found = [_judged(directory, name) for name in _databases(directory, patterns) if name not in _NO_STORES]
-    found = found or [Judgement("fresh")]
-    worst = max(found, key=lambda judgement: _RANK[judgement.state])
-    devices = tuple(dict.fromkeys(fingerprint for judgement in found for fingerprint in judgement.fingerprints))
-    problems = tuple(dict.fromkeys(problem for judgement in found for problem in judgement.problems))
-    return Judgement(worst.state, problems, devices, len(devices))
+    """Say what the stores in an open directory amount to: the worst of those that the program opens decides, devices are added up.
+
+    What is wrong with others is told as a problem of a second database.
+    """
+    names = [name for name in _databases(directory, patterns) if name not in _NO_STORES]
+    found = {name: _judged(directory, name) for name in names}
+    opened = [found[name] for name in opened_stores(directory, patterns) if name in found]
+    if not any(judgement.state in ("paired", "corrupt") for judgement in opened):
+        copies = _copies(names)  # a file of a known name that was never used stands for nothing
+        opened += [found[name] for name in names if found[name].state == "paired" and name not in copies]
+    opened = [judgement for judgement in opened if _OTHER not in judgement.problems] or opened or [Judgement("fresh")]
+    worst = max(opened, key=lambda judgement: _RANK[judgement.state])
+    devices = tuple(dict.fromkeys(fingerprint for judgement in opened for fingerprint in judgement.fingerprints))
+    problems = [problem for judgement in opened for problem in judgement.problems]
+    problems += [
+        problem for judgement in found.values() if judgement not in opened for problem in _of_second(judgement)
+    ]
+    return Judgement(worst.state, tuple(dict.fromkeys(problems)), devices, len(devices))
+
+
+def opened_stores(directory: int, patterns: tuple[str, ...] = DATABASES) -> tuple[str, ...]:
+    """Return the databases in an open directory that its program opens for its devices, as far as their names and tables tell.
+
+    Without a name that is known these are all that may have such a table and are no copies of others; else all that are no copies.
+    """
+    names = [name for name in _databases(directory, patterns) if name not in _NO_STORES]
+    known = [name for name in names if name in _OPENED]
+    if exists(directory, "users.db"):
+        known += [name for name in names if name == "main.db"]
+    if known:
+        return tuple(known)
+    copies = _copies(names)
+    rest = [name for name in names if name not in copies]
+    return tuple(name for name in rest if not _is_of_another_program(directory, name)) or tuple(rest)
+
+
+def _copies(names: t.Sequence[str]) -> set[str]:
+    """Return those that are called as copies of others are."""
+    stems = {name: name.rpartition(".")[0] for name in names}
+    told = copies_among([Candidate(stem, (), 0) for stem in stems.values()])
+    return {name for name, stem in stems.items() if stem in told}
+
+
+def _of_second(judgement: Judgement) -> t.Iterator[str]:
+    for problem in judgement.problems:
+        if problem in (READABLE, WRITABLE):
+            yield problem
+        elif problem != _OTHER:
+            yield f"{_SECOND}_{problem[len('store_') :] if problem.startswith('store_') else problem}"
 
 
 def _databases(directory: int, patterns: tuple[str, ...]) -> t.Iterator[str]:
     fits = name_matcher(patterns)
-    for name in sorted(name for name in os.listdir(directory) if fits(name)):
+    for name in sorted(name for name in names_in(directory) if fits(name)):
         status = status_of(directory, name)
-        if status is not None and not stat.S_ISDIR(status.st_mode):
+        if status is not None and not stat.S_ISDIR(status.st_mode) and _is_database(directory, name):
             yield name
+
+
+def _is_database(directory: int, name: str) -> bool:
+    """Whether a file of such a name is a database, or was one: other programs call other things so, too."""
+    if name in _OPENED or exists(directory, f"{name}-wal"):
+        return True
+    try:
+        header = _read(directory, name, len(_MAGIC))
+    except OSError:
+        return True  # a link, or one that we may not read
+    return header == _MAGIC or not header.strip(b"\0")
 
 
 def _judged(directory: int, name: str) -> Judgement:
@@ -93,13 +155,15 @@ def _asked(directory: int, name: str) -> tuple[Judgement, bool]:
     """Judge a copy of one store, and say whether the store stayed as it was while it was copied."""
     before = _looks(directory, name)
     header = _read(directory, name, 20)
-    if _is_of_another_program(directory, name, header):
-        return Judgement("fresh"), True
-    if sum(size for dummy, size, *times in before.values()) > _AT_MOST:
+    if _is_of_another_program(directory, name):
+        return Judgement("unknown", (_OTHER,)), True
+    if sum(size for dummy, size, *times in before.values()) > STORE_BYTES:
         return Judgement("unknown", ("store_too_large",)), True
     try:
         library = importlib.import_module("sqlite3")  # some systems package it apart
-        answer = _answer_of_copy(directory, name, library)
+        from ._store_question import answer_of_copy
+
+        answer = answer_of_copy(directory, name, library)
     except ImportError:
         return Judgement("unknown", ("sqlite_missing",)), True
     except PermissionError:
@@ -109,40 +173,26 @@ def _asked(directory: int, name: str) -> tuple[Judgement, bool]:
     return _understood(answer, header), before == _looks(directory, name)
 
 
-def _is_of_another_program(directory: int, name: str, header: bytes) -> bool:
+def _is_of_another_program(directory: int, name: str) -> bool:
     """Whether a database has other tables. One whose log is missing may have had any."""
-    if not header.startswith(_MAGIC) or header[18:20] == _WAL_VERSION:
+    held = _read(directory, name, _SCHEMA_WITHIN)
+    if not held.startswith(_MAGIC) or _TABLE in held:
         return False
-    return _TABLE not in _read(directory, name, _SCHEMA_WITHIN)
+    if held[18:20] != _WAL_VERSION:
+        return True
+    log = _read(directory, f"{name}-wal", _SCHEMA_WITHIN)
+    return _TABLE not in log if log else len(held) > _ONE_PAGE
 
 
 def _read(directory: int, name: str, at_most: int) -> bytes:
     try:
-        descriptor = os.open(name, _OPEN_FILE, dir_fd=directory)
-    except FileNotFoundError:
-        return b""
+        descriptor = os.open(name, READ_FLAGS, dir_fd=directory)
+    except OSError as error:
+        if error.errno in NOT_THERE:
+            return b""
+        raise
     with os.fdopen(descriptor, "rb") as file:
-        return file.read(at_most)
-
-
-def _answer_of_copy(directory: int, name: str, library: types.ModuleType) -> str | None:
-    with tempfile.TemporaryDirectory(prefix="whatsapp-ops-") as private:
-        inside = os.path.join(private, "jail")
-        os.mkdir(inside, 0o700)
-        for suffix in _SUFFIXES:
-            _copy(directory, name + suffix, os.path.join(inside, f"store{suffix}"))
-        return _ask_jailed(inside, os.fstat(directory), library)
-
-
-def _copy(directory: int, name: str, target: str) -> None:
-    try:
-        source = os.open(name, _OPEN_FILE, dir_fd=directory)
-    except FileNotFoundError:
-        return
-    with os.fdopen(source, "rb") as file, open(target, "xb") as copy:
-        if not stat.S_ISREG(os.fstat(source).st_mode):
-            raise OSError("it is no regular file")
-        shutil.copyfileobj(file, copy, 1 << 20)
+        return file.read(at_most) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
 
 
 def _looks(directory: int, name: str) -> dict[str, tuple[int, int, int, int]]:
@@ -154,46 +204,6 @@ def _looks(directory: int, name: str) -> dict[str, tuple[int, int, int, int]]:
     }
 
 
-def _ask_jailed(inside: str, owner: os.stat_result, library: types.ModuleType) -> str | None:
-    """Ask as the owner of the store, in a directory that holds nothing else."""
-    from ._jail import in_jail
-
-    uid, gid = (owner.st_uid, owner.st_gid) if owner.st_uid else (_NOBODY, _NOBODY)
-    if os.geteuid() == 0:
-        for entry in (*os.scandir(inside), inside):
-            os.chown(entry, uid, gid)
-    jail = os.open(inside, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return in_jail(jail, uid, gid, lambda: _answer(library))
-    finally:
-        os.close(jail)
-
-
-def _answer(library: types.ModuleType) -> str:
-    """Runs in the jail: the number of tables, whether the store is sound, and the devices as digests, in words."""
-    try:
-        with contextlib.closing(library.connect("store", isolation_level=None)) as store:
-            return _answer_of(store)
-    except library.OperationalError as error:
-        return "late" if any(word in str(error) for word in _PASSING) else "damaged"
-    except library.DatabaseError:
-        return "damaged"
-
-
-def _answer_of(store: t.Any) -> str:
-    deadline = time.monotonic() + _SECONDS
-    store.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)
-    for pragma in ("trusted_schema=OFF", "temp_store=MEMORY", "locking_mode=EXCLUSIVE"):
-        store.execute(f"PRAGMA {pragma}")
-    tables = [name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    if store.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-        return "damaged"
-    if _TABLE.decode() not in tables:
-        return "other" if tables else "empty"
-    devices = store.execute(f"SELECT jid FROM {_TABLE.decode()} LIMIT 100000")
-    return " ".join(["store", *(device_fingerprint(str(jid)) for (jid,) in devices)])
-
-
 def _understood(answer: str | None, header: bytes) -> Judgement:
     word, *devices = (answer or "late").split(" ")
     if word == "store":
@@ -202,7 +212,9 @@ def _understood(answer: str | None, header: bytes) -> Judgement:
         return Judgement("corrupt", ("wal_missing",))  # a copy of the database alone: what it held was in its log
     if word == "damaged":
         return Judgement("corrupt", ("store_damaged",))
-    return Judgement("unknown", ("store_not_judged",)) if word == "late" else Judgement("fresh")
+    if word == "late":
+        return Judgement("unknown", ("store_not_judged",))
+    return Judgement("unknown", (_OTHER,)) if word == "other" else Judgement("fresh")
 
 
 def _size(directory: int, name: str) -> int:
@@ -230,6 +242,7 @@ WHATSMEOW = Layout(
     volatile=("*-shm",),
     caches=("ui", "statics"),
     databases=DATABASES,
+    opens=opened_stores,
     beside=("lost+found", "_orphaned", "media", "statics"),
     # Programs in Go close their stores in handlers of both SIGINT and SIGTERM, which they mostly share.
     stop=StopSettings(signal="SIGTERM", timeout=45),

@@ -9,16 +9,21 @@ file, nor a file name from inside an account.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import typing as t
 
 from ._errors import SessionsError
 from ._layout import (
+    OF_A_PROGRAM,
     OPEN_DIRECTORY,
     Layout,
-    folders_in,
+    bounded,
+    folders_and_links_in,
     is_folder,
     name_matcher,
+    names_in,
     open_below,
     opened_below,
     path_matcher,
@@ -28,9 +33,17 @@ from ._layout_baileys import BAILEYS, BAILEYS_CSHARP, EVOLUTION
 from ._layout_browsers import OPENWA, SESSION_MANAGER, VENOM, WPPCONNECT, WWEBJS
 from ._layout_waha import WAHA
 from ._layout_whatsmeow import WHATSMEOW
+from ._limits import FOLDERS
+from ._links import AREA_INSIDE, NOWHERE, TWICE, UnsafeLink, follow, is_link, open_linked, unfit_target
 
-# Our own directory inside a sessions path that is a mount of its own (see _area.py): never an account.
-AREA_INSIDE = ".whatsapp-ops"
+# AREA_INSIDE, our own directory inside a sessions path that is a mount of its own (see _area.py), is never an account.
+ASIDE = ".aside-"  # and a moment: how one is called that somebody may have put there
+
+
+def is_area(name: str) -> bool:
+    """Whether an entry of a sessions path is our own directory, or one that was set aside."""
+    return name == AREA_INSIDE or name.startswith(AREA_INSIDE + ASIDE)
+
 
 CUSTOM = "custom"  # no entry of the table: the option of that name describes it
 LAYOUTS: t.Mapping[str, Layout] = {
@@ -55,6 +68,24 @@ class Recognition(t.NamedTuple):
 
     layout: Layout
     reason: str
+
+
+class Found(t.NamedTuple):
+    """An account below a root (its relative path), or, where ``left`` says why, a link that may be one and is not followed.
+
+    ``linked``: it is a link.
+    """
+
+    name: str
+    left: str = ""
+    linked: bool = False
+
+
+_FURTHER, _FURTHER_FOLDERS = (
+    2,
+    5000,
+)  # how many levels and directories further accounts are looked for that are only told
+_FOLDER_LINK = "it is a link to a directory that accounts lie in, and only links to accounts themselves are followed"
 
 
 class _Claim(t.NamedTuple):
@@ -130,15 +161,41 @@ def names_of_any(root: int, chosen: Layout | None) -> t.Iterator[str]:
 
 
 def account_names(root: int, layout: Layout) -> t.Iterator[str]:
-    """Yield the accounts below the open directory ``root`` as relative paths, sorted; ``.`` when the root itself is one."""
+    """Yield the accounts below the open directory ``root`` as relative paths, sorted; ``.`` when the root itself is one.
+
+    Links to accounts count where they are safe to follow (_links.py), and so do the names of a layout's own folders that hold one.
+    """
+    return (found.name for found in found_in(root, layout) if not found.left)
+
+
+def found_in(root: int, layout: Layout) -> t.Iterator[Found]:
+    """Yield the accounts below the open directory ``root``, and the links that may be accounts and are not followed."""
     if layout.is_account(root):
-        yield "."
+        yield Found(".")
+    walk = _Walk(root, layout)
     folders = _folders_of(root, layout)
     if not folders:
-        yield from _names_below(root, layout, "", layout.depth)
+        yield from walk.below(root, "", layout.depth)
+    for folder in layout.folders if folders else ():
+        if is_link(root, folder):
+            yield Found(folder, _FOLDER_LINK, linked=True)
     for folder in folders:
         with opened_below(root, folder) as below:
-            yield from _names_below(below, layout, f"{folder}/", layout.depth)
+            yield from walk.below(below, f"{folder}/", layout.depth)
+    if folders and layout.direct:
+        yield from _Walk(root, dataclasses.replace(layout, names=layout.direct), walk.left).below(root, "", 1)
+
+
+def too_deep(root: int, layout: Layout) -> int:
+    """Count what would be accounts of a layout if one looked for them further down; a directory of a program is not searched."""
+    if layout.travels is not None:
+        return 0
+    known, deeper = set(account_names(root, layout)), dataclasses.replace(layout, depth=layout.depth + _FURTHER)
+    walk = _Walk(root, deeper, iter(range(_FURTHER_FOLDERS)))
+    try:
+        return sum(not one.left and one.name not in known for one in walk.below(root, "", deeper.depth))
+    except SessionsError:
+        return 0  # too many directories for a guess
 
 
 def companions(root: int, layout: Layout) -> t.Iterator[str]:
@@ -155,14 +212,51 @@ def companions(root: int, layout: Layout) -> t.Iterator[str]:
 
 
 def open_account(root: int, account: str) -> int:
-    """Return a descriptor of an account's directory; no component may be a link. Raises OSError when it is not there."""
-    return open_below(root, account)
+    """Return a descriptor of an account's directory, which may be a link that is safe to follow (_links.py); no folder above it may.
+
+    Raises OSError when it is not there.
+    """
+    folder, _slash, name = account.rpartition("/")
+    try:
+        return open_below(root, account)
+    except NotADirectoryError:
+        with opened_below(root, folder or ".") as parent:
+            if not is_link(parent, name):
+                raise
+            return open_linked(root, parent, name)
+
+
+@contextlib.contextmanager
+def opened_account(root: int, account: str) -> t.Iterator[int]:
+    """Open an account's directory and close it afterwards; see open_account."""
+    descriptor = open_account(root, account)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def is_linked(root: int, account: str) -> bool:
+    """Whether the account's entry below an open root is a link."""
+    folder, _slash, name = account.rpartition("/")
+    try:
+        with opened_below(root, folder or ".") as parent:
+            return is_link(parent, name)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def plain_count(root: int, layout: Layout) -> int:
     """Count the marker files as ``find -maxdepth 3 -name`` does: whatever they are, wherever they lie. A number, not a proof."""
-    trusted = os.fstat(root).st_dev if _counts_links(root) else None
-    return _counted(root, layout.counted, layout.count_depth, trusted)
+    return count_below(root, layout, 0)
+
+
+def count_below(directory: int, layout: Layout, levels: int) -> int:
+    """Do as plain_count for what of it lies in an open directory that is ``levels`` below the root."""
+    trusted = os.fstat(directory).st_dev if _counts_links(directory) else None
+    return (
+        _counted(directory, layout.counted, layout.count_depth - levels, trusted) if layout.count_depth > levels else 0
+    )
 
 
 def _counts_links(directory: int) -> bool:
@@ -184,7 +278,7 @@ def _counted(directory: int, patterns: tuple[str, ...], depth: int, trusted: int
     fits = name_matcher(patterns)
     total = 0
     with os.scandir(directory) as entries:
-        for entry in entries:
+        for entry in bounded(entries):
             total += fits(entry.name) is not None
             if depth > 1 and entry.is_dir(follow_symlinks=False):
                 total += _counted_below(directory, entry.name, patterns, depth - 1, trusted)
@@ -217,24 +311,30 @@ def _claims_below(root: int) -> t.Iterator[tuple[str, str, str]]:
             yield layout.name, reason, "."
     # Special ones first: a directory belongs to one library, and there may be thousands to ask about.
     ordered = sorted(LAYOUTS.values(), key=lambda layout: not layout.refines)
-    yield from _claims_deeper(root, "", 1, ordered)
+    yield from _claims_deeper(root, root, "", 1, ordered, iter(range(FOLDERS)))
 
 
 def _claims_deeper(
-    directory: int, prefix: str, level: int, layouts: t.Sequence[Layout]
+    root: int, directory: int, prefix: str, level: int, layouts: t.Sequence[Layout], left: t.Iterator[int]
 ) -> t.Iterator[tuple[str, str, str]]:
-    for name, below in _opened_folders(directory):
+    for name, below, linked in _opened_folders(directory, left, lambda name, why: None):
+        if linked and unfit_target(root, below):
+            continue
         path = prefix + name
         asked = ((layout.name, _reason(below, path, level, layout)) for layout in layouts)
         claim = next(((claimant, reason, path) for claimant, reason in asked if reason), None)
         if claim:
             yield claim  # what belongs to somebody has no accounts of anybody else below it
         elif level < max(map(_deepest, layouts)):
-            yield from _claims_deeper(below, f"{path}/", level + 1, layouts)
+            yield from _claims_deeper(root, below, f"{path}/", level + 1, layouts, left)
 
 
 def _reason(directory: int, path: str, level: int, layout: Layout) -> str:
-    if level > _deepest(layout) or path_matcher(layout.beside)(path):
+    if level > _deepest(layout) or (layout.excluded and path_matcher(layout.excluded)(path)):
+        return ""
+    # A folder of the library's own may be an account that is called so; what is in such a folder is none.
+    above = path.rpartition("/")[0]
+    if above and path_matcher(layout.beside)(above):
         return ""
     return layout.claims(directory, path)
 
@@ -253,30 +353,92 @@ def _folders_of(root: int, layout: Layout) -> list[str]:
     return sorted(folder for folder in layout.folders if is_folder(root, folder))
 
 
-def _names_below(directory: int, layout: Layout, prefix: str, depth: int) -> t.Iterator[str]:
-    if depth == 0:
-        return
-    fits, is_beside = name_matcher(layout.names), path_matcher(layout.beside)
-    for name, below in _opened_folders(directory):
-        if is_beside(prefix + name):
-            continue
-        if fits(name) and layout.is_account(below):
-            yield prefix + name
-        else:
-            yield from _names_below(below, layout, f"{prefix}{name}/", depth - 1)
+class _Walk:
+    """Looks for the accounts of a layout below one root: at most so many directories, and no directory twice through links."""
+
+    def __init__(self, root: int, layout: Layout, left: t.Iterator[int] | None = None) -> None:
+        self.root, self.layout = root, layout
+        self.left = left if left is not None else iter(range(FOLDERS))
+        self.linked: set[tuple[int, int]] = set()
+        self.fits, self.is_beside = name_matcher(layout.names), path_matcher(layout.beside)
+        self.is_excluded, self.is_volatile = path_matcher(layout.excluded), layout.volatile_matcher
+
+    def below(self, directory: int, prefix: str, depth: int) -> t.Iterator[Found]:
+        """Yield what is found in an open directory."""
+        if depth == 0:
+            return
+        unsafe: list[Found] = []
+
+        def note(name: str, why: str) -> None:
+            if self._may_be_account(prefix, name, why):
+                unsafe.append(Found(prefix + name, why, linked=True))
+
+        for name, below, linked in _opened_folders(directory, self.left, note):
+            path = prefix + name
+            if unsafe:
+                yield from unsafe
+                unsafe.clear()
+            if self.layout.excluded and self.is_excluded(path):
+                continue
+            if self.fits(name) and self.layout.is_account(below):
+                yield Found(path, self._why_left(below) if linked else "", linked)
+            elif self.is_beside(path):
+                continue
+            elif not linked:
+                yield from self.below(below, f"{path}/", depth - 1)
+            elif not unfit_target(self.root, below) and self._holds_accounts(below, depth):
+                yield Found(path, _FOLDER_LINK, linked=True)
+        yield from unsafe
+
+    def _holds_accounts(self, directory: int, depth: int) -> bool:
+        found = _Walk(directory, self.layout, self.left).below(directory, "", max(depth - 1, 1))
+        return next(found, None) is not None
+
+    def _why_left(self, directory: int) -> str:
+        """Say why the account that a link leads to is none of the root's own."""
+        return unfit_target(self.root, directory) or (TWICE if self._is_known(directory) else "")
+
+    def _is_known(self, directory: int) -> bool:
+        status = os.fstat(directory)
+        inode = status.st_dev, status.st_ino
+        known = inode in self.linked
+        self.linked.add(inode)
+        return known
+
+    def _may_be_account(self, prefix: str, name: str, why: str) -> bool:
+        """Whether a link that is not followed may be an account."""
+        path = prefix + name
+        if not self.fits(name) or self.is_volatile(name) or self.is_beside(path) or self.is_excluded(path):
+            return False
+        # Among the files of a program many a link may lead to nothing.
+        return why != NOWHERE or self.layout.travels is None
 
 
-def _opened_folders(directory: int) -> t.Iterator[tuple[str, int]]:
-    """Yield the directories in an open directory, sorted, each open until the next one is asked for."""
-    for name in folders_in(directory):
-        if name == AREA_INSIDE:
+def _opened_folders(
+    directory: int, left: t.Iterator[int], note: t.Callable[[str, str], None]
+) -> t.Iterator[tuple[str, int, bool]]:
+    """Yield the directories in an open directory, sorted, each open until the next one is asked for, and whether it is a link.
+
+    ``note`` is told of links that are not followed, and why. Raises SessionsError once there is nothing ``left``, from which one is
+    taken for each.
+    """
+    for name, linked in folders_and_links_in(directory):
+        if is_area(name):
             continue
+        if next(left, None) is None:
+            raise SessionsError(
+                f"there are more than {FOLDERS} directories to look for accounts in, which no host has; "
+                "nothing was changed, see what makes them, remove them and run again"
+            )
         try:
-            below = os.open(name, OPEN_DIRECTORY, dir_fd=directory)
+            below = follow(directory, name) if linked else os.open(name, OPEN_DIRECTORY, dir_fd=directory)
+        except UnsafeLink as error:
+            note(name, error.why)
+            continue
         except (FileNotFoundError, NotADirectoryError):
             continue  # gone or swapped since it was listed; whoever cannot look must not be told that there is nothing
         try:
-            yield name, below
+            yield name, below, linked
         finally:
             os.close(below)
 
@@ -285,10 +447,10 @@ def _entries(root: int, place: str) -> t.Iterator[str]:
     """Yield the paths of what is in a directory below the root; none where it is missing."""
     try:
         with opened_below(root, place or ".") as directory:
-            names = os.listdir(directory)
+            names = names_in(directory)
     except (FileNotFoundError, NotADirectoryError):
         return
-    yield from (f"{place}/{name}" if place else name for name in names if name != AREA_INSIDE)
+    yield from (f"{place}/{name}" if place else name for name in names if not is_area(name))
 
 
 def _above(paths: t.Iterable[str]) -> t.Iterator[str]:
@@ -299,6 +461,7 @@ def _above(paths: t.Iterable[str]) -> t.Iterator[str]:
 
 
 def _travels(path: str, layout: Layout) -> bool:
-    if layout.is_volatile(path.rpartition("/")[2]) or path_matcher(layout.beside)(path):
+    name = path.rpartition("/")[2]
+    if layout.is_volatile(name) or name_matcher(OF_A_PROGRAM)(name) or path_matcher(layout.beside)(path):
         return False
     return layout.travels is None or path_matcher(layout.travels)(path) is not None

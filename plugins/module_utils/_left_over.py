@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import typing as t
 
-from ._area import COMPANIONS, INTENT, RESCUER, STAGING, read_document
-from ._paths import opened_directory
+from ._area import COMPANIONS, existing_area, known_document, opened_staging
+from ._control import INTENT, existing_control, read_document_at
 
 # As _paths.py calls what it writes before it is renamed.
 TEMPORARY = re.compile(r"\..+\.json\.[0-9a-f]{12}")
@@ -18,20 +17,21 @@ TEMPORARY = re.compile(r"\..+\.json\.[0-9a-f]{12}")
 
 def is_interrupted(path: str) -> bool:
     """Whether a cutover to ``path`` ended half way."""
-    intent = read_document(path, INTENT)
+    intent = known_document(path, INTENT)
     return bool(intent) and not intent.get("committed")
 
 
-def is_untidy(path: str, area: str) -> bool:
-    """Whether something lies in the area (a path) that nothing will need any more, once nothing is left to publish."""
-    with contextlib.suppress(FileNotFoundError), opened_directory(area) as opened:
-        if read_document(path, INTENT) or any(left_over(opened)):
+def is_untidy(path: str) -> bool:
+    """Whether something lies in the control directory or the area that nothing will need any more, once nothing is left to publish."""
+    with existing_control(path) as control:
+        if control is None:
+            return False
+        if read_document_at(control, INTENT) or any(left_over(control)):
             return True
-        with contextlib.suppress(FileNotFoundError), opened_directory(f"{area}/{STAGING}") as staging:
-            return bool(os.listdir(staging))
-    return False
+        with existing_area(path, control) as area, opened_staging(path, control) as staging:
+            return area is not None and (any(left_over(area)) or (staging is not None and bool(os.listdir(staging))))
 
 
-def left_over(area: int) -> t.Iterator[str]:
-    """Yield the names in an open area that no finished run leaves there."""
-    return (name for name in os.listdir(area) if name in (COMPANIONS, RESCUER) or TEMPORARY.fullmatch(name))
+def left_over(directory: int) -> t.Iterator[str]:
+    """Yield the names in an open control directory or area that no finished run leaves there."""
+    return (name for name in os.listdir(directory) if name == COMPANIONS or TEMPORARY.fullmatch(name))

@@ -26,27 +26,35 @@ def locked_accounts(path: str, layout: Layout) -> tuple[str, ...]:
         return ()
     try:
         with opened_directory(path) as root:
-            inodes: dict[str, set[Inode]] = {}
-            for name in account_names(root, layout):
-                with _opened_account(root, name) as account:
-                    if account is not None and _is_removable(account, layout):
-                        inodes[name] = _inodes_of(account, layout)
+            return _locked_in(root, layout)
     except FileNotFoundError:
         return ()
-    used = _open_inodes() if inodes else set()
-    return tuple(name for name in inodes if not inodes[name] & used)
 
 
-def remove_locks(path: str, names: t.Iterable[str], layout: Layout) -> None:
-    """Remove the locks of the accounts ``names`` at the sessions path, unless they are in use by now."""
-    still = locked_accounts(path, layout)
+def remove_locks(path: str, names: t.Iterable[str], layout: Layout, inode: int = 0) -> None:
+    """Remove the locks of the accounts ``names`` at the sessions path, unless they are in use by now.
+
+    ``inode``: of the directory that was looked at before. Another one in its place is left alone.
+    """
     with opened_directory(path) as root:
-        for name in set(names).intersection(still):
+        if inode not in (0, os.fstat(root).st_ino):
+            return
+        for name in set(names).intersection(_locked_in(root, layout)):
             with _opened_account(root, name) as account:
                 if account is not None and _is_removable(account, layout):
                     for folder, lock in _locks_in(account, layout):
                         with contextlib.suppress(FileNotFoundError), opened_below(account, folder) as opened:
                             os.unlink(lock, dir_fd=opened)
+
+
+def _locked_in(root: int, layout: Layout) -> tuple[str, ...]:
+    inodes: dict[str, set[Inode]] = {}
+    for name in account_names(root, layout):
+        with _opened_account(root, name) as account:
+            if account is not None and _is_removable(account, layout):
+                inodes[name] = _inodes_of(account, layout)
+    used = _open_inodes() if inodes else set()
+    return tuple(name for name in inodes if not inodes[name] & used)
 
 
 def _is_removable(account: int, layout: Layout) -> bool:
@@ -109,6 +117,12 @@ def _opened_account(root: int, name: str) -> t.Iterator[int | None]:
         yield None  # it was removed since it was listed
         return
     try:
-        yield account
+        yield account if _is_own(root, account) else None
     finally:
         os.close(account)
+
+
+def _is_own(root: int, account: int) -> bool:
+    """Whether an account is of the owner of its root, who could have put another user's there; root would not."""
+    owner = os.fstat(root).st_uid
+    return owner in (0, os.geteuid()) or os.fstat(account).st_uid in (0, owner)

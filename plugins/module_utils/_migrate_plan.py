@@ -11,6 +11,7 @@ from ._job import Diff, Report
 from ._migrate_state import Params, State
 from ._migrate_steps import Step, described, planned
 from ._receipts import RECEIPT
+from ._summary import of_migration
 from ._survey import Account
 
 ACTIONS = ("migrated", "unchanged", "kept", "displaced", "corrupt", "diverged", "skipped")
@@ -64,10 +65,17 @@ def verify(state: State, params: Params) -> None:
 def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Evidence | None) -> Report:
     """Describe accounts (masked), counts, timings and where the receipt is."""
     decided = evidence.accounts if evidence else state.survey.accounts
-    corrupt = sum(account.decision.action == "corrupt" for account in decided)
-    warnings = (
-        [f"{corrupt} damaged accounts stay at the legacy path; session_info tells their problems"] if corrupt else []
-    )
+    counts = {action: _count(decided, action) for action in ACTIONS}
+    warnings = [*_warnings_of(state, decided), *(() if evidence else state.miscounts)]
+    if state.staying:
+        warnings.append(
+            f"{state.staying} entries of the legacy path are not put out of use, because they belong to another user, hold something of "
+            "one, or have other names elsewhere; give them to the backend's user, or see that nothing starts on them"
+        )
+    if state.attachment and state.attachment.dotenv:
+        warnings.append(
+            f"{state.attachment.dotenv}; a program that reads that file itself goes on using the legacy path, change the line"
+        )
     warnings.extend(state.switch.warnings)
     return Report(
         {
@@ -76,16 +84,32 @@ def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Evid
             "src": [source.given for source in state.sources],
             "layout": state.survey.layout.name,
             "accounts": [described(account) for account in decided],
-            "counts": {action: _count(decided, action) for action in ACTIONS},
+            "left_behind": [{"id": one.label, "path": one.root, "reason": one.why} for one in state.survey.left],
+            "summary": of_migration(params.state, counts["migrated"], evidence.downtime if evidence else None),
+            "counts": counts,
             "companions": _steps(steps, "companions"),
             "unlocked": _steps(steps, "unlock"),
             "steps": [step.name for step in steps],
+            "attached_by": "volume" if state.container else state.attachment.kind if state.attachment else "variable",
             "downtime_seconds": evidence.downtime if evidence else 0.0,
             "phases": evidence.phases if evidence else {},
-            "receipt": f"{state.area}/{RECEIPT}",
+            "receipt": f"{state.control}/{RECEIPT}",
         },
         (*warnings, *(evidence.warnings if evidence else ())),
     )
+
+
+def _warnings_of(state: State, decided: t.Iterable[Account]) -> t.Iterator[str]:
+    """Say what stays at the legacy paths."""
+    corrupt = sum(account.decision.action == "corrupt" for account in decided)
+    if corrupt:
+        yield f"{corrupt} damaged accounts stay at the legacy path; session_info tells their problems"
+    links = [one for one in state.survey.left if one.is_link]
+    if links:
+        named = "; ".join(f"{one.label} in {one.root}: {one.why}" for one in links[:5])
+        yield f"{len(links)} links, which may be accounts, stay at the legacy path ({named})"
+    if state.survey.loose_links:
+        yield f"{state.survey.loose_links} links beside the accounts are not copied; make them at {state.params.path} where they are needed"
 
 
 def _count(accounts: t.Iterable[Account], action: str) -> int:

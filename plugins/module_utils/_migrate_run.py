@@ -11,39 +11,58 @@ import time
 import typing as t
 
 from . import _publish
-from ._area import (
-    COMPANIONS,
+from ._area import opened_area, remove_unused
+from ._behind import linked_places, needed, require_sound
+from ._bindings import are_bound, placed_bindings
+from ._closing import close, given_back
+from ._companions import bring_companions, clear_companions, finish_companions
+from ._control import (
     INTENT,
-    area_path,
     locked,
-    opened_area,
+    opened_control,
     read_document_at,
     remove_document_at,
-    remove_unused,
+    remove_unused_control,
     write_document_at,
 )
-from ._companions import bring_companions, finish_companions
-from ._cutover import StartFailed, Stopwatch, guarded, let_go, stop_now, stopped, watched_over
+from ._cutover import Cutover, StartFailed, Stopwatch, guarded, let_go, stop_again, stopped, watched_over
+from ._effective import read_sources
 from ._errors import SessionsError
 from ._identity import Identity
+from ._in_use import USED, use_of
+from ._kept_copies import (
+    forget_source,
+    is_committed,
+    is_source_gone,
+    kept_if_last,
+    note_source,
+    require_none_left,
+)
 from ._kernel import sync_filesystem
+from ._layout import SOUND
 from ._layouts import open_account
 from ._left_over import is_interrupted
 from ._locks import remove_locks
 from ._migrate_plan import Evidence
 from ._migrate_state import Params, State, observe, surveyed_again
-from ._migrate_steps import Step, planned, require_decided
+from ._migrate_steps import Step, planned
 from ._mode import directory_bits
+from ._mount_points import closed_in
+from ._older_area import take_over
+from ._origins import receipt_of
 from ._paths import make_directory, opened_directory
-from ._processes import holders
-from ._publish import Place, Publication
+from ._processes import holders, named
+from ._proof import Start, prove, watched_use
+from ._publish import Folders, Place, Publication
 from ._receipts import RECEIPT, Entry, Mark, account_key, document_of, entries_in, mark_with_parts
 from ._recover import recover, require_all_taken_back, tidy
+from ._refusals import require_decided
 from ._rescue import go_back, take_back
 from ._retire import reopened, retire
 from ._room import RESERVE, has_room, kept_free
-from ._sources import directories_of, is_in_use, values_in_use
+from ._sources import directories_of
 from ._staging import (
+    DamagedAccounts,
     Stage,
     Task,
     clear_staging,
@@ -57,23 +76,29 @@ from ._staging import (
 )
 from ._stores import store_names
 from ._survey import Account, Survey
-from ._switch import files_of, install, install_early, lacks_value
-from ._tree import Tally, remove_tree
+from ._switch import files_of
+from ._switch_install import clear_the_way, early_installed, install, install_early
+from ._tree import Tally
 from ._unit import Unit, daemon_reload, read_unit
+from ._use_watch import UseWatch
 from ._watch import Watch
 from ._way_back import with_switch
 from ._workers import meanwhile
 
+if t.TYPE_CHECKING:
+    from ._container_handling import Handling
+
 _LIVE_ROUNDS = 3
 _SHORT_ROUND = 1.0  # seconds: what a backend writes in that time is copied faster than another look at everything takes
 _WRITE_OUT_EVERY = 0.1  # seconds
-# Seconds: systemd knows the main process of most services at once, of those that fork a little later.
-_PROVED_WITHIN = 20.0
 
 
 @dataclasses.dataclass
 class Progress:
-    """How far a run is: what it measured and decided. ``touches``: what tells what is touched after it was copied."""
+    """How far a run is: what it measured and decided, and the directories that it has open.
+
+    ``touches``: what tells what is touched after it was copied. ``folders``: those that accounts are renamed between.
+    """
 
     watch: Stopwatch
     accounts: tuple[Account, ...]
@@ -81,22 +106,49 @@ class Progress:
     warnings: list[str]
     touches: Watch | None = None
     path_made: bool = False
+    folders: Folders = dataclasses.field(default_factory=Folders)
+
+
+class WroteAlready(SessionsError):
+    """The backend has to go back, and the keys that it wrote since have to go with it: that takes a migration in the other direction.
+
+    ``reason``: what went wrong, without what became of it. ``stops_again``: that stops the backend once more, as it has to be stopped.
+    """
+
+    stops_again = True
+
+    def __init__(self, reason: str, path: str) -> None:
+        super().__init__(
+            f"{reason}; it wrote to its accounts at {path} before, so they stay there: correct the unit and start it"
+        )
+        self.reason = reason
+
+
+class Area(t.NamedTuple):
+    """The open directories of a run: ``control`` has what tells root what to do, ``data`` the accounts, see _control.py and _area.py."""
+
+    control: int
+    data: int
 
 
 def carry_out(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:
     """Carry the steps out, under the lock of the area. Raises SessionsError, also for what the kernel refuses."""
-    progress = Progress(Stopwatch(), state.survey.accounts, Tally(), [])
+    progress = Progress(Stopwatch(), state.survey.accounts, Tally(), [*state.miscounts])
     try:
         with (
+            progress.folders,
+            opened_control(params.path) as control,
+            locked(control, params.path),
             reopened(params.path),
+            _given_back(state, params),
             _made(params, state.identity, progress),
-            opened_area(params.path) as area,
-            locked(area, params.path),
+            opened_area(params.path, control) as data,
         ):
-            _carry_out(area, steps, state, params, progress)
+            take_over(params.path, control, data, (RECEIPT, INTENT))
+            _carry_out(Area(control, data), steps, state, params, progress)
     except OSError as error:
         raise SessionsError(
-            f"cannot migrate to {params.path}: {error.strerror}; what was done was taken back, mend the disk or its rights and run again"
+            f"cannot migrate to {params.path}: {error.strerror}; what was done was taken back, fix the disk or its rights and run again"
         ) from error
     finally:
         if progress.touches:
@@ -104,6 +156,24 @@ def carry_out(steps: tuple[Step, ...], state: State, params: Params) -> Evidence
     return Evidence(
         progress.accounts, progress.watch.downtime, progress.watch.phases, progress.path_made, tuple(progress.warnings)
     )
+
+
+@contextlib.contextmanager
+def _given_back(state: State, params: Params) -> t.Iterator[None]:
+    """Open the mount points again that accounts come back to; one that the unit is still bound to when the body fails is closed."""
+    if params.switch.restored is None:
+        yield
+        return
+    notes = {point: note for source in state.sources for point, note in closed_in(receipt_of(source.path)).items()}
+    paths = {source.path for source in state.sources}
+
+    def is_bound() -> bool:
+        return state.unit is not None and any(
+            one.binding.source in paths for one in placed_bindings(read_sources(state.unit.name))
+        )
+
+    with given_back(params.path, notes, state.identity.uid, state.identity.gid, is_bound):
+        yield
 
 
 @contextlib.contextmanager
@@ -116,34 +186,50 @@ def _made(params: Params, identity: Identity, progress: Progress) -> t.Iterator[
     except BaseException:
         if progress.path_made:
             remove_unused(params.path)
+            remove_unused_control(params.path)
         raise
 
 
-def _carry_out(area: int, steps: tuple[Step, ...], state: State, params: Params, progress: Progress) -> None:
+def _carry_out(area: Area, steps: tuple[Step, ...], state: State, params: Params, progress: Progress) -> None:
+    require_none_left(area.control, area.data, state.unit.name if state.unit else "the unit", params.path)
     interrupted = is_interrupted(params.path)
     if interrupted:
-        recover(area, state.unit, params.path)
+        recover(area.control, state.unit, state.at_path is True)
     if (
-        interrupted or entries_in(read_document_at(area, RECEIPT)) != state.receipts
+        interrupted or entries_in(read_document_at(area.control, RECEIPT)) != state.receipts
     ):  # or another run ended since we looked
         state = observe(params)
+        params = state.params
         steps = planned(state, params)
         progress.accounts = state.survey.accounts
     names = {step.name for step in steps}
     if "unlock" in names:
-        remove_locks(params.path, state.locked, state.survey.layout)
-    if "stage" in names:
-        _stage_live(area, state, params, progress)
-    if names & {"publish", "companions", "switch", "restart"}:
-        _cut_over(area, state, params, progress)
-    else:
-        _keep_up(area, state, params, names)
+        remove_locks(params.path, state.locked, state.survey.layout, state.survey.path_inode)
+    with _source_noted(area, state, params):
+        if "stage" in names:
+            _stage_live(area, state, params, progress)
+        if names & {"publish", "companions", "switch", "restart"}:
+            _cut_over(area, state, params, progress)
+        else:
+            _keep_up(area, state, params, names, progress)
     if "retire" in names:
-        _require_unused(params)
+        _require_unused(state, params)
         retire(state.retirable, params.path)
 
 
-def _keep_up(area: int, state: State, params: Params, names: t.Collection[str]) -> None:
+@contextlib.contextmanager
+def _source_noted(area: Area, state: State, params: Params) -> t.Iterator[None]:
+    """While accounts are copied that go with a container: keep the copies, should it end meanwhile."""
+    container = state.container.container if state.container and state.container.root else None
+    if container is None or container.box is None or container.compose:  # which keeps its layer when it ends
+        yield
+        return
+    note_source(area.control, container.box.id, container.box.pid)
+    with kept_if_last(area.control, area.data, container.unit, params.path):
+        yield
+
+
+def _keep_up(area: Area, state: State, params: Params, names: t.Collection[str], progress: Progress) -> None:
     """What needs no interruption."""
     stale = "reload" in names
     if "before_stop" in names:
@@ -152,14 +238,17 @@ def _keep_up(area: int, state: State, params: Params, names: t.Collection[str]) 
         daemon_reload()
     if "remember" in names:
         _write_receipt(area, state, params, state.notes, (), ())
+    if "close" in names:
+        _close(area, state, progress)
     if "tidy" in names:
-        tidy(area, state.unit)
+        tidy(area.control, area.data, state.unit)
 
 
-def _stage_of(area: int, state: State, params: Params) -> Stage:
+def stage_in(data: int, state: State, params: Params) -> Stage:
+    """Say how accounts are staged in the open directory ``data``."""
     identity, layout = state.identity, state.survey.layout
     return Stage(
-        area,
+        data,
         layout,
         identity.uid,
         identity.gid,
@@ -167,31 +256,46 @@ def _stage_of(area: int, state: State, params: Params) -> Stage:
         params.checksum,
         stopped=state.unit is not None,
         with_caches=not params.exclude_caches,
-        kept_free=kept_free(area),
+        kept_free=kept_free(data),
+        needed=needed(state),
+        closed=any(source.closed for source in state.sources),
     )
 
 
-def _tasks(seen: Survey) -> list[Task]:
+def tasks_of(seen: Survey) -> list[Task]:
+    """Give the accounts that are to be staged."""
     parts_of = seen.layout.parts_of
-    return [Task(account.root, account.name, account.label, parts_of(account.name)) for account in seen.to_publish]
+    return [
+        Task(one.root, one.name, one.label, parts_of(one.name), one.owner, one.legacy.mark.folder[0])
+        for one in seen.to_publish
+    ]
 
 
-def _stage_live(area: int, state: State, params: Params, progress: Progress) -> None:
+def _stage_live(area: Area, state: State, params: Params, progress: Progress) -> None:
     """Copy while the backend runs, again and again as long as less is left each time."""
-    stage, tasks = _stage_of(area, state, params), _tasks(state.survey)
+    stage, tasks = stage_in(area.data, state, params), tasks_of(state.survey)
     if params.engine == "rename":
         return
     with progress.watch.phase("stage"):
         if not has_ample_room(stage, tasks):
-            _require_space(area, need_of(stage, tasks), params.path)
+            require_space(area.data, need_of(stage, tasks), params.path)
         try:
-            with _written_out_meanwhile(area):
+            with _written_out_meanwhile(area.data):
                 _copy_live(state, stage, tasks, progress)
-        except BaseException:
-            clear_staging(area)  # the disk may be full, and a backend is writing to it
-            remove_tree(area, COMPANIONS)
+        except DamagedAccounts as error:
+            _clear_copies(area)
+            require_sound(state, error.names)
             raise
-        sync_filesystem(area)
+        except BaseException:
+            _clear_copies(area)  # the disk may be full, and a backend is writing to it
+            raise
+        sync_filesystem(area.data)
+
+
+def _clear_copies(area: Area) -> None:
+    if not is_source_gone(area.control):
+        clear_staging(area.data)
+        clear_companions(area.data)
 
 
 @contextlib.contextmanager
@@ -226,7 +330,8 @@ def _live_rounds(stage: Stage, tasks: t.Sequence[Task], touches: Watch | None, a
         copied = figures.copied
 
 
-def _require_space(area: int, need: Tally, path: str) -> None:
+def require_space(area: int, need: Tally, path: str) -> None:
+    """Refuse to fill the disk of the open directory ``area``."""
     disk = os.fstatvfs(area)
     size = need.bytes + need.files * disk.f_frsize
     if not has_room(disk, size, need.files):
@@ -236,99 +341,262 @@ def _require_space(area: int, need: Tally, path: str) -> None:
         )
 
 
-def _require_nobody_holds(state: State) -> None:
+def require_nobody_holds(state: State) -> None:
     """Stop before anything happens when a process outside the unit works on the accounts: two writers tear them."""
-    directories = directories_of(state.sources, state.survey.layout)
+    directories = [*directories_of(state.sources, state.survey.layout), *linked_places(state.survey)]
     control_group, main_pid = (state.unit.properties["ControlGroup"], state.unit.main_pid) if state.unit else ("", 0)
+    if state.container:  # whose processes are its engine's, and know its files by other paths
+        main_pid = 0
     found = holders(directories, control_group, main_pid) if directories else ()
     if found:
-        named = ", ".join(f"PID {holder.pid} ({holder.command})" for holder in found[:5])
+        others = sorted({holder.unit for holder in found if holder.unit})
+        remedy = (
+            f"stop them and run again, and where they use the same accounts' directory do so for each of them ({', '.join(others)})"
+            if others
+            else "stop them and run again"
+        )
         raise SessionsError(
-            f"processes outside the unit hold the legacy path: {named}; nothing was changed, stop them and run again"
+            f"processes outside the unit hold the legacy path: {named(found)}; nothing was changed, {remedy}"
         )
 
 
-def _cut_over(area: int, state: State, params: Params, progress: Progress) -> None:
-    """Everything between stop and start. On any error what was done is taken back before the backend starts again."""
-    _require_nobody_holds(state)
-    install_early(params.switch, state.switch)  # the guard has systemd read it
+def _cut_over(area: Area, state: State, params: Params, progress: Progress) -> None:
+    """Everything from the stop to the proof after the start. On any error the backend runs as before, on what it had before."""
+    require_nobody_holds(state)
     if progress.touches:
         progress.touches.read()
-    intent_path = f"{area_path(params.path)}/{INTENT}"
-    holding = (
-        stopped(state.unit, intent_path, params.unit_timeout, progress.watch)
-        if state.unit
-        else contextlib.nullcontext()
-    )
-    with watched_over(state.unit, intent_path, progress.watch) if state.unit else contextlib.nullcontext():
+    cutover = _cutover_of(state, params, progress)
+    if state.container and state.container.back and cutover:
+        _go_back_into_container(area, state, params, progress, cutover)
+        return
+    if state.container and state.container.root and cutover and not cutover.unit.compose:
+        _cut_over_container(area, state, params, progress, cutover)
+        return
+    with (
+        early_installed(params.switch, state.switch),  # the guard has systemd read it
+        watched_over(cutover) if cutover else contextlib.nullcontext(),
+        contextlib.ExitStack() as started,
+    ):
+        use = None
         try:
-            with holding:
+            with stopped(cutover) if cutover else contextlib.nullcontext():
                 try:
                     _publish_all(area, state, params, progress)
+                    if state.unit is not None and state.unit.active and (params.switch.leads or state.container):
+                        watched = watched_use(state.unit, params.path, state.former, state.survey.layout)
+                        use = started.enter_context(watched)
                 except BaseException:
-                    _take_back(area, state.unit, params.engine)
+                    clear_the_way(params.switch, state.switch)
+                    _take_back(area, state.unit, params.engine, progress.folders)
                     raise
-            if state.unit is not None and state.unit.active:
+            if state.unit is not None and state.unit.active and (params.switch.leads or state.container):
                 with progress.watch.phase("prove"):
-                    progress.warnings.extend(_prove(state.unit.name, params))
+                    progress.warnings.extend(_proved(state.unit, state, params, progress, use))
         except StartFailed as error:
-            if state.unit:
-                _fall_back(intent_path, state.unit, params, str(error))
+            if cutover and cutover.inside:  # what it had before went with its former container
+                from ._container_run import kept
+
+                raise SessionsError(f"{error}; {kept(cutover.unit, params.path)}") from error
+            if cutover:
+                _fall_back(cutover, params, f"{error}{state.hint}", progress.folders)
             raise
+    if state.attachment and params.switch.bindings:
+        _close(area, state, progress)
     try:
-        tidy(area, None)
+        tidy(area.control, area.data, None)
     except OSError as error:  # no reason to fail: the accounts are where they should be
         progress.warnings.append(f"cannot remove all staged copies: {error.strerror}; the next run removes them")
 
 
-def _publish_all(area: int, before: State, params: Params, progress: Progress) -> None:
+def _start_of(unit: Unit, state: State, params: Params, progress: Progress) -> Start:
+    """Say what has to be proved after the start."""
+    linked = {
+        account.name for account in progress.accounts if account.decision.publish and account.legacy.state in SOUND
+    }
+    linked |= {name for name, found in state.survey.present.items() if found in SOUND}
+    return Start(
+        unit.name,
+        params.path,
+        state.former,
+        state.survey.layout,
+        params.switch,
+        bool(linked),
+        params.unit_timeout,
+        params.use_timeout,
+    )
+
+
+def _proved(unit: Unit, state: State, params: Params, progress: Progress, use: UseWatch | None) -> tuple[str, ...]:
+    """Prove that the backend works as it has to. Raises StartFailed for whatever goes wrong from here on."""
+    start = _start_of(unit, state, params, progress)
+    try:
+        if state.container:
+            from ._container_run import prove_container
+
+            return prove_container(start, use)
+        warnings = prove(start, use)
+        _require_bound(unit.name, params)
+        return warnings
+    except StartFailed:
+        raise
+    except SessionsError as error:
+        raise StartFailed(
+            f"{unit.name} was started, and then its use of {params.path} could not be seen: {error}"
+        ) from error
+    except OSError as error:
+        raise StartFailed(
+            f"{unit.name} was started, and then its use of {params.path} could not be seen: {error.strerror}"
+        ) from error
+
+
+def _require_bound(unit: str, params: Params) -> None:
+    """Also where systemd knows no main process, so that nothing else could be proved."""
+    now = read_unit(unit)
+    if now.active and not are_bound(now, params.switch.bindings):
+        raise StartFailed(f"{unit} was started, but {params.path} is not mounted where it looks for its accounts")
+
+
+def _close(area: Area, state: State, progress: Progress) -> None:
+    """Close the mount points of a backend that was seen to run with its bindings."""
+    points, identity = state.attachment.points if state.attachment else (), state.identity
+    if state.unit is None or not state.unit.active or not identity.uid:
+        return
+    try:
+        owners = {uid for source in state.sources for uid in source.owners or (identity.uid,) if uid}
+        close(area.control, points, owners, identity.gid)
+    except OSError as error:  # no reason to fail: the accounts are where they should be
+        progress.warnings.append(
+            f"cannot close {', '.join(points)} to others: {error.strerror}; the next run closes it"
+        )
+
+
+def _cut_over_container(area: Area, state: State, params: Params, progress: Progress, cutover: Cutover) -> None:
+    from ._container_run import Parts, cut_over
+
+    parts = Parts(
+        publish=lambda: _publish_all(area, state, params, progress),
+        take_back=lambda: _take_back(area, state.unit, params.engine, progress.folders),
+        is_gone=lambda: is_source_gone(area.control),
+        is_committed=lambda: is_committed(area.control),
+        watched=lambda: watched_use(cutover.unit, params.path, state.former, state.survey.layout),
+        start=lambda: _start_of(cutover.unit, state, params, progress),
+    )
+    progress.warnings.extend(cut_over(cutover, t.cast("Handling", state.container), params.path, parts))
+    forget_source(area.control)
+    with contextlib.suppress(OSError):  # the next run removes what is left
+        tidy(area.control, area.data, None)
+
+
+def _go_back_into_container(area: Area, state: State, params: Params, progress: Progress, cutover: Cutover) -> None:
+    from ._compose_back import put_back, require_back
+
+    unit, back = cutover.unit, t.cast("Handling", state.container).back
+    if unit.compose is None or back is None:
+        return
+    with watched_over(cutover), stopped(cutover), opened_directory(params.path) as path:
+        place = Place(*area, path, state.identity.uid, state.identity.gid, progress.folders)
+        try:
+            with progress.watch.phase("publish"):
+                put_back(place, unit.compose, back, params.path, state.survey.layout)
+        except BaseException:
+            _take_back(area, unit, params.engine, progress.folders)
+            raise
+    with progress.watch.phase("prove"):
+        require_back(unit.name, back)
+    progress.warnings.append(
+        f"the accounts of {unit.name} are in its container now, and go with it when Compose makes it anew: run persist before that"
+    )
+    tidy(area.control, area.data, None)
+
+
+def _cutover_of(state: State, params: Params, progress: Progress) -> Cutover | None:
+    """Say what is held stopped; None where there is no unit."""
+    if state.unit is None:
+        return None
+    mounts = (params.path, state.area, *(source.path for source in state.sources))
+    intent = f"{state.control}/{INTENT}"
+    cutover = Cutover(state.unit, intent, params.unit_timeout, progress.watch, mounts, restored=params.restored)
+    if not state.container or not state.unit.compose:
+        return cutover
+    root, back = state.container.root, state.container.back
+    inside = root.inside if root else back.inside if back else ""
+    return cutover._replace(inside=inside, back=bool(back))
+
+
+def _publish_all(area: Area, before: State, params: Params, progress: Progress) -> None:
     """Decide again now that nobody writes, copy the difference, publish, write the receipt, switch, commit."""
     watch = progress.watch
     with watch.phase("decide"):
         state = surveyed_again(before, params)
         require_decided(state, params)
         progress.accounts = state.survey.accounts
-    stage = _stage_of(area, state, params)
+    stage = stage_in(area.data, state, params)
     with opened_directory(params.path) as path:
-        place = Place(area, path, state.identity.uid, state.identity.gid)
-        files = [*files_of(params.switch, state.switch), f"{area_path(params.path)}/{RECEIPT}"]
+        place = Place(*area, path, state.identity.uid, state.identity.gid, progress.folders)
+        files, receipt = files_of(params.switch, state.switch), f"{state.control}/{RECEIPT}"
         with watch.phase("difference"):
             taking = _publish.taking_moves(place, _publications(state.survey)) if params.engine == "rename" else []
             if taking:
-                _publish.announce(place, taking, files)
+                _publish.announce(place, taking, files, receipt)
             marks = {account.name: account.legacy.mark for account in state.survey.to_publish}
-            staged = stage_final(stage, _tasks(state.survey), told_by(progress.touches, stage, marks))
+            staged = stage_final(stage, tasks_of(state.survey), told_by(progress.touches, stage, marks))
             progress.copied.add(staged.tally)
-            state = _without_damaged(state, staged.damaged)
+            state = without_damaged(state, staged.damaged)
             progress.accounts = state.survey.accounts
-            finish_companions(stage, state.survey.companions)
+            unread = finish_companions(stage, state.survey.companions)
+            if unread:
+                progress.warnings.append(
+                    f"{unread} file(s) beside the accounts are called like databases, and SQLite cannot read them, so they were copied as "
+                    "they are; restore a backup of those that are databases"
+                )
         publications = _publications(state.survey)
         companions = [companion.name for companion in state.survey.companions]
         with watch.phase("verify"):
-            _require_same_states(area, state.survey)
+            _require_same_states(area.data, state.survey)
         with watch.phase("durable"):
-            sync_filesystem(area)
+            sync_filesystem(area.data)
         with watch.phase("publish"):
-            _dress_root(area, path, publications)
+            _dress_root(area.data, path, publications)
             _publish.make_folders(place, _publish.paths_of(publications, companions))
-            publishing = [*_publish.publishing_moves(place, publications), *_publish.beside_moves(place, companions)]
+            displacing = _publish.publishing_moves(place, publications)
+            publishing = [*displacing, *_publish.beside_moves(place, companions)]
             if params.tombstone:
-                publishing += _publish.leaving_moves(place, publications, params.tombstone)
-            intent = _publish.announce(place, [*taking, *publishing], files)
-            _publish.note_displaced(place, publishing)
-            _publish.carry_out(publishing)
-            sync_filesystem(area)
+                publishing += _leaving(place, publications, params)
+            staying = _publish.staying(place, _staying(state.survey))
+            intent = _publish.announce(place, [*taking, *publishing], files, receipt, staying)
+            _publish.note_displaced(place, displacing)
+            _publish.carry_out(progress.folders, publishing)
+            progress.folders.sync()
     with watch.phase("record"):
         notes = with_switch(state.notes, params.switch, state.switch)
         _write_receipt(area, state, params, notes, publications, staged.damaged)
     with watch.phase("switch"):
         install(params.switch, state.switch)
+        if state.unit and state.unit.compose and state.container and state.container.root:
+            from ._compose_run import require_next
+
+            require_next(state.unit.compose, state.container.root.inside, params.path)
     with watch.phase("record"):
-        _publish.commit(area, intent)
-    if state.unit is not None:
+        _publish.commit(area.control, intent)
+    if state.unit is not None and not state.unit.compose:
         with watch.phase("switch"):
             let_go(state.unit.name)
             daemon_reload()
+
+
+def _leaving(place: Place, publications: t.Sequence[Publication], params: Params) -> list[_publish.Move]:
+    """Plan what is left at the legacy roots: tombstones. An engine that copies has the accounts put aside there first."""
+    if params.engine == "rename":
+        return _publish.leaving_moves(place, publications, params.tombstone)
+    moves = []
+    for root in dict.fromkeys(publication.root for publication in publications):
+        own = [publication for publication in publications if publication.root == root]
+        with opened_control(root) as control, opened_area(root, control) as area, opened_directory(root) as opened:
+            source = dataclasses.replace(place, control=control, area=area, path=opened)
+            aside = _publish.aside_moves(source, own)
+            _publish.note_displaced(source, aside)
+            moves += [*aside, *_publish.leaving_moves(source, own, params.tombstone)]
+    return moves
 
 
 def _publications(seen: Survey) -> list[Publication]:
@@ -344,8 +612,15 @@ def _publications(seen: Survey) -> list[Publication]:
     ]
 
 
-def _without_damaged(state: State, names: t.Collection[str]) -> State:
+def _staying(seen: Survey) -> list[str]:
+    """Name the accounts at the sessions path that nothing is published over, with all that belongs to them (relative paths)."""
+    published = {account.name for account in seen.to_publish}
+    return [part for name in seen.present if name not in published for part in (name, *seen.layout.parts_of(name))]
+
+
+def without_damaged(state: State, names: t.Collection[str]) -> State:
     """Leave accounts out whose databases turned out to be damaged; a backend is not sent to a path that has none of its accounts."""
+    require_sound(state, names)
     seen = state.survey.without_damaged(names)
     if names and not seen.to_publish and not seen.present:
         damaged = next(account for account in seen.accounts if account.name in names)
@@ -366,46 +641,50 @@ def _dress_root(area: int, path: int, publications: t.Sequence[Publication]) -> 
             os.close(staged)
 
 
-def _take_back(area: int, unit: Unit | None, engine: str) -> None:
-    intent = read_document_at(area, INTENT)
+def _take_back(area: Area, unit: Unit | None, engine: str, folders: Folders) -> None:
+    intent = read_document_at(area.control, INTENT)
     if intent:
         if intent.get("committed"):  # durably: who is killed from here on has to be taken back
             intent = {**intent, "committed": False}
-            write_document_at(area, INTENT, intent)
+            write_document_at(area.control, INTENT, intent)
         try:
-            take_back(intent)
+            take_back(intent, folders.opened)
         except OSError as error:
             raise SessionsError(
                 f"the migration failed, and not all of it could be taken back ({error.strerror}); "
-                "mend the disk or its rights and run again, the next run takes back the rest first"
+                "fix the disk or its rights and run again, the next run takes back the rest first"
             ) from error
         finally:
             if unit is not None and intent["files"]:
                 daemon_reload()
-        require_all_taken_back(intent)
-        remove_document_at(area, INTENT)
+        require_all_taken_back(intent, folders.opened)
+        remove_document_at(area.control, INTENT)
     if engine != "rename":  # whose staged accounts are no copies
-        clear_staging(area)  # the disk may be full, and the backend is about to write to it
+        clear_staging(area.data)  # the disk may be full, and the backend is about to write to it
 
 
-def _fall_back(intent_path: str, unit: Unit, params: Params, why: str) -> None:
+def _fall_back(cutover: Cutover, params: Params, why: str, folders: Folders) -> None:
     """The backend does not start on the sessions path: back to the legacy one, unless it already wrote to the accounts."""
-    with guarded(unit, intent_path, params.unit_timeout, Stopwatch()):
-        stop_now(unit.name, params.unit_timeout)
-        try:
-            gone_back = go_back(intent_path)
-        except OSError as error:
-            raise SessionsError(
-                f"{why}; and not all could be taken back ({error.strerror}): mend the disk or its rights and run again"
-            ) from error
-        finally:
-            daemon_reload()
-        if not gone_back:
-            raise SessionsError(
-                f"{why}; it wrote to its accounts at {params.path} before, so they stay there: mend the unit and start it"
-            )
+    gone_back = True
+    try:
+        with guarded(cutover._replace(watch=Stopwatch())):
+            stop_again(cutover)
+            try:
+                gone_back = go_back(cutover.intent, folders.opened)
+            except OSError as error:
+                raise SessionsError(
+                    f"{why}; and not all could be taken back ({error.strerror}): fix the disk or its rights and run again"
+                ) from error
+            finally:
+                daemon_reload()
+    except StartFailed as error:
+        if gone_back:
+            raise
+        raise WroteAlready(why, params.path) from error  # whether it starts there again does not matter: it goes back
+    if not gone_back:
+        raise WroteAlready(why, params.path)
     raise SessionsError(
-        f"{why}; it runs on the legacy path again and nothing was lost: mend what keeps it from {params.path} and run again"
+        f"{why}; it runs on the legacy path again and nothing was lost: fix what keeps it from {params.path} and run again"
     )
 
 
@@ -415,7 +694,7 @@ def _require_same_states(area: int, seen: Survey) -> None:
         staged = open_staged(area, account.name)
         try:
             checked = bool(seen.layout.databases) and bool(store_names(staged, seen.layout))
-            state = account.legacy.state if checked else seen.layout.judge(staged).state
+            state = account.legacy.state if checked else seen.layout.judged(staged).state
         finally:
             os.close(staged)
         if state != account.legacy.state:
@@ -426,7 +705,7 @@ def _require_same_states(area: int, seen: Survey) -> None:
 
 
 def _write_receipt(
-    area: int,
+    area: Area,
     state: State,
     params: Params,
     notes: t.Mapping[str, t.Any],
@@ -440,14 +719,14 @@ def _write_receipt(
         for account in seen.accounts:
             if account.name in published or account.decision.adopt:
                 # An adopted one is remembered as it was judged: what its backend wrote to it since is use.
-                adopted = account.present if account.name not in published else None
+                adopted = None if account.name in published or account.is_inside else account.present
                 present = adopted.mark if adopted else _mark_at(root, account.name, seen)
                 written[account_key(account.name)] = Entry(account.root, account.legacy.mark, present, time.time())
             elif account.name in damaged:
                 mark = account.legacy.mark
                 written[account_key(account.name)] = Entry(account.root, mark, mark, time.time(), damaged=True)
         document = {**document_of(params.path, written), "path_inode": os.fstat(root).st_ino, **notes}
-    write_document_at(area, RECEIPT, document)
+    write_document_at(area.control, RECEIPT, document)
 
 
 def _mark_at(root: int, name: str, seen: Survey) -> Mark:
@@ -458,32 +737,17 @@ def _mark_at(root: int, name: str, seen: Survey) -> Mark:
         os.close(directory)
 
 
-def _prove(unit: str, params: Params) -> tuple[str, ...]:
-    """Wait until the main process is there and runs with the switch's values. Raises StartFailed when it does not.
-
-    Returns a warning where systemd knows no main process, as of a unit whose program ends and leaves others behind.
-    """
-    deadline = time.monotonic() + min(params.unit_timeout, _PROVED_WITHIN)
-    while True:
-        now = read_unit(unit)
-        if now.main_pid and not lacks_value(params.switch, now):
-            return ()
-        late = time.monotonic() > deadline
-        if now.properties["SubState"] == "exited" or (late and now.active and not now.main_pid):
-            return (f"systemd knows no main process of {unit}, so see that what it started uses {params.path}",)
-        if late:
-            raise StartFailed(
-                f"{unit} was started, but its main process does not have the values of the switch, so something in between changes them"
-            )
-        time.sleep(0.05)
-
-
-def _require_unused(params: Params) -> None:
-    """Refuse to retire a legacy path that the backend still uses."""
+def _require_unused(state: State, params: Params) -> None:
+    """Refuse to retire a legacy path that the backend still uses, or may use."""
     if params.unit is None:
         return
     unit = read_unit(params.unit)
-    if unit.main_pid and not is_in_use(params.path, values_in_use(unit.main_pid)):
+    if not unit.main_pid:
+        return
+    found = use_of(unit, params.path, state.former, state.survey.layout)
+    if found.state != USED:
+        where = f"it uses {', '.join(found.where)}" if found.where else "nothing shows that it does"
         raise SessionsError(
-            f"{unit.name} does not run on {params.path} yet, so its legacy path stays; point it there (option 'switch') and run again"
+            f"{unit.name} does not run on {params.path} yet ({where}), so its legacy path stays; "
+            "point it there (option 'switch') and run again"
         )

@@ -9,32 +9,40 @@ import os
 import stat
 import typing as t
 
-from ._area import area_path, can_rename, opened_staging, read_document
+from ._area import area_path, can_rename, known_document, opened_staging
+from ._attached import Attachment, attached_by_now
+from ._bindings import are_bound
+from ._containers import container_of
+from ._control import control_path, existing_control
 from ._errors import SessionsError
 from ._identity import Identity, identity_of
-from ._layouts import Layout, chosen_layout
+from ._in_use import ELSEWHERE, USED, Verdict, use_of
+from ._layouts import Layout, chosen_layout, found_in, plain_count
 from ._left_over import is_interrupted, is_untidy
-from ._locks import locked_accounts
 from ._masking import masked
 from ._mode import Mode, read_directory_mode
+from ._mount_points import closed_in, filled, still_open
 from ._one_look import one_look
+from ._origins import ancestors, notes_for, receipt_of
+from ._owners import Owners, owners_of
 from ._paths import normal_path, opened_directory
 from ._receipts import RECEIPT, Entry, entries_in
-from ._sources import Source, directories_of, found_sources, layout_of, named_sources, values_in_use
+from ._sources import Source, directories_of, found_sources, layout_of, named_sources
 from ._survey import Survey, survey
-from ._switch import Switch, SwitchState, observe_switch, read_switch
+from ._switch import PlainFile, Switch, SwitchState, observe_switch, read_switch
 from ._tombstone import is_tombstone, is_tombstone_at
-from ._unit import Unit, read_unit, unit_identity, unit_name
-from ._way_back import ancestors, notes_for, origin_of, private_receipt, switch_back
+from ._unit import Unit, UnknownUnit, read_unit, unit_identity, unit_name
 
 if t.TYPE_CHECKING:
     from ._astray import Astray
+    from ._container_handling import Container, Handling
     from ._retire import Retirement
 
 
 class Params(t.NamedTuple):
     """Options of session_migrate. Paths are normalised; ``sources`` empty: find them from the unit; ``layout`` None: recognise it;
-    ``accounts`` empty: all. ``mode``: of ``path`` where it has to be made.
+    ``accounts`` empty: all. ``mode``: of ``path`` where it has to be made. ``accept_left_behind``: accounts as they are reported.
+    ``back``: it is the way back, see ``_turned_round``. ``restored``: that of a run which failed and stopped the backend for it.
     """
 
     sources: tuple[str, ...]
@@ -51,24 +59,35 @@ class Params(t.NamedTuple):
     exclude_caches: bool
     checksum: bool
     unit_timeout: float
+    use_timeout: float = 0.0
     accounts: frozenset[str] = frozenset()
     tombstone: str = ""
+    allow_foreign_owner: bool = False
+    allow_empty: bool = False
+    accept_left_behind: frozenset[str] = frozenset()
+    back: bool = False
+    restored: bool = False
 
 
 class State(t.NamedTuple):
     """What is there now.
 
-    ``params``: as they are carried out, see ``_way_back.py``. ``area``: the path of staging and receipt. ``notes``: what the next receipt
+    ``params``: as they are carried out, see ``_way_back.py``. ``area``: the path of staging and displaced accounts,
+    ``control``: that of receipt and intent. ``use``: what the running backend uses, None when it is down. ``notes``: what the next receipt
     keeps beside accounts. ``elsewhere``: sources that 'rename' cannot move from. ``locked``: accounts at the sessions
-    path with a lock that nobody holds. ``retirable``: what 'retired' puts out of use. ``astray``: accounts that the backend would lose
-    sight of. ``idle``: those of several sources that were found which the backend does not use.
+    path with a lock that nobody holds. ``retirable``: what 'retired' puts out of use, ``staying``: how many entries it does not.
+    ``container``: what is to be done about the container that the unit runs its program in, ``not_copied``: how many entries of its
+    directory of accounts are neither accounts nor travel with them.
+    ``astray``: accounts that the backend would lose sight of. ``idle``: those of several sources that were found which it does not use.
+    ``attachment``: how it is brought to the sessions path. ``open_points``: mount points of its bindings that others can still use.
+    ``miscounts``: why plain counts of legacy paths are other numbers than those of the accounts, where some are to be published.
     """
 
     unit: Unit | None
     params: Params
     identity: Identity
     sources: tuple[Source, ...]
-    in_use: frozenset[str] | None
+    use: Verdict | None
     survey: Survey
     staged: frozenset[str]
     receipts: t.Mapping[str, Entry]
@@ -77,12 +96,44 @@ class State(t.NamedTuple):
     interrupted: bool
     untidy: bool
     area: str
+    control: str
     elsewhere: tuple[str, ...]
     notes: t.Mapping[str, t.Any]
     locked: tuple[str, ...] = ()
     retirable: tuple[Retirement, ...] = ()
+    staying: int = 0
     astray: Astray | None = None
     idle: tuple[Source, ...] = ()
+    miscounts: tuple[str, ...] = ()
+    attachment: Attachment | None = None
+    open_points: tuple[str, ...] = ()
+    container: Handling | None = None
+    not_copied: int = 0
+
+    @property
+    def refusal(self) -> str:
+        """Why the backend cannot be brought to the sessions path as it should be."""
+        return self.attachment.refusal if self.attachment else ""
+
+    @property
+    def hint(self) -> str:
+        """What to say where the backend goes on using a legacy path."""
+        return f" ({self.attachment.hint})" if self.attachment and self.attachment.hint else ""
+
+    @property
+    def leaves(self) -> bool:
+        """Whether the backend is about to be pointed to the sessions path."""
+        return self.switch.differs or bool(self.switch.lacking)
+
+    @property
+    def at_path(self) -> bool | None:
+        """Whether the running backend uses the sessions path, None when it is down."""
+        return None if self.use is None else self.use.state == USED
+
+    @property
+    def former(self) -> tuple[str, ...]:
+        """The other places where the backend may keep accounts."""
+        return former_places(self.sources, self.receipts, self.params.path)
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
@@ -112,8 +163,12 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
         exclude_caches=options.get("exclude_caches") is not False,
         checksum=(options.get("verify") or "checksum") == "checksum",
         unit_timeout=float(options.get("unit_timeout") or 120),
+        use_timeout=float(options.get("use_timeout") or 0),
         accounts=_named_accounts(options),
         tombstone=_tombstone(options),
+        allow_foreign_owner=bool(options.get("allow_foreign_owner")),
+        allow_empty=bool(options.get("allow_empty")),
+        accept_left_behind=frozenset(map(str, options.get("accept_left_behind") or ())),
     )
 
 
@@ -128,10 +183,6 @@ def _named_accounts(options: t.Mapping[str, t.Any]) -> frozenset[str]:
 
 def _tombstone(options: t.Mapping[str, t.Any]) -> str:
     text = str(options.get("tombstone") or "")
-    if text and options.get("engine") != "rename":
-        raise SessionsError(
-            "'tombstone' takes the place of accounts that are moved away, and only engine=rename moves them away; set it, or leave it out"
-        )
     if len(text.encode()) > 1024 or any(ord(character) < 32 for character in text):
         raise SessionsError("'tombstone' is too long or holds a control character; give one sentence")
     return text
@@ -144,85 +195,251 @@ def observe(params: Params) -> State:
             return _observed(params)
     except OSError as error:  # its text may name a file inside an account
         raise SessionsError(
-            f"cannot look at {params.path} or the legacy path: {error.strerror}; mend that, or run as root (become)"
+            f"cannot look at {params.path} or the legacy path: {error.strerror}; fix that, or run as root (become)"
         ) from error
 
 
 def _observed(params: Params) -> State:
-    unit = read_unit(params.unit) if params.unit else None
+    unit = _unit_of(params)
     back = params.state == "rolled_back"
+    container = container_of(unit) if unit else None
+    handling = _handled(container, params) if container else None
+    if params.switch.attach == "volume" and not handling:
+        raise SessionsError(
+            f"'attach' is volume, and {params.unit or 'no unit'} does not run its program in a container; nothing was changed: "
+            "leave it at auto (role: wa_attach)"
+        )
+    if handling:
+        params, back = _for_container(params, handling), False  # where it goes back, only into the container
     if back:
         params = _turned_round(params, unit)
     identity = _identity(params, unit, (*params.sources, params.path))
     _require_directory_or_nothing(params.path)
-    if params.sources:
-        sources = named_sources(params.sources, params.path, (identity.uid,))
+    whose = owners_of(unit, identity, foreign=params.allow_foreign_owner)
+    receipt = known_document(params.path, RECEIPT) if os.geteuid() == 0 else {}
+    whose = whose._replace(closed=closed_in(receipt))  # only root can have closed any
+    if handling:
+        sources = _sources_in(handling, params, whose)
+    elif params.sources:
+        sources = named_sources(params.sources, params.path, whose)
     else:
-        sources = found_sources(unit, params.path, params.layout, (identity.uid,)) if unit else ()
-    receipt = read_document(params.path, RECEIPT)
+        sources = found_sources(unit, params.path, params.layout, whose) if unit else ()
+    receipt = receipt or known_document(params.path, RECEIPT)
     receipts = entries_in(receipt)
     layout = layout_of(sources, params.path, params.layout)
     identity = _identity(params, unit, (*directories_of(sources, layout), params.path))
     # Asked while the backend runs and kept: once it is stopped nothing tells any more which copy it used.
-    in_use = values_in_use(unit.main_pid) if unit and unit.main_pid else None
+    former = former_places(sources, receipts, params.path)
+    use = use_of(unit, params.path, former, layout) if unit and unit.main_pid else None
+    if handling and handling.root:
+        use = Verdict(ELSEWHERE, (handling.root.path,))
+    at_path = None if use is None else use.state == USED
     known = ancestors(receipts, sources, params.path)
-    seen = survey(sources, params.path, layout, known, params.on_conflict, in_use, only=params.accounts)
+    seen = survey(
+        sources,
+        params.path,
+        layout,
+        known,
+        params.on_conflict,
+        at_path,
+        only=params.accounts,
+        accepted=params.accept_left_behind,
+    )
     if back:
         _require_none_moved_away(sources, seen, params.path)
     if layout.databases and seen.to_publish and params.engine != "rename":
         _require_sqlite()
-    switch = observe_switch(params.switch, unit)
+    idle = () if handling else _idle(params, unit, sources, layout)
+    attachment = None if handling else _attachment(params, unit, sources, idle, seen, use)
+    if attachment:
+        params = params._replace(switch=attachment.switch._replace(asked=params.switch.asked or params.switch))
+    switch = observe_switch(params.switch, None if unit and unit.compose else unit)
+    if (
+        handling and handling.root and not switch.differs
+    ):  # the next start mounts the sessions path, and the running one does not
+        switch = switch._replace(lacking=("mount",))
+    points = attachment.points if attachment else ()
+    retirements: tuple[Retirement, ...] = ()
+    staying = 0
+    if params.state == "retired" and not handling:
+        bound = attachment is not None and bool(params.switch.bindings)
+        retirements, staying = _emptied(points, whose) if bound else _retirable(sources, layout)
     area = area_path(params.path)
     return State(
         unit=unit,
         params=params,
         identity=identity,
         sources=sources,
-        in_use=in_use,
+        use=use,
         survey=seen,
         staged=_staged(params.path, seen),
         receipts=receipts,
         receipt_inode=int(receipt.get("path_inode", 0)),
         switch=switch,
         interrupted=is_interrupted(params.path),
-        untidy=is_untidy(params.path, area),
+        untidy=is_untidy(params.path),
         area=area,
+        control=control_path(params.path),
         elsewhere=tuple(source.path for source in sources if not can_rename(source.path, params.path))
         if params.engine == "rename"
         else (),
         notes=notes_for(receipt, sources, unit),
-        locked=locked_accounts(params.path, layout) if params.state != "staged" else (),
-        retirable=_retirable(sources, layout) if params.state == "retired" else (),
+        locked=_locked(params.path, layout) if params.state != "staged" else (),
+        retirable=retirements,
+        staying=staying,
         astray=_astray(params, unit, identity.uid, sources, seen)
-        if not back and (switch.differs or switch.lacking)
+        if not back and not handling and (switch.differs or switch.lacking)
         else None,
-        idle=_idle(params, unit, sources, layout),
+        idle=idle,
+        attachment=attachment,
+        open_points=_open_points(points, unit, params, whose),
+        miscounts=_miscounts(sources, layout, seen)
+        if not params.accounts and (seen.to_publish or not seen.accounts)
+        else (),
+        container=handling,
+        not_copied=_not_copied(handling, seen),
     )
+
+
+def _unit_of(params: Params) -> Unit | None:
+    """Ask about the unit; where there is none of that name, say which processes use accounts."""
+    try:
+        return read_unit(params.unit) if params.unit else None
+    except UnknownUnit as error:
+        from ._loose_backends import what_to_do
+
+        raise SessionsError(f"{error}{what_to_do(params.sources, params.layout)}") from error
+
+
+def _handled(container: Container, params: Params) -> Handling:
+    if params.state == "rolled_back" and container.compose:
+        from ._container_compose import way_back
+
+        receipts = entries_in(known_document(params.path, RECEIPT))
+        if not {entry.source for entry in receipts.values()}.issuperset(params.sources):
+            raise SessionsError(
+                f"the accounts of {container.unit} go back into its container, not to {params.sources[0]}; nothing was changed: "
+                "leave 'src' out (role: wa_rollback_path)"
+            )
+        return way_back(container, params.path, params.layout)
+    if params.state == "rolled_back":
+        raise SessionsError(
+            f"{container.unit} runs its program in a container ({container.called}), which has no former path to go back to, so its "
+            f"accounts stay at {params.path}; nothing was changed: to have it keep them elsewhere, stop it, copy them, change its volume, "
+            "start it"
+        )
+    from ._container_handling import handling_of
+
+    return handling_of(container, params.path, params.layout)
+
+
+def _for_container(params: Params, handling: Handling) -> Params:
+    """A container reads no variable of its unit, is stopped by its engine, and its accounts are copied whatever was asked for."""
+    from ._container_handling import require_attach, require_outside
+
+    if params.state == "rolled_back":
+        return params._replace(sources=(), switch=Switch((), None))
+    require_outside(handling, params.sources)
+    require_attach(handling, params.switch.attach, params.path)
+    if handling.root is None:
+        return params._replace(switch=Switch((), None))
+    plain = (PlainFile(*handling.drop_in),) if handling.drop_in else ()
+    return params._replace(sources=(), engine="native", switch=Switch((), None, plain=plain))
+
+
+def _sources_in(handling: Handling, params: Params, whose: Owners) -> tuple[Source, ...]:
+    """The container's own directory with accounts, or, where it has the sessions path mounted already, those that were named."""
+    root = handling.root
+    if root is None:
+        return named_sources(params.sources, params.path, whose)
+    return (Source(root.path, root.path, None, whose.receiver.uid),)
+
+
+def _not_copied(handling: Handling | None, seen: Survey) -> int:
+    if handling is None or handling.root is None:
+        return 0
+    from ._container_rest import not_copied
+
+    return not_copied(handling.root.path, seen)
 
 
 def surveyed_again(state: State, params: Params) -> State:
     """Look at the accounts again, in the same places and with the same knowledge of the backend; nothing else is looked at."""
-    receipts = entries_in(read_document(params.path, RECEIPT))
+    receipts = entries_in(known_document(params.path, RECEIPT))
     layout, before = state.survey.layout, state.survey
     known = ancestors(receipts, state.sources, params.path)
     seen = survey(
-        state.sources, params.path, layout, known, params.on_conflict, state.in_use, before, only=params.accounts
+        state.sources,
+        params.path,
+        layout,
+        known,
+        params.on_conflict,
+        state.at_path,
+        before,
+        only=params.accounts,
+        accepted=params.accept_left_behind,
     )
-    return state._replace(survey=seen, receipts=receipts)
+    return state._replace(survey=seen, receipts=receipts, not_copied=_not_copied(state.container, seen))
+
+
+def way_back_of(state: State, params: Params) -> Params:
+    """Return the parameters of the rollback that undoes a migration of ``params``."""
+    only = state.sources[:1] if len(state.sources) == 1 else ()
+    return params._replace(
+        state="rolled_back",
+        sources=tuple(source.path for source in only),
+        switch=Switch((), None),
+        accounts=frozenset(),
+        tombstone="",
+        use_timeout=0.0,
+        restored=state.unit is not None and state.unit.active,
+    )
+
+
+def former_places(sources: t.Iterable[Source], receipts: t.Mapping[str, Entry], path: str) -> tuple[str, ...]:
+    """Return the places, other than ``path``, where a backend may still keep accounts."""
+    places = (*(source.path for source in sources), *(entry.source for entry in receipts.values()))
+    return tuple(place for place in dict.fromkeys(places) if place != path)
+
+
+def _attachment(
+    params: Params,
+    unit: Unit | None,
+    sources: tuple[Source, ...],
+    idle: tuple[Source, ...],
+    seen: Survey,
+    use: Verdict | None,
+) -> Attachment | None:
+    asked = params.switch.asked or params.switch
+    if unit is None or params.state == "staged" or (asked.attach == "variable" and not seen.to_publish):
+        return None
+    elsewhere = use is not None and use.state == ELSEWHERE
+    # As whom it starts counts: a program that gives root's rights up once it runs was root among its mounts, and may be again.
+    unprivileged = unit_identity(unit).uid != 0
+    if not (seen.to_publish or elsewhere):
+        by_now = attached_by_now(asked, unit, params.path, sources, unprivileged=unprivileged)
+        if by_now is not None:
+            return by_now
+    from ._attach import Scene, attached
+
+    used = tuple(source for source in sources if source not in idle)
+    return attached(asked, Scene(unit, params.path, used, seen, params.sources, unprivileged, elsewhere))
 
 
 def _turned_round(params: Params, unit: Unit | None) -> Params:
     """Return the parameters of the migration in the other direction, which is what a rollback is."""
+    from ._way_back import origin_of, switch_back
+
     try:
         with opened_directory(params.path):
-            receipt = private_receipt(params.path)
+            receipt = receipt_of(params.path)
     except FileNotFoundError as error:
         raise SessionsError(
             f"{params.path} is not there, so nothing can be brought back from it; see that its volume is mounted"
         ) from error
     origin = params.sources[0] if params.sources else origin_of(receipt, unit, params.path)
     switch = switch_back(receipt, unit, params.path)
-    return params._replace(sources=(params.path,), path=origin, state="migrated", switch=switch)
+    return params._replace(sources=(params.path,), path=origin, state="migrated", switch=switch, back=True)
 
 
 def _require_none_moved_away(sources: t.Iterable[Source], seen: Survey, path: str) -> None:
@@ -243,10 +460,29 @@ def _require_sqlite() -> None:
     require_sqlite()
 
 
-def _retirable(sources: tuple[Source, ...], layout: Layout) -> tuple[Retirement, ...]:
+def _locked(path: str, layout: Layout) -> tuple[str, ...]:
+    if not layout.locks:
+        return ()
+    from ._locks import locked_accounts
+
+    return locked_accounts(path, layout)
+
+
+def _retirable(sources: tuple[Source, ...], layout: Layout) -> tuple[tuple[Retirement, ...], int]:
     from ._retire import retirable
 
     return retirable(sources, layout)
+
+
+def _open_points(points: tuple[str, ...], unit: Unit | None, params: Params, whose: Owners) -> tuple[str, ...]:
+    found = still_open(points, whose.users) if points and whose.users else ()
+    return found if found and unit and unit.active and are_bound(unit, params.switch.bindings) else ()
+
+
+def _emptied(points: tuple[str, ...], whose: Owners) -> tuple[tuple[Retirement, ...], int]:
+    from ._retire import emptied
+
+    return emptied(filled(points, whose.closed), whose.users)
 
 
 def _astray(params: Params, unit: Unit | None, uid: int, sources: tuple[Source, ...], seen: Survey) -> Astray | None:
@@ -254,8 +490,10 @@ def _astray(params: Params, unit: Unit | None, uid: int, sources: tuple[Source, 
     if unit is None or (params.sources and sources):
         return None
     from ._astray import accounts_astray
+    from ._behind import linked_places
 
-    known = [*(source.path for source in sources), params.path, area_path(params.path)]
+    known = [*(source.path for source in sources), params.path, area_path(params.path), control_path(params.path)]
+    known += linked_places(seen)
     return accounts_astray(unit, params.layout, known, uid, only_used=bool(seen.accounts or seen.present))
 
 
@@ -268,12 +506,27 @@ def _idle(params: Params, unit: Unit | None, sources: tuple[Source, ...], layout
     return idle_sources(unit, sources, layout)
 
 
+def _miscounts(sources: t.Iterable[Source], layout: Layout, seen: Survey) -> tuple[str, ...]:
+    from ._miscount import why_counts_differ, why_too_deep
+
+    found = []
+    for source in sources:
+        with opened_directory(source.path) as root:
+            states = {account.name: account.legacy.state for account in seen.accounts if account.root == source.path}
+            accounts = list(found_in(root, layout))
+            found.append(
+                why_counts_differ(root, layout, source.given, plain_count(root, layout), accounts, states) or ""
+            )
+            found.append(why_too_deep(root, layout, source.given, any_layout=not accounts))
+    return tuple(filter(None, found))
+
+
 def _staged(path: str, seen: Survey) -> frozenset[str]:
     if not seen.to_publish:
         return frozenset()
     from ._index import is_staged
 
-    with opened_staging(path) as staging:
+    with existing_control(path) as control, opened_staging(path, control) as staging:
         if staging is None:
             return frozenset()
         return frozenset(

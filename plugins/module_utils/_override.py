@@ -323,7 +323,12 @@ def _loaded_units(params: Params) -> tuple[Unit, ...]:
         return ()
     if name_parts(params.unit).is_template:
         return tuple(read_unit(instance) for instance in instances_of(params.unit))
-    return (read_unit(params.unit),)
+    unit = read_unit(params.unit)
+    if unit.compose:
+        raise SessionsError(
+            f"there is no unit {params.unit}, but a container ({unit.compose.called}), which has no drop-ins; nothing was changed"
+        )
+    return (unit,)
 
 
 def _read_drop_in(path: str) -> File | None:
@@ -386,7 +391,11 @@ def _shadow_message(params: Params, shadow: t.Mapping[str, t.Any]) -> str:
         if shadow["line"]
         else f"{shadow['file']}, which systemd reads instead"
     )
-    return f"{what} of {params.path} does not come into force: {where} beats it; correct that place, or choose a 'name' that sorts later"
+    remedy = "correct that place, or choose a 'name' that sorts later"
+    if "variable" in shadow and shadow["line"] and not str(shadow["file"]).endswith((".conf", ".service")):
+        # an environment file beats every drop-in, whatever that is called
+        remedy = "correct that place, or have the variable written there (switch.environment_file; role: wa_environment_file)"
+    return f"{what} of {params.path} does not come into force: {where} beats it; {remedy}"
 
 
 def _is_stale(params: Params, sources: Sources, loaded: t.Sequence[Unit], reloaded: float) -> bool:

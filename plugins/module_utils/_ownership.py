@@ -16,7 +16,7 @@ import typing as t
 
 from ._errors import SessionsError
 from ._identity import Identity
-from ._layouts import AREA_INSIDE
+from ._layouts import is_area
 from ._mode import Mode, directory_bits, file_bits
 
 _DEPTH_AT_MOST = 100  # one descriptor is open per level; real layouts have at most a dozen
@@ -146,4 +146,4 @@ def _correct(entry: int, identity: Identity, bits: int) -> None:
 
 def _is_not_sessions(entry: os.DirEntry[str]) -> bool:
     """Whether an entry at the top is none of the backend's: our own area, or what mkfs made; both belong to root."""
-    return entry.name in (AREA_INSIDE, "lost+found") and entry.stat(follow_symlinks=False).st_uid == 0
+    return (is_area(entry.name) or entry.name == "lost+found") and entry.stat(follow_symlinks=False).st_uid == 0

@@ -10,16 +10,24 @@ from __future__ import annotations
 
 import typing as t
 
-from . import _dir, _health, _in_force, _info, _migrate_plan, _migrate_state, _override, _stop
+from . import _dir, _health, _info, _migrate_plan, _migrate_state, _override, _stop, _use
+from ._containers import container_of
 from ._dir_state import Params as DirParams
 from ._dir_state import State as DirState
 from ._errors import SessionsError
 from ._identity import owner_name
+from ._in_use import ELSEWHERE, Verdict
 from ._job import Report
+from ._layout import SOUND
 from ._layouts import Layout, first_layout
 from ._one_look import one_look
+from ._summary import of_plan
 from ._switch import EnvironmentFile, Switch, SwitchState, observe_switch, overlay_of, read_environment_file
+from ._unit import read_unit
 from ._unit_path import Overlay
+
+if t.TYPE_CHECKING:
+    from . import _in_force
 
 
 class Params(t.NamedTuple):
@@ -30,6 +38,7 @@ class Params(t.NamedTuple):
     overrides: tuple[_override.Params, ...]
     environment_file: EnvironmentFile | None
     in_force: _in_force.Params | None
+    in_use: _use.Params | None
     migrate: _migrate_state.Params | None
     info: _info.Params | None
     health: _health.Params | None
@@ -53,6 +62,7 @@ class State(t.NamedTuple):
     overrides: tuple[_override.State, ...]
     environment_file: SwitchState | None
     in_force: tuple[_in_force.Variable, ...] | None
+    in_use: _use.Seen | None
     migrate: _migrate_state.State | None
     info: _info.State | None
     health: _health.Look | None
@@ -71,13 +81,26 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
         stop=_stop.read_params(options["stop"]) if options.get("stop") else None,
         overrides=overrides,
         environment_file=read_environment_file(options.get("environment_file")),
-        in_force=_in_force.read_params(options["in_force"]) if options.get("in_force") else None,
+        in_force=_read_in_force(options["in_force"]) if options.get("in_force") else None,
+        in_use=_use.read_params(options["in_use"]) if options.get("in_use") else None,
         migrate=migrate,
         info=_info.read_params(options["info"]) if options.get("info") else None,
         health=_health.read_params(options["health"]) if options.get("health") else None,
         expected_accounts=options.get("expected_accounts") or 0,
         may_be_stopped=bool(options.get("may_be_stopped")),
     )
+
+
+def _read_in_force(options: t.Mapping[str, t.Any]) -> _in_force.Params:
+    from . import _in_force
+
+    return _in_force.read_params(options)
+
+
+def _observe_in_force(params: _in_force.Params) -> tuple[_in_force.Variable, ...]:
+    from . import _in_force
+
+    return _in_force.observe(params)
 
 
 def observe(params: Params) -> State:
@@ -91,17 +114,25 @@ def _observe_all_but_health(params: Params) -> State:
     migrate = _migrate_state.observe(params.migrate) if params.migrate else None
     info = _info.observe(params.info) if params.info else None
     # What is set in a drop-in that is about to be replaced is nobody's wish any more.
-    overlay = overlay_of(params.migrate.switch) if params.migrate else {}
+    overlay = overlay_of(migrate.params.switch) if migrate else {}
     return State(
-        dir=_dir.observe(params.dir) if params.dir else None,
-        stop=_observe_stop(params.stop, _layout(migrate, info), overlay) if params.stop else None,
+        dir=_dir.observe(params.dir) if params.dir and not _is_mounted(migrate) else None,
+        stop=_observe_stop(params.stop, _layout(migrate, info), overlay)
+        if params.stop and not container_of(read_unit(params.stop.unit))  # which its engine stops
+        else None,
         overrides=tuple(map(_override.observe, params.overrides)),
         environment_file=observe_switch(Switch((), params.environment_file), None) if params.environment_file else None,
-        in_force=_in_force.observe(params.in_force) if params.in_force else None,
+        in_force=_observe_in_force(params.in_force) if params.in_force else None,
+        in_use=_use.observe(params.in_use, _layout(migrate, info)) if params.in_use else None,
         migrate=migrate,
         info=info,
         health=None,
     )
+
+
+def _is_mounted(migrate: _migrate_state.State | None) -> bool:
+    """Whether a container has the sessions path mounted: then owner and mode of that are what its program needs."""
+    return bool(migrate and migrate.container and not migrate.container.root)
 
 
 def plan(state: State, params: Params) -> tuple[_health.Wait, ...]:
@@ -110,11 +141,18 @@ def plan(state: State, params: Params) -> tuple[_health.Wait, ...]:
     Raises what the plans of the jobs raise, and SessionsError for what is wrong although nothing is left to do.
     """
     if any(_left(state, params).values()):
+        if params.migrate and state.migrate:
+            from ._behind import require_expected
+
+            require_expected(state.migrate, params.expected_accounts)
         return ()
     _require_kept(state, params)
-    if params.health is None or state.health is None or _is_stopped(state.health, params):
-        return ()
-    return _health.plan(state.health, params.health)
+    waiting: tuple[_health.Wait, ...] = ()
+    if params.health is not None and state.health is not None and not _is_stopped(state.health, params):
+        waiting = _health.plan(state.health, params.health)
+    if not waiting:  # a process that was just started has nothing of its own yet, not even its environment
+        _require_used(state, params)
+    return waiting
 
 
 def diff(state: State, steps: tuple[t.Any, ...], params: Params) -> t.Mapping[str, t.Any]:
@@ -130,7 +168,8 @@ def apply(steps: tuple[_health.Wait, ...], state: State, params: Params) -> _hea
 
 
 def verify(state: State, params: Params) -> None:
-    """The look that ended the wait is the proof."""
+    """The look that ended the wait is the proof that the backend is well. Programs save late, so where they do is looked at again."""
+    _require_used(state, params)
 
 
 def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: _health.Look | None) -> Report:
@@ -146,8 +185,11 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: _he
     for name, told in _reports(state, params, look):
         values[name] = dict(told.values)
         warnings.extend(told.warnings)
+    values["summary"] = of_plan(_sound(state) if state.migrate or state.info else None, values.get("health"), left)
     if look and look.unit and _is_stopped(look, params):
         warnings.append(f"{look.unit.name} is stopped, so nothing says that it is well; start it when it is to run")
+    if state.in_use:
+        values["in_use"] = {**_shown_use(state.in_use.use), "newer": list(state.in_use.newer)}
     if state.in_force is not None:
         values["in_force"] = [variable._asdict() for variable in state.in_force]
     if state.stop:
@@ -207,6 +249,25 @@ def _require_kept(state: State, params: Params) -> None:
         )
 
 
+def _require_used(state: State, params: Params) -> None:
+    """Raise SessionsError where the running backend does not use the path that its accounts are at."""
+    wrong, use = "", None
+    if state.in_use:
+        use = state.in_use.use
+        wrong = _use.complaint(state.in_use, _sound(state))
+    elif params.migrate and state.migrate and state.migrate.params.switch.leads and _sound(state):
+        use = state.migrate.use
+        # Going back may lead to a directory that only the program knows, and nothing leads there while it has no file open.
+        if use and (params.migrate.state != "rolled_back" or use.state == ELSEWHERE):
+            wrong = _use.complaint_of(use, params.migrate.unit or "", state.migrate.params.path)
+    if wrong:
+        raise SessionsError(wrong, in_use=_shown_use(use))
+
+
+def _shown_use(use: Verdict | None) -> dict[str, t.Any]:
+    return {"state": use.state if use else "stopped", "where": list(use.where) if use else []}
+
+
 def _reports(state: State, params: Params, look: _health.Look | None) -> t.Iterator[tuple[str, Report]]:
     if params.migrate and state.migrate:
         yield (
@@ -231,11 +292,11 @@ def _sound(state: State) -> int:
         names |= {
             account.name
             for account in seen.accounts
-            if account.legacy.state in _info.SOUND and account.decision.action != "skipped"
+            if account.legacy.state in SOUND and account.decision.action != "skipped"
         }
-        names |= {name for name, found in seen.present.items() if found in _info.SOUND}
+        names |= {name for name, found in seen.present.items() if found in SOUND}
     if state.info:
-        names |= {account.name for account in state.info.accounts if account.state in _info.SOUND}
+        names |= {account.name for account in state.info.accounts if account.state in SOUND}
     return len(names)
 
 

@@ -6,16 +6,28 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 import typing as t
+
+from ._control_groups import group_of, unit_in
+from ._errors import SessionsError
+from ._limits import HOLDERS_SECONDS
+from ._proc import NOT_OF_THE_BACKEND, environment_of
+
+_NAMED_AT_MOST = 5
+_LONGEST_PATH = 4096
 
 
 @dataclasses.dataclass(frozen=True)
 class Holder:
-    """A process outside the unit, and how it holds the directory: ``writing``, ``inside`` (its cwd) or ``copy`` (a second backend)."""
+    """A process outside the unit, and how it holds the directory: ``writing``, ``inside`` (its cwd), ``copy`` (a second backend) or
+    ``named`` (its environment leads there, and it is of another service). ``unit``: its service, '' where it has none.
+    """
 
     pid: int
     command: str
     how: str
+    unit: str = ""
 
 
 def holders(directories: t.Sequence[str], control_group: str, main_pid: int) -> tuple[Holder, ...]:
@@ -24,13 +36,23 @@ def holders(directories: t.Sequence[str], control_group: str, main_pid: int) -> 
     Libraries like Baileys open their files only for moments. So a process that runs the same program in the same working directory as
     the unit's main process counts, too: a backend somebody started by hand.
     """
-    program = _program(main_pid)
+    program, until = _program(main_pid), time.monotonic() + HOLDERS_SECONDS
     found = []
     for pid in _others(control_group):
-        how = _how(pid, directories, program)
+        how = _how(pid, directories, program, until)
         if how:
-            found.append(Holder(pid, _command(pid), how))
+            found.append(Holder(pid, command_of(pid), how, unit_in(group_of(pid))))
     return tuple(found)
+
+
+def named(found: t.Sequence[Holder]) -> str:
+    """Name holders for people: other units first, each once."""
+    units = list(dict.fromkeys(holder.unit for holder in found if holder.unit))
+    first = {unit: next(holder for holder in found if holder.unit == unit) for unit in units}
+    others = [f"PID {holder.pid} ({holder.command})" for holder in found if not holder.unit]
+    return ", ".join(
+        [*(f"{unit} (PID {first[unit].pid}, {first[unit].command})" for unit in units), *others][:_NAMED_AT_MOST]
+    )
 
 
 def _others(control_group: str) -> t.Iterator[int]:
@@ -51,26 +73,47 @@ def _belongs(pid: int, control_group: str) -> bool:
     )
 
 
-def _how(pid: int, directories: t.Sequence[str], program: tuple[str, str] | None) -> str:
+def _how(pid: int, directories: t.Sequence[str], program: tuple[str, str] | None, until: float) -> str:
     where = _link(pid, "cwd")
     if any(_is_below(where, directory) for directory in directories):
         return "inside"
     if program is not None and (_link(pid, "exe"), where) == program:
         return "copy"
-    if any(_is_below(opened, directory) for opened in _written(pid) for directory in directories):
-        return "writing"
-    return ""
+    if unit_in(group_of(pid)) and _is_led_to(pid, directories, until):
+        return "named"
+    return "writing" if _written(pid, directories, until) else ""
 
 
-def _written(pid: int) -> t.Iterator[str]:
-    """Yield what a process has open for writing: who only reads (a backup, a look by this collection) tears nothing."""
+def _is_led_to(pid: int, directories: t.Sequence[str], until: float) -> bool:
+    """Whether a variable of a process is the path of one of ``directories``, or leads into it: libraries open files for moments only."""
     try:
-        numbers = os.listdir(f"/proc/{pid}/fd")
+        values = [value for name, value in environment_of(pid) if name not in NOT_OF_THE_BACKEND]
     except OSError:
-        return
-    for number in numbers:
-        if _flags(pid, number) & os.O_ACCMODE != os.O_RDONLY:
-            yield _link(pid, f"fd/{number}")
+        return False
+    paths = (value for value in values if value.startswith("/") and len(value) < _LONGEST_PATH)
+    real = (os.path.realpath(path) for path in paths if time.monotonic() < until)
+    return any(_is_below(path, directory) for path in real for directory in directories)
+
+
+def _written(pid: int, directories: t.Sequence[str], until: float) -> bool:
+    """Whether a process has something below ``directories`` open for writing: who only reads (a backup, a look by this collection) tears
+    nothing.
+    """
+    try:
+        with os.scandir(f"/proc/{pid}/fd") as numbers:
+            for number in numbers:
+                if time.monotonic() > until:
+                    raise SessionsError(
+                        f"the open files of all processes cannot be looked through within {HOLDERS_SECONDS:g} seconds, "
+                        f"PID {pid} ({command_of(pid)}) has too many; nothing was changed, stop it and run again"
+                    )
+                opened = _link(pid, f"fd/{number.name}")
+                inside = any(_is_below(opened, directory) for directory in directories)
+                if inside and _flags(pid, number.name) & os.O_ACCMODE != os.O_RDONLY:
+                    return True
+    except OSError:
+        pass  # it ended
+    return False
 
 
 def _flags(pid: int, number: str) -> int:
@@ -93,7 +136,8 @@ def _link(pid: int, name: str) -> str:
         return ""
 
 
-def _command(pid: int) -> str:
+def command_of(pid: int) -> str:
+    """Return the name of a process's command, ``?`` where it ended."""
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
             command = file.read().rstrip("\n")

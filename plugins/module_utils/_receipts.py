@@ -15,8 +15,9 @@ import stat
 import time
 import typing as t
 
-from ._area import damaged
+from ._control import damaged
 from ._layout import Layout, name_matcher, opened_below
+from ._paths import open_regular
 
 RECEIPT = "receipt.json"
 _SAMPLE = 1 << 15  # bytes at either end of a large file
@@ -175,7 +176,7 @@ def _keyed_digest(directory: int, name: str, status: os.stat_result) -> str:
 
 
 def _sample(directory: int, name: str, size: int) -> bytes:
-    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    descriptor = open_regular(directory, name)
     try:
         if size <= 2 * _SAMPLE:
             return os.pread(descriptor, 2 * _SAMPLE, 0)

@@ -7,13 +7,15 @@ from __future__ import annotations
 import json
 import typing as t
 
+from ._bounded_json import parsed_json
+
 _TEXT_AT_MOST = 200  # characters of a value that are shown
 
 
 def parsed(body: bytes) -> t.Any:
     """Parse a JSON reply; raises ValueError with a sentence that holds nothing of the reply."""
     try:
-        return json.loads(body, parse_constant=_refused)
+        return parsed_json(body, parse_constant=_refused)
     except (ValueError, RecursionError):  # pending exceptions hold the body: they end here
         pass
     raise ValueError("it is not JSON")

@@ -13,27 +13,33 @@ import os
 import stat
 import typing as t
 
-from ._area import moment, open_private
+from ._area import moment
 from ._beside import is_kept
+from ._control import open_private
 from ._errors import SessionsError
-from ._layout import Layout, is_folder, path_matcher
-from ._layouts import account_names, companions
-from ._paths import opened_directory, read_file_at
+from ._kernel import rename_new
+from ._layout import Layout, is_folder, path_matcher, status_below
+from ._layouts import account_names, companions, is_linked
+from ._owners import has_foreign, has_foreign_below
+from ._paths import READ_FLAGS, opened_directory
 from ._rescue import open_real
 from ._sources import Source
-from ._tombstone import TOMBSTONE, is_tombstone, leave_tombstone
+from ._tombstone import is_tombstone_at, leave_tombstone, take_tombstone
 
 
 @dataclasses.dataclass(frozen=True)
 class Retirement:
     """What is put out of use: a legacy root (``name`` empty), or what is at the relative path ``name`` of one.
 
-    ``apart``: it is moved out of the root, because the library would find it under any name there.
+    ``apart``: it is moved out of the root, because the library would find it under any name there. ``owners``: one of them has to own it.
+    ``emptied``: the root is a mount point, so what is in it is moved out, and it stays there, closed.
     """
 
     root: str
     name: str = ""
     apart: bool = False
+    owners: frozenset[int] = frozenset()
+    emptied: bool = False
 
     @property
     def path(self) -> str:
@@ -41,62 +47,102 @@ class Retirement:
         return f"{self.root}/{self.name}" if self.name else self.root
 
 
-def retirable(sources: t.Sequence[Source], layout: Layout) -> tuple[Retirement, ...]:
-    """Say what is to be put out of use: each legacy root. Of one that is an application's directory only what is the sessions'."""
-    return tuple(found for source in sources for found in _found_in(source.path, layout))
+class Retirable(t.NamedTuple):
+    """What is to be put out of use, and how many entries have to stay because they are, or hold, something of somebody else."""
+
+    retirements: tuple[Retirement, ...]
+    staying: int
+
+
+def retirable(sources: t.Sequence[Source], layout: Layout) -> Retirable:
+    """Say what is to be put out of use: each legacy root. Of one that has more in it only what is the sessions', and the backend's."""
+    found = [_found_in(source, layout) for source in sources]
+    return Retirable(tuple(one for each in found for one in each.retirements), sum(each.staying for each in found))
+
+
+def emptied(points: t.Iterable[str], users: frozenset[int] | None) -> Retirable:
+    """Say what is to be put out of use of mount points that hold something. None as users: those of root, with anybody's in them."""
+    owners = None if users is None else users | {0}
+    kept = [point for point in points if owners is not None and _has_others(point, owners)]
+    found = (Retirement(point, owners=owners or frozenset(), emptied=True) for point in points if point not in kept)
+    return Retirable(tuple(found), len(kept))
 
 
 def retire(retirements: t.Sequence[Retirement], path: str) -> None:
     """Rename each to ``<name>.migrated-<time>``, root only; where a directory was is then a file that says where the accounts went.
 
-    Raises SessionsError for one that cannot be renamed (a mount, say).
+    Raises SessionsError for one that cannot be renamed (a mount, say), or is somebody else's by now.
     """
     now = moment()
     for retirement in retirements:
         try:
-            _retire_one(retirement, f"The accounts that were here are in {path} since {now}.", now)
+            if retirement.emptied:
+                _empty(retirement, now)
+            else:
+                _retire_one(retirement, f"The accounts that were here are in {path} since {now}.", now)
         except OSError as error:
             raise SessionsError(
                 f"the accounts are in {path}, but the legacy path {retirement.root} cannot be put out of use: {error.strerror}; "
-                "mend that and run again, or leave it with state=migrated"
+                "fix that and run again, or leave it with state=migrated"
             ) from error
 
 
 @contextlib.contextmanager
 def reopened(path: str) -> t.Iterator[None]:
     """Take the tombstone away that may be at ``path``, because accounts come back there; an error puts it there again."""
-    if not is_tombstone(path):
+    directory, name = os.path.split(os.path.realpath(path))
+    try:
+        parent = open_real(directory)
+    except (FileNotFoundError, NotADirectoryError):  # not made yet
         yield
         return
-    directory, name = os.path.split(os.path.realpath(path))
-    with opened_directory(directory) as parent:
-        text = (read_file_at(parent, name) or b"").decode()[len(TOMBSTONE) :].rstrip("\n")
-        os.unlink(name, dir_fd=parent)
-        os.fsync(parent)
+    try:
+        text = take_tombstone(parent, name, path)
         try:
             yield
         except BaseException:
-            with contextlib.suppress(FileExistsError):  # something is there, so that no backend starts on an empty path
-                leave_tombstone(parent, name, text)
+            if text is not None:
+                with contextlib.suppress(
+                    FileExistsError
+                ):  # something is there, so that no backend starts on an empty path
+                    leave_tombstone(parent, name, text)
             raise
+    finally:
+        os.close(parent)
 
 
-def _found_in(root: str, layout: Layout) -> list[Retirement]:
-    if not layout.folders and layout.travels is None:
-        return [Retirement(root)]
-    with opened_directory(root) as opened:
-        folders = [folder for folder in layout.folders if is_folder(opened, folder)]
-        accounts = list(account_names(opened, layout))
-        own = [*accounts, *(part for name in accounts for part in layout.parts_of(name)), *companions(opened, layout)]
-        if folders:
-            beside = (name for name in own if name.partition("/")[0] not in folders)
-            return [Retirement(root, name) for name in (*folders, *beside) if is_kept(opened, name)]
-        if accounts and not _foreign_entries(opened, own, layout):
-            return [Retirement(root)]
-        return [Retirement(root, name, apart=True) for name in own if is_kept(opened, name)] if accounts else []
+def _found_in(source: Source, layout: Layout) -> Retirable:
+    with opened_directory(source.path) as root:
+        folders = [folder for folder in layout.folders if is_folder(root, folder)]
+        accounts = list(account_names(root, layout))
+        owners = source.owners or _owners_in(root, accounts, source.receiver)
+        owners |= {0} if source.closed else set()
+        own = [*accounts, *(part for name in accounts for part in layout.parts_of(name)), *companions(root, layout)]
+        is_application = bool(layout.folders) or layout.travels is not None
+        if is_application and not accounts and not folders:
+            return Retirable((), 0)
+        whole = not folders and not (is_application and _other_entries(root, own, layout))
+        if whole and not has_foreign(root, ".", owners):
+            return Retirable((Retirement(source.path, owners=owners),), 0)
+        beside = (name for name in own if name.partition("/")[0] not in folders)
+        own_names = (*folders, *beside)
+        links = [name for name in own_names if is_linked(root, name)]  # what they lead to belongs to no root
+        names = [name for name in own_names if is_kept(root, name) and not is_tombstone_at(root, name)]
+        kept = [name for name in names if name == "." or has_foreign(root, name, owners)]
+        return Retirable(
+            tuple(Retirement(source.path, name, not folders, owners) for name in names if name not in kept),
+            len(kept) + len(links),
+        )
 
 
-def _foreign_entries(root: int, own: t.Collection[str], layout: Layout) -> set[str]:
+def _owners_in(root: int, accounts: t.Iterable[str], receiver: int | None) -> frozenset[int]:
+    """Return whose an open root and its accounts are, where anybody's may be taken, and who is given them."""
+    statuses = (status_below(root, name) for name in (".", *accounts))
+    uids = (*(status.st_uid for status in statuses if status is not None), receiver)
+    return frozenset(uid for uid in uids if uid is not None)
+
+
+def _other_entries(root: int, own: t.Collection[str], layout: Layout) -> set[str]:
     """Return what in an open root is not the sessions'. A root that is an account itself has nothing else."""
     known, is_beside = {name.partition("/")[0] for name in own}, path_matcher(layout.beside)
     names = {name for name in os.listdir(root) if not layout.is_volatile(name) and not is_beside(name)}
@@ -105,20 +151,66 @@ def _foreign_entries(root: int, own: t.Collection[str], layout: Layout) -> set[s
 
 def _retire_one(retirement: Retirement, text: str, now: str) -> None:
     directory, name = os.path.split(retirement.path)
-    parent = open_real(directory)
-    try:
+    with contextlib.ExitStack() as stack:
+        parent = open_real(directory)
+        stack.callback(os.close, parent)
+        entry = os.open(name, READ_FLAGS, dir_fd=parent)
+        stack.callback(os.close, entry)
+        status = os.fstat(entry)
+        _require_owned(status, retirement)
         holder = _holder(retirement.root, now) if retirement.apart else os.dup(parent)
-        try:
-            aside = retirement.name.replace("/", "!") if retirement.apart else f"{name}.migrated-{now}"
-            os.rename(name, aside, src_dir_fd=parent, dst_dir_fd=holder)
-            if _close_to_others(holder, aside):
-                leave_tombstone(parent, name, text)
-            os.fsync(holder)
-        finally:
-            os.close(holder)
+        stack.callback(os.close, holder)
+        aside = retirement.name.replace("/", "!") if retirement.apart else f"{name}.migrated-{now}"
+        rename_new(parent, name, holder, aside)
+        moved = os.stat(aside, dir_fd=holder, follow_symlinks=False)
+        if (moved.st_dev, moved.st_ino) != (status.st_dev, status.st_ino):
+            rename_new(holder, aside, parent, name)
+            raise _exchanged(retirement)
+        _close_to_others(entry)
+        if stat.S_ISDIR(status.st_mode):
+            if has_foreign_below(entry, retirement.owners):  # asked once nobody else can change what lies in there
+                _open_to_owner(entry, status)
+                rename_new(holder, aside, parent, name)
+                raise _exchanged(retirement)
+            leave_tombstone(parent, name, text)
+        os.fsync(holder)
         os.fsync(parent)
-    finally:
-        os.close(parent)
+
+
+def _has_others(point: str, owners: frozenset[int]) -> bool:
+    with opened_directory(point) as root:
+        return has_foreign(root, ".", owners)
+
+
+def _empty(retirement: Retirement, now: str) -> None:
+    """Move all that is in a mount point to a directory beside it: the running backend has its accounts mounted there.
+
+    Whose it is stays: it was closed, with a note for the way back, or could not be, and the next run does so.
+    """
+    with contextlib.ExitStack() as stack:
+        point = open_real(retirement.root)
+        stack.callback(os.close, point)
+        if retirement.owners and has_foreign_below(point, retirement.owners):
+            raise _exchanged(retirement)
+        holder = _holder(retirement.root, now)
+        stack.callback(os.close, holder)
+        for name in sorted(os.listdir(point)):
+            rename_new(point, name, holder, name)
+        os.fsync(holder)
+        os.fsync(point)
+
+
+def _require_owned(status: os.stat_result, retirement: Retirement) -> None:
+    is_folder_or_single = stat.S_ISDIR(status.st_mode) or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1)
+    if status.st_uid not in retirement.owners or not is_folder_or_single:
+        raise _exchanged(retirement)
+
+
+def _exchanged(retirement: Retirement) -> SessionsError:
+    return SessionsError(
+        f"something in the legacy path {retirement.root} was exchanged for another user's while it was put out of use, and stays where it "
+        "is; the accounts are at the sessions path: see what it is, and run again"
+    )
 
 
 def _holder(root: str, now: str) -> int:
@@ -131,16 +223,14 @@ def _holder(root: str, now: str) -> int:
         os.close(parent)
 
 
-def _close_to_others(parent: int, name: str) -> bool:
-    """Give what was renamed to root alone; return whether it is a directory."""
-    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISDIR(status.st_mode) and status.st_nlink > 1:
-            return False  # it has another name, under which it must not change hands
-        if os.geteuid() == 0:
-            os.fchown(descriptor, 0, 0)
-        os.fchmod(descriptor, stat.S_IRWXU if stat.S_ISDIR(status.st_mode) else stat.S_IRUSR | stat.S_IWUSR)
-        return stat.S_ISDIR(status.st_mode)
-    finally:
-        os.close(descriptor)
+def _open_to_owner(entry: int, status: os.stat_result) -> None:
+    if os.geteuid() == 0:
+        os.fchown(entry, status.st_uid, status.st_gid)
+    os.fchmod(entry, stat.S_IMODE(status.st_mode))
+
+
+def _close_to_others(entry: int) -> None:
+    """Give what was renamed, which is open, to root alone."""
+    if os.geteuid() == 0:
+        os.fchown(entry, 0, 0)
+    os.fchmod(entry, stat.S_IRWXU if stat.S_ISDIR(os.fstat(entry).st_mode) else stat.S_IRUSR | stat.S_IWUSR)

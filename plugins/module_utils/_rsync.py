@@ -9,8 +9,8 @@ import typing as t
 
 from ._command import run
 from ._errors import SessionsError
+from ._limits import RSYNC_SECONDS
 
-_HOURS = 6 * 3600.0
 _OPTIONS = ("--recursive", "--times", "--perms", "--delete", "--sparse", "--no-specials", "--no-devices")
 # 23, 24: files that vanished or could not be read; the pass that follows settles them, or says why not.
 _GOOD_ENOUGH = (0, 23, 24)
@@ -29,7 +29,7 @@ def fill_by_rsync(source: int, target: int, label: str, names: t.Iterable[str], 
     left_out = [f"--exclude={pattern}" for pattern in (*map(_escaped, names), *map(_path_pattern, paths))]
     done = run(
         ["rsync", *_OPTIONS, *left_out, "--", f"/proc/self/fd/{source}/", "."],
-        timeout=_HOURS,
+        timeout=RSYNC_SECONDS,
         identity=(owner.st_uid, owner.st_gid) if owner.st_uid != 0 else None,
         pass_fds=(source,),
         directory=f"/proc/self/fd/{target}",

@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import time
 import typing as t
 
-from ._area import DISPLACED, STAGING, moment, open_private
+from ._area import DISPLACED, STAGING, moment
 from ._beside import bring_entries, measure_entries, slot_of, take_entries
+from ._control import open_private
 from ._errors import SessionsError
 from ._index import Known, is_staged, mark_document, read_index, write_index, write_unsynced
 from ._kernel import rename_new
-from ._layout import Layout, name_matcher, path_matcher
+from ._layout import OF_A_PROGRAM, Layout, name_matcher, path_matcher
 from ._layouts import open_account
+from ._limits import STOPPED_SECONDS
 from ._paths import read_file_at
 from ._receipts import Mark, account_key, mark_with_parts
 from ._rescue import open_real
@@ -31,10 +34,13 @@ from ._stores import (
     DamagedStore,
     Records,
     bring_stores,
+    may_be_damaged,
     measure_stores,
+    put_as_it_is,
     put_stores,
     store_names,
     store_patterns,
+    try_stores,
 )
 from ._tree import (
     Index,
@@ -56,19 +62,32 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Seconds. Filesystems that stamp with whole seconds tell only after two of them that a file was left alone, see _tree.py.
 _SETTLING = 5.0
 _GRAIN = 0.02
+_TRIALS, _BETWEEN_TRIALS = 4, 0.25
+_KNOWLEDGE = (".index", ".mark")  # the names of what is known of a staged copy end so
+
+
+class DamagedAccounts(Exception):
+    """SQLite finds databases of these accounts damaged, and the run cannot go on without them."""
+
+    def __init__(self, names: t.Collection[str]) -> None:
+        super().__init__(f"{len(names)} accounts")
+        self.names = frozenset(names)
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
     """One account to stage: where it is (the real path of its root, and its name below it) and how to call it to people.
 
-    ``parts``: relative paths of the root that belong to it; some may be missing.
+    ``parts``: relative paths of the root that belong to it; some may be missing. ``owner``: whose it was when it was looked at and
+    decided about (a uid), None where that is not known. ``inode``: which directory that was, 0 where it is not known.
     """
 
     root: str
     name: str
     label: str
     parts: tuple[str, ...] = ()
+    owner: int | None = None
+    inode: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +96,8 @@ class Stage:
 
     ``stopped``: the final pass runs while a unit is held stopped. Without one nothing is known of who else may write.
     ``with_caches``: copy also what the library makes anew. The engine 'rename' moves it anyway. ``kept_free``: how many bytes and inodes
-    the disk has to have left.
+    the disk has to have left. ``until``: the monotonic time at which all has to be done. ``needed``: the accounts (names) without which the
+    run must not go on. ``closed``: a legacy path is one that this collection gave to root, so that nothing in it is root's own.
     """
 
     area: int
@@ -89,6 +109,9 @@ class Stage:
     stopped: bool = False
     with_caches: bool = False
     kept_free: tuple[int, int] = (0, 0)
+    until: float = math.inf
+    needed: frozenset[str] = frozenset()
+    closed: bool = False
 
     @property
     def made(self) -> dict[str, t.Any]:
@@ -99,7 +122,7 @@ class Stage:
     @property
     def left_out(self) -> tuple[str, ...]:
         """Patterns of the names that are not copied with the other files of an account; its databases are copied by SQLite."""
-        return (*self.layout.volatile, *store_patterns(self.layout))
+        return (*self.layout.volatile, *OF_A_PROGRAM, *store_patterns(self.layout))
 
     @property
     def caches(self) -> tuple[str, ...]:
@@ -113,14 +136,32 @@ class Stage:
 
     def rules(self, owner: int) -> Rules:
         """How to copy an account's tree that belongs to the user ``owner``."""
-        owners = frozenset((self.uid, owner))
         room = Room(self.kept_free)
-        return Rules(self.uid, self.gid, owners, name_matcher(self.left_out), self.checksum, self.is_cache, room)
+        return Rules(
+            self.uid,
+            self.gid,
+            self._owners(owner),
+            name_matcher(self.left_out),
+            self.checksum,
+            self.is_cache,
+            room,
+            until=self.until,
+        )
+
+    def strict_rules(self, owners: frozenset[int]) -> Rules:
+        """How to copy what has to belong to one of ``owners``, all of it."""
+        return dataclasses.replace(self.whole_rules(self.uid), owners=owners, strict=True)
 
     def whole_rules(self, owner: int) -> Rules:
         """How to treat a tree that stays as it is, but for what must never be kept."""
-        owners, room = frozenset((self.uid, owner)), Room(self.kept_free)
-        return Rules(self.uid, self.gid, owners, self.layout.volatile_matcher, self.checksum, room=room)
+        owners, room = self._owners(owner), Room(self.kept_free)
+        return Rules(
+            self.uid, self.gid, owners, self.layout.volatile_matcher, self.checksum, room=room, until=self.until
+        )
+
+    def _owners(self, owner: int) -> frozenset[int]:
+        """Say whose files travel, whatever their modes. Into a directory that was closed its user may have moved root's before."""
+        return frozenset((self.uid,) if self.closed and owner == 0 else (self.uid, owner))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,16 +188,23 @@ def watched(stage: Stage, tasks: t.Sequence[Task]) -> Watch | None:
 
 
 def stage_live(stage: Stage, tasks: t.Sequence[Task], watch: Watch | None = None) -> Tally:
-    """Copy each account while its backend may be writing; what it writes meanwhile is left for ``stage_final``."""
+    """Copy each account while its backend may be writing; what it writes meanwhile is left for ``stage_final``.
+
+    Raises DamagedAccounts where SQLite finds a database of one that is ``needed`` damaged, each time that it is asked.
+    """
     if stage.engine == "rename":
         return Tally()
     if watch is not None:
         watch.begin()
-    total, unsure = Tally(), []
-    for task, tally in zip(tasks, _of_each(stage, tasks, _stage_once)):
+    total, unsure, damaged = Tally(), [], []
+    for task, tally in zip(tasks, _of_each(stage, tasks, _stage_on_trial)):
         total.add(tally)
         if tally.unwatched or tally.unsettled:
             unsure.append(task.name)
+        if tally.damaged:
+            damaged.append(task.name)
+    if damaged:
+        raise DamagedAccounts(damaged)
     if watch is not None:
         watch.distrust(unsure)
     return total
@@ -183,8 +231,11 @@ def told_by(watch: Watch | None, stage: Stage, marks: t.Mapping[str, Mark]) -> d
 def stage_final(stage: Stage, tasks: t.Sequence[Task], touched: t.Mapping[str, Touched] | None = None) -> Staged:
     """Bring each staged account up to date with a source that nobody writes to any more. Raises SessionsError when somebody does.
 
-    ``touched``: what is known to have been touched since the accounts were copied, see told_by.
+    ``touched``: what is known to have been touched since the accounts were copied, see told_by. Whatever their owner makes of them
+    meanwhile, it has an end: what takes longer than a backend may be down is an error.
     """
+    if stage.stopped:
+        stage = dataclasses.replace(stage, until=time.monotonic() + STOPPED_SECONDS)
     if stage.engine == "rename":
         return Staged(_in_all(stage, tasks, _take), frozenset())
     tally, damaged, told = Tally(), set(), touched or {}
@@ -231,16 +282,16 @@ def part_slot(name: str, part: str) -> str:
 
 def forget_index(staging: int, name: str) -> None:
     """Remove what is known of the staged copy of the account ``name``."""
-    for kind in ("index", "mark"):
+    for kind in _KNOWLEDGE:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{account_key(name)}.{kind}", dir_fd=staging)
+            os.unlink(f"{account_key(name)}{kind}", dir_fd=staging)
 
 
 def clear_staging(area: int) -> None:
-    """Remove everything staged."""
+    """Remove everything staged, what is known of copies first: who is killed here must not leave half a copy that counts as whole."""
     staging = open_private(area, STAGING, called="the staging area")
     try:
-        for name in os.listdir(staging):
+        for name in sorted(os.listdir(staging), key=lambda name: not name.endswith(_KNOWLEDGE)):
             remove_tree(staging, name)
     finally:
         os.close(staging)
@@ -336,13 +387,48 @@ def _stage_until_settled(stage: Stage, task: Task) -> Tally:
     return total
 
 
+def _stage_on_trial(stage: Stage, task: Task) -> Tally:
+    """Do as _stage_once, and let SQLite check the databases that were copied, so that it does so for the first time before the stop."""
+    if not stage.layout.databases:
+        return _stage_once(stage, task)
+    before = _known_stores(stage, task)
+    tally = _stage_once(stage, task)
+    after = _known_stores(stage, task)
+    sound = _tried(stage, task, [name for name, records in after.items() if before.get(name) != records])
+    for _attempt in range(_TRIALS - 1 if task.name in stage.needed else 0):
+        if sound:
+            break
+        time.sleep(_BETWEEN_TRIALS)  # its program may have been writing; nothing says when it pauses
+        tally.add(_stage_once(stage, task))
+        sound = _tried(stage, task, list(_known_stores(stage, task)))
+    tally.damaged = int(not sound and task.name in stage.needed)
+    return tally
+
+
+def _tried(stage: Stage, task: Task, names: t.Collection[str]) -> bool:
+    if not names:
+        return True
+    with _opened(stage, task) as (_root, source, staging):
+        rules = stage.rules(os.fstat(source).st_uid)
+        with _opened_holder(staging, _stores_name(task.name)) as scratch:
+            return try_stores(scratch, names, rules, may_be_damaged(source, stage.layout))
+
+
+def _known_stores(stage: Stage, task: Task) -> Records:
+    staging = open_private(stage.area, STAGING, called="the staging area")
+    try:
+        return read_index(staging, f"{account_key(task.name)}.index", stage.made).stores
+    finally:
+        os.close(staging)
+
+
 def _stage_once(stage: Stage, task: Task) -> Tally:
     with _opened(stage, task) as (root, source, staging):
-        known = read_index(staging, f"{account_key(task.name)}.index", stage.made)
         mark = mark_with_parts(root, task.name, source, stage.layout)
         rules = stage.rules(os.fstat(source).st_uid)
         target = _open_target(staging, task.name)
         try:
+            known = read_index(staging, f"{account_key(task.name)}.index", stage.made)
             if stage.engine == "rsync" and not known.files:
                 fill_by_rsync(source, target, task.label, stage.left_out, stage.caches)
             files, tally = bring_up_to_date(source, target, rules, known.files)
@@ -381,9 +467,20 @@ def _put_stores(stage: Stage, task: Task) -> None:
         with _opened_holder(staging, _stores_name(task.name)) as scratch:
             target = _open_target(staging, task.name)
             try:
-                put_stores(scratch, target, names, stage.rules(os.fstat(source).st_uid))
+                for name in names:
+                    _put_store(stage, source, scratch, target, name)
             finally:
                 os.close(target)
+
+
+def _put_store(stage: Stage, source: int, scratch: int, target: int, name: str) -> None:
+    rules = stage.rules(os.fstat(source).st_uid)
+    try:
+        put_stores(scratch, target, [name], rules)
+    except DamagedStore:
+        if not may_be_damaged(source, stage.layout)(name):
+            raise
+        put_as_it_is(source, target, name, rules)
 
 
 @contextlib.contextmanager
@@ -404,11 +501,17 @@ def _opened_source(task: Task) -> t.Iterator[tuple[int, int]]:
     try:
         source = open_account(root, task.name)
         try:
+            _require_same_owner(source, task)
             yield root, source
         finally:
             os.close(source)
     finally:
         os.close(root)
+
+
+def _require_same_owner(source: int, task: Task) -> None:
+    if task.owner is not None and os.fstat(source).st_uid != task.owner:
+        raise UnfitTree("its directory was exchanged for one of another user since it was looked at; see what it is")
 
 
 def _sources(tasks: t.Iterable[Task]) -> t.Iterator[int]:
@@ -436,16 +539,25 @@ def _stores_name(name: str) -> str:
 
 def _open_target(staging: int, name: str) -> int:
     # Nobody but root gets into the staging area, so whoever owns this directory by now, we made it.
-    with contextlib.suppress(FileExistsError):
+    try:
+        return os.open(account_key(name), _DIRECTORY, dir_fd=staging)
+    except FileNotFoundError:
+        forget_index(staging, name)  # which tells of a copy that was published, or removed
         os.mkdir(account_key(name), 0o700, dir_fd=staging)
-    return os.open(account_key(name), _DIRECTORY, dir_fd=staging)
+        return os.open(account_key(name), _DIRECTORY, dir_fd=staging)
 
 
-def _measure(stage: Stage, task: Task) -> Tally:
-    with _opened(stage, task) as (root, source, _staging):
+def need_at(stage: Stage, task: Task) -> Tally:
+    """Measure what staging one account would copy where nothing of it is staged."""
+    with _opened_source(task) as (root, source):
         need = measure(source, name_matcher(stage.left_out), stage.is_cache)
         need.add(measure_stores(source, stage.layout))
         need.add(measure_entries(root, task.parts))
+        return need
+
+
+def _measure(stage: Stage, task: Task) -> Tally:
+    need = need_at(stage, task)
     have = _measure_staged(stage, task)
     need.files, need.bytes = max(0, need.files - have.files), max(0, need.bytes - have.bytes)
     return need
@@ -475,6 +587,13 @@ def _take(stage: Stage, task: Task) -> Tally:
         rename_new(parent, name, staging, account_key(task.name))
         target = open_staged(stage.area, task.name)
         stack.callback(os.close, target)
+        try:
+            _require_same_owner(target, task)
+            if os.fstat(target).st_ino != task.inode != 0:
+                raise UnfitTree("another directory took its place while it was being moved; see what exchanges it")
+        except UnfitTree:
+            rename_new(staging, account_key(task.name), parent, name)
+            raise
         rules = stage.whole_rules(os.fstat(target).st_uid)
         tally = hand_over(target, rules)
         if task.parts:
@@ -487,8 +606,8 @@ def _make_way(area: int, staging: int, name: str) -> None:
     """Remove a copy that another engine made. What has no index might be more than a copy, so it is put aside."""
     key = account_key(name)
     if read_file_at(staging, f"{key}.index", at_most=1 << 30, called="an index") is not None:
+        forget_index(staging, name)  # first: see clear_staging
         remove_tree(staging, key)
-        forget_index(staging, name)
         return
     displaced = open_private(area, DISPLACED, called="the directory of displaced accounts")
     try:

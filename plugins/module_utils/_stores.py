@@ -12,23 +12,26 @@ import contextlib
 import errno
 import os
 import stat
+import time
 import types
 import typing as t
 
-from ._area import open_private
-from ._copy import UNSETTLED, Record, Rules, UnfitTree, copy_until_settled, record_of
+from ._control import open_private
+from ._copy import UNSETTLED, Record, Rules, UnfitTree, copy_until_settled, digest_of, pour, record_of
 from ._errors import SessionsError
-from ._jail import in_jail
-from ._layout import Layout, name_matcher, opened_below, status_of
+from ._jail import PastLimit, in_jail, jail_user, seconds_for
+from ._layout import Layout, name_matcher, opened_below, status_below, status_of
+from ._limits import JAIL_MEMORY, STORE_BYTES
 from ._pages import store_digest
 from ._receipts import account_key
 from ._tree import Tally, files_below, remove_tree
 
 # What a database consists of. The `-shm` beside a `-wal` is only an index that SQLite makes anew.
 _SUFFIXES = ("", "-wal", "-journal")
-_RAW, _WHOLE = "raw", "whole"
+_RAW, _WHOLE, _TRIAL = "raw", "whole", ".trial"
 _SOUND, _DAMAGED, _FAILED = "sound", "damaged", "failed"
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # Per database (its relative path in the account) and per suffix the record of the file that was copied.
 Records = dict[str, dict[str, tuple[int, ...]]]
@@ -94,6 +97,26 @@ def bring_stores(
     return fresh, tally
 
 
+def try_stores(
+    scratch: int, names: t.Iterable[str], rules: Rules, may_be_damaged: t.Callable[[str], bool] = lambda name: False
+) -> bool:
+    """Let SQLite check a copy of each database that was brought, while its backend still runs, and say whether it found none damaged
+    but those that ``may_be_damaged``.
+
+    A copy of one that is being written may be torn, so that one such answer proves nothing. Raises UnfitTree for a check without an end:
+    a schema may be crafted so that it does not end for days, and that has to be found out before anybody waits for it.
+    """
+    sound = True
+    for name in names:
+        slot = open_private(scratch, account_key(name), called="the staging area of databases")
+        try:
+            damaged = _try(slot, name.rpartition("/")[2], rules) == _DAMAGED
+            sound = sound and (not damaged or may_be_damaged(name))
+        finally:
+            os.close(slot)
+    return sound
+
+
 def put_stores(scratch: int, target: int, names: t.Collection[str], rules: Rules) -> None:
     """Make one file of each database that was brought, in its place in the open directory ``target``; the brought copies are used up.
 
@@ -109,13 +132,57 @@ def put_stores(scratch: int, target: int, names: t.Collection[str], rules: Rules
         remove_tree(scratch, account_key(name))
 
 
+def may_be_damaged(directory: int, layout: Layout) -> t.Callable[[str], bool]:
+    """Return the test whether a database (its relative path) of an open account is one that its program can do without."""
+    if layout.opens is None:
+        return lambda name: False
+    opened = frozenset(layout.opens(directory))
+    return lambda name: name not in opened
+
+
+def put_as_it_is(source: int, target: int, name: str, rules: Rules) -> None:
+    """Copy what is no database, or a damaged one that a program can do without, with its log. Raises UnfitTree when somebody writes."""
+    folder, _slash, last = name.rpartition("/")
+    with opened_below(source, folder or ".") as parent, opened_below(target, folder or ".") as placed:
+        for suffix in _SUFFIXES:
+            remove_tree(placed, last + suffix)
+            if status_of(parent, last + suffix) is None:
+                continue
+            if copy_until_settled(parent, placed, last + suffix, rules) == UNSETTLED:
+                raise UnfitTree(
+                    "a file that belongs to a database is still written to; see what does (fuser, lsof) and stop it"
+                )
+
+
 def same_stores(one: int, other: int, layout: Layout) -> bool:
     """Whether two open accounts have the same databases with the same content, wherever in its files SQLite keeps that."""
     names = store_names(one, layout)
-    if names != store_names(other, layout):
-        return False
-    digests = ((store_digest(one, name), store_digest(other, name)) for name in names)
-    return all(left is not None and left == right for left, right in digests)
+    return names == store_names(other, layout) and all(_same_store(one, other, name) for name in names)
+
+
+def _same_store(one: int, other: int, name: str) -> bool:
+    left = store_digest(one, name)
+    return left == store_digest(other, name) if left is not None else _same_files(one, other, name)
+
+
+def _same_files(one: int, other: int, name: str) -> bool:
+    """Whether the files of what SQLite would not read are equal."""
+    for path in (name + suffix for suffix in _SUFFIXES):
+        statuses = status_below(one, path), status_below(other, path)
+        if not all(statuses):
+            if any(statuses):
+                return False
+        elif not all(status and stat.S_ISREG(status.st_mode) and status.st_size <= STORE_BYTES for status in statuses):
+            return False  # holes of a crafted file are read without end
+        elif _digest_below(one, path) != _digest_below(other, path):
+            return False
+    return True
+
+
+def _digest_below(directory: int, path: str) -> bytes:
+    folder, _slash, name = path.rpartition("/")
+    with opened_below(directory, folder or ".") as parent:
+        return digest_of(parent, name)
 
 
 def _bring_store(
@@ -170,45 +237,96 @@ def _bring_file(
     return copied
 
 
+def _try(slot: int, name: str, rules: Rules) -> str | None:
+    """Have SQLite check a copy of the brought files, in a jail, and return what it says."""
+    library = _library()
+    remove_tree(slot, _TRIAL)
+    trial = open_private(slot, _TRIAL, called="the staging area of databases")
+    try:
+        size = sum(_copy_raw(slot, name + suffix, trial, _RAW + suffix, rules) for suffix in _SUFFIXES)
+        return _jailed(trial, size, rules, lambda: _tried(library))
+    finally:
+        os.close(trial)
+        remove_tree(slot, _TRIAL)
+
+
+def _copy_raw(slot: int, name: str, trial: int, new_name: str, rules: Rules) -> int:
+    """Copy a brought file, which nobody but us writes to, for the jail's user; return its size."""
+    status = status_of(slot, name)
+    if status is None:
+        return 0
+    if rules.room and not rules.room.is_left(trial, status.st_size):
+        raise UnfitTree("checking a copy of its database would leave next to nothing free on the disk; free space")
+    reading = os.open(name, _OPEN_FILE, dir_fd=slot)
+    try:
+        writing = os.open(new_name, _NEW_FILE, 0o600, dir_fd=trial)
+        try:
+            _give(writing)
+            pour(reading, writing, status, checksum=False, until=rules.until)
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)
+    return status.st_size
+
+
 def _rebuild(slot: int, name: str, rules: Rules) -> None:
-    """Make one file of the brought ones. The jail is a directory of the account's user, below one that only root can enter."""
+    """Make one file of the brought ones. The jail is a directory of the jail's user, below one that only root can enter."""
     library = _library()
     remove_tree(slot, _WHOLE)
-    os.close(os.open(_WHOLE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=slot))
-    statuses = [_hand_in(slot, name + suffix, _RAW + suffix, rules) for suffix in _SUFFIXES]
+    os.close(os.open(_WHOLE, _NEW_FILE, 0o600, dir_fd=slot))
+    statuses = [status for suffix in _SUFFIXES if (status := _hand_in(slot, name + suffix, _RAW + suffix))]
     if os.geteuid() == 0:
-        os.chown(_WHOLE, rules.uid, rules.gid, dir_fd=slot, follow_symlinks=False)
-        os.fchown(slot, rules.uid, rules.gid)
-    answer = in_jail(slot, rules.uid, rules.gid, lambda: _made_whole(library))
-    if os.geteuid() == 0:
-        os.fchown(slot, 0, 0)
+        os.chown(_WHOLE, *jail_user(), dir_fd=slot, follow_symlinks=False)
+    answer = _jailed(slot, sum(status.st_size for status in statuses), rules, lambda: _made_whole(library))
     if answer == _DAMAGED:
         raise DamagedStore("a database there is damaged; restore a backup of it, or move it away")
     if answer != _SOUND:
         raise OSError(errno.EIO, "SQLite could not write a copy of its database, the disk may be full")
-    _dress(slot, [status for status in statuses if status], rules)
+    _dress(slot, statuses, rules)
 
 
-def _hand_in(slot: int, name: str, new_name: str, rules: Rules) -> os.stat_result | None:
-    """Give a brought file the name that it has in the jail, readable to its user whatever its mode was; return how it looked before."""
+def _jailed(directory: int, size: int, rules: Rules, work: t.Callable[[], str]) -> str | None:
+    """Do ``work`` in a jail, whose files have ``size`` bytes. Raises UnfitTree when it takes longer than it may, or more memory."""
+    seconds = min(seconds_for(size), max(rules.until - time.monotonic(), 0.0))
+    if os.geteuid() == 0:
+        os.fchown(directory, *jail_user())
+    try:
+        return in_jail(directory, work, size=size, seconds=seconds)
+    except PastLimit:
+        raise UnfitTree(
+            f"a database there could not be checked within {seconds:.0f} seconds and {JAIL_MEMORY >> 20} MiB of memory; "
+            "restore a backup of it, or move it away"
+        ) from None
+    finally:
+        if os.geteuid() == 0:
+            os.fchown(directory, 0, 0)
+
+
+def _hand_in(slot: int, name: str, new_name: str) -> os.stat_result | None:
+    """Give a brought file to the jail's user, with the name that it has there; return how it looked before."""
     status = status_of(slot, name)
     if status is None:
         return None
     os.rename(name, new_name, src_dir_fd=slot, dst_dir_fd=slot)
     descriptor = os.open(new_name, _OPEN_FILE, dir_fd=slot)
     try:
-        os.fchmod(descriptor, stat.S_IRUSR | stat.S_IWUSR)
+        _give(descriptor)
     finally:
         os.close(descriptor)
     return status
 
 
+def _give(descriptor: int) -> None:
+    if os.geteuid() == 0:
+        os.fchown(descriptor, *jail_user())
+    os.fchmod(descriptor, stat.S_IRUSR | stat.S_IWUSR)
+
+
 def _made_whole(library: types.ModuleType) -> str:
     """Runs in the jail. Nothing here is closed: the last connection that closes would write the -wal into the database first."""
     try:
-        raw = library.connect(_RAW, isolation_level=None)
-        raw.execute("PRAGMA locking_mode=EXCLUSIVE")  # then it needs no -shm
-        raw.execute("SELECT count(*) FROM sqlite_master").fetchone()  # older Pythons cannot tell why a backup fails
+        raw = _opened_raw(library)
         if raw.execute("PRAGMA page_count").fetchone() == (0,):
             return _SOUND  # a program makes an empty file before it fills it; so is the whole one
         whole = library.connect(_WHOLE, isolation_level=None)
@@ -219,13 +337,32 @@ def _made_whole(library: types.ModuleType) -> str:
             whole.execute(f"PRAGMA {pragma}")
         raw.backup(whole)
         whole.close()
-        check = library.connect(f"file:{_WHOLE}?immutable=1", uri=True)
-        check.execute("PRAGMA temp_store=MEMORY")
-        return _SOUND if check.execute("PRAGMA quick_check(1)").fetchone() == ("ok",) else _DAMAGED
+        return _verdict(library.connect(f"file:{_WHOLE}?immutable=1", uri=True))
     except library.OperationalError:
         return _FAILED
     except library.DatabaseError:
         return _DAMAGED
+
+
+def _tried(library: types.ModuleType) -> str:
+    """Runs in the jail, on a copy that may be torn: its program was writing."""
+    try:
+        return _verdict(_opened_raw(library))
+    except library.DatabaseError:
+        return _DAMAGED
+
+
+def _opened_raw(library: types.ModuleType) -> t.Any:
+    raw = library.connect(_RAW, isolation_level=None)
+    raw.execute("PRAGMA locking_mode=EXCLUSIVE")  # then it needs no -shm
+    raw.execute("SELECT count(*) FROM sqlite_master").fetchone()  # older Pythons cannot tell why a backup fails
+    return raw
+
+
+def _verdict(database: t.Any) -> str:
+    # No progress handler ends this: one step of a crafted schema may take days. The limits of the jail do.
+    database.execute("PRAGMA temp_store=MEMORY")
+    return _SOUND if database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",) else _DAMAGED
 
 
 def _dress(slot: int, statuses: t.Sequence[os.stat_result], rules: Rules) -> None:
@@ -233,7 +370,8 @@ def _dress(slot: int, statuses: t.Sequence[os.stat_result], rules: Rules) -> Non
     newest = max(status.st_mtime_ns for status in statuses)
     descriptor = os.open(_WHOLE, _OPEN_FILE, dir_fd=slot)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        made = os.fstat(descriptor)
+        if not stat.S_ISREG(made.st_mode) or made.st_nlink != 1:
             raise UnfitTree("the copy of its database was tampered with; see what runs as its user")
         if os.geteuid() == 0:
             os.fchown(descriptor, rules.uid, rules.gid)

@@ -10,47 +10,67 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import stat
 import typing as t
 
-from ._area import area_path
 from ._conflicts import Decision, Side, decide
+from ._control import control_path
 from ._errors import SessionsError
-from ._layout import Layout, opened_below, status_of
-from ._layouts import account_names, companions, open_account
+from ._identity import owner_name
+from ._layout import KEYS_MISSING, Layout, opened_below, status_below, status_of
+from ._layouts import account_names, companions, found_in, open_account
+from ._left_behind import Clash, Directories, LeftBehind, at_path_already, left_twin
 from ._masking import masked
+from ._owners import REMEDY, companion_owners, is_owned_by
 from ._paths import opened_directory
 from ._receipts import Entry, Mark, account_key, mark_with_parts
-from ._sources import Source, is_in_use
+from ._sources import Source
 from ._tombstone import is_tombstone_at
 
 
 class Account(t.NamedTuple):
-    """One account of a legacy path, and what is decided about it."""
+    """One account of a legacy path, and what is decided about it. ``owner``: of its directory at the legacy path (a uid); ``linked``: that
+    is reached by a link; ``equal``: both copies are of one generation.
+    """
 
     name: str
     root: str
     legacy: Side
     present: Side | None
     decision: Decision
+    owner: int | None = None
+    linked: bool = False
+    equal: bool = False
 
     @property
     def label(self) -> str:
         """How the account is called where others may read it."""
         return masked(self.name)
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether it travels with the account that its root is."""
+        return self.decision == _INSIDE
+
 
 class Companion(t.NamedTuple):
-    """An entry (its relative path) beside the accounts of a legacy root that the sessions path does not have."""
+    """An entry (its relative path) beside the accounts of a legacy root that the sessions path does not have.
+
+    ``owners``: who may own the root, the entry and all in it.
+    """
 
     name: str
     root: str
+    owners: frozenset[int]
 
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
     """All that was seen. ``present``: states of the accounts at the sessions path, by name. ``path_inode``: 0 where it is not made yet.
 
-    ``sides``: each copy that was judged, by the root it is in and its name.
+    ``sides``: each copy that was judged, by the root it is in and its name. ``left``: what may be an account and stays at a legacy path
+    alone. ``clashes``: the names under which two legacy paths hold different devices. ``loose_links``: links beside accounts, which are
+    not copied.
     """
 
     layout: Layout
@@ -59,6 +79,9 @@ class Survey:
     present: t.Mapping[str, str]
     path_inode: int
     sides: t.Mapping[tuple[str, str], Side] = dataclasses.field(default_factory=dict)
+    left: tuple[LeftBehind, ...] = ()
+    clashes: tuple[Clash, ...] = ()
+    loose_links: int = 0
 
     def with_action(self, *actions: str) -> tuple[Account, ...]:
         """The accounts that one of ``actions`` was decided for."""
@@ -80,6 +103,8 @@ class Survey:
 
 
 _MOVED_AWAY = Decision("skipped", "it was moved to another host since; move it back from there")
+_ACCEPTED = Decision("skipped", "it belongs to another user, and that it is left behind was accepted")
+_INSIDE = Decision("migrated", "it lies in the account that the legacy path is itself, and travels with it", adopt=True)
 _DAMAGED = Decision("corrupt", "its database is damaged; it stays at the legacy path")
 
 
@@ -89,15 +114,16 @@ def survey(
     layout: Layout,
     receipts: t.Mapping[str, Entry],
     on_conflict: str,
-    in_use: t.Collection[str] | None,
+    at_path: bool | None,
     before: Survey | None = None,
     only: t.Collection[str] = (),
+    accepted: t.Collection[str] = (),
 ) -> Survey:
     """Look at the legacy roots and the sessions path.
 
-    ``in_use``: the paths in the environment of the running backend, None when it is down. ``before``: an earlier look, which counts for
-    whatever looks as it did then. ``only``: the accounts to look at, all where it is empty. Raises SessionsError where one of them is
-    nowhere, and was not moved away either.
+    ``at_path``: whether the running backend uses ``path``, None when it is down. ``before``: an earlier look, which counts for
+    whatever looks as it did then. ``only``: the accounts to look at, all where it is empty. ``accepted``: those that may be left behind.
+    Raises SessionsError where one of ``only`` is nowhere, and was not moved away either.
     """
     with contextlib.ExitStack() as stack:
         target = _opened(stack, path)
@@ -105,31 +131,114 @@ def survey(
         present = _states(looks, path, target)
         accounts: dict[str, Account] = {}
         extras: dict[str, Companion] = {}
+        left: dict[str, LeftBehind] = {}
+        twos: dict[str, _Two] = {}
+        clashes: list[Clash] = []
+        loose_links, directories = 0, Directories(path, several=len(sources) > 1)
         missing = set(only) - present.keys()
         for source in sources:
             root = _opened(stack, source.path)
             if root is None:
                 continue
-            two = _Two(source, root, path, target, looks, in_use, _is_handed_over(source.path, path))
-            for name in account_names(root, layout):
-                if only and name not in only:
+            two = _Two(source, root, path, target, looks, at_path, _is_handed_over(source.path, path))
+            for name, why, linked in found_in(root, layout):
+                if (only and name not in only) or (linked and at_path_already(root, name, path)):
                     continue
-                if name not in accounts or accounts[name].legacy.state == "corrupt":
-                    accounts[name] = two.account(name, receipts.get(account_key(name)), on_conflict)
+                why = why or directories.why_not(root, name, linked)
+                if why:
+                    left.setdefault(name, LeftBehind(name, source.given, why, is_link=linked))
+                elif name not in accounts or accounts[name].legacy.state == "corrupt":
+                    account = two.account(name, receipts.get(account_key(name)), on_conflict)
+                    account = account._replace(linked=True) if linked else account
+                    accounts[name], twos[name] = _allowed(account, source, accepted), two
+                else:
+                    clash, twin = two.after(twos[name], name)
+                    clashes += [clash] if clash else []
+                    left.update({name: twin} if twin else {})
             missing = {name for name in missing - accounts.keys() if not is_tombstone_at(root, name)}
-            for name in () if only else companions(root, layout):
-                if is_tombstone_at(root, name):
-                    continue  # it is about an account of that place
+            owners = companion_owners(source.owners, os.fstat(root), source.receiver)
+            if source.closed:  # all of its user's travelled before, and what is root's was moved there by its user
+                owners = frozenset()
+            for name in () if only or not owners else companions(root, layout):
+                if not is_owned_by(root, name, owners) or is_tombstone_at(root, name):
+                    continue  # somebody else's, or it is about an account of that place
+                if _is_link(root, name):
+                    loose_links += name not in left
+                    continue
                 if not _has(target, name) and not _is_beside_store(layout, name.rpartition("/")[2]):
-                    extras.setdefault(name, Companion(name, source.path))
+                    extras.setdefault(name, Companion(name, source.path, owners))
         inode = os.fstat(target).st_ino if target is not None else 0
     _require_found(missing, sources, path)
+    accounts = _with_the_root(accounts, present)
     found = tuple(accounts[name] for name in sorted(accounts))
-    return Survey(layout, found, tuple(extras.values()), present, inode, looks.sides)
+    left.update((one.name, LeftBehind(one.name, one.root, one.decision.reason)) for one in found if _stays(one))
+    return Survey(
+        layout,
+        found,
+        tuple(extras.values()),
+        present,
+        inode,
+        looks.sides,
+        tuple(
+            left[name]
+            for name in sorted(left)
+            # Where a link that is not followed leads nobody knows, so what the sessions path has of its name may be another account.
+            if (left[name].is_link or name not in present)
+            and (left[name].is_twin or not _is_brought(accounts.get(name)))
+        ),
+        tuple(clashes),
+        loose_links,
+    )
+
+
+def _with_the_root(accounts: dict[str, Account], present: t.Collection[str]) -> dict[str, Account]:
+    """Let accounts travel with the one that their root is (``.``), where no newer keys at the sessions path are replaced for that."""
+    whole = accounts.get(".")
+    if whole is None or not whole.decision.publish or set(present) - accounts.keys():
+        return accounts
+    others = {name: account for name, account in accounts.items() if name != "."}
+    if not all(_goes_with(account, whole) for account in others.values()):
+        return accounts
+    return {".": whole, **{name: account._replace(decision=_INSIDE) for name, account in others.items()}}
+
+
+def _goes_with(account: Account, whole: Account) -> bool:
+    if account.root != whole.root or account.linked:
+        return False
+    return (
+        account.decision.publish or account.equal or (account.present is None and account.decision.action == "corrupt")
+    )
+
+
+def _stays(account: Account) -> bool:
+    """Whether an account stays at its legacy path alone, and nobody meant that."""
+    return account.present is None and (account.decision.action == "corrupt" or account.decision == _ACCEPTED)
+
+
+def _is_brought(account: Account | None) -> bool:
+    return account is not None and account.decision.publish
+
+
+def _is_link(root: int, path: str) -> bool:
+    status = status_below(root, path)
+    return status is not None and stat.S_ISLNK(status.st_mode)
+
+
+def _allowed(account: Account, source: Source, accepted: t.Collection[str]) -> Account:
+    """Refuse to give an account of one user to another one, unless it was accepted that it stays behind."""
+    closed = source.closed and account.name == "." and account.owner == 0
+    if account.owner is not None and source.owners is not None and account.owner not in source.owners and not closed:
+        if account.name in accepted or account.label in accepted:
+            return account._replace(decision=_ACCEPTED)
+        raise SessionsError(
+            f"account {account.label!r} in {source.given} belongs to {owner_name(account.owner)}, not to "
+            f"{' or '.join(map(owner_name, sorted(source.owners)))}; nothing was changed: {REMEDY}"
+        )
+    return account
 
 
 def _is_handed_over(source: str, path: str) -> bool:
-    return source.startswith(f"{area_path(path)}/") or path.startswith(f"{area_path(source)}/")
+    return source.startswith(f"{control_path(path)}/") or path.startswith(f"{control_path(source)}/")
 
 
 def _require_found(missing: t.Collection[str], sources: t.Sequence[Source], path: str) -> None:
@@ -149,6 +258,7 @@ class _Looks:
         self.layout = layout
         self.known = known
         self.sides: dict[tuple[str, str], Side] = {}
+        self.owners: dict[tuple[str, str], int] = {}
 
     def side(self, place: str, root: int, name: str, ancestor: Mark | None = None) -> Side | None:
         """Look at one copy below the open directory ``root``; None when it is not there.
@@ -162,16 +272,22 @@ class _Looks:
         try:
             if not self.layout.is_account(directory):
                 return None
+            self.owners[place, name] = os.fstat(directory).st_uid
             mark = mark_with_parts(root, name, directory, self.layout)
             if ancestor is not None and not mark.differs_from(ancestor):
                 return Side("unknown", mark)
             known = self.sides.get((place, name)) or self.known.get((place, name))
             is_known = known is not None and known.mark == mark and known.state != "unknown"
-            found = known if known and is_known else Side(self.layout.judge(directory).state, mark)
+            found = known if known and is_known else self._judged(directory, mark)
             self.sides[place, name] = found
             return found
         finally:
             os.close(directory)
+
+    def _judged(self, directory: int, mark: Mark) -> Side:
+        judgement = self.layout.judged(directory)
+        devices = judgement.fingerprints if judgement.state == "paired" else ()
+        return Side(judgement.state, mark, devices=devices, partial=KEYS_MISSING in judgement.problems)
 
 
 class _Two(t.NamedTuple):
@@ -185,7 +301,7 @@ class _Two(t.NamedTuple):
     path: str
     target: int | None
     looks: _Looks
-    in_use: t.Collection[str] | None
+    at_path: bool | None
     handed_over: bool = False
 
     def account(self, name: str, receipt: Entry | None, on_conflict: str) -> Account:
@@ -193,24 +309,45 @@ class _Two(t.NamedTuple):
         if self.handed_over:
             receipt = None  # somebody brings it, whatever became of it here before
         layout, damaged = self.looks.layout, receipt is not None and receipt.damaged
-        at_path = self.in_use is not None and is_in_use(self.path, self.in_use)
         present = self.looks.side(self.path, self.target, name) if self.target is not None else None
         legacy = self._legacy(name, None if damaged or present is None or present.state == "corrupt" else receipt)
         if receipt is not None and receipt.damaged:
             if not legacy.mark.differs_from(receipt.legacy):
                 legacy = legacy._replace(state="corrupt")
             receipt = None
-        legacy = legacy._replace(in_use=self.in_use is not None and not at_path)
+        legacy = legacy._replace(in_use=self.at_path is False)
         ancestor = _ancestor(receipt, self.source, legacy, present)
         if present is None and not self.handed_over and self.target is not None and is_tombstone_at(self.target, name):
-            return Account(name, self.source.path, legacy, None, _MOVED_AWAY)
+            return Account(name, self.source.path, legacy, None, _MOVED_AWAY, self._owner(name))
         if present is not None:
-            present = present._replace(in_use=at_path)
+            present = present._replace(in_use=self.at_path is True)
             if ancestor is None or legacy.mark.differs_from(ancestor.legacy):
                 legacy = legacy._replace(newest_ns=_newest(self.root, name, layout))
                 present = present._replace(newest_ns=_newest(self.target, name, layout))
         decision = decide(legacy, present, ancestor, on_conflict, lambda: _same(self.root, self.target, name, layout))
-        return Account(name, self.source.path, legacy, present, decision)
+        equal = (
+            decision.action == "unchanged"
+            and present is not None
+            and (ancestor is None or not present.mark.differs_from(ancestor.present))
+        )
+        return Account(name, self.source.path, legacy, present, decision, self._owner(name), equal=equal)
+
+    def after(self, first: _Two, name: str) -> tuple[Clash | None, LeftBehind | None]:
+        """Say what the account ``name`` is here, when it was found in another legacy path before: of another device, or nobody knows."""
+        places = first.source.given, self.source.given
+        sides = first.side(name), self.side(name)
+        if sides[0].is_of_another_device(sides[1]):
+            return Clash(name, *places), None
+        twin = left_twin(name, *sides, places)
+        same = twin is not None and _same(first.root, self.root, name, self.looks.layout)
+        return None, None if same else twin
+
+    def side(self, name: str) -> Side:
+        """Look at the legacy copy alone."""
+        return self._legacy(name, None)
+
+    def _owner(self, name: str) -> int | None:
+        return self.looks.owners.get((self.source.path, name))
 
     def _legacy(self, name: str, receipt: Entry | None) -> Side:
         ancestor = receipt.legacy if receipt is not None and receipt.source == self.source.path else None

@@ -12,10 +12,16 @@ import os
 import typing as t
 
 from . import _environment_file, _override
+from ._bindings import Binding, are_bound
 from ._effective import Sources, effective_in, read_sources
 from ._errors import SessionsError
-from ._paths import normal_path, opened_directory, read_file, write_atomic
-from ._unit import Unit, process_environment, unit_name
+from ._paths import (
+    Held,
+    normal_path,
+    read_file,
+    read_held,
+)
+from ._unit import Unit, process_environment, unit_identity, unit_name
 from ._unitfile import environment_items
 
 
@@ -30,23 +36,43 @@ class EnvironmentFile(t.NamedTuple):
     made: bool = False
 
 
+class PlainFile(t.NamedTuple):
+    """A file that another program than systemd reads, and the text it has to hold: a drop-in of Quadlet, an override of Compose."""
+
+    path: str
+    text: str
+
+
 class Switch(t.NamedTuple):
     """What is wanted: drop-ins (parameters of systemd_override) and an environment file.
 
     ``restored``: the variables that get back whatever they were before another switch, where this one is its way back.
     ``before_stop``: drop-ins that have to be in force when the unit is stopped; they are no reason to stop it.
+    ``attach``: how the backend is to be brought to its sessions path, see _attach.py, which decides about it: ``asked`` is the switch
+    before that, ``bindings`` are those that the unit has to have then, and that count in the place of variables. ``unbound``: those that
+    it has to be without, in the same way.
     """
 
     overrides: tuple[_override.Params, ...]
     environment_file: EnvironmentFile | None
     restored: frozenset[str] | None = None
     before_stop: tuple[_override.Params, ...] = ()
+    attach: str = "variable"
+    bindings: tuple[Binding, ...] = ()
+    unbound: tuple[Binding, ...] = ()
+    asked: Switch | None = None
+    plain: tuple[PlainFile, ...] = ()
 
     @property
     def variables(self) -> frozenset[str]:
         """Names of the variables that the switch sets."""
         in_file = (name for name, value in self._values.items() if value is not None)
         return frozenset(name for name, _value in _variables(self.overrides)) | frozenset(in_file)
+
+    @property
+    def leads(self) -> bool:
+        """Whether the backend is brought to its path by it. Without, accounts are moved for a reason of the caller's own."""
+        return bool(self.overrides or self.environment_file or self.bindings or self.unbound or self.plain)
 
     @property
     def changed(self) -> frozenset[str]:
@@ -63,7 +89,8 @@ class SwitchState(t.NamedTuple):
 
     ``diffs``: of the drop-ins that have to be written. The environment file is never shown, such files tend to hold secrets.
     ``early``: the steps of each drop-in that comes before the stop, ``early_diffs``: of those that have to be written.
-    ``warnings``: what beats a drop-in that was not to fail for it.
+    ``warnings``: what beats a drop-in that was not to fail for it. ``held``: the environment file as it was read, None where there is none;
+    ``trusted``: the users (uids) whom it and its directory may belong to. ``plain``: the plain files that have to be written.
     """
 
     steps: tuple[tuple[_override.Step, ...], ...]
@@ -74,16 +101,19 @@ class SwitchState(t.NamedTuple):
     early: tuple[tuple[_override.Step, ...], ...] = ()
     early_diffs: tuple[t.Mapping[str, t.Any], ...] = ()
     warnings: tuple[str, ...] = ()
+    held: Held | None = None
+    trusted: frozenset[int] = frozenset()
+    plain: tuple[PlainFile, ...] = ()
 
     @property
     def differs(self) -> bool:
         """Whether a file has to be written that needs the unit stopped."""
-        return any(map(_writes, self.steps)) or self.text != self.wanted_text
+        return any(map(is_written, self.steps)) or self.text != self.wanted_text or bool(self.plain)
 
     @property
     def early_differs(self) -> bool:
         """Whether a file has to be written before the unit is stopped."""
-        return any(map(_writes, self.early))
+        return any(map(is_written, self.early))
 
     @property
     def stale(self) -> bool:
@@ -98,7 +128,12 @@ def read_switch(options: t.Mapping[str, t.Any] | None, unit: str | None) -> Swit
         tuple(_override.read_params(_for_unit(given, unit)) for given in options.get(option) or ())
         for option in ("overrides", "before_stop")
     )
-    switch = Switch(overrides, read_environment_file(options.get("environment_file")), before_stop=before_stop)
+    switch = Switch(
+        overrides,
+        read_environment_file(options.get("environment_file")),
+        before_stop=before_stop,
+        attach=options.get("attach") or "variable",
+    )
     wanted = dict(switch.environment_file.values) if switch.environment_file else {}
     for name, value in _variables(overrides):
         if wanted.setdefault(name, value) != value:
@@ -124,9 +159,17 @@ def observe_switch(switch: Switch, unit: Unit | None) -> SwitchState:
     Raises SessionsError for a drop-in that systemd would not accept, and when a file beats the switch, naming file and line.
     """
     file = switch.environment_file
-    text = _read_text(file.path) if file else None
+    held, trusted = read_held(file.path) if file else None, _trusted(unit)
+    text = _text_of(held)
     wanted_text = _wanted_text(text, file) if file else None
-    # Each drop-in is judged with the others as they are going to be: what this switch mends does not shadow it.
+    if file and held:
+        _require_trusted(file.path, held, trusted)
+        if text != wanted_text and held.status.st_nlink > 1:
+            raise SessionsError(
+                f"{file.path} has a second name elsewhere, which would keep the old content; nothing was changed, "
+                "make it a file of its own (cp, then mv) and run again"
+            )
+    # Each drop-in is judged with the others as they are going to be: what this switch fixes does not shadow it.
     overlay = _overlay(switch, wanted_text)
     states = [_override.observe(wanted, overlay) for wanted in switch.overrides]
     lacking = {option for state in states for option in state.lacking}
@@ -135,49 +178,35 @@ def observe_switch(switch: Switch, unit: Unit | None) -> SwitchState:
         if switch.restored is None:
             _require_in_force(switch, sources)
         lacking |= _lacking_variables(switch, unit, sources)
+    plain = tuple(file for file in switch.plain if read_file(file.path) != file.text.encode())
     early_states = [_override.observe(wanted, overlay) for wanted in switch.before_stop]
     steps, diffs = _planned(states, switch.overrides)
+    diffs = (*diffs, *map(_difference, plain))
     early, early_diffs = _planned(early_states, switch.before_stop)
     all_seen = zip((*switch.overrides, *switch.before_stop), (*states, *early_states), (*steps, *early))
     warnings = tuple(dict.fromkeys(words for seen in all_seen for words in _override.report(*seen, None).warnings))
-    return SwitchState(steps, text, wanted_text, tuple(sorted(lacking)), diffs, early, early_diffs, warnings)
+    return SwitchState(
+        *(steps, text, wanted_text, tuple(sorted(lacking)), diffs, early, early_diffs, warnings, held, trusted),
+        plain=plain,
+    )
 
 
 def files_of(switch: Switch, state: SwitchState) -> list[str]:
     """Return the files that installing would change."""
-    paths = [wanted.path for wanted, steps in zip(switch.overrides, state.steps) if _writes(steps)]
+    paths = [wanted.path for wanted, steps in zip(switch.overrides, state.steps) if is_written(steps)]
     if switch.environment_file and state.text != state.wanted_text:
         paths.append(switch.environment_file.path)
-    return paths
-
-
-def install(switch: Switch, state: SwitchState) -> None:
-    """Write what differs, durably, the environment file first: it is the one that wins. systemd is not told here."""
-    file = switch.environment_file
-    if file and state.text != state.wanted_text:
-        if state.wanted_text is None:
-            _remove(file.path)
-        else:
-            _write_text(file.path, state.wanted_text)
-    for wanted, steps in zip(switch.overrides, state.steps):
-        _override.install(steps, wanted)
-
-
-def install_early(switch: Switch, state: SwitchState) -> bool:
-    """Write the drop-ins that come before the stop; return whether systemd, which is not told here, has to read its files again."""
-    for wanted, steps in zip(switch.before_stop, state.early):
-        _override.install(steps, wanted)
-    return any(isinstance(step, _override.Reload) for steps in state.early for step in steps)
+    return [*paths, *(file.path for file in state.plain)]
 
 
 def overlay_of(switch: Switch) -> dict[str, str | None]:
     """Return the files that the switch is about as they are going to be."""
     file = switch.environment_file
-    return _overlay(switch, _wanted_text(_read_text(file.path), file) if file else None)
+    return _overlay(switch, _wanted_text(_text_of(read_held(file.path)), file) if file else None)
 
 
 def lacks_value(switch: Switch, unit: Unit) -> bool:
-    """Whether the running main process was started with other values than the next start would give it."""
+    """Whether the running main process was started with other values, or bindings, than the next start would give it."""
     return bool(_lacking_variables(switch, unit, read_sources(unit.name)))
 
 
@@ -204,10 +233,16 @@ def _planned(
 ) -> tuple[tuple[tuple[_override.Step, ...], ...], tuple[t.Mapping[str, t.Any], ...]]:
     """Return the steps of each drop-in, and the differences of those that have to be written."""
     steps = tuple(_override.plan(state, wanted) for state, wanted in zip(states, overrides))
-    return steps, tuple(_override.diff(*seen) for seen in zip(states, steps, overrides) if _writes(seen[1]))
+    return steps, tuple(_override.diff(*seen) for seen in zip(states, steps, overrides) if is_written(seen[1]))
 
 
-def _writes(steps: t.Iterable[_override.Step]) -> bool:
+def _difference(file: PlainFile) -> t.Mapping[str, t.Any]:
+    before = (read_file(file.path) or b"").decode("utf-8", "replace")
+    return {"before_header": file.path, "after_header": file.path, "before": before, "after": file.text}
+
+
+def is_written(steps: t.Iterable[_override.Step]) -> bool:
+    """Whether the steps change a drop-in, and not only have systemd read it."""
     return any(not isinstance(step, _override.Reload) for step in steps)
 
 
@@ -227,11 +262,22 @@ def _require_in_force(switch: Switch, sources: Sources) -> None:
         if winner.source not in own and winner.source:
             raise SessionsError(
                 f"{winner.source} line {winner.line} sets {name}, too, and beats this change; "
-                "nothing was changed: mend that line and run again"
+                f"nothing was changed: fix that line and run again{_or_name_it(winner.source, sources)}"
             )
 
 
+def _or_name_it(path: str, sources: Sources) -> str:
+    """Say that an environment file may be named instead, so that its line is fixed by us."""
+    if path in (file.path for file in sources.environment_files):
+        return ", or name the file in 'switch.environment_file' (role: wa_environment_file), and the line is fixed with the change"
+    return ""
+
+
 def _lacking_variables(switch: Switch, unit: Unit, sources: Sources) -> set[str]:
+    if switch.bindings:  # a program that does not read the variables is meant
+        return {"BindPaths"} if unit.active and not are_bound(unit, switch.bindings) else set()
+    if switch.unbound:
+        return {"BindPaths"} if unit.active and are_bound(unit, switch.unbound) else set()
     if not unit.main_pid:
         return set()
     has = process_environment(unit.main_pid, switch.changed)
@@ -246,27 +292,24 @@ def _wanted_text(text: str | None, file: EnvironmentFile) -> str | None:
     return None if gone else wanted
 
 
-def _read_text(path: str) -> str | None:
-    content = read_file(path)
-    return None if content is None else content.decode("utf-8", "surrogateescape")
+def _text_of(held: Held | None) -> str | None:
+    return None if held is None else held.content.decode("utf-8", "surrogateescape")
 
 
-def _remove(path: str) -> None:
-    with opened_directory(os.path.dirname(path)) as parent:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.basename(path), dir_fd=parent)
-        os.fsync(parent)
+def _trusted(unit: Unit | None) -> frozenset[int]:
+    """Return the users whom an environment file may belong to: root, who we are, and the user of the unit."""
+    trusted = {0, os.geteuid()}
+    if unit is not None:
+        with contextlib.suppress(SessionsError):  # none yet, in an image, or another one each time
+            trusted.add(unit_identity(unit).uid)
+    return frozenset(trusted)
 
 
-def _write_text(path: str, text: str) -> None:
-    """Keep owner and mode of a file that is there; a new one is for root alone, for such files tend to hold secrets."""
-    directory = os.path.dirname(path)
-    os.makedirs(directory, mode=0o755, exist_ok=True)
-    mode, uid, gid = 0o600, os.geteuid(), os.getegid()
-    with opened_directory(directory) as parent:
-        try:
-            status = os.stat(os.path.basename(path), dir_fd=parent, follow_symlinks=False)
-            mode, uid, gid = status.st_mode & 0o777, status.st_uid, status.st_gid
-        except FileNotFoundError:
-            pass
-    write_atomic(path, text.encode("utf-8", "surrogateescape"), mode, uid=uid, gid=gid)
+def _require_trusted(path: str, held: Held, trusted: t.Collection[int]) -> None:
+    """Raise SessionsError where another user decides what is in the file: its unit would run with what that user writes."""
+    for what, status in ((path, held.status), (f"the directory of {path}", held.parent)):
+        if status.st_uid not in trusted:
+            raise SessionsError(
+                f"{what} belongs to neither root nor the user of the unit (uid {status.st_uid}); nothing was changed, "
+                "give it to one of them and run again"
+            )

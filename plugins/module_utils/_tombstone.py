@@ -2,16 +2,18 @@
 # This file is private to the collection whatsapp_ops.sessions.
 """The file that takes the place of what was moved away: whoever looks for accounts there fails, instead of making new ones.
 
-Never follows a link, and never returns what the file says.
+Never follows a link. One that changed owner since (chown -R of a deployment) still keeps old accounts from being used; it is removed
+only while it is root's.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 
 from ._errors import SessionsError
 from ._layout import opened_below
-from ._paths import read_file, read_file_at
+from ._paths import READ_FLAGS, read_file, read_file_at
 
 # How such a file begins.
 TOMBSTONE = "whatsapp_ops.sessions moved what was here.\n"
@@ -28,6 +30,38 @@ def leave_tombstone(parent: int, name: str, text: str) -> None:
         file.flush()
         os.fchmod(descriptor, 0o444)
         os.fsync(descriptor)
+
+
+def take_tombstone(parent: int, name: str, called: str) -> str | None:
+    """Remove the tombstone ``name`` from an open directory and return the sentence in it; None where there is none.
+
+    Raises SessionsError for one that root did not leave there, or that was exchanged while it was looked at. ``called``: its path.
+    """
+    try:
+        descriptor = os.open(name, READ_FLAGS, dir_fd=parent)
+    except OSError:  # nothing is there, or a link
+        return None
+    try:
+        status = os.fstat(descriptor)
+        content = os.read(descriptor, _LARGEST + 1) if stat.S_ISREG(status.st_mode) else b""
+        if len(content) > _LARGEST or not content.startswith(TOMBSTONE.encode()):
+            return None
+        if status.st_uid not in (0, os.geteuid()) or status.st_nlink != 1:
+            raise SessionsError(
+                f"{called} says that accounts were moved from there, but it is not, or not only, a file of root; nothing was changed: "
+                "give it to root (chown root) and remove its other names, and run again"
+            )
+        now = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if (now.st_dev, now.st_ino) != (
+            status.st_dev,
+            status.st_ino,
+        ):  # its number is not given to another one while it is open
+            raise SessionsError(f"{called} was exchanged while it was looked at; nothing was changed, run again")
+        os.unlink(name, dir_fd=parent)
+        os.fsync(parent)
+    finally:
+        os.close(descriptor)
+    return content[len(TOMBSTONE) :].decode("utf-8", "replace").rstrip("\n")
 
 
 def is_tombstone(path: str) -> bool:

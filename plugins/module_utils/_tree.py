@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import secrets
 import stat
 import typing as t
 
@@ -27,16 +28,18 @@ from ._copy import (
     record_of,
     require_open,
     require_own,
+    require_time,
 )
 from ._kernel import creating_as
+from ._limits import DEPTH, NAMES
+from ._paths import READ_FLAGS
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_DEEPEST = 64  # descriptors are held per level; real sessions are at most 9 levels deep
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _FOLDER: tuple[int, ...] = ()
 
 Test = t.Callable[[str], t.Any]
+Item = t.TypeVar("Item")
 
 # What a pass copied: per directory (its relative path with a slash behind it, empty for the top) its names, and per name the record
 # of the source file, or nothing for a directory.
@@ -49,6 +52,7 @@ class Tally:
 
     ``bytes`` and ``newest_ns`` leave out what a pass knew already. ``unsettled``: files that kept changing. ``left_out``: links, sockets
     and the like. ``unwatched``: what a watch on the directory tells nothing about: directories in it, files with another name elsewhere.
+    ``damaged``: accounts with a database that SQLite finds damaged each time.
     """
 
     files: int = 0
@@ -59,6 +63,7 @@ class Tally:
     left_out: int = 0
     newest_ns: int = 0
     unwatched: int = 0
+    damaged: int = 0
 
     def add(self, other: Tally) -> None:
         """Take in the figures of another pass."""
@@ -128,6 +133,45 @@ def measure(directory: int, is_volatile: Test, is_cache: Test | None = None) -> 
     return tally
 
 
+def require_fit(source: int, rules: Rules) -> None:
+    """Raise UnfitTree for what bring_up_to_date would raise it for, from names, owners and modes alone; nothing is copied."""
+    _require_fit(source, "", 0, os.fstat(source).st_dev, rules, Names())
+
+
+def require_entry_fit(directory: int, name: str, rules: Rules) -> None:
+    """Do as require_fit with one entry, a file or a directory, of an open directory."""
+    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    if stat.S_ISDIR(status.st_mode):
+        below = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+        try:
+            require_fit(below, rules)
+        finally:
+            os.close(below)
+    elif stat.S_ISREG(status.st_mode):
+        require_own(status, rules)
+
+
+def _require_fit(directory: int, place: str, depth: int, device: int, rules: Rules, names: Names) -> None:
+    status = os.fstat(directory)
+    require_depth_and_device(status, depth, device)
+    require_open(status, rules)
+    for name in _names_in(directory, names):
+        if rules.is_volatile(name) or (rules.is_cache and rules.is_cache(place + name)):
+            continue
+        with contextlib.suppress(
+            FileNotFoundError, NotADirectoryError
+        ):  # a live backend removed it since it was listed
+            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if stat.S_ISREG(found.st_mode):
+                require_own(found, rules)
+            elif stat.S_ISDIR(found.st_mode):
+                below = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+                try:
+                    _require_fit(below, f"{place}{name}/", depth + 1, device, rules, names)
+                finally:
+                    os.close(below)
+
+
 def same_content(one: int, other: int, is_volatile: Test, is_cache: Test | None = None) -> bool:
     """Whether two open directories hold the same names with the same bytes."""
     left = {name: status.st_size for name, status in files_below(one, is_volatile, is_cache)}
@@ -137,7 +181,7 @@ def same_content(one: int, other: int, is_volatile: Test, is_cache: Test | None 
 
 def files_below(directory: int, is_volatile: Test, is_cache: Test | None) -> t.Iterator[tuple[str, os.stat_result]]:
     """Yield relative path and status of each regular file below an open directory, but for names and paths that are left out."""
-    return _files(directory, is_volatile, is_cache, "", 0)
+    return _files(directory, is_volatile, is_cache, "", 0, Names())
 
 
 def hand_over_entry(directory: int, name: str, rules: Rules) -> Tally:
@@ -157,7 +201,7 @@ def hand_over_entry(directory: int, name: str, rules: Rules) -> Tally:
 def hand_over(directory: int, rules: Rules) -> Tally:
     """Give a whole tree to ``rules.uid`` and ``rules.gid`` in place. Raises UnfitTree for a file that also has another name elsewhere."""
     tally = Tally()
-    _hand_over(directory, rules, tally, 0, os.fstat(directory).st_dev)
+    _hand_over(directory, rules, tally, 0, os.fstat(directory).st_dev, Names())
     return tally
 
 
@@ -170,13 +214,50 @@ def remove_tree(parent: int, name: str) -> None:
         return
     except (IsADirectoryError, PermissionError):
         pass  # unlink(2) of a directory: EISDIR on Linux, EPERM by POSIX
+    top = os.open(name, _OPEN_DIRECTORY, dir_fd=parent)
+    try:
+        while left := os.listdir(top):  # what lay too deep is here by now
+            for entry in left:
+                _remove(top, entry, top, DEPTH)
+    finally:
+        os.close(top)
+    os.rmdir(name, dir_fd=parent)
+
+
+def _remove(parent: int, name: str, top: int, levels: int) -> None:
+    """Remove an entry and all below it; what is deeper than ``levels`` is moved to ``top``, for each level takes a descriptor."""
+    try:
+        os.unlink(name, dir_fd=parent)
+        return
+    except (IsADirectoryError, PermissionError):
+        pass
+    if not levels:
+        os.rename(name, secrets.token_hex(16), src_dir_fd=parent, dst_dir_fd=top)
+        return
     below = os.open(name, _OPEN_DIRECTORY, dir_fd=parent)
     try:
         for entry in os.listdir(below):
-            remove_tree(below, entry)
+            _remove(below, entry, top, levels - 1)
     finally:
         os.close(below)
     os.rmdir(name, dir_fd=parent)
+
+
+class Names:
+    """Counts the names of a tree: names can be made faster than they are read, so that reading them would never end."""
+
+    def __init__(self) -> None:
+        self._left = NAMES
+
+    def counted(self, entries: t.Iterable[Item]) -> t.Iterator[Item]:
+        """Yield the entries of one more directory. Raises UnfitTree once there are too many in all."""
+        for entry in entries:
+            self._left -= 1
+            if self._left < 0:
+                raise UnfitTree(
+                    f"it holds more than {NAMES} files and directories, which no library makes; see what does and remove them"
+                )
+            yield entry
 
 
 class _Pass:
@@ -188,11 +269,12 @@ class _Pass:
         self.device = device
         self.fresh: Index = {}
         self.tally = Tally()
+        self.names = Names()
 
     def directory(self, source: int, target: int, place: str, depth: int) -> None:
         """Bring one directory up to date; ``place`` is its key in the index."""
         status = os.fstat(source)
-        _require_depth_and_device(status, depth, self.device)
+        require_depth_and_device(status, depth, self.device)
         require_open(status, self.rules)
         known = self.index.get(place)
         # Without an index the target may hold what a killed pass or another engine left. With one it holds what the index says.
@@ -233,7 +315,7 @@ class _Pass:
         """
         changed, is_volatile, is_cache, linked = [], self.rules.is_volatile, self.rules.is_cache, 0
         with os.scandir(source) as entries:
-            for entry in entries:
+            for entry in self.names.counted(entries):
                 name = entry.name
                 record = known.get(name)
                 if record:
@@ -283,6 +365,7 @@ class _Pass:
 
         ``seen``: what was seen in this directory.
         """
+        require_time(self.rules.until)
         record = copied_already(source, target, name, self.rules) if exists and not self.index else None
         if record is None:
             if exists:
@@ -323,10 +406,10 @@ def _digest_below(directory: int, relative: str) -> bytes | None:
 
 
 def _files(
-    directory: int, is_volatile: Test, is_cache: Test | None, prefix: str, depth: int
+    directory: int, is_volatile: Test, is_cache: Test | None, prefix: str, depth: int, names: Names
 ) -> t.Iterator[tuple[str, os.stat_result]]:
     with os.scandir(directory) as entries:
-        for entry in entries:
+        for entry in names.counted(entries):
             if is_volatile(entry.name) or (is_cache and is_cache(prefix + entry.name)):
                 continue
             try:
@@ -335,33 +418,34 @@ def _files(
                 continue
             if stat.S_ISREG(status.st_mode):
                 yield prefix + entry.name, status
-            elif stat.S_ISDIR(status.st_mode) and depth < _DEEPEST:
-                yield from _files_in(directory, entry.name, is_volatile, is_cache, prefix, depth)
+            elif stat.S_ISDIR(status.st_mode) and depth < DEPTH:
+                yield from _files_in(directory, entry.name, is_volatile, is_cache, prefix, depth, names)
 
 
 def _files_in(
-    directory: int, name: str, is_volatile: Test, is_cache: Test | None, prefix: str, depth: int
+    directory: int, name: str, is_volatile: Test, is_cache: Test | None, prefix: str, depth: int, names: Names
 ) -> t.Iterator[tuple[str, os.stat_result]]:
     try:
         below = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
     except OSError:
         return  # gone or swapped since it was listed
     try:
-        yield from _files(below, is_volatile, is_cache, f"{prefix}{name}/", depth + 1)
+        yield from _files(below, is_volatile, is_cache, f"{prefix}{name}/", depth + 1, names)
     finally:
         os.close(below)
 
 
-def _hand_over(directory: int, rules: Rules, tally: Tally, depth: int, device: int) -> None:
+def _hand_over(directory: int, rules: Rules, tally: Tally, depth: int, device: int, names: Names) -> None:
     status = os.fstat(directory)
-    _require_depth_and_device(status, depth, device)
+    require_depth_and_device(status, depth, device)
     require_open(status, rules)
-    for name in os.listdir(directory):
+    for name in _names_in(directory, names):
+        require_time(rules.until)
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if stat.S_ISDIR(found.st_mode):
             below = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
             try:
-                _hand_over(below, rules, tally, depth + 1, device)
+                _hand_over(below, rules, tally, depth + 1, device, names)
             finally:
                 os.close(below)
         elif stat.S_ISREG(found.st_mode) and not rules.is_volatile(name):
@@ -376,8 +460,13 @@ def _hand_over(directory: int, rules: Rules, tally: Tally, depth: int, device: i
     dress(directory, status, rules)
 
 
+def _names_in(directory: int, names: Names) -> list[str]:
+    with os.scandir(directory) as entries:
+        return [entry.name for entry in names.counted(entries)]
+
+
 def _hand_over_file(directory: int, name: str, rules: Rules) -> None:
-    descriptor = os.open(name, _OPEN_FILE, dir_fd=directory)
+    descriptor = os.open(name, READ_FLAGS, dir_fd=directory)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -395,10 +484,10 @@ def _hand_over_file(directory: int, name: str, rules: Rules) -> None:
         os.close(descriptor)
 
 
-def _require_depth_and_device(status: os.stat_result, depth: int, device: int) -> None:
-    if depth > _DEEPEST:
+def require_depth_and_device(status: os.stat_result, depth: int, device: int) -> None:
+    if depth > DEPTH:
         raise UnfitTree(
-            f"its directories are nested more than {_DEEPEST} levels deep, which no library makes; see what it is"
+            f"its directories are nested more than {DEPTH} levels deep, which no library makes; see what it is"
         )
     if status.st_dev != device:
         raise UnfitTree("another filesystem is mounted inside it; unmount it first")

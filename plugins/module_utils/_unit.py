@@ -11,7 +11,12 @@ import typing as t
 from ._command import run, run_checked
 from ._errors import SessionsError
 from ._identity import Identity, identity_of
+from ._limits import RELOAD_SECONDS
 from ._one_look import asked_once
+from ._proc import environment_of
+
+if t.TYPE_CHECKING:
+    from ._compose import Compose
 
 _NAME = re.compile(r"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?")
 # When systemd last read all unit files: at the last reload, and at boot.
@@ -33,20 +38,29 @@ _SUFFIXES = (
 
 # All that any part of the collection asks about: one call of systemctl answers it (13 ms measured on systemd 252).
 PROPERTIES = (
-    "Id LoadState ActiveState SubState Result MainPID ControlGroup FragmentPath DropInPaths NeedDaemonReload "
+    "Id LoadState ActiveState SubState Result MainPID ControlGroup FragmentPath SourcePath DropInPaths NeedDaemonReload "
     "User Group UID GID DynamicUser WorkingDirectory RootDirectory RootImage Environment EnvironmentFiles UnsetEnvironment PassEnvironment "
     "KillMode KillSignal TimeoutStopUSec Restart UMask ExecStart ExecMainStatus ExecMainStartTimestampMonotonic "
     "ProtectSystem ProtectHome PrivateTmp ReadWritePaths ReadOnlyPaths InaccessiblePaths TemporaryFileSystem BindPaths BindReadOnlyPaths "
-    "StateDirectory CacheDirectory LogsDirectory SupplementaryGroups RequiresMountsFor "
+    "StateDirectory CacheDirectory LogsDirectory StateDirectoryMode CacheDirectoryMode LogsDirectoryMode "
+    "SupplementaryGroups RequiresMountsFor "
     "InvocationID LogNamespace StandardOutput StandardError"
 ).split()
 
 
+class UnknownUnit(SessionsError):
+    """There is no unit of that name, and nothing else of it."""
+
+
 class Unit(t.NamedTuple):
-    """One loaded unit. ``properties`` holds every property of PROPERTIES as ``systemctl show`` prints it."""
+    """One loaded unit. ``properties`` holds every property of PROPERTIES as ``systemctl show`` prints it.
+
+    ``compose``: the service of Docker Compose that is meant where there is no unit of that name; the properties are those of its container.
+    """
 
     name: str
     properties: t.Mapping[str, str]
+    compose: Compose | None = None
 
     @property
     def active(self) -> bool:
@@ -88,6 +102,10 @@ def systemd_runs() -> bool:
 def read_unit(name: str) -> Unit:
     """Ask systemd about the unit ``name``. Raises SessionsError when systemd does not run or does not know the unit."""
     called = unit_name(name)
+    if "@." in called:
+        from ._unknown_unit import name_an_instance
+
+        raise SessionsError(f"{called} is a template, which never runs itself: {name_an_instance(called)}")
     if not systemd_runs():
         raise SessionsError(
             f"systemd does not run here, so nothing can be asked about {called}; leave 'unit' out or run on the booted host"
@@ -103,10 +121,21 @@ def read_unit(name: str) -> Unit:
             f"systemd cannot load the unit {called} ({properties['LoadState']}); see 'systemctl status {called}' and correct it"
         )
     if properties["LoadState"] != "loaded":
-        raise SessionsError(
-            f"the unit {called} does not exist on this host ({properties['LoadState'] or 'unknown'}); "
-            "check the name in 'unit' or install the backend first"
-        )
+        from ._compose import compose_service, properties_of
+        from ._container_compose import way_out
+        from ._unknown_unit import why_unknown
+
+        known = why_unknown(called)
+        compose = compose_service(called.removesuffix(".service")) if not known.startswith(",") else None
+        if compose:
+            return Unit(called, {**dict.fromkeys(PROPERTIES, ""), **properties_of(compose)}, compose)
+        missing = f"the unit {called} does not exist on this host ({properties['LoadState'] or 'unknown'}){known}"
+        if known.startswith(","):
+            raise SessionsError(missing)
+        in_compose = way_out(called)
+        if in_compose:
+            raise SessionsError(f"{missing}; {in_compose}")
+        raise UnknownUnit(f"{missing}; check the name in 'unit' (role: wa_service) or install the backend first")
     return Unit(called, properties)
 
 
@@ -153,19 +182,44 @@ def _read_manager() -> dict[str, str]:
 def unit_identity(unit: Unit) -> Identity:
     """Return user and group that the unit's processes run as: User= (root where unset) and Group=, else that user's primary group.
 
-    Raises SessionsError for DynamicUser=, whose numbers change with each start, and for a user that does not exist.
+    Of a container these are the ones its program keeps accounts as. Raises SessionsError for DynamicUser=, whose numbers change with each
+    start, and for a user that does not exist.
     """
+    from ._containers import container_of
+
+    container = container_of(unit)
+    if container:
+        from ._container_handling import owner_in
+
+        inside = owner_in(container)
+        if inside:
+            return identity_of(str(inside[0]), str(inside[1]))
     if unit.properties["DynamicUser"] == "yes":
+        kept = unit.properties.get("StateDirectory", "").split()
         raise SessionsError(
-            f"the unit {unit.name} has DynamicUser=, so its files change owner at each start; "
-            "use StateDirectory= in the unit for its sessions, or give it a fixed User="
+            f"the unit {unit.name} has DynamicUser=, so its files change owner at each start; {_way_out(unit.name, kept)}, or give it a "
+            "fixed User="
         )
     return identity_of(unit.properties["User"] or "root", unit.properties["Group"] or None)
 
 
+def _way_out(unit: str, kept: t.Sequence[str]) -> str:
+    """Say how sessions outlive a start of a unit with DynamicUser=."""
+    if not kept:
+        return "use StateDirectory= in the unit for its sessions"
+    path = f"/var/lib/{kept[0].partition(':')[0]}"
+    return (
+        f"systemd keeps {path} for it (StateDirectory=), so accounts there outlive starts and deployments already: stop {unit}, put its "
+        f"accounts there, have it keep them there (Environment=SESSIONS_PATH={path}, or the variable that it reads), start it, and ask "
+        f"'verify' with wa_sessions_path={path}"
+    )
+
+
 def daemon_reload() -> None:
     """Make systemd read its unit files again."""
-    run_checked(["systemctl", "daemon-reload"], purpose="make systemd read its unit files again", timeout=120)
+    run_checked(
+        ["systemctl", "daemon-reload"], purpose="make systemd read its unit files again", timeout=RELOAD_SECONDS
+    )
 
 
 def process_environment(pid: int, names: t.Collection[str]) -> dict[str, str]:
@@ -174,12 +228,9 @@ def process_environment(pid: int, names: t.Collection[str]) -> dict[str, str]:
     The environment may hold secrets: nothing but ``names`` is kept.
     """
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            items = os.fsdecode(file.read()).split("\0")
+        return {name: value for name, value in environment_of(pid) if name in names}
     except (FileNotFoundError, ProcessLookupError):
         return {}
-    pairs = (item.partition("=") for item in items)
-    return {name: value for name, _mark, value in pairs if name in names}
 
 
 def is_running(name: str) -> bool:

@@ -5,9 +5,8 @@
 A rollback is a migration in the other direction, so that newer keys travel back. This file says where it goes and what the
 configuration has to become; nothing is written from here.
 
-In the receipt ``origins`` holds, by legacy path, where that was below the unit's working directory ("" where it was not), and ``switched``
-what was in the files that a switch changed, with what it wrote there. An environment file is known by the variables alone: the rest of it
-is nobody's business, and may have been edited since.
+In the receipt ``switched`` holds what was in the files that a switch changed, with what it wrote there. An environment file is known by
+the variables alone: the rest of it is nobody's business, and may have been edited since. ``origins`` is in _origins.py.
 """
 
 from __future__ import annotations
@@ -17,14 +16,15 @@ import stat
 import typing as t
 
 from . import _environment_file, _override
-from ._area import area_path, read_document_at
+from ._bindings import Binding, placed_bindings, read_items
 from ._effective import effective_in, environment_names, read_sources
 from ._errors import SessionsError
-from ._paths import opened_directory, read_file
-from ._receipts import RECEIPT, Entry, entries_in
-from ._sources import Source, is_in_use
+from ._parents import way_to, who_else_can_swap
+from ._paths import opened_directory, read_file, real_path
+from ._receipts import entries_in
+from ._sources import is_in_use
 from ._switch import EnvironmentFile, Switch, SwitchState, files_of, overlay_of
-from ._unit import Unit, systemd_runs
+from ._unit import Unit, systemd_runs, unit_identity
 from ._unitfile import environment_items, parse
 
 Document = t.Mapping[str, t.Any]
@@ -46,18 +46,58 @@ def origin_of(receipt: Document, unit: Unit | None, path: str) -> str:
             f"the accounts at {path} came from {len(sources)} legacy paths; name the one that the backend uses by itself in 'src'"
         )
     below = receipt.get("origins", {}).get(sources[0])
-    if unit is None or not below:
+    if unit is None or not below or not unit.working_directory.startswith("/"):
         return sources[0]
-    return os.path.normpath(f"{os.path.realpath(unit.working_directory)}/{below}")
+    if os.path.normpath(f"{os.path.realpath(unit.working_directory)}/{below}") == sources[0]:
+        return sources[0]  # which was written down free of links
+    return _in_later_release(unit, below, path)
 
 
-def notes_for(receipt: Document, sources: t.Iterable[Source], unit: Unit | None) -> dict[str, t.Any]:
-    """Return what the next receipt has to keep of this one, and where ``sources`` are below the unit's working directory."""
-    home = f"{os.path.realpath(unit.working_directory)}/" if unit and unit.working_directory.startswith("/") else None
-    origins = {
-        source.path: source.path[len(home) :] if home and source.path.startswith(home) else "" for source in sources
-    }
-    return {"origins": {**receipt.get("origins", {}), **origins}, "switched": dict(receipt.get("switched", {}))}
+def _in_later_release(unit: Unit, below: str, path: str) -> str:
+    """Return the legacy path in the release that the unit has now. Whoever can exchange that release must not choose one of root's."""
+    home = unit.working_directory
+    try:
+        with opened_directory(home) as opened:
+            origin = os.path.normpath(os.path.join(real_path(opened), below))
+        why = _why_of_root(os.path.join(home, below), origin) if unit_identity(unit).uid else ""
+    except (FileNotFoundError, NotADirectoryError):
+        why = f"{home} is no directory"
+    except SessionsError:
+        why = "a link on the way there was made by a user and leads to a directory of another one"
+    if why:
+        raise SessionsError(
+            f"the accounts at {path} came from {below} below the working directory of {unit.name}, and {why}; nothing was changed: "
+            "name the legacy path in 'src' (role: wa_rollback_path)"
+        )
+    return origin
+
+
+def _why_of_root(called: str, origin: str) -> str:
+    """Say, in the middle of a sentence, why accounts of a user may not be brought to ``origin``: it is root's, or lies in what is root's,
+    and somebody else could have chosen it.
+    """
+    place, empty = origin, False
+    while True:
+        try:
+            with opened_directory(place) as directory:
+                owner = os.fstat(directory).st_uid
+                # An empty one of root's is what systemd makes for a mount: then what it was made in counts.
+                if place != origin or owner != 0 or os.listdir(directory):
+                    break
+                empty = True
+        except FileNotFoundError:
+            pass
+        except NotADirectoryError:
+            if place != origin:  # else it is a tombstone, or refused for what it is
+                return f"{place} is no directory"
+        place = os.path.dirname(place)
+    if owner != 0:
+        return ""
+    if empty:
+        return f"that is the empty directory {origin} now, which belongs to root"
+    if who_else_can_swap(way_to(os.path.normpath(called)), (0, os.geteuid())):
+        return f"that leads to {place} now, which belongs to root although others could have chosen it"
+    return ""
 
 
 def with_switch(notes: Document, switch: Switch, state: SwitchState) -> dict[str, t.Any]:
@@ -66,7 +106,10 @@ def with_switch(notes: Document, switch: Switch, state: SwitchState) -> dict[str
     What an earlier switch wrote is not what was there before it: then what was noted first stays.
     """
     switched = dict(notes["switched"])
+    plain = {file.path for file in state.plain}  # a container has no way back, see _containers.py
     for path in files_of(switch, state):
+        if path in plain:
+            continue
         now, wrote = _contents(path, switch)
         known = switched.get(path)
         if known and known["wrote"] == now:
@@ -87,6 +130,7 @@ def switch_back(receipt: Document, unit: Unit | None, path: str) -> Switch:
     drop_ins = []
     environment_file = None
     names: set[str] = set()
+    bindings: list[Binding] = []
     for file, note in switched.items():
         if isinstance(note["wrote"], dict):
             environment_file = _environment_file_back(file, note)
@@ -94,30 +138,11 @@ def switch_back(receipt: Document, unit: Unit | None, path: str) -> Switch:
         else:
             drop_ins.append(_drop_in_back(file, note))
             names |= _variables_in(note["wrote"])
-    switch = Switch(tuple(drop_ins), environment_file, restored=frozenset(names))
+            bindings += _bindings_in(note["wrote"], path)
+    switch = Switch(tuple(drop_ins), environment_file, restored=frozenset(names), unbound=tuple(bindings))
     if unit is not None:
         _require_elsewhere(switch, unit, path)
     return switch
-
-
-def mirrored(sources: t.Iterable[Source], path: str) -> dict[str, Entry]:
-    """Return what the receipts of ``sources``, which may be sessions paths themselves, say of accounts that came from ``path``."""
-    real = os.path.realpath(path)
-    return {
-        key: entry.mirror(source.path)
-        for source in sources
-        for key, entry in entries_in(private_receipt(source.path)).items()
-        if entry.source == real and not entry.damaged
-    }
-
-
-def ancestors(receipts: t.Mapping[str, Entry], sources: t.Iterable[Source], path: str) -> dict[str, Entry]:
-    """Return the last common generation of each account, whichever direction it went in last."""
-    found = dict(receipts)
-    for key, entry in mirrored(sources, path).items():
-        if key not in found or found[key].time < entry.time:
-            found[key] = entry
-    return found
 
 
 def _is_private(path: str) -> bool:
@@ -162,9 +187,21 @@ def _variables_in(drop_in: str | None) -> set[str]:
     }
 
 
+def _bindings_in(drop_in: str | None, path: str) -> list[Binding]:
+    lines = (setting.value for setting in parse(drop_in or "") if setting.option == "BindPaths")
+    found = (Binding(*(part.replace("%%", "%") for part in item)) for line in lines for item in read_items(line))
+    return [binding for binding in found if f"{binding.source}/".startswith(f"{path}/")]
+
+
 def _require_elsewhere(switch: Switch, unit: Unit, path: str) -> None:
     """Refuse to take the accounts away from a backend that would be started on ``path`` all the same."""
     sources = read_sources(unit.name, overlay_of(switch))
+    for one in placed_bindings(sources):
+        if f"{one.binding.source}/".startswith(f"{path}/") and one.binding.source != one.binding.directory:
+            raise SessionsError(
+                f"{one.file} line {one.line} mounts {path} at {one.binding.directory} for the backend, which no run of this collection "
+                "wrote; nothing was changed: remove that line and run again"
+            )
     names = set(switch.restored or ()) | set(
         environment_names(sources, [placed.setting for placed in sources.settings])
     )
@@ -173,16 +210,5 @@ def _require_elsewhere(switch: Switch, unit: Unit, path: str) -> None:
         if winner.value and is_in_use(path, [os.path.normpath(winner.value)]):
             raise SessionsError(
                 f"{winner.source} line {winner.line} sends the backend to {path}, and it is not known what was there before; "
-                "nothing was changed: mend that line and run again"
+                "nothing was changed: fix that line and run again"
             )
-
-
-def private_receipt(path: str) -> Document:
-    """Read the receipt of a path; none where its area could have been made by somebody else, who would tell root what to write."""
-    try:
-        with opened_directory(area_path(path)) as area:
-            status = os.fstat(area)
-            private = status.st_uid == os.geteuid() and not status.st_mode & 0o077
-            return read_document_at(area, RECEIPT) if private else {}
-    except (FileNotFoundError, NotADirectoryError):
-        return {}

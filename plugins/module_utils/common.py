@@ -14,6 +14,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ._compiled_once import loaded
 from ._errors import SessionsError
 from ._job import Job, execute
+from ._printable import printable, printable_diff
 
 # Options that hold names of accounts, which are often phone numbers.
 _ACCOUNT_NAMES = ("accounts", "expected")
@@ -42,11 +43,12 @@ def run_module(
         message, facts = _unforeseen(error), {}
     if outcome is not None:
         for warning in outcome.report.warnings:
-            module.warn(warning)
-        module.exit_json(changed=outcome.changed, diff=outcome.diff, **outcome.report.values)
+            module.warn(printable(warning))
+        diff, values = printable_diff(outcome.diff), printable(outcome.report.values, kept="\t")  # values are compared
+        module.exit_json(changed=outcome.changed, diff=diff, **values)
     # Only now, with no exception pending: from -vvv on Ansible adds the traceback of a pending one to the result, and the texts
     # in it (and in what caused it) name files inside accounts.
-    module.fail_json(msg=message, **facts)
+    module.fail_json(msg=printable(message), **printable(facts))
 
 
 def _read_nested(

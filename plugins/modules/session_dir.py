@@ -61,8 +61,9 @@ options:
       - Symbolic clauses start from the mode that is there, and from V(0755) for a new directory. Each names its users
         (V(u), V(g), V(o), V(a)).
       - A mode that keeps the owner out is refused, which also catches octal digits without quotes and without a zero in front.
+      - Left out, V('0750'). Where O(path) is a C(StateDirectory=), C(CacheDirectory=) or C(LogsDirectory=) of O(unit), it is the mode
+        that systemd gives it at each start (C(StateDirectoryMode=)), and another one is refused.
     type: raw
-    default: "0750"
   allow_ephemeral:
     description:
       - Allow a place that is emptied by a restart. That is C(tmpfs), C(ramfs) and C(overlay) (the writable layer of a container), and
@@ -93,6 +94,10 @@ options:
     type: bool
     default: false
 attributes:
+  action_group:
+    membership:
+      - whatsapp_ops.sessions.sessions
+      - whatsapp_ops.sessions.units
   check_mode:
     support: full
   diff_mode:
@@ -110,7 +115,7 @@ seealso:
   - module: whatsapp_ops.sessions.systemd_override
     description: Tells the unit where its sessions are, and lets it write there.
 notes:
-  - Nothing that is in the directory is read, and no name of anything in it is told.
+  - Nothing that is in the directory is read, and no name of anything in it is returned.
 """
 
 EXAMPLES = r"""

@@ -16,8 +16,8 @@ description:
   - Looks at a backend until its health page answers 200 and says what is expected, and its unit is active with a main process that stays.
   - Fails when the time is over. The message says what was expected and what was seen last.
   - Can also count lines in the journal of the unit, such as those of restored accounts. Lines are counted on the host and never told.
-  - Of the reply only the status and the values of the keys that are asked for are told, never anything else. An object or a list in
-    place of what was expected is told by its size only.
+  - Of the reply only the status and the values of the keys that are asked for are returned, never anything else. An object or a list in
+    place of what was expected is returned as its size only.
   - At least one of O(url) and O(unit) is needed.
 options:
   url:
@@ -51,7 +51,7 @@ options:
     default: {}
   tell:
     description:
-      - Keys that are told in RV(facts) where the reply has them, and need not have any value.
+      - Keys that are returned in RV(facts) where the reply has them, and need not have any value.
     type: list
     elements: str
     default: []
@@ -108,8 +108,11 @@ options:
     type: dict
     default: {}
 attributes:
+  action_group:
+    membership:
+      - whatsapp_ops.sessions.units
   check_mode:
-    details: Looks once, without waiting, and succeeds whatever it sees; RV(healthy) tells.
+    details: Looks once, without waiting, and succeeds whatever it sees; RV(healthy) has the answer.
   safe_file_operations:
     support: N/A
     details: Works on no files.
@@ -119,7 +122,7 @@ extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes.action_group
 seealso:
   - module: whatsapp_ops.sessions.session_info
-    description: Tells how many accounts there are and in which state.
+    description: How many accounts there are and in which state.
 """
 
 EXAMPLES = r"""
@@ -213,6 +216,10 @@ unit:
       description: Whether its files changed since systemd read them.
       type: bool
       sample: false
+    container:
+      description: The container that is meant, where there is no such unit but a service of Docker Compose. Empty otherwise.
+      type: str
+      sample: ""
 signals:
   description: How often each signal was seen in the journal; empty when it was not read.
   returned: always, unless the options make no sense or the unit does not exist

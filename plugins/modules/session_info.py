@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tells how many WhatsApp sessions there are and in what state, without showing what is in them."""
+"""Reports how many WhatsApp sessions there are and in what state, without showing what is in them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes.action_group
   - whatsapp_ops.sessions._layout
 attributes:
+  action_group:
+    membership:
+      - whatsapp_ops.sessions.sessions
+      - whatsapp_ops.sessions.layouts
   safe_file_operations:
     support: full
 options:
@@ -44,10 +48,14 @@ options:
       - An account may be named as on disk or without what its library puts before, so that V(user_1) is V(session-user_1) too.
     type: list
     elements: str
+  expected_are_all:
+    description: Whether O(expected) and O(expected_from) name all accounts. If not, others are no RV(orphaned) ones.
+    type: bool
+    default: true
   expected_from:
     description:
-      - Where a web application tells which accounts it believes to be linked, to be asked from the host itself in place of O(expected).
-      - Fails when there is no answer that tells them, for then nothing is known.
+      - Where a web application says which accounts it believes to be linked, to be asked from the host itself in place of O(expected).
+      - Fails when there is no answer that names them, for then nothing is known.
     type: dict
     suboptions:
       url:
@@ -160,7 +168,7 @@ accounts:
       sample: 4…7-9c1f2e
     state:
       description:
-        - V(paired), linked to a phone as far as its structure tells; V(pending), a pairing code was asked for, or the page was never
+        - V(paired), linked to a phone as far as its structure shows; V(pending), a pairing code was asked for, or the page was never
           opened; V(fresh), new keys without a phone; V(corrupt), not usable; V(unknown) with O(inspect=metadata), or where the
           credentials are not in these files.
       type: str
@@ -205,6 +213,10 @@ accounts:
           the last two.
       type: str
       sample: ""
+    is_link:
+      description: Whether the account is a symbolic link to a directory elsewhere. Links that are not safe to follow are in a warning.
+      type: bool
+      sample: false
 missing:
   description: Expected accounts that are not on disk. Empty without O(expected) or O(expected_from).
   returned: success
@@ -242,7 +254,7 @@ copies:
       description: The copy.
       type: str
     of:
-      description: What it is a copy of. Where only the device tells, the account that was used last is taken for the original.
+      description: What it is a copy of. Where only the device shows it, the account that was used last is taken for the original.
       type: str
 displaced:
   description:
@@ -264,6 +276,21 @@ displaced:
       description: Where it is.
       type: str
       sample: /var/lib/whatsapp-backend/.sessions.whatsapp-ops/displaced/20261126T220102.000123Z-8d969eef6ecad3c2
+control:
+  description:
+    - The control directory of this sessions path, which may not exist yet. Receipts, the plan of a cutover in progress, and
+      accounts on their way to or from another host are kept there, out of reach of everybody but root.
+  returned: success
+  type: dict
+  contains:
+    path:
+      description: Where it is.
+      type: str
+      sample: /var/lib/whatsapp-ops/var-lib-whatsapp-backend-sessions-1f4c0ab2d93e
+    same_mount:
+      description: Whether accounts can be moved between the sessions path and it by rename(2).
+      type: bool
+      sample: true
 """
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _compiled_once, _info

@@ -18,7 +18,6 @@ description:
 extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes
   - whatsapp_ops.sessions._attributes.info
-  - whatsapp_ops.sessions._attributes.action_group
 attributes:
   safe_file_operations:
     support: full
@@ -29,7 +28,7 @@ options:
       - What the drop-ins named here list in C(ReadWritePaths=) counts as writable for the unit.
     type: dict
   stop:
-    description: The drop-in that lets the backend end in peace, made from what its layout wants and what the unit has.
+    description: The drop-in for a graceful stop of the backend, made from what its layout wants and what the unit has.
     type: dict
     suboptions:
       unit:
@@ -78,6 +77,22 @@ options:
         description: The variables and the values that they should have.
         type: dict
         required: true
+  in_use:
+    description:
+      - The path that the running backend should use. Open files, mounts, environments and working directories of all processes of the
+        unit count, and keys that are newer at a path that accounts came from.
+      - Where nothing is left to do, it is an error when linked accounts are there and the backend uses another path, or nothing shows
+        that it uses this one. The same holds for O(migrate).
+    type: dict
+    suboptions:
+      unit:
+        description: The unit of the backend.
+        type: str
+        required: true
+      path:
+        description: The path.
+        type: path
+        required: true
   migrate:
     description: The options of M(whatsapp_ops.sessions.session_migrate).
     type: dict
@@ -88,12 +103,14 @@ options:
     description: The options of M(whatsapp_ops.sessions.session_health).
     type: dict
   expected_accounts:
-    description: How many accounts have to be linked at the path of O(info) at least, once nothing is left to do.
+    description:
+      - How many accounts have to be linked at the path of O(info) at least, once nothing is left to do.
+      - Where O(migrate) would publish or switch, it fails when fewer would be linked at its path then.
     type: int
     default: 0
   may_be_stopped:
     description:
-      - Do not wait for O(health) where the unit is stopped, by somebody or because it was never started. That is told as a warning.
+      - Do not wait for O(health) where the unit is stopped, by somebody or because it was never started. That is reported as a warning.
       - A unit that failed, or is started again and again, is waited for.
     type: bool
     default: false
@@ -139,6 +156,11 @@ steps:
   returned: success
   type: dict
   sample: {dir: true, stop: false, migrate: true}
+summary:
+  description: All of it in a few words.
+  returned: success
+  type: str
+  sample: 3 accounts linked, backend healthy, nothing left to do
 sound:
   description: Number of linked accounts at the legacy paths and the sessions path together, each counted once.
   returned: success
@@ -156,11 +178,13 @@ in_force:
   elements: dict
   contains:
     name:
-      description: The variable.
+      description: The variable. Where it does not have a path that is wanted, and another one has, that one.
       type: str
       sample: SESSIONS_PATH
     as_wanted:
-      description: Whether the next start of the unit gives it the value in O(in_force.values), environment files included.
+      description:
+        - Whether the next start of the unit gives it the value in O(in_force.values), environment files included, or mounts that path
+          elsewhere, where the program looks.
       type: bool
       sample: true
     file:
@@ -172,9 +196,34 @@ in_force:
       type: int
       sample: 1
     running:
-      description: Whether the main process runs with that value, null where none runs.
+      description: Whether the main process runs with that value, or with that mount. Null where none runs.
       type: bool
       sample: true
+    attached_by:
+      description: How the next start is led to the value, V(variable), V(bind), or V(volume) of a container. Empty where it is not.
+      type: str
+      sample: variable
+in_use:
+  description: What the running backend uses.
+  returned: when O(in_use) is given, also on failure; on failure also for O(migrate)
+  type: dict
+  contains:
+    state:
+      description:
+        - V(used) for the path alone, V(elsewhere) for another one, V(nowhere) where nothing leads to a known path,
+          V(unknown) where not all could be seen, V(stopped) where nothing runs.
+      type: str
+      sample: used
+    where:
+      description: The other paths that it uses.
+      type: list
+      elements: str
+      sample: []
+    newer:
+      description: The paths that accounts came from which have newer keys.
+      type: list
+      elements: str
+      sample: []
 dir:
   description: What M(whatsapp_ops.sessions.session_dir) returns in check mode.
   returned: when O(dir) is given

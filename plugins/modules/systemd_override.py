@@ -74,7 +74,7 @@ options:
   on_shadowed:
     description:
       - What to do when the drop-in does not come into force because something else beats it with another value.
-      - With V(fail) nothing is written. With V(warn) a warning names file and line. With V(ignore) only RV(shadowed) tells.
+      - With V(fail) nothing is written. With V(warn) a warning names file and line. With V(ignore) only RV(shadowed) says so.
     type: str
     choices: [warn, fail, ignore]
     default: warn
@@ -90,6 +90,9 @@ options:
     type: bool
     default: false
 attributes:
+  action_group:
+    membership:
+      - whatsapp_ops.sessions.units
   check_mode:
     support: full
   diff_mode:

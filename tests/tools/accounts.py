@@ -34,12 +34,24 @@ def credentials(state: str, number: int = 1) -> dict[str, t.Any]:
 
 
 def put_account(
-    path: pathlib.Path, state: str = "paired", *, number: int = 1, at: float = OLD, keys: t.Sequence[str] = KEY_FILES
+    path: pathlib.Path,
+    state: str = "paired",
+    *,
+    number: int = 1,
+    at: float = OLD,
+    keys: t.Sequence[str] = KEY_FILES,
+    device: int | None = None,
 ) -> pathlib.Path:
-    """Make an account directory (mode 0700, files 0600), last written ``at`` (seconds since the epoch)."""
+    """Make an account directory (mode 0700, files 0600), last written ``at`` (seconds since the epoch).
+
+    ``device``: the number of the linked device, where another copy of it with other keys is meant.
+    """
     path.mkdir(parents=True, exist_ok=True)
     path.chmod(0o700)
-    put_file(path / "creds.json", json.dumps(credentials(state, number)), at=at)
+    held = credentials(state, number)
+    if "me" in held:
+        held["me"] = credentials(state, number if device is None else device)["me"]
+    put_file(path / "creds.json", json.dumps(held), at=at)
     for name in keys:
         put_file(path / f"{name}.json", json.dumps({"private": f"{CANARY} {number} {name}"}), at=at)
     os.utime(path, (at, at))

@@ -5,7 +5,8 @@ Ansible validates roles by `meta/argument_specs.yml` but takes values from `defa
 For each option of the entry point `main`:
 
 - it has a default in one place when it has it in the other, and it is the same value;
-- a default that falls back on a fleet-wide setting, "{{ wa_x | default(VALUE) }}", counts as VALUE;
+- a default that falls back on a fleet-wide setting, "{{ wa_x | default(VALUE) }}" or
+  "{{ wa_x | default(none) | whatsapp_ops.sessions.setting('bool', VALUE) }}", counts as VALUE;
 - a default that is computed ("{{ ... }}" otherwise) has no counterpart in the spec, whose text says what it is;
 - an option that is required, or has neither, is not in the defaults.
 """
@@ -21,7 +22,9 @@ from collections.abc import Iterator
 from roles import Role, roles
 
 FALLBACK = re.compile(
-    r"^\{\{ \s* \w+ \s* \| \s* (?:ansible\.builtin\.)?default\( (?P<value>.*?) (?:,\s*true)? \) \s* \}\}$",
+    r"^\{\{ \s* \w+ \s* \| \s* "
+    r"(?: default\(none\) \s* \| \s* whatsapp_ops\.sessions\.setting\( '\w+', \s* (?P<read>.*?) \)"
+    r" | (?:ansible\.builtin\.)?default\( (?P<value>.*?) (?:,\s*true)? \) ) \s* \}\}$",
     re.DOTALL | re.VERBOSE,
 )
 NOTHING: t.Final = object()
@@ -60,7 +63,7 @@ def effective(value: t.Any) -> t.Any:
     fallback = FALLBACK.match(value.strip())
     if not fallback:
         return COMPUTED
-    return literal(fallback["value"].strip())
+    return literal((fallback["value"] or fallback["read"]).strip())
 
 
 def literal(text: str) -> t.Any:

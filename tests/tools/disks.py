@@ -43,6 +43,18 @@ def mount_overlay(where: pathlib.Path) -> None:
     command("mount", "-t", "overlay", "-o", options, "wa-test", str(where))
 
 
+def keep_apart(where: pathlib.Path) -> None:
+    """Let this mount namespace write to a directory of the machine without anything of it reaching the machine."""
+    layers = pathlib.Path(tempfile.mkdtemp(prefix="wa-apart-"))
+    mount_memory(layers)
+    for name in ("upper", "work"):
+        (layers / name).mkdir()
+    options = f"lowerdir={where},upperdir={layers}/upper,workdir={layers}/work"
+    command("mount", "-t", "overlay", "-o", options, "wa-test", str(where))
+    unmount(layers)  # the overlay keeps its layers
+    layers.rmdir()
+
+
 def unmount(where: pathlib.Path) -> None:
     """Take a mount away, also while something still has a file open there."""
     command("umount", "--lazy", str(where))

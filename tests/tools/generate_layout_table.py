@@ -84,6 +84,7 @@ def accounts(layout: Layout) -> str:
     called = "any name" if layout.names == ("*",) else names(layout.names)
     depth = f", up to {layout.depth} levels down" if layout.depth > 1 else ""
     folders = f"; below {names(layout.folders)} where there is one" if layout.folders else ""
+    folders += f", and {names(layout.direct)}" if layout.direct else ""
     return f"directories of {called}{depth}{folders}" if called == "any name" else f"{called}{depth}{folders}"
 
 

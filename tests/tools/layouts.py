@@ -41,13 +41,15 @@ class Made:
 class Kind:
     """How trees of one layout are made: ``put`` fills an account's directory, ``names`` gives the name of the account ``one``, ``two``, ...
 
-    ``around`` makes what stands beside the accounts of a root; ``browser``: the account is a profile and can be locked.
+    ``around`` makes what stands beside the accounts of a root; ``browser``: the account is a profile and can be locked. ``also``: an
+    account of another kind that shows the library.
     """
 
     put: Put
     name: t.Callable[[str], str]
     around: t.Callable[[pathlib.Path], None] = lambda root: None
     browser: bool = False
+    also: tuple[Made, ...] = ()
 
 
 def put_account_of(
@@ -69,6 +71,7 @@ def put_root_of(layout: str, root: pathlib.Path) -> tuple[Made, ...]:
     made = [Made(kind.name(f"{state}{CANARY}"), state) for state in STATES]
     if kind.browser:
         made += [Made(kind.name(f"{lock}{CANARY}"), "paired", lock) for lock in ("stale", "foreign", "damaged")]
+    made += kind.also
     for number, account in enumerate(made, 1):
         put_account_of(layout, root, account.name, account.state, number=number)
         if account.lock:
@@ -163,7 +166,15 @@ def put_evolution_2(account: pathlib.Path, state: str = "unknown", number: int =
     """An instance whose credentials are in SQL: keys alone, below a UUID."""
     account.mkdir(parents=True, exist_ok=True)
     for name in KEY_FILES:
-        put_file(account / f"{name}.json", b"" if state == "corrupt" else f"{CANARY} {number}")
+        put_file(account / f"{name}.json", b"" if state == "corrupt" else json.dumps(f"{CANARY} {number}"))
+
+
+def put_evolution(account: pathlib.Path, state: str, number: int) -> None:
+    """``unknown``: an instance of version 2; the other states are those of what version 1 left beside it."""
+    if state == "unknown":
+        put_evolution_2(account, state, number)
+    else:
+        put_baileys(account, state, number)
 
 
 # --- SQLite ----------------------------------------------------------------------------------------------
@@ -203,6 +214,19 @@ def put_store(path: pathlib.Path, numbers: t.Iterable[int] = (1,), *, wal: bool 
     database.close()
     for left in path.parent.glob(f"{building.name}*"):
         left.unlink()
+
+
+def put_endless_store(path: pathlib.Path, numbers: t.Iterable[int] = (1,)) -> None:
+    """A store of the Go library that SQLite reads and copies, and checks for days: computing one column takes that long."""
+    put_store(path, numbers)
+    with sqlite3.connect(path, isolation_level=None) as database:
+        database.execute("CREATE TABLE crafted (a TEXT)")
+        database.execute("INSERT INTO crafted VALUES ('x')")
+        database.execute("PRAGMA writable_schema=1")
+        text, searched = "zeroblob(100000000)", "zeroblob(50000000) || x'01'"
+        crafted = f"CREATE TABLE crafted (a TEXT, b INTEGER NOT NULL AS (instr({text}, {searched})))"
+        database.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'crafted'", (crafted,))
+    database.close()
 
 
 def damage_store(path: pathlib.Path) -> None:
@@ -277,7 +301,9 @@ KINDS: dict[str, Kind] = {
     "whatsmeow": Kind(put_whatsmeow, lambda name: name),
     "waha": Kind(put_waha, lambda name: f"{'gows' if 'corrupt' in name else 'noweb'}/{name}", around_waha),
     "wppconnect": Kind(put_profile, lambda name: f"userDataDir/{name}", around_wppconnect, browser=True),
-    "evolution": Kind(put_baileys, lambda name: name),
+    "evolution": Kind(
+        put_evolution, lambda name: name, also=(Made("7afd5398-97c3-11eb-a990-f23c917564d6", "unknown"),)
+    ),
     "openwa": Kind(put_profile, lambda name: f"_IGNORE_{name}", around_openwa, browser=True),
     "venom": Kind(put_profile, lambda name: f"tokens/{name}", around_venom, browser=True),
 }

@@ -23,7 +23,18 @@ from ansible.module_utils import basic
 hypothesis.settings.register_profile("gate", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("gate")
 
+CONTROL = "ansible_collections.whatsapp_ops.sessions.plugins.module_utils._control"
 ModuleRunner = Callable[..., dict[str, t.Any]]
+
+
+@pytest.fixture(autouse=True)
+def control_home(tmp_path: Path) -> Iterator[Path]:
+    """Keep what belongs below /var/lib/whatsapp-ops in the test's own directory."""
+    home = tmp_path / "var-lib-whatsapp-ops"
+    # Not by the fixture, which would then outlive the directory, with all that the test replaced.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"{CONTROL}.HOME", str(home))
+        yield home
 
 
 @pytest.fixture

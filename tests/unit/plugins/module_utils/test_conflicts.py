@@ -63,6 +63,25 @@ NO_RECEIPT = [
 ]
 
 
+def of(side: Side, *devices: str, **changes: t.Any) -> Side:
+    return side._replace(devices=devices, **changes)
+
+
+NO_RECEIPT += [
+    (of(legacy(newest=9), "a"), of(present(), "a"), False, "migrated kept migrated diverged"),
+    (of(legacy(newest=9), "a"), of(present(), "b"), False, "diverged kept migrated diverged"),
+    (of(legacy(newest=1), "a"), of(present(), "b"), False, "diverged kept migrated diverged"),
+    (of(legacy(in_use=True), "a"), of(present(), "b"), False, "diverged kept migrated diverged"),
+    (of(legacy(newest=9), "a"), of(present(in_use=True), "b"), False, "kept kept migrated diverged"),
+    (of(legacy(newest=9), "a", "b"), of(present(), "b"), False, "migrated kept migrated diverged"),
+    (of(legacy(newest=9), "a", "b"), of(present(), "b", "c"), False, "diverged kept migrated diverged"),
+    (legacy(newest=9), of(present(), "b"), False, "migrated kept migrated diverged"),
+    (legacy(newest=9)._replace(partial=True), present(), False, "kept kept migrated diverged"),
+    (legacy(newest=1), present()._replace(partial=True), False, "migrated kept migrated diverged"),
+    (legacy("pending", newest=9), present()._replace(partial=True), False, "kept kept migrated diverged"),
+]
+
+
 @pytest.mark.parametrize(("old", "new", "same", "actions"), NO_RECEIPT)
 def test_without_a_receipt(old: Side, new: Side | None, same: bool, actions: str) -> None:
     assert [decided(old, new, None, how, same).action for how in ON_CONFLICT] == actions.split()

@@ -9,12 +9,12 @@ import typing as t
 
 import pytest
 
-from accounts import CANARY, content, looks
+from accounts import CANARY, content, looks, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _job, _migrate, _staging
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._copy import Rules
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._stores import DamagedStore
-from layouts import put_store
+from layouts import damage_store, put_store
 
 BROKEN = f"{CANARY}-broken.db"
 
@@ -65,7 +65,7 @@ def test_it_stays_and_the_others_go_and_the_next_run_knows(scene: Scene) -> None
     assert looks(scene.path.parent) == after
 
 
-def test_it_is_tried_again_once_somebody_mended_it(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_tried_again_once_somebody_fixed_it(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     put_store(scene.legacy / "one/whatsapp.db", [1])
     put_store(scene.legacy / "two" / BROKEN, [2])
     scene.migrate()
@@ -83,3 +83,37 @@ def test_no_backend_is_sent_to_a_path_without_any_of_its_accounts(scene: Scene) 
     assert CANARY not in str(told.value)
     assert content(scene.legacy) == before
     assert not scene.path.exists()
+
+
+def put_beside(account: pathlib.Path) -> None:
+    """Chats that a crash damaged, a copy of the store that is none, and what is no database."""
+    put_store(account / "messages.db", [9])
+    damage_store(account / "messages.db")
+    put_store(account / "whatsapp-backup.db", [1], wal=True)
+    put_file(account / "whatsapp-backup.db-wal", b"")
+    put_file(account / "Thumbs.db", CANARY)
+    (account / "old").mkdir()
+    put_file(account / "old/history.db", b"SQLite format 3\0" + b"\xa5" * 9000)
+
+
+@pytest.mark.parametrize("place", [".", "one"])
+def test_what_a_program_can_do_without_is_copied_as_it_is(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.undo()
+    put_store(scene.legacy / place / "whatsapp.db", [1])
+    put_beside(scene.legacy / place)
+    put_file(scene.legacy / "stats.db", CANARY)  # beside accounts, or in the only one
+    before = content(scene.legacy)
+    number = 2 if place == "." else 1  # what lies in the account that the root is is one, too
+    assert counts(scene.migrate()) == {"migrated": number}
+    after = content(scene.path)
+    rebuilt = {"whatsapp.db", "whatsapp-backup.db", "whatsapp-backup.db-wal"}
+    changed = {name for name in before if before[name] != after.get(name)}
+    assert changed <= {os.fsencode(os.path.normpath(f"{place}/{name}")) for name in rebuilt}
+    assert (scene.migrate()["changed"], counts(scene.migrate())) == (False, {"unchanged": number})
+    other = Scene(scene.path.parent / "other")
+    other.legacy.parent.mkdir()
+    scene.legacy.rename(other.legacy)
+    other.path = scene.path
+    assert counts(other.migrate()) == {"unchanged": number}  # found equal, without a receipt for that place

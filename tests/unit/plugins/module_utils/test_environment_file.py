@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 import typing as t
 from pathlib import Path
 
@@ -146,3 +148,44 @@ def test_all_other_lines_stay(lines: list[str], value: str) -> None:
 
 def values(text: str, version: int) -> dict[str, str]:
     return {assignment.name: assignment.value for assignment in parse(text, version=version)}
+
+
+# --- whatever somebody writes into it ---------------------------------------------------------------------
+
+MIB = 1 << 20
+HOSTILE = {
+    "backslashes": "A=" + "\\" * MIB,
+    "escaped blanks": "A=" + "\\ " * (MIB // 2),
+    "double quotes": "A=" + '"' * MIB,
+    "single quotes": "A=" + "'" * MIB,
+    "escapes in quotes": 'A="' + "\\a" * (MIB // 2),
+    "one name": "A" * MIB,
+    "one value": "A=" + "a" * MIB,
+    "blanks": "A=1" + " " * MIB,
+    "empty lines": " \n" * (MIB // 2),
+    "a comment that goes on": "#" + "\\\n" * (MIB // 2),
+    "comments": "#\n" * (MIB // 2),
+    "the same again": "A=7\n" * 4000 + "#" * MIB,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_reading_takes_no_longer_than_the_file_is_large(name: str) -> None:
+    """What grew with the square took minutes for one of these; the limit leaves room for a busy machine."""
+    begun = time.process_time()
+    assert len(parse(HOSTILE[name])) <= 4000
+    with contextlib.suppress(SessionsError):
+        with_values(HOSTILE[name], {"A": "b"})
+    assert time.process_time() - begun < 30
+
+
+@pytest.mark.parametrize("text", ["A=\n" * 5000, "=" * MIB + "\n==" * 5000])
+def test_more_assignments_than_any_backend_needs_are_refused(text: str) -> None:
+    with pytest.raises(SessionsError, match="more than 4096 assignments"):
+        parse(text)
+    with pytest.raises(SessionsError, match="more than 4096 assignments"):
+        with_values(text, {"B": "b"})
+
+
+def test_lines_are_counted_from_the_beginning() -> None:
+    assert [(found.name, found.line) for found in parse("\nA=1\n# x\nB='a\nb'\nC=3")] == [("A", 2), ("B", 4), ("C", 6)]

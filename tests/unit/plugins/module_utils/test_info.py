@@ -38,19 +38,20 @@ def test_an_account_that_vanishes_meanwhile_is_not_the_end_of_all(
 ) -> None:
     for name in ("wa1", "wa2", "wa3"):
         put_account(tmp_path / name)
-    listed = _info.account_names
+    listed = _info.found_in
 
-    def listing(root: int, layout: t.Any) -> t.Iterator[str]:
-        for name in list(listed(root, layout)):
+    def listing(root: int, layout: t.Any) -> list[t.Any]:
+        found = list(listed(root, layout))
+        for name, *_rest in found:
             if name == "wa2":
                 (tmp_path / name).rename(tmp_path.parent / f"{tmp_path.name}-{name}")
                 if gone == "swapped for a file":
                     (tmp_path / name).touch()
                 elif gone == "swapped for a link":
                     (tmp_path / name).symlink_to("/etc")
-            yield name
+        return found
 
-    monkeypatch.setattr(_info, "account_names", listing)
+    monkeypatch.setattr(_info, "found_in", listing)
     values = _job.execute(_info, {"path": str(tmp_path), "show_accounts": True}, check_mode=False).report.values
     assert values["exists"]
     assert [account["id"] for account in values["accounts"]] == ["wa1", "wa3"]
@@ -87,6 +88,12 @@ def test_expected(
 ) -> None:
     values = told(account("a"), account("b"), account("new", "fresh"), expected=expected, show_accounts=True)
     assert (values["missing"], values["unlinked"], values["orphaned"]) == (missing, unlinked, orphaned)
+
+
+def test_others_are_not_orphaned_where_only_some_are_named() -> None:
+    state = State(True, BAILEYS, 2, (account("a"), account("b")), ("a", "c"))
+    report = _info.report(params(show_accounts=True, expected_are_all=False), state, (), None)
+    assert (report.values["missing"], report.values["orphaned"], report.warnings) == (["c"], [], ())
 
 
 @pytest.mark.parametrize(

@@ -3,21 +3,34 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import pathlib
+import pwd
+import resource
+import select
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 import typing as t
 
 import pytest
 
 from accounts import CANARY, put_file
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._jail import in_jail
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _child, _jail
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._jail import (
+    PastLimit,
+    in_jail,
+    jail_user,
+    seconds_for,
+)
+from layouts import put_endless_store
 
-NOBODY = 65534
 COLLECTIONS = pathlib.Path(__file__).resolve().parents[4] / "playbooks" / "collections"
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to give up")
 
@@ -31,14 +44,14 @@ def jail(tmp_path: pathlib.Path) -> t.Iterator[int]:
     put_file(inside / "held", CANARY).chmod(0o644)
     put_file(tmp_path / "outside", CANARY)
     if os.geteuid() == 0:
-        os.chown(inside, NOBODY, NOBODY)
+        os.chown(inside, *jail_user())
     descriptor = os.open(inside, os.O_RDONLY | os.O_DIRECTORY)
     yield descriptor
     os.close(descriptor)
 
 
-def ask(jail: int, work: t.Callable[[], str]) -> str | None:
-    return in_jail(jail, NOBODY, NOBODY, work)
+def ask(jail: int, work: t.Callable[[], str], seconds: float = 30) -> str | None:
+    return in_jail(jail, work, size=0, seconds=seconds)
 
 
 def test_it_answers_from_the_directory(jail: int) -> None:
@@ -56,7 +69,31 @@ def test_it_has_given_up_root_for_good(jail: int) -> None:
             os.setresuid(0, 0, 0)
         return json.dumps([os.getresuid(), os.getresgid(), os.getgroups()])
 
-    assert json.loads(ask(jail, look) or "") == [[NOBODY] * 3, [NOBODY] * 3, []]
+    user = jail_user()
+    assert json.loads(ask(jail, look) or "") == [[user.uid] * 3, [user.gid] * 3, []]
+
+
+def test_it_runs_as_a_user_whom_nobody_else_is() -> None:
+    user = jail_user()
+    if os.geteuid() != 0:
+        assert user == (os.geteuid(), os.getegid())
+        return
+    with pytest.raises(KeyError):
+        pwd.getpwuid(user.uid)
+    with pytest.raises(KeyError):
+        grp.getgrgid(user.gid)
+
+
+@root
+def test_a_number_that_somebody_took_is_left_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = _jail._NUMBERS[0]
+    by_number = pwd.getpwuid
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: by_number(0) if uid == first else by_number(uid))
+    jail_user.cache_clear()
+    try:
+        assert jail_user().uid == first - 1
+    finally:
+        jail_user.cache_clear()
 
 
 @root
@@ -100,23 +137,148 @@ def test_an_empty_answer_is_one(jail: int) -> None:
 def test_it_dies_with_who_asked(jail: int) -> None:
     """Its parent may hold locks that must not be held any longer than it lives."""
     program = f"""
-        import os, sys, time
-        from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._jail import in_jail
+        import os, time
+        from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _jail
         def work():
-            os.write(1, f"{{os.getpid()}}\\n".encode())
+            with open("pid", "w") as file:
+                file.write(str(os.getpid()))
+            os.rename("pid", "begun")
             time.sleep(600)
-        in_jail({jail}, {NOBODY}, {NOBODY}, work)
+        _jail.in_jail({jail}, work, size=100, seconds=600)
         """
     asking = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program)],
-        stdout=subprocess.PIPE,
         pass_fds=[jail],
         env={**os.environ, "PYTHONPATH": str(COLLECTIONS)},
     )
-    assert asking.stdout is not None
-    with asking.stdout as told:
-        prisoner = os.pidfd_open(int(told.readline()))
-        asking.kill()
-        asking.wait()
-        assert told.read() == b""  # ends when nobody has its other end any more: the prisoner is gone
+    prisoner = os.pidfd_open(int(awaited(jail, "begun")))
+    asking.kill()
+    asking.wait()
+    assert select.select([prisoner], [], [], 60)[0]  # readable once it has ended
     os.close(prisoner)
+
+
+def awaited(directory: int, name: str) -> str:
+    """Wait for a file in an open directory and return what is in it."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            descriptor = os.open(name, os.O_RDONLY, dir_fd=directory)
+        except FileNotFoundError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+            continue
+        with os.fdopen(descriptor) as file:
+            return file.read()
+
+
+# --- limits ---------------------------------------------------------------------------------------------------
+
+
+def forever() -> str:
+    while True:
+        pass
+
+
+def stopped() -> str:
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return "went on"
+
+
+def endless() -> str:
+    return "a" * (_child.ANSWER_BYTES + 1)
+
+
+def greedy() -> str:
+    return str(len(bytearray(2 * _jail.JAIL_MEMORY)))
+
+
+@pytest.mark.parametrize("work", [forever, stopped, endless, greedy, lambda: str(time.sleep(600))])
+def test_what_does_not_end_is_ended(jail: int, work: t.Callable[[], str]) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    begun = time.monotonic()
+    with pytest.raises(PastLimit):
+        ask(jail, work, 0.5)
+    assert time.monotonic() - begun < 60
+    assert set(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)  # it was reaped
+
+
+@root
+def test_a_crafted_schema_that_sqlite_would_check_for_days_is_ended(jail: int, tmp_path: pathlib.Path) -> None:
+    put_endless_store(tmp_path / "private/jail/store")
+
+    def check() -> str:
+        store = sqlite3.connect("file:store?immutable=1", uri=True)
+        store.set_progress_handler(lambda: True, 1000)  # which it does not even ask
+        return str(store.execute("PRAGMA quick_check(1)").fetchall())
+
+    (tmp_path / "private/jail/store").chmod(0o644)
+    with pytest.raises(PastLimit):
+        ask(jail, check, 1)
+
+
+def test_more_than_was_there_cannot_be_written(jail: int) -> None:
+    def write() -> str:
+        with open("made", "wb") as file:
+            return str(file.write(bytes(2 << 20)))
+
+    if os.geteuid() != 0:
+        os.fchmod(jail, 0o700)
+    assert ask(jail, write) is None
+
+
+def test_it_starts_no_process_and_leaves_no_core(jail: int) -> None:
+    def look() -> str:
+        limits = [resource.getrlimit(kind) for kind in (resource.RLIMIT_CORE, resource.RLIMIT_NPROC)]
+        return json.dumps([*limits, resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 100])
+
+    assert json.loads(ask(jail, look) or "") == [[0, 0], [0, 0], True]
+
+
+@root
+def test_no_process_of_another_user_can_stop_or_kill_it(jail: int) -> None:
+    """Nobody but root has its user: a process of the service user, which the owner of the store is, cannot send it a signal."""
+
+    def wait() -> str:
+        os.write(os.open("pid", os.O_WRONLY | os.O_CREAT), str(os.getpid()).encode())
+        os.rename("pid", "begun")
+        while not os.path.exists("struck"):
+            time.sleep(0.01)
+        return "not disturbed"
+
+    attacker = """
+        import os, signal, sys, time
+        os.setgroups([]); os.setgid(65534); os.setuid(65534)
+        for kind in (signal.SIGSTOP, signal.SIGKILL):
+            try:
+                os.kill(int(sys.argv[1]), kind)
+            except PermissionError:
+                print("refused")
+        """
+    struck: list[str] = []
+
+    def strike() -> None:
+        prisoner = awaited(jail, "begun")
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(attacker), prisoner], capture_output=True, text=True, check=False
+        )
+        struck.append(done.stdout + done.stderr)
+        os.close(os.open("struck", os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=jail))
+
+    striking = threading.Thread(target=strike)
+    striking.start()
+    assert in_jail(jail, wait, size=0, seconds=100) == "not disturbed"
+    striking.join()
+    assert struck == ["refused\nrefused\n"]
+
+
+def test_its_time_grows_with_its_size() -> None:
+    assert seconds_for(0) == _jail.JAIL_SECONDS
+    assert seconds_for(1 << 30) > 2 * _jail.JAIL_SECONDS
+
+
+def test_nothing_of_it_gets_into_what_ansible_reads(jail: int, capfd: pytest.CaptureFixture[str]) -> None:
+    assert ask(jail, lambda: str(os.write(1, b"forged") + os.write(2, b"forged"))) == "12"
+    assert capfd.readouterr() == ("", "")

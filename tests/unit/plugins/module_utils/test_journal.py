@@ -57,7 +57,7 @@ class Journal:
         return Completed(tuple(argv), 0, f"{last}\n", "")
 
     def lines(
-        self, argv: t.Sequence[str], take: t.Callable[[bytes], None], *, timeout: float, longest: int
+        self, argv: t.Sequence[str], take: t.Callable[[bytes], None], *, timeout: float, longest: int, at_most: int
     ) -> Completed:
         self.calls.append(list(argv))
         assert timeout > 0

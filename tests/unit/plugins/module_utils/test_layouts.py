@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import dataclasses
+import errno
+import itertools
 import json
 import os
 import pathlib
 import subprocess
 import threading
+import time
 import typing as t
 
 import pytest
@@ -18,7 +23,12 @@ from hypothesis import strategies as st
 from accounts import CANARY, KEY_FILES, content, credentials, put_account, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _info, _job, _layouts, _migrate
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layout import Judgement, Layout, StopSettings
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layout import (
+    Judgement,
+    Layout,
+    StopSettings,
+    bounded,
+)
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import (
     LAYOUTS,
     account_names,
@@ -27,7 +37,9 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts imp
     open_account,
     plain_count,
     recognised,
+    recognition,
 )
+from layouts import KINDS, put_account_of
 
 BAILEYS = layout_named("baileys")
 STATES = ("paired", "pending", "fresh", "corrupt")
@@ -82,6 +94,24 @@ def test_states(tmp_path: pathlib.Path, state: str) -> None:
     assert (judgement.state, judgement.problems) == (state, ())
 
 
+@pytest.mark.parametrize(("state", "registered"), [("pending", True), ("fresh", True), ("paired", False)])
+def test_what_registered_says_counts_for_nothing(tmp_path: pathlib.Path, state: str, registered: bool) -> None:
+    """It is set while a pairing code is asked for, and stays false after a QR code was scanned."""
+    account = put_account(tmp_path / "wa1", state)
+    put_file(account / "creds.json", json.dumps({**credentials(state), "registered": registered}))
+    assert judged(account).state == state
+
+
+@pytest.mark.parametrize("part", ["noiseKey", "signedIdentityKey", "signedPreKey", "registrationId", "advSecretKey"])
+@pytest.mark.parametrize("value", [None, "", {}])
+def test_linked_credentials_without_a_part_that_every_start_needs(
+    tmp_path: pathlib.Path, part: str, value: t.Any
+) -> None:
+    account = put_account(tmp_path / "wa1")
+    put_file(account / "creds.json", json.dumps({**credentials("paired"), part: value}))
+    assert judged(account) == Judgement("corrupt", ("credentials_incomplete",))
+
+
 @pytest.mark.parametrize("goes_on", [True, False])
 def test_credentials_that_are_being_written_are_looked_at_again(tmp_path: pathlib.Path, goes_on: bool) -> None:
     account = put_account(tmp_path / "wa")
@@ -110,6 +140,69 @@ def test_keys_of_every_category_are_keys(tmp_path: pathlib.Path, name: str) -> N
 @pytest.mark.parametrize("name", ["notes", "pre-key", "xpre-key-1", "pre-key-"])
 def test_what_is_no_key_is_none(tmp_path: pathlib.Path, name: str) -> None:
     assert judged(put_account(tmp_path / "wa1", keys=(name,))).problems == ("keys_missing",)
+
+
+RECORDED = pathlib.Path(__file__).parents[2] / "recorded/baileys-reads.json"
+READ: list[dict[str, t.Any]] = json.loads(RECORDED.read_text(encoding="ascii"))["read"]
+
+
+@pytest.mark.parametrize("read", READ, ids=[read["name"] for read in READ])
+def test_credentials_are_judged_as_the_library_reads_them(tmp_path: pathlib.Path, read: dict[str, t.Any]) -> None:
+    """Recorded with Baileys 6.5.0, 6.7.18, 6.17.16 and 7.0.0-rc14: whether it finds ``me`` and ``account``."""
+    account = put_account(tmp_path / "wa1")
+    put_file(account / "creds.json", base64.b64decode(read["bytes"]))
+    state = judged(account).state
+    if read["me"] and read["account"]:
+        assert state == "paired" or read["name"] == "me is an empty object"  # the library ends on that
+    else:
+        assert state == ("pending" if read["me"] else state)
+        assert state != "paired"
+
+
+HOLLOW: dict[str, t.Callable[[pathlib.Path], t.Any]] = {
+    "keys_empty": lambda key: key.write_bytes(b""),
+    "keys_empty ": lambda key: key.write_bytes(bytes(160)),
+    "keys_not_a_file": lambda key: (key.unlink(), key.mkdir()),
+}
+
+
+@pytest.mark.parametrize("layout", ["baileys", "evolution", "baileys_csharp"])
+@pytest.mark.parametrize("hollow", HOLLOW)
+@pytest.mark.parametrize("alone", [True, False])
+def test_one_useless_key_is_a_problem_and_nothing_but_useless_keys_is_damage(
+    tmp_path: pathlib.Path, layout: str, hollow: str, alone: bool
+) -> None:
+    account = put_account_of(layout, tmp_path, "wa1")
+    keys = [path for path in sorted(account.rglob("*.json")) if not path.name.endswith("creds.json")]
+    for key in keys:
+        if alone or "pre-key" in str(key.relative_to(account)):
+            HOLLOW[hollow](key)
+    with opened(account) as directory:
+        judgement = layout_named(layout).judge(directory)
+    assert judgement.problems == (hollow.strip(),)
+    assert judgement.state == ("corrupt" if alone else "paired")
+
+
+def test_credentials_alone_are_an_account(tmp_path: pathlib.Path) -> None:
+    assert judged(put_account(tmp_path / "wa1", keys=())) == Judgement(
+        "paired", ("keys_missing",), judged(put_account(tmp_path / "wa1")).fingerprints, 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({"registered": True, "registration": {"phoneNumberNationalNumber": "99990000"}}, "paired"),
+        ({"registered": False, "registration": {"phoneNumberNationalNumber": "99990000"}}, "pending"),
+        ({"registered": True, "registration": {}}, "pending"),  # a pairing code was typed in, and no device came of it
+        ({"registered": True}, "pending"),
+    ],
+)
+def test_an_account_that_is_the_phone_itself(tmp_path: pathlib.Path, changes: dict[str, t.Any], state: str) -> None:
+    account = put_account(tmp_path / "wa1")
+    held = credentials("pending")
+    put_file(account / "creds.json", json.dumps({**held, **changes}))
+    assert judged(account).state == state
 
 
 # --- finding ------------------------------------------------------------------------------------------------
@@ -231,6 +324,82 @@ def test_the_plain_count_where_every_directory_has_two_links(
         assert plain_count(root, BAILEYS) == 2
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path: pathlib.Path, layout: str) -> None:
+    name = KINDS[layout].name("x")
+    short = put_account_of(layout, tmp_path, name)
+    with opened(tmp_path) as root:
+        expected = recognition(root, None).layout
+    long = name + "x" * (255 - len(short.name))
+    short.rename(tmp_path / long)
+    (tmp_path / ("y" * 255)).mkdir()
+    with opened(tmp_path) as root:
+        assert long in names(tmp_path, layout_named(layout))
+        assert list(companions(root, expected)) is not None
+        found = recognition(root, None).layout
+        # The C# library calls the credentials after the account, so that no name is as long.
+        assert found is expected or layout == "baileys_csharp"
+
+
+def test_what_belongs_to_a_program_never_travels(tmp_path: pathlib.Path) -> None:
+    put_account(tmp_path / "wa1")
+    for name in (".env", ".env.local", "index.json", "environment"):
+        put_file(tmp_path / name, CANARY)
+    for name in ("node_modules", ".git"):
+        (tmp_path / name).mkdir()
+    with opened(tmp_path) as root:
+        assert list(companions(root, BAILEYS)) == ["environment", "index.json"]
+
+
+@pytest.mark.parametrize("layout", ["baileys", "whatsmeow"])
+def test_nor_does_it_in_an_account_that_is_the_directory_of_a_program(tmp_path: pathlib.Path, layout: str) -> None:
+    put_account_of(layout, tmp_path, "old")
+    (tmp_path / "old/node_modules/x").mkdir(parents=True)
+    for name in (".env", "node_modules/x/index.js", "settings.json"):
+        put_file(tmp_path / "old" / name, CANARY)
+    owner = {"owner": str(os.geteuid()), "group": str(os.getegid())}
+    options = {"src": [str(tmp_path / "old")], "path": str(tmp_path / "new"), "layout": layout, **owner}
+    assert _job.execute(_migrate, options, check_mode=False).report.values["counts"]["migrated"] == 1
+    held = set(content(tmp_path / "old")) - {b".env", b"node_modules", b"node_modules/x", b"node_modules/x/index.js"}
+    assert set(content(tmp_path / "new")) == held
+    assert not _job.execute(_migrate, options, check_mode=False).changed
+
+
+@pytest.mark.parametrize("others", [True, False])
+@pytest.mark.parametrize(("layout", "name"), [("baileys", "x/y/wa1"), ("wwebjs", "x/session-1")])
+def test_accounts_too_far_down_are_told(tmp_path: pathlib.Path, layout: str, name: str, others: bool) -> None:
+    put_account_of(layout, tmp_path, f"old/{name}")
+    if others:
+        put_account_of(layout, tmp_path, f"old/{KINDS[layout].name('one')}")
+    told = f"1 account(s) of the layout {layout} seem to lie more than {layout_named(layout).depth} level(s) down"
+    assert told in str(_job.execute(_info, {"path": str(tmp_path / "old")}, check_mode=False).report.warnings)
+    owner = {"owner": str(os.geteuid()), "group": str(os.getegid())}
+    options = {"src": [str(tmp_path / "old")], "path": str(tmp_path / "new"), **owner}
+    for check_mode in (True, False):
+        assert told in str(_job.execute(_migrate, options, check_mode=check_mode).report.warnings)
+
+
+def test_an_account_that_cannot_be_read_hides_no_other(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def judged_or_not(directory: int) -> Judgement:
+        if os.path.basename(os.readlink(f"/proc/self/fd/{directory}")) == "bad":
+            raise OSError(errno.EIO, "Input/output error")
+        return BAILEYS.judge(directory)
+
+    broken = dataclasses.replace(BAILEYS, judge=judged_or_not)
+    monkeypatch.setitem(t.cast("dict[str, Layout]", LAYOUTS), "baileys", broken)
+    for number, name in enumerate(("bad", "good")):
+        put_account(tmp_path / "old" / name, number=number)
+    values = _job.execute(_info, {"path": str(tmp_path / "old"), "show_accounts": True}, check_mode=False).report.values
+    assert {one["id"]: (one["state"], one["problems"]) for one in values["accounts"]} == {
+        "bad": ("corrupt", ["account_unreadable"]),
+        "good": ("paired", []),
+    }
+    owner = {"owner": str(os.geteuid()), "group": str(os.getegid())}
+    options = {"src": [str(tmp_path / "old")], "path": str(tmp_path / "new"), **owner}
+    counts = _job.execute(_migrate, options, check_mode=False).report.values["counts"]
+    assert (counts["migrated"], counts["corrupt"]) == (1, 1)
+
+
 # --- one entry is all -----------------------------------------------------------------------------------------
 
 
@@ -311,3 +480,41 @@ def test_every_entry_is_complete(layout: Layout) -> None:
     assert not any(name.startswith("/") or ".." in name for name in layout.legacy_names)
     assert not any(layout.is_volatile(name) for name in (*layout.watched, *layout.counted))
     assert _layouts.AREA_INSIDE not in layout.legacy_names
+
+
+# --- what has no end --------------------------------------------------------------------------------------
+
+
+def test_more_directories_than_any_host_has_are_not_looked_at(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(30):
+        (tmp_path / str(number)).mkdir()
+    with opened(tmp_path) as root:
+        assert list(account_names(root, LAYOUTS["baileys"])) == []
+        monkeypatch.setattr(_layouts, "FOLDERS", 29)
+        with pytest.raises(SessionsError, match="more than 29 directories to look for accounts in"):
+            list(account_names(root, LAYOUTS["baileys"]))
+        with pytest.raises(SessionsError, match="more than 29 directories to look for accounts in"):
+            recognition(root, None)
+
+
+def test_names_that_are_made_faster_than_they_are_read_have_an_end() -> None:
+    with pytest.raises(SessionsError, match="holds more than 1000 names"):
+        list(bounded(itertools.count(), 1000))
+
+
+@pytest.mark.parametrize(
+    ("held", "state"),
+    [
+        (b'{"me": "' + b"x" * (1 << 20) + b'"}', "corrupt"),
+        (b"[" * 1_000_000, "corrupt"),
+        (b'{"nextPreKeyId": ' + b"9" * 1_000_000 + b"}", "fresh"),  # to the library that is infinite
+    ],
+)
+def test_credentials_that_nobody_needs_so_large_take_no_time(tmp_path: pathlib.Path, held: bytes, state: str) -> None:
+    (tmp_path / "creds.json").write_bytes(held)
+    begun = time.process_time()
+    with opened(tmp_path) as account:
+        assert LAYOUTS["baileys"].judge(account).state == state
+    assert time.process_time() - begun < 5

@@ -330,11 +330,11 @@ def test_a_process_that_has_ended_holds_nothing(profile: pathlib.Path) -> None:
 def test_where_processes_are_hidden_one_that_lives_is_taken_for_the_owner(
     profile: pathlib.Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hidden(path: str, *arguments: t.Any, **more: t.Any) -> t.NoReturn:
-        raise FileNotFoundError(path)
+    def hidden(pid: int, name: str) -> t.NoReturn:
+        raise FileNotFoundError(name)
 
     pid = browser()
-    monkeypatch.setattr(_layout_chromium, "open", hidden, raising=False)
+    monkeypatch.setattr(_layout_chromium, "process_file", hidden)
     lock_to(profile, f"{HOST}-{pid}")
     assert locked(profile) == "live"
     lock_to(profile, f"{HOST}-{GONE}")

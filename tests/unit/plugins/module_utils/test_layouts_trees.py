@@ -10,7 +10,7 @@ import pytest
 
 from accounts import CANARY, content, put_account, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layout import path_matcher
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layout import Judgement, path_matcher
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import (
     LAYOUTS,
     Recognition,
@@ -61,9 +61,14 @@ def count(root: pathlib.Path, layout: str) -> int:
         return plain_count(opened, layout_named(layout))
 
 
+def made(folder: pathlib.Path) -> pathlib.Path:
+    folder.mkdir()
+    return folder
+
+
 @pytest.fixture
 def root(tmp_path: pathlib.Path) -> pathlib.Path:
-    made = tmp_path / "instances"  # what one of the libraries calls it, and no other minds
+    made = tmp_path / "sessions"
     made.mkdir()
     return made
 
@@ -84,8 +89,6 @@ def test_what_a_library_makes_is_what_is_seen(root: pathlib.Path, layout: str) -
 @pytest.mark.parametrize("layout", KINDS)
 def test_auto_tells_them_apart(root: pathlib.Path, layout: str) -> None:
     put_root_of(layout, root)
-    if layout == "baileys":
-        root = root.rename(root.parent / "sessions")
     assert auto(root).layout.name == layout
     with opened_directory(str(root)) as opened:
         assert any(names_of_any(opened, None))
@@ -135,7 +138,8 @@ def test_a_root_may_hold_the_program_itself(root: pathlib.Path, layout: str) -> 
 @pytest.mark.parametrize("layout", KINDS)
 def test_the_plain_count_counts_markers_whatever_they_are_worth(root: pathlib.Path, layout: str) -> None:
     made = put_root_of(layout, root)
-    marked = [account for account in made if account.state != "pending" or "IndexedDB" not in LAYOUTS[layout].counted]
+    marked = [account for account in made if account.state != "unknown"]
+    marked = [account for account in marked if account.state != "pending" or "IndexedDB" not in LAYOUTS[layout].counted]
     extra = layout == "session_manager"  # its own backup of one account
     assert count(root, layout) == len(marked if layout != "waha" else made) + extra
 
@@ -144,7 +148,6 @@ def test_the_plain_count_counts_markers_whatever_they_are_worth(root: pathlib.Pa
 def test_two_libraries_in_one_root_are_an_error_or_one_of_them_sees_all(
     root: pathlib.Path, one: str, other: str
 ) -> None:
-    root = root.rename(root.parent / "sessions")
     names = {layout: KINDS[layout].name(f"of-{layout}") for layout in (one, other)}
     for layout, name in names.items():
         put_account_of(layout, root, name)
@@ -163,7 +166,6 @@ def test_two_libraries_in_one_root_are_an_error_or_one_of_them_sees_all(
 
 def test_a_special_layout_that_does_not_see_all_is_not_taken(root: pathlib.Path) -> None:
     """Or the flat accounts would be left behind without a word."""
-    root = root.rename(root.parent / "sessions")
     put_account_of("baileys_csharp", root, "tenant")
     put_account(root / "flat")
     with pytest.raises(SessionsError, match=r"baileys, because .*; baileys_csharp, because .*name one in 'layout'"):
@@ -194,6 +196,19 @@ def test_a_token_without_a_profile_travels_and_one_with_a_profile_is_part_of_it(
     put_root_of("wppconnect", root)
     put_file(root / "tokens/alone.data.json", "{}")
     assert beside(root, "wppconnect") == ["tokens/alone.data.json"]
+
+
+@pytest.mark.parametrize("tokens", [True, False])
+def test_a_directory_that_was_named_without_a_slash_is_found(root: pathlib.Path, tokens: bool) -> None:
+    """wppconnect-server puts a session's name right behind customUserDataDir."""
+    put_profile(root / "userDataDirloja", "paired")
+    if tokens:
+        put_file(made(root / "tokens") / "loja.data.json", "{}")
+    assert auto(root).layout.name == "wppconnect"
+    assert seen(root, "wppconnect") == {Made("userDataDirloja", "paired")}
+    assert beside(root, "wppconnect") == []
+    assert layout_named("wppconnect").parts_of("userDataDirloja") == ("tokens/loja.data.json",)
+    assert "loja" in layout_named("wppconnect").called("userDataDirloja")
 
 
 # --- wwebjs and its kin ------------------------------------------------------------------------------------------
@@ -271,13 +286,35 @@ def test_instances_whose_credentials_are_in_sql_are_counted_and_never_called_lin
     assert auto(elsewhere).layout.name == "evolution"
     with opened_directory(f"{elsewhere}/{UUIDS[0]}") as account:
         assert layout_named("evolution").judge(account).problems == ("credentials_in_sql",)
-    put_file(elsewhere / UUIDS[0] / "pre-key-9.json", "")
+    put_file(elsewhere / UUIDS[0] / "pre-key-9.json", "")  # which the library takes for missing
     with opened_directory(f"{elsewhere}/{UUIDS[0]}") as account:
-        assert layout_named("evolution").judge(account).problems == ("keys_empty",)
+        assert layout_named("evolution").judge(account) == Judgement("unknown", ("credentials_in_sql", "keys_empty"))
+    for key in (elsewhere / UUIDS[0]).iterdir():
+        put_file(key, "")
+    with opened_directory(f"{elsewhere}/{UUIDS[0]}") as account:
+        assert layout_named("evolution").judge(account) == Judgement("corrupt", ("keys_empty",))
+
+
+@pytest.mark.parametrize("called", ["instances", "_data", "sessions"])
+@pytest.mark.parametrize("versions", [(2,), (1, 2)])
+def test_instances_are_told_by_what_is_in_them(root: pathlib.Path, called: str, versions: tuple[int, ...]) -> None:
+    root = root.rename(root.parent / called)
+    put_evolution_2(root / UUIDS[0])
+    if 1 in versions:
+        put_account(root / "loja")
+    assert auto(root).layout.name == "evolution"
+    assert Made(UUIDS[0], "unknown") in seen(root, "evolution")
+    assert (Made("loja", "paired") in seen(root, "evolution")) is (1 in versions)
+
+
+@pytest.mark.parametrize("called", ["instances", "sessions"])
+def test_what_version_1_has_alone_is_what_its_library_makes(root: pathlib.Path, called: str) -> None:
+    root = root.rename(root.parent / called)
+    put_account(root / "loja")
+    assert auto(root).layout.name == "baileys"
 
 
 def test_an_account_that_lost_its_credentials_is_not_taken_for_one_with_credentials_in_sql(root: pathlib.Path) -> None:
-    root = root.rename(root.parent / "sessions")
     put_evolution_2(root / UUIDS[0])
     put_account(root / UUIDS[1])
     assert auto(root).layout.name == "baileys"
@@ -335,6 +372,95 @@ def test_caches_and_locks_of_a_profile_are_left_out_and_nothing_else(root: pathl
         *(f"{place}/{file}" for place in databases for file in ("CURRENT", "MANIFEST-000001", "000003.log")),
         *(f"{place}/{file}" for place in databases for file in ("000005.ldb", "LOCK")),
     }
+
+
+# Directories of the profile of a browser whose pages have service workers, files and blobs, and whether it makes all of one anew.
+PROFILE = {
+    **dict.fromkeys(
+        (
+            *(
+                "Default/Cache/Cache_Data",
+                "Default/Code Cache/js/index-dir",
+                "Default/Code Cache/wasm",
+                "Default/GPUCache",
+            ),
+            *(
+                "Default/DawnGraphiteCache",
+                "Default/DawnWebGPUCache",
+                "Default/Service Worker/CacheStorage/1/2/index-dir",
+            ),
+            *(
+                "Default/Service Worker/ScriptCache/index-dir",
+                "Default/blob_storage/1",
+                "Default/optimization_guide_hint_cache_store",
+            ),
+            *(
+                "ShaderCache",
+                "GrShaderCache",
+                "GraphiteDawnCache",
+                "GPUPersistentCache",
+                "component_crx_cache",
+                "Crashpad/completed",
+            ),
+            *(
+                "Safe Browsing",
+                "BrowserMetrics",
+                "Default/Storage/ext/a/def/Code Cache/js",
+                "Default/Storage/ext/a/def/GPUCache",
+            ),
+        ),
+        True,
+    ),
+    **dict.fromkeys(
+        (
+            *("Default/IndexedDB/https_web.whatsapp.com_0.indexeddb.leveldb", "Default/Local Storage/leveldb"),
+            *(
+                "Default/IndexedDB/https_web.whatsapp.com_0.indexeddb.blob/1/00",
+                "Default/Session Storage",
+                "Default/Sessions",
+            ),
+            *(
+                "Default/Service Worker/Database",
+                "Default/WebStorage/1/IndexedDB/indexeddb.blob/1/00",
+                "Default/File System/000/t/00",
+            ),
+            *(
+                "Default/WebStorage/1/IndexedDB/indexeddb.leveldb",
+                "Default/databases/https_web.whatsapp.com_0",
+                "Default/Network",
+            ),
+            *(
+                "Default/shared_proto_db/metadata",
+                "Default/Sync Data/LevelDB",
+                "Default/Extension State",
+                "Default/Local Extension Settings/a",
+            ),
+            *(
+                "Default/GCM Store/Encryption",
+                "Default/Platform Notifications",
+                "Default/Site Characteristics Database",
+                "Default/Storage/ext/a/def",
+            ),
+            *(
+                "Default/Storage/ext/a/def/Local Storage/leveldb",
+                "Default/Accounts",
+                "Default/Web Applications",
+                "Default/Extensions/a/1",
+            ),
+        ),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", [name for name, kind in KINDS.items() if kind.browser])
+@pytest.mark.parametrize("path", PROFILE)
+def test_of_each_directory_of_a_profile_it_is_known_whether_it_is_a_cache(layout: str, path: str) -> None:
+    is_cache = layout_named(layout).cache_matcher
+    parts = path.split("/")
+    left_out = any(is_cache("/".join(parts[:end])) for end in range(1, len(parts) + 1))
+    assert left_out is PROFILE[path]
+    assert bool(is_cache(f"{path}/000003.log")) <= left_out
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -8,6 +8,7 @@ import os
 import pathlib
 import sqlite3
 import tempfile
+import time
 import typing as t
 
 import pytest
@@ -15,11 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accounts import CANARY, content, looks, put_file
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _layout_whatsmeow
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _layout_whatsmeow, _store_question
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layout import Judgement
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layout_whatsmeow import WHATSMEOW, judge_stores
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layout_whatsmeow import (
+    WHATSMEOW,
+    judge_stores,
+    opened_stores,
+)
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._paths import opened_directory
-from layouts import damage_store, put_store
+from layouts import damage_store, put_endless_store, put_store
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs other users")
 
@@ -136,7 +141,67 @@ def test_what_else_such_programs_keep_says_nothing(account: pathlib.Path) -> Non
     other.close()
     assert (judged(account).state, judged(account).linked) == ("paired", 1)
     (account / "whatsapp.db").unlink()
-    assert judged(account).state == "fresh"
+    assert judged(account) == Judgement("unknown", ("store_of_another_program",))
+    (account / "settings.sqlite3").unlink()
+    assert judged(account) == Judgement("fresh")
+
+
+@pytest.mark.parametrize("wal", [False, True])
+def test_the_store_of_another_library_may_hold_a_device(account: pathlib.Path, wal: bool) -> None:
+    """Programs in Rust call it whatsapp.db as well, and have other tables."""
+    with sqlite3.connect(account / "whatsapp.db", isolation_level=None) as other:
+        other.execute(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}")
+        other.execute("CREATE TABLE device (id INTEGER)")
+        assert judged(account) == Judgement("unknown", ("store_of_another_program",))
+    other.close()
+
+
+WITHOUT_A_LOG = "second_database_wal_missing"
+SECONDS: dict[str, tuple[t.Callable[[pathlib.Path], t.Any], str]] = {
+    "whatsapp-backup.db": (
+        lambda path: put_store(path, (1,), wal=True) or (path.parent / f"{path.name}-wal").unlink(),
+        WITHOUT_A_LOG,
+    ),
+    "whatsapp_2026-01-31.db": (lambda path: put_store(path, (1,)) or damage_store(path), "second_database_damaged"),
+    "whatsapp (2).db": (lambda path: put_store(path, (1,)) or damage_store(path), "second_database_damaged"),
+    "history.sqlite": (lambda path: put_file(path, b"SQLite format 3\0" + b"\xa5" * 9000), ""),  # of another program
+    "messages.db": (lambda path: put_file(path, bytes(9000)), ""),
+    "Thumbs.db": (lambda path: put_file(path, CANARY * 99), ""),
+}
+
+
+@pytest.mark.parametrize("name", SECONDS)
+@pytest.mark.parametrize("store", ["whatsapp.db", "bridge.db"])
+def test_what_lies_beside_a_store_does_not_condemn_it(account: pathlib.Path, name: str, store: str) -> None:
+    put_store(account / store, (1,), wal=True)
+    make, problem = SECONDS[name]
+    name = name.replace("whatsapp", store.partition(".")[0])
+    make(account / name)
+    judgement = judged(account)
+    assert (judgement.state, judgement.linked, judgement.problems) == ("paired", 1, (problem,) if problem else ())
+    with opened_directory(str(account)) as opened:
+        assert opened_stores(opened) == (store,)
+
+
+def test_a_sound_copy_does_not_hide_that_the_store_is_damaged(account: pathlib.Path) -> None:
+    put_store(account / "whatsapp.db", (1,))
+    put_store(account / "whatsapp-backup.db", (1,))
+    damage_store(account / "whatsapp.db")
+    assert judged(account) == Judgement("corrupt", ("store_damaged",))
+
+
+def test_a_store_of_a_known_name_that_was_never_used_hides_no_other(account: pathlib.Path) -> None:
+    put_file(account / "whatsapp.db", b"")
+    put_store(account / "bridge.db", (1,))
+    assert (judged(account).state, judged(account).linked) == ("paired", 1)
+
+
+def test_files_that_are_called_like_databases_make_no_account(account: pathlib.Path) -> None:
+    put_file(account / "Thumbs.db", CANARY * 99)
+    with opened_directory(str(account)) as opened:
+        assert not WHATSMEOW.is_account(opened)
+        put_file(account / "bridge.db", bytes(8192))  # what a crash leaves of one
+        assert WHATSMEOW.is_account(opened)
 
 
 def test_a_device_in_two_stores_is_one_device(account: pathlib.Path) -> None:
@@ -171,18 +236,48 @@ def test_crafted_tables(account: pathlib.Path, crafted: str) -> None:
 
 
 def test_a_store_that_takes_too_long_is_not_judged(account: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_layout_whatsmeow, "_SECONDS", 0)
-    with sqlite3.connect(account / "whatsapp.db") as store:
-        store.execute("CREATE TABLE whatsmeow_device (jid TEXT)")
-        store.executemany("INSERT INTO whatsmeow_device VALUES (?)", ((str(row),) for row in range(30_000)))
-    store.close()
+    monkeypatch.setattr(_store_question, "_allowance", _store_question.Allowance(0, 5))
+    put_endless_store(account / "whatsapp.db")
+    begun = time.monotonic()
     assert judged(account) == Judgement("unknown", ("store_not_judged",))
+    assert time.monotonic() - begun < 20
+
+
+def test_many_such_stores_take_no_longer_than_all_may(account: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_store_question, "_allowance", _store_question.Allowance(0, 2))
+    for number in range(50):
+        put_endless_store(account / f"{number}.db")
+    begun = time.monotonic()
+    assert judged(account) == Judgement("unknown", ("store_not_judged",))
+    assert time.monotonic() - begun < 20
+
+
+def test_what_slow_stores_take_is_missing_for_others() -> None:
+    allowance = _store_question.Allowance(60, 100)
+    seen = []
+    for took in (30, 30, 30, 0.1, 20):
+        seen.append(allowance.seconds(30))
+        allowance.spend(took)
+    assert seen == [30, 30, 3, 1, 1]
+    assert allowance.seconds(30) == 0
 
 
 def test_a_store_too_large_to_copy_is_not_judged(account: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_layout_whatsmeow, "_AT_MOST", 5000)
+    monkeypatch.setattr(_layout_whatsmeow, "STORE_BYTES", 5000)
     put_store(account / "whatsapp.db", (1,))
     assert judged(account) == Judgement("unknown", ("store_too_large",))
+
+
+def test_a_store_of_holes_does_not_fill_the_disk(account: pathlib.Path) -> None:
+    put_store(account / "whatsapp.db", (1,))
+    os.truncate(account / "whatsapp.db", 1 << 40)
+    assert judged(account) == Judgement("unknown", ("store_too_large",))
+
+
+def test_a_copy_leaves_the_disk_its_reserve(account: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_store(account / "whatsapp.db", (1,))
+    monkeypatch.setattr(_store_question, "kept_free", lambda directory: (1 << 60, 0))
+    assert judged(account) == Judgement("unknown", ("store_not_copied",))
 
 
 def test_without_sqlite_nothing_is_known(account: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pathlib
 import time
 import typing as t
 
 import pytest
 
-from accounts import CANARY
+from accounts import CANARY, put_account
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _migrate
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._astray import Astray
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._behind import linked_places, require_expected
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._conflicts import Decision, Side
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._identity import Identity
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._in_use import USED, Verdict
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import layout_named
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._left_behind import Clash, LeftBehind
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migrate import Params, State, Step
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migrate_steps import planned as plan
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._override import Reload
@@ -25,6 +29,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._retire impo
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._sources import Source
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._survey import Account, Companion, Survey
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._switch import SwitchState
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit import PROPERTIES, Unit
 
 PATH = "/var/lib/wa/sessions"
 MARK = Mark((1, 0), {})
@@ -58,14 +63,14 @@ def state(
         Account(name, "/opt/wa", SOUND, SOUND if decision.displace else None, decision)
         for name, decision in zip(named, decisions, strict=True)
     )
-    extras = tuple(Companion(f"c{number}", "/opt/wa") for number in range(companions))
+    extras = tuple(Companion(f"c{number}", "/opt/wa", frozenset((0,))) for number in range(companions))
     survey = Survey(layout_named("baileys"), accounts, extras, dict.fromkeys(present, "paired"), 7)
     seen = State(
         unit=None,
         params=params(),
         identity=Identity(1, 1, "wa", "wa"),
         sources=(Source("/opt/wa", "/opt/wa"),),
-        in_use=None,
+        use=None,
         survey=survey,
         staged=frozenset(),
         receipts={},
@@ -74,6 +79,7 @@ def state(
         interrupted=False,
         untidy=False,
         area="/var/lib/wa/.sessions.whatsapp-ops",
+        control="/var/lib/whatsapp-ops/wa",
         elsewhere=(),
         notes={},
     )
@@ -142,7 +148,8 @@ def test_the_plan(seen: State, options: dict[str, t.Any], steps: list[tuple[str,
             state(PUBLISH, names=["."], present=["wa1"]),
             "is one account itself, and /var/lib/wa/sessions holds other accounts",
         ),
-        (state(PUBLISH, PUBLISH, names=[".", "wa1"]), "is one account itself and holds others"),
+        (state(PUBLISH, PUBLISH, names=[".", "wa1"]), "is one account itself, and 1 other account(s), first 'w…1-"),
+        (state(PUBLISH, PUBLISH, names=[".", "wa1"]), "alone with accounts=['.'], to a sessions path of its own"),
         (
             state(PUBLISH, names=["."], area=f"{PATH}/.whatsapp-ops"),
             "is a mount of its own, which cannot be replaced in one step",
@@ -222,7 +229,7 @@ def test_the_report_counts_and_masks() -> None:
         "migrated": 2, "unchanged": 1, "kept": 1, "displaced": 1, "corrupt": 1, "diverged": 0, "skipped": 1
     }  # fmt: skip
     assert (report.values["companions"], report.values["downtime_seconds"]) == (3, 0.0)
-    assert report.values["receipt"] == "/var/lib/wa/.sessions.whatsapp-ops/receipt.json"
+    assert report.values["receipt"] == "/var/lib/whatsapp-ops/wa/receipt.json"
     assert CANARY not in json.dumps(report.values)
     assert report.warnings == ("1 damaged accounts stay at the legacy path; session_info tells their problems",)
 
@@ -270,3 +277,112 @@ def test_defaults() -> None:
 def test_parameters_that_no_host_could_accept(options: dict[str, t.Any], words: str) -> None:
     with pytest.raises(SessionsError, match=words):
         params(**options)
+
+
+# --- what would be left behind, and what would be interrupted for nothing ---------------------------------
+
+LINK = LeftBehind("shop-of-anna", "/opt/wa", "it is a link that leads nowhere", is_link=True)
+
+
+def unit(active: str = "active", **properties: str) -> Unit:
+    return Unit(
+        "wa.service",
+        {**dict.fromkeys(PROPERTIES, ""), "ActiveState": active, "WorkingDirectory": "/opt/wa", **properties},
+    )
+
+
+def leaving(*left: LeftBehind, decision: Decision = PUBLISH, **fields: t.Any) -> State:
+    seen = state(decision, **{"switch": WRITES, **fields})
+    return seen._replace(survey=dataclasses.replace(seen.survey, left=left))
+
+
+def test_what_is_left_behind_is_named_masked_and_why() -> None:
+    with pytest.raises(SessionsError) as refused:
+        plan(leaving(LINK, LINK._replace(name="b", why="it is damaged")), params())
+    assert "2 account(s) would be left behind" in str(refused.value)
+    assert f"{LINK.label!r} in /opt/wa, because it is a link that leads nowhere; " in str(refused.value)
+    assert "shop-of-anna" not in str(refused.value)
+    assert "(role: wa_accept_left_behind)" in str(refused.value)
+
+
+@pytest.mark.parametrize("accepted", ["shop-of-anna", LINK.label])
+def test_what_is_accepted_may_be_left_behind_and_nothing_else(accepted: str) -> None:
+    plan(leaving(LINK), params(accept_left_behind=[accepted]))
+    with pytest.raises(SessionsError, match="1 account"):
+        plan(leaving(LINK, LINK._replace(name="b")), params(accept_left_behind=[accepted]))
+
+
+def test_nothing_is_left_behind_where_the_backend_stays_or_goes_back() -> None:
+    plan(leaving(LINK, switch=NO_SWITCH), params())
+    plan(leaving(LINK), params()._replace(back=True))
+    plan(leaving(LINK), params(state="staged"))
+    plan(leaving(LINK, use=Verdict(USED)), params())
+    with pytest.raises(
+        SessionsError, match="1 account"
+    ):  # the file is as it should be, and the backend has to be restarted
+        plan(leaving(LINK, switch=LACKING), params())
+
+
+def test_many_that_are_left_behind_are_counted() -> None:
+    with pytest.raises(SessionsError, match="; and 3 more; nothing was changed"):
+        plan(leaving(*(LINK._replace(name=f"b{number}") for number in range(8))), params())
+
+
+EMPTY = {"switch": WRITES, "unit": unit()}
+
+
+def test_a_running_backend_without_an_account_is_not_interrupted() -> None:
+    with pytest.raises(SessionsError) as refused:
+        plan(state(**EMPTY), params())
+    assert f"neither in {PATH} nor in /opt/wa; nothing was changed" in str(refused.value)
+    assert "'src' (role: wa_legacy_paths)" in str(refused.value)
+    assert "allow_empty=true (role: wa_allow_empty)" in str(refused.value)
+    with pytest.raises(
+        SessionsError, match="nor where its environment and its open files lead, nor in and below /opt/wa;"
+    ):
+        plan(state(**EMPTY), params(src=[], unit="wa"))
+
+
+@pytest.mark.parametrize(
+    ("seen", "options"),
+    [
+        (state(**EMPTY), {"allow_empty": True}),
+        (state(**{**EMPTY, "unit": unit("inactive")}), {}),
+        (state(**{**EMPTY, "unit": unit("failed")}), {}),
+        (state(**{**EMPTY, "switch": NO_SWITCH}), {}),
+        (state(present=["wa1"], **EMPTY), {}),
+        (state(UNCHANGED, **EMPTY), {}),
+        (state(**{**EMPTY, "unit": None}), {}),
+    ],
+)
+def test_what_is_no_interruption_for_nothing(seen: State, options: dict[str, t.Any]) -> None:
+    plan(seen, params(**options))
+
+
+def test_fewer_accounts_than_expected_are_found_out_before_the_interruption() -> None:
+    seen = state(PUBLISH, CORRUPT, present=["wa7"], switch=WRITES)
+    require_expected(seen, 2)
+    with pytest.raises(SessionsError) as refused:
+        require_expected(seen, 3)
+    assert f"2 accounts would be linked at {PATH}, and it should be 3 (role: wa_expected_accounts)" in str(
+        refused.value
+    )
+    require_expected(state(present=["wa7"]), 3)  # nothing is interrupted, and it is said elsewhere
+
+
+def test_the_places_of_linked_accounts_are_known(tmp_path: pathlib.Path) -> None:
+    """Else what they lead to would be taken for accounts that nothing leads to, and who holds it would not be seen."""
+    root, disk = tmp_path / "root", put_account(tmp_path / "disk/wa0")
+    root.mkdir()
+    (root / "wa0").symlink_to(disk)
+    put_account(root / "wa1")
+    seen = state(PUBLISH, PUBLISH).survey
+    accounts = tuple(account._replace(root=str(root), linked=account.name == "wa0") for account in seen.accounts)
+    assert linked_places(dataclasses.replace(seen, accounts=accounts)) == [str(disk)]
+
+
+def test_two_devices_of_one_name_are_refused_with_both_places() -> None:
+    seen = state(PUBLISH)
+    clashing = seen._replace(survey=dataclasses.replace(seen.survey, clashes=(Clash("main", "/opt/a", "/opt/b"),)))
+    with pytest.raises(SessionsError, match="two different linked devices, one in /opt/a and one in /opt/b"):
+        plan(clashing, params())

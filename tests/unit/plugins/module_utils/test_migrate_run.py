@@ -13,8 +13,16 @@ import typing as t
 import pytest
 
 from accounts import OLD, content, put_account, put_file, use
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _job, _migrate, _migrate_run, _staging
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import (
+    _job,
+    _migrate,
+    _migrate_run,
+    _publish,
+    _staging,
+)
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._rescue import is_used
+from areas import control_of
 from layouts import KINDS, put_root_of
 
 LOCKS = (b"SingletonLock", b"SingletonCookie", b"SingletonSocket")
@@ -79,6 +87,28 @@ def test_what_was_there_before_stays(tmp_path: pathlib.Path, monkeypatch: pytest
     assert content(path) == before
 
 
+@pytest.mark.parametrize("engine", ["native", "rsync", "rename"])
+def test_a_copy_that_is_judged_otherwise_than_its_original_is_not_published(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    legacy, path = tmp_path / "legacy", tmp_path / "sessions"
+    put_account(legacy / "one")
+    stage_final = _migrate_run.stage_final
+
+    def damage(stage: _staging.Stage, *rest: t.Any) -> _staging.Staged:
+        staged = stage_final(stage, *rest)
+        copy = _staging.open_staged(stage.area, "one")
+        descriptor = os.open("creds.json", os.O_WRONLY | os.O_TRUNC, dir_fd=copy)
+        os.close(descriptor)
+        os.close(copy)
+        return staged
+
+    monkeypatch.setattr(_migrate_run, "stage_final", damage)
+    with pytest.raises(SessionsError, match=r"the copy of account .* is corrupt while the original is paired"):
+        migrate(legacy, path, engine=engine)
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("engine", ["native", "rsync"])
 def test_after_the_stop_only_what_was_touched_is_looked_at(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, engine: str
@@ -86,7 +116,7 @@ def test_after_the_stop_only_what_was_touched_is_looked_at(
     """As if a unit was held stopped; its backend writes after the last live copy."""
     legacy, path = tmp_path / "legacy", tmp_path / "sessions"
     accounts = [put_account(legacy / name, number=number) for number, name in enumerate(("one", "two", "three"))]
-    cut_over, stage_of, looked = _migrate_run._cut_over, _migrate_run._stage_of, []
+    cut_over, stage_in, looked = _migrate_run._cut_over, _migrate_run.stage_in, []
 
     def write_and_cut_over(*arguments: t.Any) -> None:
         monkeypatch.setattr(_staging, "_stage_once", lambda stage, task: looked.append(task.name))
@@ -97,7 +127,7 @@ def test_after_the_stop_only_what_was_touched_is_looked_at(
 
     monkeypatch.setattr(_staging, "spread", lambda work, items: [work(item) for item in items])
     monkeypatch.setattr(_migrate_run, "_cut_over", write_and_cut_over)
-    monkeypatch.setattr(_migrate_run, "_stage_of", lambda *rest: dataclasses.replace(stage_of(*rest), stopped=True))
+    monkeypatch.setattr(_migrate_run, "stage_in", lambda *rest: dataclasses.replace(stage_in(*rest), stopped=True))
     time.sleep(2 * _staging._GRAIN)
     open_before = set(os.listdir("/proc/self/fd"))
     assert migrate(legacy, path, engine=engine)["counts"]["migrated"] == 3
@@ -109,9 +139,11 @@ def test_after_the_stop_only_what_was_touched_is_looked_at(
 def test_who_leaves_for_another_host_goes_back_and_so_does_what_took_the_place(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, area = tmp_path / "sessions", tmp_path / ".sessions.whatsapp-ops"
-    outbox = area / "outbox/other/sessions"
-    area.mkdir(mode=0o700)
+    path = tmp_path / "sessions"
+    outbox = control_of(path) / "outbox/other/sessions"
+    outbox.parent.mkdir(mode=0o700, parents=True)
+    for above in outbox.parents[1:4]:
+        above.chmod(0o700)
     put_account(path / "wa1")
     put_account(path / "wa2", number=2)
     there = content(path)
@@ -138,3 +170,26 @@ def test_who_leaves_for_another_host_goes_back_and_so_does_what_took_the_place(
     assert content(path) == gone
     assert migrate(outbox, path, engine="rename")["counts"]["migrated"] == 1
     assert content(path) == there
+
+
+def test_what_is_at_the_sessions_path_already_is_watched_over(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should the backend be taken back, keys that it wrote there count as much as those of accounts that were published."""
+    legacy, path = tmp_path / "legacy", tmp_path / "sessions"
+    put_account(legacy / "one")
+    put_account(path / "two", number=2)
+    intents: list[t.Any] = []
+    commit = _publish.commit
+
+    def commit_and_use(control: int, intent: t.Mapping[str, t.Any]) -> None:
+        commit(control, intent)
+        later = time.time_ns()
+        assert not is_used({**intent, "committed": True}, later)
+        use(path / "two", later // 10**9 + 60)
+        intents.append(intent)
+        assert is_used({**intent, "committed": True}, later)
+
+    monkeypatch.setattr(_publish, "commit", commit_and_use)
+    assert migrate(legacy, path)["counts"]["migrated"] == 1
+    assert [entry["new_name"] for entry in intents[0]["staying"]] == ["two"]

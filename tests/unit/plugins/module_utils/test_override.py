@@ -35,6 +35,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._restart imp
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit import PROPERTIES, Unit
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit_path import UnitFile, name_parts
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unitfile import read_sections
+from striker import striking
 
 SECTIONS = {"Service": {"Environment": {"A": "CANARY"}, "KillSignal": "SIGTERM"}}
 DIRECTORY = "/etc/systemd/system/wa.service.d"
@@ -257,6 +258,15 @@ def test_write_again_and_remove(tree: Path) -> None:
     assert run(state="absent", sections=None).changed
     assert not path.parent.exists()
     assert not run(state="absent").changed
+
+
+@pytest.mark.root
+def test_a_drop_in_that_somebody_writes_before_the_directory_goes_stays(tree: Path) -> None:
+    assert run().changed
+    other = tree / "etc/wa.service.d/50-other.conf"
+    with striking("rmdir", "wa.service.d", lambda: other.write_text("[Service]\n")):
+        assert run(state="absent", sections=None).changed
+    assert list(other.parent.iterdir()) == [other]
 
 
 @pytest.mark.root

@@ -22,6 +22,8 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._paths impor
     real_path,
     write_atomic,
 )
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._printable import is_plain
+from striker import exchange, striking
 
 NOBODY, OTHER = 65534, 1
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs other users")
@@ -48,6 +50,9 @@ def test_normal_paths(path: str, normal: str) -> None:
         ("/a\nb", "control character"),
         ("/a\0", "control character"),
         ("/a\x7f", "control character"),
+        ("/a\x9b", "control character"),
+        ("/a\u202e", "control character"),
+        ("/a\udcff", "control character"),
     ],
 )
 def test_paths_that_no_host_could_accept(path: str, words: str) -> None:
@@ -62,7 +67,7 @@ def test_a_normal_path_stays_as_it_is(parts: list[str]) -> None:
     try:
         path = normal_path("//".join(["", *parts, ""]), "path")
     except SessionsError:
-        assert ".." in parts or parts == []
+        assert ".." in parts or parts == [] or not is_plain("".join(parts))
         return
     assert normal_path(path, "path") == path
     assert ".." not in parts
@@ -130,6 +135,55 @@ def test_directories_are_made_with_their_parents_whatever_the_umask(tmp_path: pa
     finally:
         os.umask(before)
     assert [stat.S_IMODE((tmp_path / path).stat().st_mode) for path in ("a", "a/b", "a/b/c")] == [0o755, 0o755, 0o750]
+
+
+@root
+@pytest.mark.parametrize("path", ["new", "new/below", "parent/new", "parent/new/below"])
+@pytest.mark.parametrize("decoy", ["root's, full", "root's, open", "another's", "a link", "a file"])
+def test_a_directory_that_was_exchanged_when_it_was_just_made_does_not_change_hands(
+    tmp_path: pathlib.Path, path: str, decoy: str
+) -> None:
+    """Whoever may write in the directory above puts something else in its place before root has opened it."""
+    tmp_path.chmod(0o755)
+    above = tmp_path / "above"
+    other = above / "decoy"
+    (above / "parent").mkdir(parents=True)
+    if decoy == "a link":
+        (tmp_path / "roots").mkdir(0o700)
+        other.symlink_to(tmp_path / "roots")
+    elif decoy == "a file":
+        put_file(other, "")
+    else:
+        other.mkdir(0o755 if decoy == "root's, open" else 0o700)
+        os.chown(other, OTHER if decoy == "another's" else 0, 0)
+    if decoy == "root's, full":
+        put_file(other / "key", "")
+    place = above / path.partition("new")[0] / "new"
+    for directory in (above, place.parent):
+        os.chown(directory, NOBODY, NOBODY)
+    before = other.lstat()
+
+    with (
+        pytest.raises(SessionsError, match=r"was put in the place of .*/new while it was made"),
+        striking("open", "new", lambda: exchange(place, other)),
+    ):
+        make_directory(str(above / path), 0o750, uid=NOBODY, gid=NOBODY)
+
+    after = place.lstat()
+    assert (after.st_ino, after.st_uid, after.st_mode) == (before.st_ino, before.st_uid, before.st_mode)
+    assert other.lstat().st_uid == 0  # what was made stays root's, and empty
+    assert not list(other.iterdir())
+    if decoy == "a link":
+        assert not list((tmp_path / "roots").iterdir())
+
+
+@root
+def test_parents_that_are_exchanged_later_lead_nowhere_else(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "other").mkdir()
+    with striking("mkdir", "below", lambda: exchange(tmp_path / "made", tmp_path / "other")):
+        make_directory(str(tmp_path / "made/below"), 0o750, uid=NOBODY, gid=NOBODY)
+    assert not (tmp_path / "made/below").exists()
+    assert (tmp_path / "other/below").stat().st_uid == NOBODY  # the directory that root made, wherever it is now
 
 
 def test_a_file_is_written_in_one_step(tmp_path: pathlib.Path) -> None:

@@ -30,4 +30,6 @@ def _imported(tree: ast.AST) -> t.Iterator[str]:
 
 def test_session_plan_is_not_sent_what_only_a_migration_does() -> None:
     assert not sent_with("_plan") & {"_migrate_run", "_cutover", "_publish", "_staging", "_recover", "_watch"}
+    assert "_switch_install" not in sent_with("_plan")
+    assert not (sent_with("_plan") | sent_with("_in_use")) & {"_use_watch", "_fanotify"}
     assert {"_migrate_run", "_cutover", "_publish", "_staging", "_recover", "_watch"} < sent_with("_migrate")

@@ -8,12 +8,17 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 import typing as t
 
 import pytest
 
 from accounts import put_file
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _proc, _processes
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._proc import process_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._processes import Holder, holders
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit import process_environment
 
 READY = "import os, sys; print('ready', flush=True); sys.stdin.read()"
 
@@ -74,6 +79,23 @@ def test_what_runs_in_the_root_directory_is_no_copy(legacy: pathlib.Path) -> Non
         assert holders([str(legacy)], "", main.pid) == ()
 
 
+def test_another_service_whose_environment_leads_there_counts(
+    legacy: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libraries open their files for moments only, so that nothing else tells of a second instance on the same directory."""
+    with subprocess.Popen(
+        ["/bin/cat"], stdin=subprocess.PIPE, cwd="/", env={"SESSIONS_PATH": f"{legacy}/wa1"}, text=True
+    ) as running:
+        until = time.monotonic() + 20
+        while b"SESSIONS_PATH" not in pathlib.Path(f"/proc/{running.pid}/environ").read_bytes():
+            assert time.monotonic() < until
+        assert holders([str(legacy)], "", 0) == ()
+        monkeypatch.setattr(_processes, "unit_in", lambda group: "wa@2.service")
+        monkeypatch.setattr(_processes, "_others", lambda group: iter([running.pid]))
+        assert holders([str(legacy)], "", 0) == (Holder(running.pid, "cat", "named", "wa@2.service"),)
+        assert holders([f"{legacy}/wa"], "", 0) == ()
+
+
 def test_the_unit_s_own_processes_do_not_count(legacy: pathlib.Path) -> None:
     with process(cwd=legacy) as running:
         groups = pathlib.Path(f"/proc/{running.pid}/cgroup").read_text().splitlines()
@@ -99,3 +121,42 @@ def test_a_name_cannot_break_a_line(legacy: pathlib.Path) -> None:
     with process(code, cwd=legacy):
         (found,) = holders([str(legacy)], "", 0)
     assert found.command == "a?b?"
+
+
+# --- processes that are in the way on purpose -----------------------------------------------------------------
+
+
+def test_a_hundred_thousand_open_files_have_an_end(legacy: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hoard = "import os; kept = [os.open('/dev/null', os.O_RDWR) for _ in range(500)]"
+    with process(hoard, cwd="/") as running:
+        assert running.pid not in {holder.pid for holder in holders([str(legacy)], "", 0)}
+        monkeypatch.setattr(_processes, "HOLDERS_SECONDS", 0)
+        with pytest.raises(
+            SessionsError, match=r"cannot be looked through within 0 seconds, PID \d+ .* nothing was changed"
+        ):
+            holders([str(legacy)], "", 0)
+
+
+def test_an_environment_is_read_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process can say that its environment is of any size, prctl(2) PR_SET_MM_MAP."""
+    with process(env={"A": "1", **{f"V{number}": "x" * 1000 for number in range(100)}}) as running:
+        assert len(process_file(running.pid, "environ")) > 100_000
+        monkeypatch.setattr(_proc, "PROC_BYTES", 10_000)
+        assert len(process_file(running.pid, "environ")) == 10_000
+        assert process_environment(running.pid, ["A"]) == {"A": "1"}
+
+
+def test_a_process_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where its memory is a file of a filesystem that somebody serves, and does not."""
+    reading, writing = os.pipe()
+    monkeypatch.setattr(_proc, "_read", lambda path: os.read(reading, 1))
+    monkeypatch.setattr(_proc, "PROC_SECONDS", 0.2)
+    with pytest.raises(SessionsError, match="does not let its environ be read within"):
+        process_environment(os.getpid(), ["A"])
+    os.close(writing)
+
+
+def test_a_process_that_is_gone_has_no_environment() -> None:
+    with process() as running:
+        pass
+    assert process_environment(running.pid, ["A"]) == {}

@@ -221,7 +221,7 @@ def test_names_that_are_no_utf_8_have_keys_too() -> None:
 def test_no_receipt_names_an_account_or_a_file_that_is_called_after_it(tmp_path: pathlib.Path, layout: str) -> None:
     for made in put_root_of(layout, tmp_path):
         mark = look(tmp_path / made.name, layout)
-        assert mark.files, made.state
+        assert mark.files or made.state == "unknown", made.state  # whose credentials are in SQL
         written = json.dumps(document_of("/srv/sessions", {account_key(made.name): Entry("/opt/x", mark, mark, 1.0)}))
         assert CANARY not in written
         assert not any(part in written for part in made.name.split("/") if CANARY in part)

@@ -12,10 +12,12 @@ import typing as t
 
 import pytest
 
-from accounts import CANARY, put_account, put_file
+from accounts import CANARY, give, put_account, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _unit_path
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._identity import Identity
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import LAYOUTS, layout_named
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._owners import Owners, owners_of
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._sources import (
     Source,
     directories_of,
@@ -23,13 +25,20 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._sources imp
     is_in_use,
     layout_of,
     named_sources,
-    values_in_use,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._tombstone import TOMBSTONE
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit import PROPERTIES, Unit
 from layouts import KINDS, STATES, put_account_of, put_root_of, put_store
 
 NOBODY = 65534
+
+
+def whose(uid: int, **fields: t.Any) -> Owners:
+    """Let accounts be taken that belong to one user, who is given them."""
+    return Owners(frozenset((uid,)), Identity(uid, uid, str(uid), str(uid)), **fields)
+
+
+OURS = whose(os.geteuid())
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs other users")
 
 
@@ -49,7 +58,7 @@ def place(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pa
 
 
 def named(*paths: object, target: object = "/srv/sessions") -> list[str]:
-    return [source.path for source in named_sources([str(path) for path in paths], str(target), ())]
+    return [source.path for source in named_sources([str(path) for path in paths], str(target), OURS)]
 
 
 def test_named_paths_keep_their_order_and_come_once(place: pathlib.Path) -> None:
@@ -58,7 +67,20 @@ def test_named_paths_keep_their_order_and_come_once(place: pathlib.Path) -> None
     (place / "link").symlink_to(other)
     legacy = place / "opt/.baileys_auth"
     assert named(other, legacy, f"{legacy}/", place / "link", place / "nothing") == [str(other), str(legacy)]
-    assert named_sources([str(place / "link")], "/srv/x", ()) == (Source(str(place / "link"), str(other)),)
+    assert named_sources([str(place / "link")], "/srv/x", OURS) == (
+        Source(str(place / "link"), str(other), OURS.users, os.geteuid()),
+    )
+
+
+@root
+def test_an_empty_directory_of_root_is_nothing_to_take(place: pathlib.Path) -> None:
+    """systemd makes it where the sessions path is mounted in a later release."""
+    give(place / "opt", NOBODY, NOBODY)
+    (place / "opt/auth").mkdir()
+    assert named_sources([str(place / "opt/auth")], "/srv/x", whose(NOBODY)) == ()
+    (place / "opt/auth/wa1").mkdir()
+    with pytest.raises(SessionsError, match="belongs to root"):
+        named_sources([str(place / "opt/auth")], "/srv/x", whose(NOBODY))
 
 
 @pytest.mark.parametrize(
@@ -106,9 +128,9 @@ def test_a_link_of_a_user_leads_to_what_is_his_or_the_backend_s(place: pathlib.P
     link.symlink_to("opt")
     os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
     with pytest.raises(SessionsError, match="an unprivileged user made"):
-        named(link)
+        named_sources([str(link)], "/srv/x", whose(1))
     os.chown(place / "opt", 1, 1)
-    assert named_sources([str(link)], "/srv/x", (1,))
+    assert named_sources([str(link)], "/srv/x", whose(1))
 
 
 # --- found ------------------------------------------------------------------------------------------------
@@ -138,7 +160,7 @@ def backend(cwd: pathlib.Path, code: str = "", **environment: str) -> t.Iterator
 
 
 def found(of: Unit, target: object = "/srv/sessions") -> list[str]:
-    return [source.path for source in found_sources(of, str(target), None, ())]
+    return [source.path for source in found_sources(of, str(target), None, OURS)]
 
 
 def test_the_relative_default_of_the_library(place: pathlib.Path) -> None:
@@ -207,7 +229,7 @@ def test_a_library_that_keeps_accounts_among_the_files_of_its_program(
     put_root_of(layout, program)
     put_file(program / "server.js", "")
     sources = found_sources(
-        unit(WorkingDirectory=str(program)), "/srv/sessions", layout_named(layout) if named else None, ()
+        unit(WorkingDirectory=str(program)), "/srv/sessions", layout_named(layout) if named else None, OURS
     )
     assert [source.path for source in sources] == [str(program)]
     assert layout_of(sources, "/srv/sessions", None).name == layout
@@ -219,7 +241,7 @@ def test_a_library_that_keeps_accounts_among_the_files_of_its_program(
 def test_the_name_of_a_data_source_leads_to_the_directory_of_its_database(place: pathlib.Path, name: str) -> None:
     put_store(place / "opt/store/whatsapp.db")
     with backend(place / "opt", DB_URI=name.format(place=place)) as running:
-        named = found_sources(running, "/srv/sessions", layout_named("whatsmeow"), ())
+        named = found_sources(running, "/srv/sessions", layout_named("whatsmeow"), OURS)
         assert named[0].path == str(place / "opt/store")
 
 
@@ -282,15 +304,115 @@ def test_odd_values_are_no_error(place: pathlib.Path) -> None:
         assert found(running) == [str(place / "opt/.baileys_auth")]
 
 
+# --- whose they are ---------------------------------------------------------------------------------------
+
+BOB = 4321
+
+
+@root
+@pytest.mark.parametrize(
+    ("folder", "account", "modes", "outcome"),
+    [
+        (NOBODY, NOBODY, 0o700, "found"),
+        (BOB, BOB, 0o700, "nothing"),  # another tenant's: the backend cannot use them
+        (0, 0, 0o755, "nothing"),  # a backup of root
+        (0, NOBODY, 0o755, "belongs to root"),  # the backend's, kept where only somebody else can move them
+        (0, BOB, 0o1777, "belongs to root"),
+        (BOB, NOBODY, 0o755, f"belongs to {BOB}"),
+        (BOB, BOB, 0o777, f"belongs to {BOB}"),
+    ],
+)
+def test_a_path_that_was_found_is_the_backend_s_own(
+    place: pathlib.Path, folder: int, account: int, modes: int, outcome: str
+) -> None:
+    legacy = place / "opt/.baileys_auth"
+    for name in ("wa1", "wa2"):
+        give(legacy / name, account, account)
+        (legacy / name).chmod(modes & 0o777)
+    os.chown(legacy, folder, folder)
+    legacy.chmod(modes)
+    of = unit(WorkingDirectory=str(place / "opt"))
+    if outcome in ("found", "nothing"):
+        sources = found_sources(of, "/srv/sessions", None, whose(NOBODY))
+        assert [source.path for source in sources] == ([str(legacy)] if outcome == "found" else [])
+        return
+    with pytest.raises(
+        SessionsError, match=f"wa.service keeps accounts in {legacy}, which {outcome}; nothing was changed"
+    ):
+        found_sources(of, "/srv/sessions", None, whose(NOBODY))
+
+
+@root
+@pytest.mark.parametrize(("allowed", "owners"), [(False, {NOBODY, 0}), (True, None)])
+def test_a_path_that_was_named_may_be_root_s_where_only_root_could_put_it(
+    tmp_path: pathlib.Path, allowed: bool, owners: set[int] | None
+) -> None:
+    """As a backup is, and what came from another host."""
+    source = tmp_path / "backup"
+    put_account(source / "wa1")
+    assert named_sources([str(source)], "/srv/x", whose(NOBODY, foreign=allowed))[0].owners == owners
+
+
+@root
+@pytest.mark.parametrize(
+    ("owner", "above", "mode", "words"),
+    [
+        (BOB, 0, 0o755, f"belongs to {BOB}, and its accounts would be given to {NOBODY}; nothing was changed"),
+        (0, NOBODY, 0o755, "belongs to root but .*/above belongs to nobody, and its accounts"),
+        (0, 0, 0o777, "belongs to root but everybody can write in .*/above"),
+        (0, 0, 0o1777, "belongs to root but everybody can write in .*/above"),
+    ],
+)
+def test_what_somebody_could_have_put_there_has_to_be_allowed(
+    tmp_path: pathlib.Path, owner: int, above: int, mode: int, words: str
+) -> None:
+    source = tmp_path / "above/sessions"
+    put_account(source / "wa1")
+    os.chown(source, owner, owner)
+    os.chown(source.parent, above, above)
+    source.parent.chmod(mode)
+    with pytest.raises(SessionsError, match=f"{words}.*wa_legacy_paths.*wa_allow_foreign_owner"):
+        named_sources([str(source)], "/srv/x", whose(NOBODY))
+    assert named_sources([str(source)], "/srv/x", whose(NOBODY, foreign=True))[0].owners is None
+    assert named_sources([str(source)], "/srv/x", whose(owner))[0].owners == {owner}
+
+
+@root
+def test_who_the_backend_is(place: pathlib.Path) -> None:
+    wanted = Identity(NOBODY, NOBODY, "nobody", "nogroup")
+    rooted = Identity(0, 0, "root", "root")
+    as_nobody = f"import os; os.setgid({NOBODY}); os.setuid({NOBODY})"
+    with backend(place / "opt") as running, backend(place / "opt", as_nobody) as dropped:
+        pids = str(running.main_pid), str(dropped.main_pid)
+        assert owners_of(unit(User="nobody"), wanted, foreign=False).users == {NOBODY}
+        # A process of the service's user may be root for a moment (sudo): that makes nothing of root his.
+        assert owners_of(unit(User="nobody", MainPID=pids[0]), wanted, foreign=False).users == {NOBODY}
+        assert owners_of(unit(MainPID=pids[0]), rooted, foreign=False).users is None
+        assert owners_of(unit(), rooted, foreign=False).users is None
+        assert owners_of(unit(MainPID=pids[1]), rooted, foreign=False).users == {NOBODY, 0}
+        assert owners_of(unit(MainPID=pids[0]), wanted, foreign=False).users == {NOBODY, 0}
+    assert owners_of(None, wanted, foreign=False).users == {NOBODY}
+    assert owners_of(None, rooted, foreign=False).users is None
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1bb", "a\x9bb", "a\u202eb", os.fsdecode(b"a\xffb")])
+def test_a_path_that_could_not_be_given_is_not_found_either(place: pathlib.Path, name: str) -> None:
+    """What is found is given back to a module to bring the accounts back, and shown."""
+    put_account(place / "opt" / name / "wa1")
+    (place / "opt/plain").symlink_to(name)
+    with backend(place / "opt", AUTH_DIR=name, OTHER=str(place / "opt/plain")) as running:
+        assert found(running) == [str(place / "opt/.baileys_auth")]
+    with pytest.raises(SessionsError, match=r"where the source .*/plain leads to holds a control character"):
+        named(place / "opt/plain")
+
+
+def test_two_slashes_in_front_are_one(place: pathlib.Path) -> None:
+    put_account(place / "elsewhere/wa1")
+    with backend(place / "opt", AUTH_DIR=f"/{place}/elsewhere") as running:
+        assert found_sources(running, "/srv/x", None, OURS)[0].given == str(place / "elsewhere")
+
+
 # --- the rest ---------------------------------------------------------------------------------------------
-
-
-def test_values_in_use_are_absolute_paths(place: pathlib.Path) -> None:
-    told = {"A": "/srv/sessions/", "B": "relative", "C": "x=/srv/y", "D": "/srv/a=b", "HOME": "/home/wa"}
-    with backend(place, **told, E="file:/srv/store/wa.db?_foreign_keys=on", F="file:store/wa.db") as running:
-        values = values_in_use(running.main_pid)
-        assert {"/srv/sessions", "/srv/a=b", "/srv/store", str(place)} == {*values}
-    assert values_in_use(running.main_pid) == frozenset()
 
 
 def test_the_layout_is_that_of_the_accounts(place: pathlib.Path) -> None:

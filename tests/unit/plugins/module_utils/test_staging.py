@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import itertools
 import marshal
 import os
 import pathlib
@@ -18,9 +19,11 @@ from hypothesis import strategies as st
 
 from accounts import CANARY, OLD, content, put_account, put_file, use
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _copy, _index, _staging, _watch
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._area import opened_area, opened_staging
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._area import opened_staging
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._control import existing_control
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import layout_named, open_account
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._paths import opened_directory
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._receipts import account_key, mark_of
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._staging import (
     ENGINES,
@@ -38,6 +41,8 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._staging imp
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._tree import Tally
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._watch import Touched
+from areas import opened
+from striker import exchange
 
 BAILEYS = layout_named("baileys")
 KEY = account_key("wa1")
@@ -64,7 +69,7 @@ class Scene:
         root = os.open(self.legacy, os.O_RDONLY)
         account = open_account(root, "wa1")
         try:
-            with opened_staging(str(self.path)) as staging:
+            with existing_control(str(self.path)) as control, opened_staging(str(self.path), control) as staging:
                 assert staging is not None
                 return is_staged(staging, "wa1", mark_of(account, BAILEYS))
         finally:
@@ -75,7 +80,7 @@ class Scene:
 @pytest.fixture
 def scene(tmp_path: pathlib.Path) -> t.Iterator[Scene]:
     (tmp_path / "sessions").mkdir()
-    with opened_area(str(tmp_path / "sessions")) as area:
+    with opened(tmp_path / "sessions") as (_control, area):
         yield Scene(tmp_path, area)
 
 
@@ -386,7 +391,7 @@ def test_a_watch_misses_nothing_that_a_look_at_everything_finds(
 ) -> None:
     place = tmp_path_factory.mktemp("watched")
     (place / "sessions").mkdir()
-    with opened_area(str(place / "sessions")) as area:
+    with opened(place / "sessions") as (_control, area):
         scene = Scene(place, area)
         names = [*sorted(os.listdir(scene.account)), *"abc"]
 
@@ -436,3 +441,72 @@ def test_what_the_accounts_need_is_not_measured_where_there_is_plenty(
     assert has_ample_room(scene.stage, scene.tasks)
     assert len(asked) == 2
     assert not has_ample_room(scene.with_engine("rsync"), scene.tasks), "rsync does not notice when it gets scarce"
+
+
+def test_moving_takes_the_very_directory_that_was_judged(scene: Scene) -> None:
+    """What takes its place between the look and the rename goes back to where it was."""
+    judged = scene.account.stat().st_ino
+    other = put_account(scene.legacy / "other", number=9)
+    before = content(scene.legacy)
+    exchange(scene.account, other)
+    exchanged = content(scene.legacy)
+    assert exchanged != before
+    with pytest.raises(SessionsError, match="another directory took its place while it was being moved"):
+        stage_final(scene.with_engine("rename"), [dataclasses.replace(scene.tasks[0], inode=judged)])
+    assert content(scene.legacy) == exchanged
+    assert list((scene.area_path / "staging").iterdir()) == []
+    exchange(scene.account, other)
+    stage_final(scene.with_engine("rename"), [dataclasses.replace(scene.tasks[0], inode=judged)])
+    assert scene.staged.stat().st_ino == judged
+
+
+# --- a run that is killed while it clears up --------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL."""
+
+
+def killed_at(call: t.Callable[..., None], left: list[int]) -> t.Callable[..., None]:
+    """Give a function of os that the run is killed at, after some calls."""
+
+    def made(*arguments: t.Any, **options: t.Any) -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise Killed
+        call(*arguments, **options)
+
+    return made
+
+
+@pytest.mark.parametrize("clearing", ["all copies", "one for another engine"])
+@pytest.mark.parametrize("call", ["unlink", "rmdir"])
+def test_half_a_copy_never_counts_as_a_whole_one(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, clearing: str, call: str
+) -> None:
+    (scene.account / "deep").mkdir()
+    put_file(scene.account / "deep/file", "1")
+    for turn in itertools.count(1):
+        settled(scene)
+        assert content(scene.staged) == content(scene.account)
+        left = [turn]
+        with monkeypatch.context() as patch, contextlib.suppress(Killed):
+            patch.setattr(os, call, killed_at(getattr(os, call), left))
+            if clearing == "all copies":
+                _staging.clear_staging(scene.stage.area)
+            else:
+                with opened_directory(str(scene.staged.parent)) as staging:
+                    _staging._make_way(scene.stage.area, staging, "wa1")
+        stage_live(scene.stage, scene.tasks)
+        assert content(scene.staged) == content(scene.account), f"killed at {call} number {turn}"
+        if left[0] > 0:
+            break
+    assert turn > 1
+
+
+def test_what_is_known_of_a_copy_that_is_gone_does_not_count(scene: Scene) -> None:
+    """As when it was published, and the run was killed before it cleared up."""
+    settled(scene)
+    scene.staged.rename(scene.legacy.with_name("published"))
+    stage_live(scene.stage, scene.tasks)
+    assert content(scene.staged) == content(scene.account)

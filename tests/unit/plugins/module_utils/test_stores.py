@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import resource
@@ -11,6 +12,8 @@ import shutil
 import signal
 import sqlite3
 import stat
+import struct
+import time
 import typing as t
 
 import pytest
@@ -32,8 +35,9 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._stores impo
     put_stores,
     same_stores,
     store_names,
+    try_stores,
 )
-from layouts import damage_store, put_store
+from layouts import damage_store, put_endless_store, put_store
 
 WHATSMEOW = layout_named("whatsmeow")
 NOBODY = 65534
@@ -66,6 +70,10 @@ class Scene:
     def put(self) -> None:
         with opened(self.scratch) as scratch, opened(self.staged) as staged, opened(self.account) as account:
             put_stores(scratch, staged, store_names(account, WHATSMEOW), self.rules)
+
+    def try_all(self) -> None:
+        with opened(self.scratch) as scratch, opened(self.account) as account:
+            try_stores(scratch, store_names(account, WHATSMEOW), self.rules)
 
     def migrate(self) -> None:
         self.bring()
@@ -209,6 +217,30 @@ def test_a_name_that_means_something_to_sqlite_is_a_name(scene: Scene) -> None:
 # --- what is no database ------------------------------------------------------------------------------------
 
 
+def claim_pages(log: pathlib.Path, pages: int) -> None:
+    """Have the last frame of a -wal say that the database has so many pages, with a checksum that fits."""
+    content = bytearray(log.read_bytes())
+    size = struct.unpack(">I", content[8:12])[0]
+    order = "<" if content[3] == 0x82 else ">"
+    sums = struct.unpack(">II", content[24:32])
+    for frame in range(32, len(content), size + 24):
+        if frame + 2 * (size + 24) > len(content):
+            content[frame + 4 : frame + 8] = struct.pack(">I", pages)
+        summed = bytes(content[frame : frame + 8] + content[frame + 24 : frame + 24 + size])
+        sums = checksum(summed, sums, order)
+        content[frame + 16 : frame + 24] = struct.pack(">II", *sums)
+    put_file(log, bytes(content))
+
+
+def checksum(content: bytes, sums: tuple[int, ...], order: str) -> tuple[int, int]:
+    """The checksum of a -wal, section 4.2 of https://www.sqlite.org/fileformat.html."""
+    one, two = sums
+    for first, second in struct.iter_unpack(f"{order}II", content):
+        one = (one + first + two) & 0xFFFFFFFF
+        two = (two + second + one) & 0xFFFFFFFF
+    return one, two
+
+
 def no_pages(path: pathlib.Path) -> None:
     put_file(path, path.read_bytes()[:3000])
 
@@ -233,7 +265,7 @@ def test_what_goes_wrong_in_the_jail_is_no_damage(
 ) -> None:
     put_store(scene.account / NAME)
     scene.bring()
-    monkeypatch.setattr(_stores, "in_jail", lambda *arguments: answer)
+    monkeypatch.setattr(_stores, "in_jail", lambda *arguments, **limits: answer)
     with pytest.raises(OSError, match="the disk may be full"):
         scene.put()
     assert os.listdir(scene.staged) == []
@@ -254,6 +286,56 @@ def test_a_full_disk_is_no_damage(scene: Scene, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(OSError, match="the disk may be full"):
         scene.put()
     assert os.listdir(scene.staged) == []
+
+
+def test_one_that_sqlite_checks_for_days_is_refused_before_anybody_waits_for_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_endless_store(scene.account / NAME)
+    scene.bring()
+    monkeypatch.setattr(_stores, "seconds_for", lambda size: 0.5)
+    for work in (scene.try_all, scene.put):
+        with pytest.raises(UnfitTree, match=r"could not be checked within 0 seconds .* restore a backup") as told:
+            work()
+        assert CANARY not in str(told.value)
+        assert not isinstance(told.value, DamagedStore)
+    assert os.listdir(scene.staged) == []
+
+
+def test_what_is_tried_stays_as_it_is(scene: Scene) -> None:
+    """A trial on the collected files would roll a journal back that is not finished yet."""
+    put_store(scene.account / NAME, wal=True)
+    put_store(scene.account / "other.db")
+    scene.bring()
+    before = content(scene.scratch)
+    scene.try_all()
+    assert content(scene.scratch) == before
+    scene.put()
+    assert len(os.listdir(scene.staged)) == 2
+
+
+def test_a_torn_one_is_no_reason_to_give_up_yet(scene: Scene) -> None:
+    put_store(scene.account / NAME)
+    damage_store(scene.account / NAME)
+    scene.bring()
+    scene.try_all()
+
+
+def test_nothing_is_checked_once_the_backend_has_been_down_for_too_long(scene: Scene) -> None:
+    put_store(scene.account / NAME)
+    scene.bring()
+    scene.rules = dataclasses.replace(scene.rules, until=time.monotonic())
+    with pytest.raises(UnfitTree, match="could not be checked within 0 seconds"):
+        scene.put()
+
+
+def test_a_log_that_claims_a_database_larger_than_itself_does_not_fill_the_disk(scene: Scene) -> None:
+    put_store(scene.account / NAME, wal=True)
+    claim_pages(scene.account / f"{NAME}-wal", 1 << 20)
+    scene.bring()
+    with contextlib.suppress(UnfitTree, OSError):
+        scene.put()
+    assert sum(path.stat().st_size for path in scene.scratch.rglob("*")) < 16 << 20
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-journal"])
@@ -344,10 +426,26 @@ def test_another_state_has_another_digest(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("held", [b"no database", b"SQLite format 3\0", b"SQLite format 3\0" + bytes(84)])
-def test_what_cannot_be_compared_is_not_the_same(tmp_path: pathlib.Path, held: bytes) -> None:
+def test_what_sqlite_would_not_read_is_the_same_byte_by_byte(tmp_path: pathlib.Path, held: bytes) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         put_file(tmp_path / name / "one.db", held)
+        put_file(tmp_path / name / "one.db-journal", b"x")
+    with opened(tmp_path / "a") as one, opened(tmp_path / "b") as other:
+        assert same_stores(one, other, WHATSMEOW) is True
+        for ending in ("", "-journal"):
+            put_file(tmp_path / f"b/one.db{ending}", held + b"y")
+            assert same_stores(one, other, WHATSMEOW) is False
+            put_file(tmp_path / f"b/one.db{ending}", held if not ending else b"x")
+        (tmp_path / "a/one.db-journal").unlink()
+        assert same_stores(one, other, WHATSMEOW) is False
+
+
+def test_what_would_take_too_long_is_not_the_same(tmp_path: pathlib.Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        put_file(tmp_path / name / "one.db", b"no database")
+        os.truncate(tmp_path / name / "one.db", 1 << 40)
     with opened(tmp_path / "a") as one, opened(tmp_path / "b") as other:
         assert same_stores(one, other, WHATSMEOW) is False
 

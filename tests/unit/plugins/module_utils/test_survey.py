@@ -14,12 +14,13 @@ import pytest
 
 from accounts import OLD, put_account, put_file, use
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _job, _migrate, _migrate_run, _survey
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._area import opened_area, read_document
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._area import known_document
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layout import Judgement
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import layout_named
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._receipts import RECEIPT, Entry, entries_in
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._sources import Source
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._survey import Survey, survey
+from areas import opened
 
 BAILEYS = layout_named("baileys")
 
@@ -31,15 +32,15 @@ class Scene:
         self.legacy, self.path = place / "legacy", place / "sessions"
         self.legacy.mkdir()
 
-    def look(self, *sources: pathlib.Path, in_use: t.Collection[str] | None = None, **receipts: Entry) -> Survey:
+    def look(self, *sources: pathlib.Path, at_path: bool | None = None, **receipts: Entry) -> Survey:
         given = [Source(str(source), str(source)) for source in sources or (self.legacy,)]
-        return survey(given, str(self.path), BAILEYS, receipts or self.receipts(), "newest", in_use)
+        return survey(given, str(self.path), BAILEYS, receipts or self.receipts(), "newest", at_path)
 
-    def actions(self, *sources: pathlib.Path, in_use: t.Collection[str] | None = None) -> list[str]:
-        return [account.decision.action for account in self.look(*sources, in_use=in_use).accounts]
+    def actions(self, *sources: pathlib.Path, at_path: bool | None = None) -> list[str]:
+        return [account.decision.action for account in self.look(*sources, at_path=at_path).accounts]
 
     def receipts(self) -> dict[str, Entry]:
-        return entries_in(read_document(str(self.path), RECEIPT))
+        return entries_in(known_document(str(self.path), RECEIPT))
 
     @property
     def options(self) -> dict[str, t.Any]:
@@ -71,30 +72,32 @@ def test_what_is_where(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    ("in_use", "legacy_at", "present_at", "action"),
+    ("at_path", "legacy_at", "present_at", "action"),
     [
         (None, 5, 0, "migrated"),
         (None, 0, 5, "kept"),
-        ((), 5, 0, "migrated"),  # it runs, and nothing says that it runs on the sessions path
-        ((), 0, 5, "diverged"),
-        ("path", 5, 0, "kept"),
-        ("path", 0, 5, "kept"),
+        (False, 5, 0, "migrated"),  # it runs, and nothing shows that it uses the sessions path
+        (False, 0, 5, "diverged"),
+        (True, 5, 0, "kept"),
+        (True, 0, 5, "kept"),
     ],
 )
-def test_what_the_backend_uses(scene: Scene, in_use: t.Any, legacy_at: int, present_at: int, action: str) -> None:
-    put_account(scene.legacy / "wa1", number=1, at=OLD + legacy_at)
-    put_account(scene.path / "wa1", number=2, at=OLD + present_at)
-    assert scene.actions(in_use=[str(scene.path)] if in_use == "path" else in_use) == [action]
+def test_what_the_backend_uses(
+    scene: Scene, at_path: bool | None, legacy_at: int, present_at: int, action: str
+) -> None:
+    put_account(scene.legacy / "wa1", number=1, device=1, at=OLD + legacy_at)
+    put_account(scene.path / "wa1", number=2, device=1, at=OLD + present_at)
+    assert scene.actions(at_path=at_path) == [action]
 
 
 def test_a_receipt_counts_for_its_own_source(scene: Scene, tmp_path: pathlib.Path) -> None:
     put_account(scene.legacy / "wa1")
     older, newer = tmp_path / "older", tmp_path / "newer"
-    put_account(older / "wa1", at=OLD - 60, number=3)
+    put_account(older / "wa1", at=OLD - 60, number=3, device=1)
     scene.migrate()
     assert scene.actions() == ["unchanged"]
     assert scene.actions(older) == ["kept"]
-    put_account(newer / "wa1", at=OLD + 60, number=4)
+    put_account(newer / "wa1", at=OLD + 60, number=4, device=1)
     assert scene.actions(newer) == ["migrated"]
 
 
@@ -103,10 +106,10 @@ def test_what_was_removed_is_brought_back_only_from_where_it_was_used_since(
 ) -> None:
     put_account(scene.legacy / "wa1")
     older, newer = tmp_path / "older", tmp_path / "newer"
-    put_account(older / "wa1", number=3)
+    put_account(older / "wa1", number=3, device=1)
     scene.migrate()
     (scene.path / "wa1").rename(tmp_path / "logged-out")
-    put_account(newer / "wa1", at=OLD - 60, number=4)  # put there now, whatever its times say
+    put_account(newer / "wa1", at=OLD - 60, number=4, device=1)  # put there now, whatever its times say
     assert [scene.actions(place) for place in (scene.legacy, older, newer)] == [["skipped"], ["skipped"], ["migrated"]]
 
 
@@ -121,8 +124,8 @@ def test_keys_that_were_written_in_place_are_use(scene: Scene) -> None:
 
 @pytest.mark.parametrize("gone", ["legacy", "present"])
 def test_what_vanishes_between_two_looks(scene: Scene, monkeypatch: pytest.MonkeyPatch, gone: str) -> None:
-    put_account(scene.legacy / "wa1", number=1)
-    put_account(scene.path / "wa1", number=2)
+    put_account(scene.legacy / "wa1", number=1, device=1)
+    put_account(scene.path / "wa1", number=2, device=1)
     ancestor = _survey._ancestor
 
     def vanish(*arguments: t.Any) -> Entry | None:
@@ -138,14 +141,14 @@ def test_what_vanishes_between_two_looks(scene: Scene, monkeypatch: pytest.Monke
 
 def test_an_adopted_account_is_remembered_as_it_was_judged(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """What its backend writes between the look and the receipt is use, and must show as such later."""
-    put_account(scene.legacy / "wa1", number=1, at=OLD - 60)
-    put_account(scene.path / "wa1", number=2)
+    put_account(scene.legacy / "wa1", number=1, device=1, at=OLD - 60)
+    put_account(scene.path / "wa1", number=2, device=1)
     judged = scene.look().accounts[0].present
     writing = _migrate_run.opened_area
 
-    def used_meanwhile(path: str) -> t.Any:
+    def used_meanwhile(path: str, control: int) -> t.Any:
         use(scene.path / "wa1", OLD + 1)
-        return writing(path)
+        return writing(path, control)
 
     monkeypatch.setattr(_migrate_run, "opened_area", used_meanwhile)
     scene.migrate()
@@ -160,7 +163,7 @@ def test_a_sessions_path_that_is_not_made_yet(scene: Scene) -> None:
     put_account(scene.legacy / "wa1")
     seen = scene.look()
     assert (seen.path_inode, seen.present) == (0, {})
-    with opened_area(str(scene.path)):  # beside it, where it will be
+    with opened(scene.path):  # beside it, where it will be
         assert scene.actions() == ["migrated"]
 
 
@@ -188,7 +191,7 @@ def test_an_account_that_looks_as_it_did_is_not_judged_again(scene: Scene) -> No
     judge = Judge()
     for name in ("wa1", "wa2"):
         put_account(scene.legacy / name)
-        put_account(scene.path / name, number=2)
+        put_account(scene.path / name, number=2, device=1)
     first = judge.look(scene)
     assert judge.asked == 4
     assert judge.look(scene, first) == first
@@ -240,3 +243,44 @@ def test_an_account_that_cannot_be_opened_is_not_one_that_is_gone(
     monkeypatch.setattr(os, "open", open_or_fail)
     with pytest.raises(OSError, match=re.escape(os.strerror(number))):
         scene.look()
+
+
+# --- a root that is an account and holds others ------------------------------------------------------------------
+
+
+def decided(seen: Survey) -> dict[str, tuple[str, bool, bool]]:
+    return {one.name: (one.decision.action, one.decision.publish, one.is_inside) for one in seen.accounts}
+
+
+WHOLE, INSIDE = ("migrated", True, False), ("migrated", False, True)
+
+
+def test_what_lies_in_the_account_of_the_root_travels_with_it(scene: Scene) -> None:
+    put_account(scene.legacy)
+    put_account(scene.legacy / "user", number=2)
+    put_file(put_account(scene.legacy / "broken", number=3) / "creds.json", "")
+    assert decided(scene.look()) == {".": WHOLE, "broken": INSIDE, "user": INSIDE}
+    assert not scene.look().left
+    scene.migrate()
+    assert set(scene.actions()) == {"unchanged"}
+    use(scene.legacy, OLD + 3600)
+    assert decided(scene.look())["user"] == INSIDE  # of one generation at both places
+
+
+def test_it_does_not_where_the_sessions_path_has_newer_keys_or_others(scene: Scene) -> None:
+    put_account(scene.legacy)
+    put_account(scene.legacy / "user", number=2)
+    scene.migrate()
+    use(scene.legacy, OLD + 3600)
+    use(scene.path / "user", OLD + 7200)
+    assert decided(scene.look())["user"] == ("unchanged", False, False)
+    put_account(scene.path / "third", number=4)
+    assert not any(one.is_inside for one in scene.look().accounts)
+
+
+def test_what_another_legacy_path_has_does_not_travel_in_the_account_of_a_root(
+    scene: Scene, tmp_path: pathlib.Path
+) -> None:
+    put_account(scene.legacy)
+    put_account(tmp_path / "other/user", number=2)
+    assert decided(scene.look(scene.legacy, tmp_path / "other"))["user"] == WHOLE

@@ -19,13 +19,18 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import (
     _way_back,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migrate_run import WroteAlready
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._switch import (
     Switch,
     files_of,
-    install,
-    install_early,
     observe_switch,
     read_switch,
+)
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._switch_install import (
+    clear_the_way,
+    early_installed,
+    install,
+    install_early,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit import PROPERTIES, Unit
 
@@ -185,6 +190,44 @@ def test_what_comes_before_the_stop_is_written_apart_and_is_no_reason_to_stop(ho
     assert (after.early_differs, after.stale, after.early_diffs) == (False, False, ())
 
 
+class Again(SessionsError):
+    """What stops the backend once more."""
+
+    stops_again = True
+
+
+@pytest.mark.parametrize(("error", "left"), [(SessionsError("other"), False), (Again("again"), True)])
+def test_what_comes_before_the_stop_stays_for_another_stop(host: Host, error: SessionsError, left: bool) -> None:
+    stop = {"name": "10-stop", "daemon_reload": False, "validate": False, "sections": {"Service": {"KillSignal": "2"}}}
+    switch = read_switch({"before_stop": [stop]}, "wa.service")
+    with pytest.raises(type(error), match=str(error)), early_installed(switch, observe_switch(switch, host.unit)):
+        assert host.drop_in.with_name("10-stop.conf").exists()
+        raise error
+    assert host.drop_in.with_name("10-stop.conf").exists() is left
+    assert Again.stops_again is WroteAlready.stops_again
+
+
+def test_what_could_not_be_written_whole_before_the_stop_is_put_back(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop_ins = [
+        {"name": name, "daemon_reload": False, "validate": False, "sections": {"Service": {"KillSignal": "2"}}}
+        for name in ("10-stop", "11-stop")
+    ]
+    switch = read_switch({"before_stop": drop_ins}, "wa.service")
+    seen, install = observe_switch(switch, host.unit), _override.install
+
+    def fail(steps: t.Any, wanted: t.Any) -> None:
+        if wanted.path.endswith("11-stop.conf"):
+            raise SessionsError("no space")
+        install(steps, wanted)
+
+    monkeypatch.setattr(_override, "install", fail)
+    with pytest.raises(SessionsError, match="no space"), early_installed(switch, seen):
+        pass
+    assert not host.drop_in.with_name("10-stop.conf").exists()
+
+
 # --- whether it will be in force ---------------------------------------------------------------------------
 
 
@@ -211,7 +254,7 @@ def test_an_environment_file_that_contradicts_beats_a_drop_in(host: Host) -> Non
         observe_switch(host.switch(file=False), host.unit)
     assert SECRET not in str(refused.value)
     assert "/other" not in str(refused.value)
-    assert observe_switch(host.switch(), host.unit).differs  # which this switch mends
+    assert observe_switch(host.switch(), host.unit).differs  # which this switch fixes
 
 
 def test_what_comes_before_ours_is_beaten(host: Host) -> None:
@@ -226,3 +269,131 @@ def test_a_process_with_another_value_lacks_it(host: Host) -> None:
     assert "SESSIONS_PATH" in observe_switch(switch, running).lacking
     assert _switch.lacks_value(switch, running)
     assert not _switch.lacks_value(switch, host.unit)  # nothing runs
+
+
+# --- an environment file in a directory that somebody else rules ---------------------------------------------
+
+
+def observed(host: Host, text: str = "A=1\n") -> tuple[Switch, _switch.SwitchState]:
+    host.put("default/env", text)
+    switch = host.switch()
+    return switch, observe_switch(switch, host.unit)
+
+
+def swapped(path: Path) -> None:
+    """Put another file of the same size and time there, as rename(2) does."""
+    status = path.stat()
+    other = put_file(path.with_name("other"), "B=2\n")
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    other.replace(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        swapped,
+        lambda path: put_file(path, "A=1\nB=2\n"),
+        lambda path: path.chmod(0o644),
+        lambda path: path.unlink(),
+        lambda path: (path.unlink(), os.mkfifo(path)),
+        lambda path: (path.unlink(), path.mkdir()),
+        lambda path: (path.unlink(), path.symlink_to("/etc/passwd")),
+    ],
+)
+def test_what_is_no_longer_what_was_read_is_not_written(host: Host, change: t.Callable[[Path], t.Any]) -> None:
+    """The content of one file must not be written with the owner of another one."""
+    switch, state = observed(host)
+    change(host.env)
+    before = sorted((path.name, path.lstat().st_ino, path.lstat().st_size) for path in host.env.parent.iterdir())
+    with pytest.raises(SessionsError, match=f"{host.env} was changed since it was read, so it was not written"):
+        install(switch, state)
+    after = sorted((path.name, path.lstat().st_ino, path.lstat().st_size) for path in host.env.parent.iterdir())
+    assert after == before
+
+
+def test_a_file_that_came_since_is_not_written_over(host: Host) -> None:
+    switch = host.switch()
+    state = observe_switch(switch, host.unit)
+    host.put("default/env", "A=1\n")
+    with pytest.raises(SessionsError, match="was changed since it was read"):
+        install(switch, state)
+    assert host.env.read_text() == "A=1\n"
+
+
+def test_it_is_looked_at_again_right_before_it_is_replaced(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    switch, state = observed(host)
+    sync = os.fsync
+
+    def strike(descriptor: int) -> None:
+        sync(descriptor)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode) and host.env.read_text() == "A=1\n":
+            swapped(host.env)  # the new content is written by now, beside it
+
+    monkeypatch.setattr(os, "fsync", strike)
+    with pytest.raises(SessionsError, match="was changed since it was read"):
+        install(switch, state)
+    assert host.env.read_text() == "B=2\n"
+    assert [path.name for path in host.env.parent.iterdir()] == ["env"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/etc/passwd", path)])
+def test_what_is_no_file_is_neither_waited_for_nor_followed(host: Host, make: t.Callable[[Path], t.Any]) -> None:
+    host.env.parent.mkdir()
+    make(host.env)
+    with pytest.raises(SessionsError, match=f"cannot read {host.env}"):
+        observe_switch(host.switch(), host.unit)
+
+
+def test_one_with_a_second_name_is_not_rewritten(host: Host) -> None:
+    host.put("default/env", "A=1\n")
+    os.link(host.env, host.root / "second")
+    with pytest.raises(SessionsError, match="has a second name elsewhere"):
+        observe_switch(host.switch(), host.unit)
+    host.env.write_text(f"SESSIONS_PATH={NEW}\n")
+    assert observe_switch(host.switch(), host.unit).text == f"SESSIONS_PATH={NEW}\n"  # nothing is to be written
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs other users")
+@pytest.mark.parametrize("whose", ["default/env", "default"])
+def test_one_that_another_user_rules_is_refused(host: Host, whose: str) -> None:
+    host.put("default/env", "A=1\n")
+    os.chown(host.root / whose, 12345, 0)
+    with pytest.raises(SessionsError, match="belongs to neither root nor the user of the unit"):
+        observe_switch(host.switch(), host.unit)
+    with_user = Unit("wa.service", {**host.unit.properties, "User": "12345", "Group": "0"})
+    assert observe_switch(host.switch(), with_user).differs
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs other users")
+def test_one_whose_directory_changed_hands_since_is_not_written(host: Host) -> None:
+    switch, state = observed(host)
+    os.chown(host.env.parent, 12345, 0)
+    with pytest.raises(SessionsError, match=f"the directory of {host.env} belongs to neither root nor the user"):
+        install(switch, state)
+    assert host.env.read_text() == "A=1\n"
+
+
+def test_one_that_is_too_large_is_refused(host: Host) -> None:
+    host.put("default/env", "#" * (1 << 20) + "\n")
+    with pytest.raises(SessionsError, match="is larger than 1048576 bytes"):
+        observe_switch(host.switch(), host.unit)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
+def test_what_systemd_would_wait_for_is_out_of_the_way_before_a_start(
+    host: Host, make: t.Callable[[Path], t.Any]
+) -> None:
+    switch, state = observed(host)
+    host.env.chmod(0o640)
+    state = observe_switch(switch, host.unit)
+    host.env.unlink()
+    make(host.env)
+    clear_the_way(switch, state)
+    assert (host.env.is_symlink(), host.env.read_text(), stat.S_IMODE(host.env.stat().st_mode)) == (
+        False,
+        "A=1\n",
+        0o640,
+    )
+    host.env.write_text("B=2\n")
+    clear_the_way(switch, state)
+    assert host.env.read_text() == "B=2\n"  # what is a file is not ours to judge

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import itertools
 import os
 import pathlib
 import re
 import socket
 import stat
 import struct
+import time
 import types
 import typing as t
 
@@ -18,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accounts import CANARY, OLD, content, give, looks, put_file
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _copy
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _copy, _tree
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._copy import Rules, UnfitTree
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._tree import (
     Index,
@@ -31,6 +34,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._tree import
     remove_tree,
     same_content,
 )
+from striker import exchange, striking
 
 OURS = (os.geteuid(), os.getegid())
 NOBODY = 65534
@@ -74,7 +78,8 @@ def trees(tmp_path: pathlib.Path) -> Trees:
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let it be a minute later than it is: no file was written just now."""
-    monkeypatch.setattr(_copy, "time", types.SimpleNamespace(time_ns=lambda: __import__("time").time_ns() + 60 * 10**9))
+    later = types.SimpleNamespace(time_ns=lambda: time.time_ns() + 60 * 10**9, monotonic=time.monotonic)
+    monkeypatch.setattr(_copy, "time", later)
 
 
 # --- any tree ----------------------------------------------------------------------------------------------
@@ -362,14 +367,42 @@ def test_a_file_with_a_second_name_does_not_change_hands(trees: Trees, tmp_path:
 # --- a source that changes -------------------------------------------------------------------------------
 
 
-def test_what_was_written_just_now_is_read_again(trees: Trees) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
+    """The clock that copying goes by; it stands still."""
+    made = types.SimpleNamespace(now=0, time_ns=lambda: made.now, monotonic=time.monotonic)
+    monkeypatch.setattr(_copy, "time", made)
+    return made
+
+
+def test_what_was_written_just_now_is_read_again(trees: Trees, clock: types.SimpleNamespace) -> None:
     """A file system stamps with the tick of its clock: within one tick a second write does not show."""
-    (trees.source / "a").write_text("x")
-    index, tally = trees.bring()
-    assert (tally.copied, tally.unsettled) == (1, 1)
-    while tally.unsettled:
+    written = put_file(trees.source / "a", "x").stat().st_ctime_ns
+    index: Index = {}
+    for since in (0, 1_000_000):
+        clock.now = written + since
         index, tally = trees.bring(index)
+        assert (tally.copied, tally.unsettled) == (1, 1)
+    clock.now = written + 10_000_000_000
+    index, tally = trees.bring(index)
+    assert (tally.copied, tally.unsettled) == (1, 0)
     assert trees.bring(index)[1].copied == 0
+
+
+@pytest.mark.parametrize(
+    ("stamp", "since", "racy"),
+    [
+        *(
+            (1_600_000_000_123_456_789, since, racy)
+            for since, racy in ((0, True), (19, True), (-19, True), (21, False))
+        ),
+        *((1_600_000_000_000_000_000, since, racy) for since, racy in ((0, True), (1999, True), (2001, False))),
+    ],
+)
+def test_within_the_grain_of_a_file_system(clock: types.SimpleNamespace, stamp: int, since: int, racy: bool) -> None:
+    """Some stamp with whole seconds only. ``since``: milliseconds."""
+    clock.now = stamp + since * 1_000_000
+    assert _copy._is_racy(t.cast("os.stat_result", types.SimpleNamespace(st_ctime_ns=stamp))) is racy
 
 
 Changes = t.Callable[[pathlib.Path], t.Any]
@@ -402,6 +435,47 @@ def test_a_file_that_changes_while_it_is_read_is_never_settled(
     _index, tally = trees.bring(index)
     assert (tally.copied, tally.unsettled) == (1, 0)
     assert content(trees.target) == content(trees.source)
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_what_is_exchanged_for_a_link_right_before_it_is_opened_leads_nowhere(
+    trees: Trees, later: None, tmp_path: pathlib.Path, what: str, again: bool
+) -> None:
+    """After it was seen to be a file, or a directory. What the link leads to everybody may read."""
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o755)
+    put_file(outside / "secret", CANARY).chmod(0o644)
+    put_file(trees.source / "file", "1")
+    (trees.source / "folder").mkdir()
+    put_file(trees.source / "folder/secret", "1")
+    index: Index = {}
+    if again:
+        index, _tally = trees.bring()
+        put_file(trees.source / "file", "two")
+    decoy = tmp_path / "decoy"
+    decoy.symlink_to(outside if what == "folder" else outside / "secret")
+    with striking("open", what, lambda: exchange(trees.source / what, decoy)), pytest.raises(OSError):
+        trees.bring(index)
+    assert CANARY.encode() not in b"".join(held or b"" for held in content(trees.target).values())
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_what_is_exchanged_for_a_link_right_before_it_changes_hands_leads_nowhere(
+    trees: Trees, tmp_path: pathlib.Path, what: str
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o755)
+    put_file(outside / "secret", CANARY).chmod(0o4755)
+    before = looks(outside)
+    put_file(trees.source / "file", "1").chmod(0o4700)
+    (trees.source / "folder").mkdir()
+    put_file(trees.source / "folder/secret", "1").chmod(0o4700)
+    decoy = tmp_path / "decoy"
+    decoy.symlink_to(outside if what == "folder" else outside / "secret")
+    with striking("open", what, lambda: exchange(trees.source / what, decoy)), pytest.raises(OSError):
+        hand(trees.source)
+    assert looks(outside) == before
 
 
 def test_what_vanishes_while_it_is_listed_is_no_error(
@@ -558,3 +632,116 @@ def test_tallies_add_up() -> None:
     total = Tally(files=1, bytes=2, copied=1, newest_ns=9)
     total.add(Tally(files=2, bytes=3, removed=1, unsettled=1, left_out=1, newest_ns=5))
     assert total == Tally(3, 5, 1, 1, 1, 1, 9)
+
+
+# --- what has no end --------------------------------------------------------------------------------------
+
+
+def test_a_file_that_grows_faster_than_it_is_read_has_an_end(
+    trees: Trees, later: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = put_file(trees.source / "a", b"x" * (1 << 20))
+    write = _copy._write_all
+
+    def grow(writing: int, block: bytes) -> None:
+        assert source.stat().st_size < 16 << 20
+        with source.open("ab") as file:
+            file.write(2 * block)  # before anybody can read on
+        write(writing, block)
+
+    monkeypatch.setattr(_copy, "_write_all", grow)
+    monkeypatch.setattr(_copy, "_READS_AT_MOST", 1)
+    _index, tally = trees.bring()
+    assert tally.unsettled == 1
+
+
+@pytest.mark.parametrize("data", [b"", b"at the end"])
+def test_holes_are_not_read(trees: Trees, later: None, data: bytes) -> None:
+    """As large as the filesystem lets a file be: reading that would take days."""
+    size = 1 << 43
+    source = put_file(trees.source / "a", b"at the beginning")
+    while True:
+        try:
+            os.truncate(source, size)
+            break
+        except OSError:
+            size >>= 1
+    with source.open("r+b") as file:
+        file.seek(size - len(data))
+        file.write(data)
+    begun = time.monotonic()
+    _index, tally = trees.bring()
+    assert time.monotonic() - begun < 20
+    assert (tally.copied, tally.unsettled) == (1, 0)
+    copy = trees.target / "a"
+    assert (copy.stat().st_size, copy.stat().st_blocks < 100) == (size, True)
+    with copy.open("rb") as file:
+        assert file.read(16) == b"at the beginning"
+        file.seek(size - len(data))
+        assert file.read() == data
+
+
+def test_a_bad_disk_is_noticed_between_holes(trees: Trees, later: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.truncate(put_file(trees.source / "a", b"x" * 4096), 1 << 20)
+    monkeypatch.setattr(_copy, "_write_all", lambda writing, block: os.write(writing, b"?" * len(block)))
+    with pytest.raises(OSError, match="read back"):
+        trees.bring()
+
+
+def test_a_copy_that_takes_longer_than_a_backend_may_be_down_is_given_up(trees: Trees) -> None:
+    put_file(trees.source / "a", "x")
+    with pytest.raises(UnfitTree, match="takes longer than a backend may be down"):
+        trees.bring(how=dataclasses.replace(rules(), until=time.monotonic()))
+
+
+def test_more_names_than_any_library_makes_are_not_read(trees: Trees, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_tree, "NAMES", 100)
+    for folder in ("a", "b"):
+        (trees.source / folder).mkdir()
+        for number in range(49):
+            put_file(trees.source / folder / str(number), "x")
+    trees.bring()
+    put_file(trees.source / "one more", "x")
+    for work in (
+        trees.bring,
+        lambda: hand(trees.source),
+        lambda: measured(trees.source),
+    ):
+        with pytest.raises(UnfitTree, match="more than 100 files and directories"):
+            work()
+
+
+def test_a_directory_into_which_names_are_made_faster_than_they_are_read_has_an_end(
+    trees: Trees, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_file(trees.source / "0", "x")
+    monkeypatch.setattr(_tree, "NAMES", 1000)
+    listed, endless = os.scandir, trees.source.stat().st_ino
+
+    @contextlib.contextmanager
+    def listing(directory: t.Any = ".") -> t.Iterator[t.Iterator[os.DirEntry[str]]]:
+        with listed(directory) as entries:
+            yield itertools.cycle(list(entries)) if os.stat(directory).st_ino == endless else entries
+
+    monkeypatch.setattr(os, "scandir", listing)
+    with pytest.raises(UnfitTree, match="more than 1000 files and directories"):
+        measured(trees.source)
+
+
+def test_however_deep_a_tree_is_it_is_removed(trees: Trees) -> None:
+    here = os.open(trees.target, os.O_RDONLY | os.O_DIRECTORY)
+    for _level in range(3000):
+        os.mkdir("d", dir_fd=here)
+        os.close(os.open("f", os.O_WRONLY | os.O_CREAT, dir_fd=here))
+        below = os.open("d", os.O_RDONLY | os.O_DIRECTORY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    with opened(trees.target.parent) as parent:
+        remove_tree(parent, "target")
+    assert not trees.target.exists()
+
+
+def measured(path: pathlib.Path) -> Tally:
+    with opened(path) as directory:
+        return measure(directory, lambda name: None)

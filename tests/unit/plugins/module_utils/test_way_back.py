@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import typing as t
 from pathlib import Path
 
@@ -11,17 +12,14 @@ import pytest
 from test_switch import NEW, SECRET, Host, host
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._origins import ancestors, notes_for
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._receipts import Entry, Mark, document_of
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._sources import Source
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._switch import Switch, install, observe_switch
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._switch import Switch, observe_switch
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._switch_install import install
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit import PROPERTIES, Unit
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._way_back import (
-    ancestors,
-    notes_for,
-    origin_of,
-    switch_back,
-    with_switch,
-)
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._way_back import origin_of, switch_back, with_switch
+from areas import control_of
 
 __all__ = ["host"]  # the fixture
 
@@ -130,6 +128,38 @@ def test_where_accounts_came_from(tmp_path: Path) -> None:
     assert origin_of({**elsewhere, "accounts": document_of(NEW, {"a": entry("/srv/auth", 1)})["accounts"]}, None, NEW)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs other users")
+@pytest.mark.parametrize(
+    ("leads_to", "words"),
+    [
+        ("etc", "made by a user and leads to a directory of another"),
+        ("theirs", "leads to .*theirs now, which belongs to root"),
+        ("empty", "is the empty directory .*/empty/auth now, which belongs to root"),
+        ("gone", "is no directory"),
+        ("mine", ""),
+        ("mounted", ""),
+    ],
+)
+def test_a_user_cannot_have_accounts_brought_to_a_directory_of_root(tmp_path: Path, leads_to: str, words: str) -> None:
+    """The link to the release belongs to its user (root made those that lead to what root has)."""
+    current = tmp_path / "current"
+    for name in ("etc/auth", "theirs", "empty/auth", "mine", "mounted/auth"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("mine", "mounted"):
+        os.chown(tmp_path / name, 65534, 65534)
+    current.symlink_to(tmp_path / leads_to)
+    if leads_to not in ("theirs", "empty"):
+        os.chown(current, 65534, 65534, follow_symlinks=False)
+    os.chown(tmp_path, 65534, 65534)
+    receipt = {**document_of(NEW, {"a": entry("/old/auth", 1)}), "origins": {"/old/auth": "auth"}}
+    own = Unit("wa.service", {**unit(str(current)).properties, "User": "65534"})
+    if words:
+        with pytest.raises(SessionsError, match=f"came from auth below .* {words}.*; nothing was changed: name"):
+            origin_of(receipt, own, NEW)
+    else:
+        assert origin_of(receipt, own, NEW) == f"{tmp_path}/{leads_to}/auth"
+
+
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
@@ -146,15 +176,16 @@ def test_where_they_came_from_is_not_known(entries: dict[str, Entry], words: str
 @pytest.mark.parametrize(("own", "newer"), [(1.0, True), (3.0, False)])
 def test_the_last_migration_counts_whichever_way_it_went(tmp_path: Path, own: float, newer: bool) -> None:
     path, source = tmp_path / "old", tmp_path / "sessions"
-    area = tmp_path / ".sessions.whatsapp-ops"
-    for folder in (path, source, area):
+    control = control_of(source)
+    for folder in (path, source, control.parent, control):
         folder.mkdir(mode=0o700)
     other = entry(str(path), 2.0)
     write = json.dumps(document_of(str(source), {"a": other, "c": entry("/elsewhere", 9)}))
-    (area / "receipt.json").write_text(write)
+    (control / "receipt.json").write_text(write)
     found = ancestors({"a": entry(str(source), own), "b": entry("/b", 1)}, [Source("", str(source))], str(path))
     assert set(found) == {"a", "b"}
     assert found["a"].mirrored is newer
     assert (found["a"].legacy == mark(2)) is newer
-    area.chmod(0o755)  # anybody could have put it there
-    assert not ancestors({}, [Source("", str(source))], str(path))
+    control.chmod(0o755)  # anybody could have written it
+    with pytest.raises(SessionsError, match="is not private to root"):
+        ancestors({}, [Source("", str(source))], str(path))

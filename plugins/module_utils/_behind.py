@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""What a switch of the backend would leave behind, and the refusals for that: nothing is left behind, and nothing interrupted for nothing,
+unless the operator accepts exactly that. Decided from what was seen; nothing is written from here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import typing as t
+
+from ._errors import SessionsError
+from ._layout import SOUND
+from ._layouts import opened_account
+from ._left_behind import LeftBehind
+from ._paths import opened_directory, real_path
+
+if t.TYPE_CHECKING:
+    from ._migrate_state import Params, State
+    from ._survey import Survey
+
+_NAMED_AT_MOST = 5
+_DATABASE = "SQLite finds its database damaged"
+
+
+def linked_places(survey: Survey) -> list[str]:
+    """Give the real paths of accounts that are links at their legacy path: whoever holds those holds the account."""
+    found = []
+    for account in survey.accounts:
+        if account.linked:
+            with (
+                contextlib.suppress(OSError),
+                opened_directory(account.root) as root,
+                opened_account(root, account.name) as directory,
+            ):
+                found.append(real_path(directory))
+    return found
+
+
+def not_accepted(left: t.Iterable[LeftBehind], accepted: t.Collection[str]) -> tuple[LeftBehind, ...]:
+    """Return those that nobody accepted, by the name that they are reported by or their own."""
+    return tuple(one for one in left if one.label not in accepted and one.name not in accepted)
+
+
+def require_one_device_each(survey: Survey) -> None:
+    """Refuse names under which two different devices lie: only one of them could be at the sessions path."""
+    if survey.clashes:
+        first = survey.clashes[0]
+        raise SessionsError(
+            f"{len(survey.clashes)} account(s), first {first.label!r}, are two different linked devices, one in {first.one} and one in "
+            f"{first.other}, and there can be only one of that name; nothing was changed: move one of the two into a directory with a "
+            "name of its own (and tell its program), or name only one of the paths in 'src' (role: wa_legacy_paths)"
+        )
+
+
+def require_none_left(state: State, params: Params) -> None:
+    """Refuse to point the backend away from what would stay at a legacy path."""
+    if params.back or state.at_path or not state.leaves:
+        return
+    left = not_accepted(state.survey.left, params.accept_left_behind)
+    if left:
+        raise SessionsError(refusal(left, state, params))
+
+
+def require_not_empty(state: State, params: Params) -> None:
+    """Refuse to interrupt a running backend that has no account at either place, unless it is said to be new."""
+    if state.unit is None or not state.unit.active or not state.leaves or params.back or params.allow_empty:
+        return
+    survey = state.survey
+    if survey.accounts or survey.present or survey.left:
+        return
+    raise SessionsError(
+        f"{state.unit.name} runs, and no account was found, neither in {params.path} nor {_looked_at(state, params)}; nothing was changed: "
+        "name the directory that it keeps its accounts in in 'src' (role: wa_legacy_paths), or, where the backend is new and has none yet, "
+        "set allow_empty=true (role: wa_allow_empty)"
+    )
+
+
+def needed(state: State) -> frozenset[str]:
+    """Return the accounts that are brought and must not turn out to be damaged on the way."""
+    if state.params.back or state.at_path or not state.leaves:
+        return frozenset()
+    coming = (LeftBehind(one.name, one.root, "") for one in state.survey.to_publish if one.present is None)
+    return frozenset(one.name for one in not_accepted(coming, state.params.accept_left_behind))
+
+
+def require_sound(state: State, damaged: t.Collection[str]) -> None:
+    """Refuse to go on without accounts whose databases turned out to be ``damaged``."""
+    names = needed(state).intersection(damaged)
+    left = [LeftBehind(one.name, one.root, _DATABASE) for one in state.survey.accounts if one.name in names]
+    if left:
+        raise SessionsError(refusal(left, state, state.params))
+
+
+def require_expected(state: State, number: int) -> None:
+    """Refuse to interrupt a backend for a path at which fewer accounts than that ``number`` would be linked."""
+    if not (state.switch.differs or state.survey.to_publish) or state.params.back:
+        return
+    seen = state.survey
+    states = dict(seen.present)
+    coming = (account for account in seen.accounts if account.decision.publish or account.is_inside)
+    states.update((account.name, account.legacy.state) for account in coming)
+    linked = sum(found in SOUND for found in states.values())
+    if linked < number:
+        places = ", ".join(source.given for source in state.sources) or "no other place"
+        raise SessionsError(
+            f"{linked} accounts would be linked at {state.params.path}, and it should be {number} (role: wa_expected_accounts); "
+            f"the others were found neither there nor in {places}, or are not linked; nothing was changed: name their directories in 'src' "
+            "(role: wa_legacy_paths), see what session_info says, or expect fewer"
+        )
+
+
+def refusal(left: t.Sequence[LeftBehind], state: State, params: Params) -> str:
+    """Say what would be left behind, and what to do."""
+    named = "; ".join(f"{one.label!r} in {one.root}, because {one.why}" for one in left[:_NAMED_AT_MOST])
+    more = f"; and {len(left) - _NAMED_AT_MOST} more" if len(left) > _NAMED_AT_MOST else ""
+    backend = state.unit.name if state.unit else "the backend"
+    accounts = f"{len(left)} account(s)"
+    return (
+        f"{accounts} would be left behind where {backend} does not look any more once it is pointed to {params.path}: {named}{more}; "
+        "nothing was changed: repair or move them (session_info tells their problems), or, where they may be left behind, name them as "
+        "they are called here in 'accept_left_behind' (role: wa_accept_left_behind)"
+    )
+
+
+def _looked_at(state: State, params: Params) -> str:
+    if params.sources:
+        return f"in {', '.join(params.sources)}"
+    from ._sources import working_directories
+
+    places = ", ".join(dict.fromkeys(working_directories(state.unit))) if state.unit else ""
+    return f"where its environment and its open files lead, nor in and below {places}"

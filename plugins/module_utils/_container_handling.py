@@ -1,0 +1,470 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""What can be done about a unit whose program runs in a container (Podman, Docker), decided before anything is touched.
+
+The main process of such a unit is conmon or the client of the engine, so its environment and its files say nothing about the program, a
+variable in a drop-in never reaches it, and each stop may throw away what it wrote. Reads only.
+
+Four cases: the container has the sessions path mounted already (nothing is to be done); its accounts lie on another directory of the
+host, which outlives it (that directory is the sessions path, so the operator is asked to name it); they lie in what goes with the
+container, and the next start mounts the sessions path there (they are brought there, see _container_run.py); anything else is refused with
+the steps that lead on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import typing as t
+
+from . import _specifiers
+from ._container_inspect import Box, inspected
+from ._container_view import (
+    ANONYMOUS,
+    LAYER,
+    MOUNT,
+    Root,
+    image_has_files,
+    payload_owner,
+    roots_of,
+    sees,
+)
+from ._container_words import DOCKER, PODMAN, Line, Mounted, lasting_mount_over, parse_line, same_or_below
+from ._containers import engine_processes
+from ._control_groups import group_of
+from ._effective import option_history, read_sources
+from ._errors import SessionsError
+from ._one_look import asked_once
+from ._paths import follow_no_link_below, read_file
+from ._proc import process_file, stat_of
+from ._unitfile import words
+
+if t.TYPE_CHECKING:
+    from ._compose import Compose
+    from ._layouts import Layout
+    from ._unit import Unit
+
+DROP_IN = "20-sessions.conf"
+_QUADLETS = "/etc/containers/systemd"
+_GENERATIONS = 8  # between what keeps a container and its first process
+_ID = re.compile(r"[0-9a-f]{64}")
+# What Quadlet and `-v` take as it stands: neither separates nor quotes anything.
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./@+~=-]+")
+
+
+class Container(t.NamedTuple):
+    """How a unit runs its program. ``line``: the command of the next start, None where a program in between makes it. ``box``: the
+    running container, None where there is none or it cannot be told which it is (``trouble`` says why). ``quadlet``: its file, '' for none.
+    ``active``: whether the unit runs, or is on its way up or down. ``compose``: the service that it is of Docker Compose, without a unit.
+    """
+
+    unit: str
+    engine: str
+    line: Line | None
+    box: Box | None
+    quadlet: str
+    trouble: str = ""
+    active: bool = False
+    compose: Compose | None = None
+
+    @property
+    def called(self) -> str:
+        """How to call it in a sentence."""
+        if self.compose:
+            return self.compose.called
+        how = "a Quadlet" if self.quadlet else f"{self.engine} {self.line.verb}" if self.line else self.engine
+        return f"{how}, container {self.box.name}" if self.box else how
+
+
+class WayBack(t.NamedTuple):
+    """How the accounts of a service of Compose go back into its container: without ``file``, which mounts them at ``inside``."""
+
+    file: str
+    inside: str
+
+
+class Handling(t.NamedTuple):
+    """What is to be done about a container. ``root``: the accounts that have to be brought to the sessions path, None where it has that
+    mounted already. ``drop_in``: a file for Quadlet or Compose and its text, where the next start does not mount that by itself.
+    ``back``: what is to be undone where that is asked for.
+    """
+
+    container: Container
+    root: Root | None = None
+    drop_in: tuple[str, str] | None = None
+    back: WayBack | None = None
+
+
+def owner_in(container: Container) -> tuple[int, int] | None:
+    """Return as whom its program keeps accounts (user and group, the host's numbers); None where it does not run."""
+    if container.box is None or not container.box.pid:
+        return None
+    roots = _roots(container.unit, None)
+    return roots[0].owner if roots else payload_owner(container.box)
+
+
+def handling_of(container: Container, path: str, layout: Layout | None) -> Handling:
+    """Say what is to be done so that its accounts are at ``path``. Raises SessionsError, with what to do, where nothing can be."""
+    container_box = container.box
+    follow_no_link_below(os.path.realpath(path))
+    if container_box:
+        _follow_none_of(container_box)
+    if container_box is None or not container_box.pid:
+        return _stopped(container, path)
+    real = os.path.realpath(path)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        status = os.stat(real)
+        inode = (status.st_dev, status.st_ino)
+        roots = _roots(container.unit, layout)
+        used = next((root.inside for root in roots if root.inode == inode), "") or sees(container_box, inode, real)
+        if used:
+            _require_alone(container, [root for root in roots if root.inode != inode], path)
+            _require_next_start(container, container_box, used, path)
+            return Handling(container)
+    roots = _roots(container.unit, layout)
+    if not roots:
+        raise SessionsError(
+            f"{container.unit} runs its program in a container ({container.called}), no account was found in it, and it does not have "
+            f"{path} mounted; nothing was changed: mount the directory of the accounts ({_option(container, path, 'DIRECTORY')}) "
+            "or name it in wa_sessions_path where it is mounted already"
+        )
+    if len(roots) > 1:
+        raise SessionsError(
+            f"the container of {container.unit} has accounts in {len(roots)} directories ({', '.join(root.there for root in roots)}); "
+            "nothing was changed: give each of them a volume of its own, or remove the copies that are not used"
+        )
+    return _brought(container, container_box, roots[0], path)
+
+
+def _follow_none_of(box: Box) -> None:
+    """Follow no link in what the container can write: its root makes links that look like those of the host's root."""
+    places = [box.upper, *(mount.source for mount in box.mounts if mount.writable and mount.kind in ("bind", "volume"))]
+    for place in filter(None, places):
+        real = os.path.realpath(place)
+        if real != "/":  # who writes there is root of the host anyway
+            follow_no_link_below(real)
+
+
+def require_outside(handling: Handling, sources: t.Iterable[str]) -> None:
+    """Refuse legacy paths that were named where they make no sense: in what goes with the container at the stop, or beside what it uses."""
+    box, root, unit = handling.container.box, handling.root, handling.container.unit
+    for given in sources:
+        real = os.path.realpath(given)
+        if root is not None and real != root.path and os.path.isdir(real):
+            raise SessionsError(
+                f"the container of {unit} keeps its accounts in {root.there} (on the host: {root.on_host}), not in {given}; nothing was "
+                "changed: name no legacy path, this one is found by itself; bring others in later, when the sessions path is mounted"
+            )
+        gone = [box.upper, *(mount.source for mount in box.mounts if not mount.lasting)] if box else []
+        if root is None and any(place and same_or_below(real, os.path.realpath(place)) for place in gone):
+            raise SessionsError(
+                f"{given} goes with the container of {unit} when that stops; nothing was changed: copy what is in it to a directory of the "
+                "host first, and name that"
+            )
+
+
+def require_attach(handling: Handling, attach: str, path: str) -> None:
+    """Refuse ways to bring a backend to its sessions path that no container can be brought by."""
+    container, root = handling.container, handling.root
+    if attach == "bind":
+        raise SessionsError(
+            f"'attach' is bind, and {container.unit} runs its program in a container ({container.called}), which has mounts of its own; "
+            "nothing was changed: leave it at auto (role: wa_attach), or make it volume"
+        )
+    if attach == "none" and root is not None and handling.drop_in:
+        raise SessionsError(
+            f"'attach' is none, and the next container of {container.unit} does not have {path} mounted; nothing was changed: add "
+            f"{_option(container, path, root.there)}, without restarting it{_reload(container)}, and run again"
+        )
+
+
+def by_hand(container: Container, inside: str, path: str, owner: tuple[int, int] | None = None) -> str:
+    """Say how to copy accounts out without losing what is written meanwhile: the program gets no chance to write after the copy."""
+    name = container.box.name if container.box else "CONTAINER"
+    if container.compose:  # it keeps its layer when it is stopped
+        owned = f" && chown -R {owner[0]}:{owner[1]} {path}" if owner else ""
+        return f"docker stop {name} && mkdir -p {path} && docker cp -a {name}:{inside}/. {path}/{owned}"
+    copied = f"{container.engine} cp {name}:{inside}/. {path}/" + (
+        f" && chown -R {owner[0]}:{owner[1]} {path}" if owner else ""
+    )
+    if container.engine == DOCKER:
+        return f"docker pause {name} && {copied} && docker kill {name}"
+    # Podman cannot end what it paused where control groups are of version 1.
+    group = _scope_of(container)
+    return f"systemctl kill -s STOP {group} && {copied} && systemctl kill -s KILL {group}"
+
+
+def _scope_of(container: Container) -> str:
+    """Return what systemd has the program of a Podman container in: its unit, as Quadlet has it, or a scope beside that."""
+    identity, pid = (container.box.id, container.box.pid) if container.box else ("", 0)
+    parts = group_of(pid).split("/") if pid else []
+    if container.unit in parts or (container.quadlet and not parts[1:]):
+        return container.unit
+    return next((part for part in parts if part.endswith(".scope") and identity in part), "libpod-ID.scope")
+
+
+@asked_once
+def recognised(name: str) -> Container:
+    """Say how the unit ``name``, which runs its program in a container, does so."""
+    from ._unit import read_unit
+
+    unit = read_unit(name)
+    if unit.compose:
+        from ._container_compose import container_of_compose
+
+        return container_of_compose(unit.name, unit.compose, unit.active)
+    source = unit.properties["SourcePath"]
+    quadlet = source if source.endswith(".container") else ""
+    line = next_line(unit)
+    running = engine_processes(unit)
+    engine = line.engine if line else _engine_of(running)
+    container = Container(name, engine, line, None, quadlet, active=unit.active)
+    if source.endswith((".kube", ".pod")) or (line and line.verb in ("compose", "play", "kube", "pod")):
+        return container._replace(trouble=f"'{line.verb if line else source}' may start several containers")
+    if engine == PODMAN and unit.properties["User"] not in ("", "root"):
+        return container._replace(trouble=f"the containers of {unit.properties['User']} are not root's (rootless)")
+    if not unit.active:
+        return container
+    called, keeper = _name_of(line, running)
+    box = inspected(engine, called) if called else None
+    if not called or (box and box.pid and keeper and not _descends(box.pid, keeper)):
+        return container._replace(trouble="nothing says which container is its own; give it a name (--name)")
+    return container._replace(box=box, trouble="" if box else f"{engine} knows no container {called}")
+
+
+def _engine_of(running: t.Iterable[tuple[str, int]]) -> str:
+    names = [name for name, _pid in running]
+    return PODMAN if "conmon" in names or any(name.startswith(PODMAN) for name in names) else DOCKER
+
+
+def next_line(unit: Unit) -> Line | None:
+    """Read the command of an engine that the next start runs from the unit's files; None where it runs none."""
+    sources = read_sources(unit.name)
+    lines: list[Line] = []
+    for place in option_history(sources, "Service", "ExecStart"):
+        if place.value is None:
+            lines.clear()
+            continue
+        line = parse_line([_specifiers.expand(word, sources.name) for word in words(place.value)])
+        lines += [line] if line else []
+    return next((line for line in lines if line.verb in ("run", "start")), lines[-1] if lines else None)
+
+
+def _descends(pid: int, ancestor: int) -> bool:
+    """Whether a process was started by another one, or by one that this started."""
+    for _generation in range(_GENERATIONS):
+        if pid == ancestor:
+            return True
+        try:
+            pid = stat_of(pid).parent
+        except OSError:
+            return False
+    return False
+
+
+def _name_of(line: Line | None, running: t.Iterable[tuple[str, int]]) -> tuple[str, int]:
+    """Return what the engine knows the container by, and, where that is told by the process alone that keeps it, that one's number."""
+    if line and line.name and "$" not in line.name:
+        return line.name, 0
+    if line and line.cidfile.startswith("/"):
+        with contextlib.suppress(SessionsError):
+            found = (read_file(os.path.normpath(line.cidfile), at_most=1024) or b"").decode("ascii", "replace").strip()
+            if _ID.fullmatch(found):
+                return found, 0
+    for name, pid in running:
+        with contextlib.suppress(OSError):
+            arguments = os.fsdecode(process_file(pid, "cmdline")).rstrip("\0").split("\0")
+            if name == "conmon" and "-c" in arguments[:-1]:
+                return arguments[arguments.index("-c") + 1], pid
+            started = parse_line(arguments)
+            if started and started.name:
+                return started.name, 0
+    return "", 0
+
+
+@asked_once
+def _roots(unit: str, layout: Layout | None) -> tuple[Root, ...]:
+    container = recognised(unit)
+    return roots_of(container.box, layout) if container.box and container.box.pid else ()
+
+
+def _stopped(container: Container, path: str) -> Handling:
+    """Of a container that does not run only one thing can be told: that the next one will have the sessions path.
+
+    Of one that may run and cannot be seen not even that counts: a restart could destroy what it has.
+    """
+    real = os.path.realpath(path)
+    sources = [mount.source for mount in container.line.mounts if mount.lasting] if container.line else []
+    if (
+        container.compose
+    ):  # its stopped container still has its layer, and may have accounts there that the next one would be without
+        sources = [mount.source for mount in container.compose.box.mounts if mount.lasting and mount.writable]
+    if not container.active and any(place.startswith("/") and os.path.realpath(place) == real for place in sources):
+        return Handling(container)
+    why = container.trouble or "it does not run now"
+    then = "stop it" if container.active else "or start it"
+    raise SessionsError(
+        f"{container.unit} runs its program in a container ({container.called}), and where that keeps accounts cannot be seen: {why}; "
+        f"nothing was changed: mount {path} where its program keeps them ({_option(container, path, 'DIRECTORY')}) and copy what is there "
+        f"first ({by_hand(container, 'DIRECTORY', path)}), {then}, and run again"
+    )
+
+
+def _require_alone(container: Container, others: t.Sequence[Root], path: str) -> None:
+    if others:
+        raise SessionsError(
+            f"the container of {container.unit} has {path} mounted and keeps accounts in {others[0].there}, too; nothing was changed: "
+            "move those that are used to the sessions path while it is stopped, and remove the others"
+        )
+
+
+def _require_next_start(container: Container, box: Box, inside: str, path: str) -> None:
+    """The container has the sessions path now, to write in; see that the next one will."""
+    over = [mount for mount in box.mounts if same_or_below(inside, os.path.normpath(mount.destination))]
+    deepest = max(over, key=lambda mount: len(mount.destination), default=None)
+    if deepest and not deepest.writable:
+        raise SessionsError(
+            f"the running container of {container.unit} has {path} at {inside}, and cannot write there; nothing was changed: "
+            "mount it without an option that keeps it from that (ro), and run again"
+        )
+    if not container.line or not container.line.makes_anew:
+        return  # the same container is started again
+    planned = lasting_mount_over(container.line, inside)
+    if planned is None or not _leads_to(planned, box, inside, path):
+        raise SessionsError(
+            f"the running container of {container.unit} has {path} at {inside}, but its next start does not mount that there for writing; "
+            f"nothing was changed: add {_option(container, path, inside)}{_reload(container)} and run again"
+        )
+
+
+def _leads_to(planned: Mounted, box: Box, inside: str, path: str) -> bool:
+    """Whether a mount of the next start brings ``path`` to ``inside``, where the running container has it."""
+    if planned.source.startswith("/"):
+        place = os.path.normpath(f"{planned.source}/{inside[len(planned.destination.rstrip('/')) :]}")
+        return os.path.realpath(place) == os.path.realpath(path)
+    return any(
+        mount.kind == "volume"
+        and mount.name == planned.source
+        and os.path.normpath(mount.destination) == planned.destination
+        for mount in box.mounts
+    )
+
+
+def _brought(container: Container, box: Box, root: Root, path: str) -> Handling:
+    inside = root.there
+    if root.kind == MOUNT:
+        raise SessionsError(
+            f"the container of {container.unit} ({container.called}) keeps its accounts on {root.on_host} (there: {inside}), "
+            "which outlives the container, so that is its sessions path; nothing was changed: "
+            f"set wa_sessions_path={root.on_host} and run again"
+        )
+    where = {LAYER: "in the container's own layer", ANONYMOUS: "on a volume without a name"}.get(
+        root.kind, "where it cannot be reached"
+    )
+    head = (
+        f"the container of {container.unit} ({container.called}) keeps its accounts {where} (there: {inside}), "
+        "which goes with the container; nothing was changed"
+    )
+    trouble = _trouble(container, box, root, path)
+    if container.compose:
+        from ._container_compose import brought
+
+        return Handling(container, root, brought(container, root, path, head, trouble))
+    option = _option(container, path, inside)
+    if trouble:
+        raise SessionsError(
+            f"{head}, because {trouble}: add {option}, reload systemd without restarting the unit ('systemctl daemon-reload'), "
+            f"copy the accounts out so that nothing is written after the copy ({by_hand(container, inside, path, root.owner)}), "
+            "start it and run again"
+        )
+    follow_no_link_below(root.path)
+    planned = lasting_mount_over(container.line, root.inside) if container.line else None
+    if planned and planned.destination == root.inside and os.path.realpath(planned.source) == os.path.realpath(path):
+        return Handling(container, root)
+    if planned:
+        raise SessionsError(
+            f"{head}: the next start of {container.unit} mounts {planned.source} at {planned.destination} instead; "
+            f"make that {option} and reload systemd, without restarting the unit, and run again"
+        )
+    taken = container.line and any(mount.destination == root.inside for mount in container.line.mounts)
+    if taken:  # engines refuse two mounts at one place
+        raise SessionsError(
+            f"{head}: replace what mounts {inside} now by {option}, reload systemd ('systemctl daemon-reload') without restarting "
+            f"{container.unit}, and run again, which then copies the accounts out of the running container before it restarts it"
+        )
+    if not container.quadlet or _is_template(container.quadlet):
+        raise SessionsError(
+            f"{head}: add {option}, reload systemd ('systemctl daemon-reload') without restarting {container.unit}, "
+            "and run again, which then copies the accounts out of the running container before it restarts it"
+        )
+    return Handling(container, root, _quadlet_drop_in(container, root, path))
+
+
+def _trouble(container: Container, box: Box, root: Root, path: str) -> str:
+    """Say why accounts cannot be taken out of the running container; '' where they can."""
+    if not root.path:
+        return "that place cannot be reached from the host"
+    if root.holds_program:
+        return "the directory of its program itself would be hidden by a mount"
+    if not _PLAIN_PATH.fullmatch(path) or not _PLAIN_PATH.fullmatch(root.inside):
+        return "a path with such characters cannot be written as a mount"
+    if box.paused:
+        return "it is paused"
+    if container.line is None or not container.line.makes_anew:
+        return container.trouble or "how its next container is made cannot be told"
+    if root.kind == LAYER and image_has_files(box, root.inside):
+        return "its image brings files in that directory"
+    if _is_enforcing():
+        return "SELinux would keep it from a directory that is not labelled for it"
+    return _trouble_with_users(box)
+
+
+def _trouble_with_users(box: Box) -> str:
+    try:
+        if os.readlink(f"/proc/{box.pid}/ns/user") != os.readlink("/proc/self/ns/user"):
+            return "its users are other ones on the host (a user namespace)"
+    except OSError:
+        return "it has just ended"
+    return ""
+
+
+def _is_enforcing() -> bool:
+    try:
+        with open("/sys/fs/selinux/enforce", encoding="ascii") as file:
+            return file.read(1) == "1"
+    except OSError:
+        return False
+
+
+def _is_template(quadlet: str) -> bool:
+    """Whether a Quadlet is that of all instances of a unit: what is in it, or in a drop-in of it, counts for each of them."""
+    return "@." in os.path.basename(quadlet)
+
+
+def _reload(container: Container) -> str:
+    return "" if container.compose else ", reload systemd ('systemctl daemon-reload')"
+
+
+def _option(container: Container, path: str, inside: str) -> str:
+    if container.compose:
+        from ._container_compose import option_of
+
+        return option_of(container.compose, path, inside)
+    if _is_template(container.quadlet):
+        return (
+            f"'Volume={path}:{inside}' below [Container] in a Quadlet of {container.unit} alone, not in {container.quadlet}, which is that "
+            "of all instances"
+        )
+    if container.quadlet:
+        return f"'Volume={path}:{inside}' below [Container] in {container.quadlet}"
+    return f"'-v {path}:{inside}' to '{container.engine} run' in ExecStart= of {container.unit}"
+
+
+def _quadlet_drop_in(container: Container, root: Root, path: str) -> tuple[str, str]:
+    place = f"{_QUADLETS}/{os.path.basename(container.quadlet)}.d/{DROP_IN}"
+    text = (
+        "# Written by Ansible (whatsapp_ops.sessions): where the accounts of this container lie on the host.\n"
+        f"[Container]\nVolume={path}:{root.inside}\n"
+    )
+    return place, text

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Holds the processes of a running container still, and mounts a directory of the host over one that they see.
+
+What a program writes while it stops would be lost with its container. So its accounts are brought to the sessions path while it is held
+still, that is mounted where it keeps them, and only then is it stopped: all it writes from then on goes to the sessions path. This is safe
+where none of its files in there is open: what is written is written through an open file, so nothing is half written then, and nothing
+goes on to the former place. A program that keeps files open (SQLite, a browser) is left alone.
+
+Signals are used and no freezer of control groups: they work with every engine and both versions of groups, and whoever continues the
+processes (_rescue.py, should this run be killed) needs to know nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import time
+import typing as t
+
+from ._container_view import Root, is_same_tree, opened_plain
+from ._container_words import same_or_below
+from ._control_groups import processes_of
+from ._errors import SessionsError
+from ._proc import stat_of
+from ._process_view import View, inode_of
+
+_STILL_WITHIN = 5.0  # seconds: signals take effect at once but for who waits for a disk
+_CLOSED_WITHIN = 10.0  # seconds: programs like Baileys open a file for a moment
+_LATE = 5.0  # seconds: a look that began in time may end so much later
+_BETWEEN = 0.05
+_OPEN_TREE, _MOVE_MOUNT = 428, 429  # the same numbers on all architectures, Linux 5.2
+_CLONE = 1
+_FROM_EMPTY_PATH, _TO_EMPTY_PATH, _AT_EMPTY_PATH = 0x4, 0x40, 0x1000
+_NEW_MOUNTS = 0x20000  # CLONE_NEWNS
+_PRIVATE = 1 << 18  # MS_PRIVATE
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextlib.contextmanager
+def held_still(groups: t.Sequence[str], inside: str) -> t.Iterator[None]:
+    """Hold all processes of the control groups still while nothing below ``inside`` is open; let them go on in the end.
+
+    Raises SessionsError where they cannot be held so.
+    """
+    deadline = time.monotonic() + _CLOSED_WITHIN
+    try:
+        while True:
+            stop_all(groups)
+            busy = _who_has_open(groups, inside, deadline + _LATE)
+            if not busy:
+                break
+            if time.monotonic() > deadline:
+                raise SessionsError(
+                    f"PID {busy} in the container keeps files of its accounts open, so they cannot be taken from it while it runs"
+                )
+            continue_all(groups)
+            time.sleep(_BETWEEN)
+        yield
+    finally:
+        continue_all(groups)
+
+
+def require_still(groups: t.Sequence[str], inside: str) -> None:
+    """See once more that all processes of the groups are held still with nothing below ``inside`` open. Raises SessionsError."""
+    processes = processes_of(groups)
+    if not processes.complete or not processes.pids or not all(map(_is_still, processes.pids)):
+        raise SessionsError("a process of the container was let go on, or is new, while its accounts were copied")
+    busy = _who_has_open(groups, inside, time.monotonic() + _CLOSED_WITHIN)
+    if busy:
+        raise SessionsError(f"PID {busy} in the container has files of its accounts open by now")
+
+
+def stop_all(groups: t.Sequence[str]) -> None:
+    """Stop all processes of the groups, those too that are made meanwhile. Raises SessionsError where one goes on."""
+    deadline = time.monotonic() + _STILL_WITHIN
+    while True:
+        processes = processes_of(groups)
+        if not processes.complete or not processes.pids:
+            raise SessionsError("the processes of the container cannot all be seen, so they cannot be held still")
+        moving = [pid for pid in processes.pids if not _is_still(pid)]
+        if not moving:
+            return
+        for pid in moving:
+            _send(pid, signal.SIGSTOP)
+        if time.monotonic() > deadline:
+            raise SessionsError(f"PID {moving[0]} in the container does not let itself be held still")
+        time.sleep(0.002)
+
+
+def continue_all(groups: t.Sequence[str]) -> None:
+    """Let all processes of the groups go on."""
+    for pid in processes_of(groups).pids:
+        _send(pid, signal.SIGCONT)
+
+
+def require_whole(pid: int, root: Root) -> None:
+    """See that what lies on the host is all that the container sees there. Raises SessionsError where it is not."""
+    try:
+        with View(pid) as view, view.opened(root.inside) as looked_at:
+            directory = os.open(f"/proc/self/fd/{looked_at}", _DIRECTORY)
+        try:
+            with opened_plain(root.path) as own:
+                same = inode_of(directory) == root.inode and is_same_tree(directory, own)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise SessionsError(f"cannot look at {root.there} in the container: {error.strerror}") from error
+    if not same:
+        raise SessionsError(f"what the container sees in {root.there} is not what lies in {root.on_host} on the host")
+
+
+def mount_over(pid: int, root: Root, path: str) -> None:
+    """Mount the directory ``path`` of the host over a directory that the container of process ``pid`` sees.
+
+    Raises SessionsError where the kernel cannot, or it is another directory by now.
+    """
+    try:
+        with View(pid) as view, view.opened(root.inside) as target:
+            if inode_of(target) != root.inode:
+                raise SessionsError(f"{root.there} in the container is not the directory that it was")
+            source = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                _attach(source, target, pid)
+                if view.inode(root.inside) != inode_of(source):
+                    raise SessionsError(f"{path} was mounted in the container, and is not seen at {root.there}")
+            finally:
+                os.close(source)
+    except OSError as error:
+        raise SessionsError(
+            f"cannot mount {path} in the running container: {error.strerror} (Linux 5.2 or newer and root are needed)"
+        ) from error
+
+
+def _attach(source: int, target: int, pid: int) -> None:
+    tree = _checked(
+        _libc.syscall(ctypes.c_long(_OPEN_TREE), source, b"", ctypes.c_uint(_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH))
+    )
+    mounts = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        child = os.fork()  # a process that has threads cannot enter another one's mounts, setns(2)
+        if not child:
+            os._exit(_attached(mounts, tree, target))
+        number = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if number:
+            raise OSError(number, os.strerror(number) if number > 0 else f"signal {-number}")
+    finally:
+        os.close(mounts)
+        os.close(tree)
+
+
+def _attached(mounts: int, tree: int, target: int) -> int:
+    """Enter the mounts, attach the tree; return 0 or what the kernel says. Run in a process of its own."""
+    try:
+        _checked(_libc.setns(mounts, _NEW_MOUNTS))
+        flags = ctypes.c_uint(_FROM_EMPTY_PATH | _TO_EMPTY_PATH)
+        _checked(_libc.syscall(ctypes.c_long(_MOVE_MOUNT), tree, b"", target, b"", flags))
+        os.fchdir(tree)
+        _checked(_libc.mount(None, b".", None, ctypes.c_ulong(_PRIVATE), None))
+    except OSError as error:
+        return error.errno or 255
+    except BaseException:
+        return 255
+    return 0
+
+
+def _is_still(pid: int) -> bool:
+    """Whether all threads of a process are stopped, or it has ended."""
+    try:
+        return all(_state(pid, int(thread)) in "TtZX" for thread in os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return True
+
+
+def _state(pid: int, thread: int) -> str:
+    try:
+        return stat_of(pid, thread).state
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
+def _send(pid: int, number: int) -> None:
+    with contextlib.suppress(OSError):
+        os.kill(pid, number)
+
+
+def _who_has_open(groups: t.Sequence[str], inside: str, deadline: float) -> int:
+    """Return a process that has something below ``inside`` open, mapped, or stands in it, or has other mounts than the rest; 0 for none.
+
+    Raises SessionsError where that takes too long.
+    """
+    mounts = ""
+    for pid in processes_of(groups).pids:
+        try:
+            own = os.readlink(f"/proc/{pid}/ns/mnt")
+            mounts = mounts or own
+            if own != mounts:
+                return pid
+            links = [f"/proc/{pid}/fd/{number}" for number in os.listdir(f"/proc/{pid}/fd")]
+            links.append(f"/proc/{pid}/cwd")
+            if any(same_or_below(_led(link), inside) for link in _in_time(links, deadline)):
+                return pid
+            with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
+                if any(same_or_below(_mapped(line), inside) for line in _in_time(maps, deadline)):
+                    return pid
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended
+        except OSError:
+            return pid
+    return 0
+
+
+def _in_time(items: t.Iterable[str], deadline: float) -> t.Iterator[str]:
+    for item in items:
+        if time.monotonic() > deadline:
+            raise SessionsError(
+                "the container has more open files and processes than can be looked at while it is held"
+            )
+        yield item
+
+
+def _led(link: str) -> str:
+    try:
+        return os.readlink(link).removesuffix(" (deleted)")
+    except OSError:
+        return ""
+
+
+def _mapped(line: str) -> str:
+    _before, slash, path = line.rstrip("\n").partition("/")
+    return f"{slash}{path}".removesuffix(" (deleted)")
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return int(result)

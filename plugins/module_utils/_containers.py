@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Whether a unit runs its program in a container. What follows from that is in _container_handling.py, which other units do not need."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import typing as t
+
+from ._control_groups import processes_of
+
+if t.TYPE_CHECKING:
+    from ._container_handling import Container
+    from ._layout import Layout
+    from ._unit import Unit
+
+_ENGINES = ("docker", "podman", "docker-compose", "podman-compose")
+# What may stand between systemd and an engine.
+_SHELLS = ("bash", "busybox", "dash", "sh")
+_STARTING = frozenset(("run", "start", "attach", "compose", "up"))
+_STARTED = re.compile(r"path=(\S+) ;")
+
+
+def container_of(unit: Unit) -> Container | None:
+    """Say how the unit, or the service of Compose, runs its program in a container; None where it runs it by itself."""
+    if not unit.compose and not _may_be_one(unit):
+        return None
+    from ._container_handling import recognised
+
+    return recognised(unit.name)
+
+
+def has_mounted(container: Container, path: str, layout: Layout | None) -> bool:
+    """Whether the running container has ``path`` mounted where its program keeps accounts, and the next one will."""
+    from ._container_handling import handling_of
+    from ._errors import SessionsError
+
+    if container.box is None or not container.box.pid:
+        return False
+    try:
+        return handling_of(container, path, layout).root is None
+    except SessionsError:
+        return False
+
+
+def engine_processes(unit: Unit) -> list[tuple[str, int]]:
+    """Return the processes of the unit by which an engine runs a container, those of the host's root only.
+
+    Others can call a process what they like, root of the container among them, whose processes may be the unit's, too.
+    """
+    found = []
+    for pid in processes_of((unit.properties.get("ControlGroup", ""),)).pids:
+        with contextlib.suppress(OSError):
+            name = _program(pid)
+            if name not in ("conmon", *_ENGINES) or os.stat(f"/proc/{pid}").st_uid or not is_of_host(pid):
+                continue
+            if name == "conmon" or _STARTING.intersection(_arguments(pid)):
+                found.append((name, pid))
+    return found
+
+
+def is_of_host(pid: int) -> bool:
+    """Whether a process sees the host's processes and files, as an engine does, and not those of a container. Raises OSError."""
+    if os.readlink(f"/proc/{pid}/ns/pid") != os.readlink("/proc/self/ns/pid"):
+        return False
+    return os.path.samestat(os.stat(f"/proc/{pid}/root"), os.stat("/proc/self/root"))
+
+
+def _may_be_one(unit: Unit) -> bool:
+    source, started = (unit.properties.get(name, "") for name in ("SourcePath", "ExecStart"))
+    if source.endswith((".container", ".kube", ".pod")):
+        return True
+    programs = (os.path.basename(program) for program in _STARTED.findall(started))
+    if any(program in _ENGINES for program in programs):
+        return True
+    # A program that only calls an engine now and then runs by itself.
+    main = _program(unit.main_pid) if unit.properties.get("MainPID") else ""
+    return main in ("conmon", *_ENGINES, *_SHELLS) and bool(engine_processes(unit))
+
+
+def _arguments(pid: int) -> list[str]:
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return os.fsdecode(file.read(1 << 16)).split("\0")
+
+
+def _program(pid: int) -> str:
+    try:
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe"))
+    except OSError:
+        return ""

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Keeps copies that may be the last ones: those of a container whose layer goes with it, should it end while they are made.
+
+Whoever ends it (the kernel out of memory, a watchdog, a restart by somebody) takes the originals away. So a note beside the intent says
+what is copied from, as long as a run is at it, and nothing that was copied is taken back or cleared once that is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import typing as t
+
+from ._area import COMPANIONS, STAGING, boot, moment
+from ._control import INTENT, open_private, read_document_at, remove_document_at, write_document_at
+from ._control_groups import group_of
+from ._errors import SessionsError
+from ._paths import real_path
+from ._proc import stat_of
+
+_NOTE = "source.json"
+
+
+def note_source(control: int, identity: str, pid: int) -> None:
+    """Say durably that copies are made of what goes with the container ``identity``, whose first process is ``pid``."""
+    write_document_at(control, _NOTE, {"boot": boot(), "identity": identity, "pid": pid})
+
+
+def forget_source(control: int) -> None:
+    """Say that the copies are not needed, or are where they should be."""
+    remove_document_at(control, _NOTE)
+
+
+def is_committed(control: int) -> bool:
+    """Whether all copies are published."""
+    return bool(read_document_at(control, INTENT).get("committed"))
+
+
+def is_source_gone(control: int) -> bool:
+    """Whether a container that is noted has ended."""
+    note = read_document_at(control, _NOTE)
+    return bool(note) and not (note.get("boot") == boot() and _lives(str(note.get("identity")), int(note["pid"])))
+
+
+@contextlib.contextmanager
+def kept_if_last(control: int, area: int, unit: str, path: str) -> t.Iterator[None]:
+    """Keep what is copied where the body fails and the source is gone. Raises SessionsError then, which says where it is."""
+    try:
+        yield
+    except BaseException as error:
+        if is_source_gone(control) and not is_committed(control):
+            raise _kept(control, area, unit, path) from error
+        if is_committed(control) or not read_document_at(control, INTENT):  # else the next run takes back the rest
+            forget_source(control)
+        raise
+    forget_source(control)
+
+
+def require_none_left(control: int, area: int, unit: str, path: str) -> None:
+    """Keep what a run that was killed had copied, where its source is gone since. Raises SessionsError, once, which says where it is."""
+    if not is_source_gone(control):
+        return
+    if not is_committed(control) and (_has_copies(area) or read_document_at(control, INTENT)):
+        raise _kept(control, area, unit, path)
+    forget_source(control)
+
+
+def _kept(control: int, area: int, unit: str, path: str) -> SessionsError:
+    """Set aside what is staged, and leave what is published."""
+    kept = f"kept-{moment()}"
+    if _has_copies(area):
+        holder = open_private(area, kept, called=f"{real_path(area)}/{kept}")
+        try:
+            for name in (STAGING, COMPANIONS):
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(name, name, src_dir_fd=area, dst_dir_fd=holder)
+            os.fsync(holder)
+        finally:
+            os.close(holder)
+        os.fsync(area)
+        where = (
+            f"in {real_path(area)}/{kept}, a directory for each account, and what was published already is at {path}"
+        )
+    else:
+        where = f"at {path}"
+    remove_document_at(control, INTENT)  # else the next run would take back what is published
+    forget_source(control)
+    return SessionsError(
+        f"the container of {unit} ended while its accounts were copied, and they may have gone with it; "
+        f"the copies were kept: they are {where}. See why it ended, see which copies are whole, bring them to {path} and run again"
+    )
+
+
+def _has_copies(area: int) -> bool:
+    for name in (STAGING, COMPANIONS):
+        with contextlib.suppress(FileNotFoundError):
+            directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=area)
+            try:
+                if os.listdir(directory):
+                    return True
+            finally:
+                os.close(directory)
+    return False
+
+
+def _lives(identity: str, pid: int) -> bool:
+    try:
+        return stat_of(pid).state not in "ZX" and identity in group_of(pid)
+    except OSError:
+        return False

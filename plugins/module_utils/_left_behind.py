@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""What a switch of the backend would leave behind, as a survey sees it. What is refused for it is in _behind.py."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ._errors import SessionsError
+from ._layout import SOUND
+from ._layouts import opened_account
+from ._masking import masked
+from ._paths import real_path
+
+if t.TYPE_CHECKING:
+    from ._conflicts import Side
+
+_INTO_PATH = "it is a link into the sessions path, which has that account under another name"
+_OTHER_NAME = "another legacy path has the same directory under another name"
+
+
+class LeftBehind(t.NamedTuple):
+    """What is, or may be, an account, the legacy path that it stays at, and why. ``is_link``: it is a link that is not followed;
+    ``is_twin``: another legacy path has one of that name, which is brought.
+    """
+
+    name: str
+    root: str
+    why: str
+    is_link: bool = False
+    is_twin: bool = False
+
+    @property
+    def label(self) -> str:
+        """How it is called where others may read it."""
+        return masked(self.name)
+
+
+class Clash(t.NamedTuple):
+    """A name under which two legacy paths hold two different linked devices."""
+
+    name: str
+    one: str
+    other: str
+
+    @property
+    def label(self) -> str:
+        """How it is called where others may read it."""
+        return masked(self.name)
+
+
+def left_twin(name: str, first: Side, second: Side, places: tuple[str, str]) -> LeftBehind | None:
+    """Return what is left behind where a second legacy path has an account of that name, None where that is a copy of the first.
+
+    ``places``: the two legacy paths.
+    """
+    if second.state not in (*SOUND, "unknown", "corrupt") or (first.devices and second.devices):
+        return None
+    why = f"{places[0]} has one of that name, too, and "
+    why += "this one is damaged" if second.state == "corrupt" else "nothing tells whether both are one linked device"
+    return LeftBehind(name, places[1], why, is_twin=True)
+
+
+def at_path_already(root: int, name: str, path: str) -> bool:
+    """Whether a linked account of a legacy path leads to the account of that name at the sessions path."""
+    try:
+        with opened_account(root, name) as account:
+            return real_path(account) == f"{os.path.realpath(path)}/{name}"
+    except OSError:
+        return False
+
+
+class Directories:
+    """Which directories the accounts of all legacy paths really are, so that none is brought under two names: it is one device."""
+
+    def __init__(self, path: str, *, several: bool) -> None:
+        self.path, self.several = os.path.realpath(path), several
+        self.names: dict[tuple[int, int], str] = {}
+
+    def why_not(self, root: int, name: str, linked: bool) -> str:
+        """Say why an account must not be brought; '' where nothing is against it."""
+        if not (linked or self.several):
+            return ""
+        try:
+            with opened_account(root, name) as account:
+                status, real = os.fstat(account), real_path(account)
+        except (OSError, SessionsError):
+            return ""  # whoever copies it says what is the matter
+        if linked and f"{real}/".startswith(f"{self.path}/"):
+            return _INTO_PATH
+        return "" if self.names.setdefault((status.st_dev, status.st_ino), name) == name else _OTHER_NAME

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Takes over what earlier releases kept in the area beside a sessions path: receipt, intent, notes, accounts on their way between hosts.
+
+Only where nobody but root can have put it there. Where somebody else owns a parent, such an area is set aside unread (see _area.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import typing as t
+
+from ._area import DISPLACED
+from ._control import (
+    INTENT,
+    NOTES,
+    open_private,
+    read_document_at,
+    remove_document_at,
+    write_document_at,
+)
+from ._errors import SessionsError
+from ._kernel import rename_new
+from ._rescue import boot, identity_of, open_real
+
+_IN_TRANSIT = ("outbox", "inbox")
+
+
+def take_over(path: str, control: int, area: int, documents: t.Iterable[str]) -> None:
+    """Move what an earlier release left in the open area of ``path`` to the open control directory; does nothing when done again."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink("rescue.py", dir_fd=area)
+    for name in documents:
+        document = read_document_at(area, name)
+        if document and not read_document_at(control, name):
+            write_document_at(control, name, _with_folders(document) if name == INTENT else document)
+        remove_document_at(area, name)
+    _take_notes(control, area)
+    for name in _IN_TRANSIT:
+        _take_folder(path, control, area, name)
+
+
+def _with_folders(intent: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Add to an intent which directories it is about: those that lie there now, which only root can have exchanged."""
+    folders = {}
+    for folder in {move[end] for move in intent["moves"] for end in ("source", "target")}:
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = open_real(folder)
+            folders[folder] = identity_of(descriptor)
+            os.close(descriptor)
+    files = [{**file, "folder": None} for file in intent["files"]]
+    return {**intent, "version": 2, "boot": boot(), "folders": folders, "files": files}
+
+
+def _take_notes(control: int, area: int) -> None:
+    displaced = open_private(area, DISPLACED, called="the directory of displaced accounts")
+    try:
+        notes = [name for name in os.listdir(displaced) if name.endswith(".json")]
+        if not notes:
+            return
+        kept = open_private(control, NOTES, called="the directory of notes about displaced accounts")
+        try:
+            for name in notes:
+                write_document_at(kept, name, read_document_at(displaced, name))
+                remove_document_at(displaced, name)
+        finally:
+            os.close(kept)
+    finally:
+        os.close(displaced)
+
+
+def _take_folder(path: str, control: int, area: int, name: str) -> None:
+    if name not in os.listdir(area):
+        return
+    try:
+        rename_new(area, name, control, name)
+    except OSError as error:
+        raise SessionsError(
+            f"accounts of a move between hosts lie in {name} of the area of {path}, where an earlier release kept them, and cannot be "
+            f"taken over ({error.strerror}); finish that move with the earlier release, or move the directory away, and run again"
+        ) from error

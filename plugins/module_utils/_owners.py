@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Whose accounts may be taken: the one rule about the owners of legacy paths and of what is in them.
+
+Accounts are given to the backend's user, so whoever can point root to accounts of somebody else would get them. A path that was found
+(the backend's environment, its working directory, its open files) says only what that user wants to be found. So:
+
+- A path that was found, and each account in it, has to belong to the backend's user: the one in ``User=``. A unit that runs as root is
+  its own master; where its main process gave root's rights up, it is that process's user who says where to look.
+- A path that was named may also belong to root, alone and with all directories above it, for then nobody but root put it there: a
+  backup, what came from another host. Any other owner has to be allowed (``allow_foreign_owner``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import typing as t
+
+from ._errors import SessionsError
+from ._identity import Identity, group_number, owner_name
+from ._layout import opened_below, status_below
+from ._mount_points import is_closed
+from ._unit import Unit, unit_identity
+
+REMEDY = (
+    "give it to that user (chown), or, if it is meant, name its directory in 'src' (role: wa_legacy_paths) "
+    "and set allow_foreign_owner=true (role: wa_allow_foreign_owner)"
+)
+
+
+class Owners(t.NamedTuple):
+    """Whose accounts a run may take. ``users``: of the backend, None where that is root; ``receiver``: who is given the accounts;
+    ``groups``: of the backend's user; ``foreign``: whether other owners of named paths are allowed. ``closed``: directories that this
+    collection gave to root, by real path, see _mount_points.py.
+    """
+
+    users: frozenset[int] | None
+    receiver: Identity
+    groups: frozenset[int] = frozenset()
+    foreign: bool = False
+    closed: t.Mapping[str, t.Mapping[str, int]] = {}
+
+    def have_closed(self, real: str, status: os.stat_result) -> bool:
+        """Whether the directory at ``real`` is root's because we closed it. What is in it is not root's by that."""
+        return real in self.closed and is_closed(real, status, self.closed)
+
+    def includes(self, uid: int) -> bool:
+        """Whether what ``uid`` owns is the backend's."""
+        return self.users is None or uid in self.users
+
+    def may_write(self, status: os.stat_result) -> bool:
+        """Whether the backend's user could keep accounts in a directory, as far as its mode says so."""
+        if self.includes(status.st_uid):
+            return True
+        return bool(status.st_mode & (stat.S_IWGRP if status.st_gid in self.groups else stat.S_IWOTH))
+
+
+def owners_of(unit: Unit | None, identity: Identity, *, foreign: bool) -> Owners:
+    """Return whose accounts a run may take that gives them to ``identity``."""
+    if unit is None:
+        users = frozenset((identity.uid,)) if identity.uid else None  # what root is given discloses nothing
+        return Owners(users, identity, frozenset((identity.gid,)), foreign)
+    own = unit_identity(unit)
+    user = own.uid or (_real_user(unit.main_pid) if unit.main_pid else 0)
+    if user == identity.uid == 0:
+        return Owners(None, identity, foreign=foreign)
+    return Owners(frozenset((user, identity.uid)), identity, frozenset(_groups(unit, own)), foreign)
+
+
+def owners_named(given: str, real: str, status: os.stat_result, whose: Owners, area: str) -> frozenset[int] | None:
+    """Return who may own accounts in a legacy path that was named, None for anybody.
+
+    ``status``: of the open directory, ``real``: its path. ``area``: where this collection keeps what only root reaches.
+    Raises SessionsError where its owner has to be allowed.
+    """
+    if whose.users is None or whose.foreign:
+        return None
+    if status.st_uid in whose.users or whose.have_closed(real, status):
+        return whose.users
+    why = ""
+    if status.st_uid in (0, os.geteuid()):
+        from ._parents import way_to, who_else_can_swap
+
+        if not real.startswith(f"{area}/"):
+            why = who_else_can_swap(way_to(real), (0, os.geteuid())) or ""
+        if not why:
+            return whose.users | {status.st_uid}
+    raise SessionsError(
+        f"the source {given} belongs to {owner_name(status.st_uid)}{f' but {why}' if why else ''}, and its accounts would be given to "
+        f"{whose.receiver.owner}; nothing was changed: {REMEDY}"
+    )
+
+
+def companion_owners(
+    owners: frozenset[int] | None, root: os.stat_result, receiver: int | None = None
+) -> frozenset[int]:
+    """Return whose files travel with the accounts of a legacy path; nobody's where others could lay files there, as in /var/tmp.
+
+    ``owners``: of its accounts, ``root``: status of the open directory, ``receiver``: who is given them, whose own files may travel.
+    """
+    if root.st_mode & stat.S_IWOTH or not (owners is None or root.st_uid in owners):
+        return frozenset()
+    return frozenset(uid for uid in (*(owners or ()), root.st_uid, receiver) if uid is not None)
+
+
+def has_foreign(root: int, path: str, owners: frozenset[int]) -> bool:
+    """Whether what is at a relative path of an open directory, or anything below it, is not of one of ``owners``.
+
+    A file that has other names as well counts as such: it must not change hands under one of them.
+    """
+    status = status_below(root, path)
+    if status is None or status.st_uid not in owners:
+        return True
+    if not stat.S_ISDIR(status.st_mode):
+        return status.st_nlink > 1
+    try:
+        with opened_below(root, path) as directory:
+            return has_foreign_below(directory, owners)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+
+
+def has_foreign_below(directory: int, owners: frozenset[int]) -> bool:
+    """Whether anything in an open directory is not of one of ``owners``."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.stat(follow_symlinks=False).st_uid not in owners:
+                return True
+            if entry.is_dir(follow_symlinks=False):
+                with opened_below(directory, entry.name) as below:
+                    if has_foreign_below(below, owners):
+                        return True
+    return False
+
+
+def is_owned_by(root: int, path: str, owners: frozenset[int]) -> bool:
+    """Whether what is at a relative path of an open directory belongs to one of ``owners``."""
+    status = status_below(root, path)
+    return status is not None and status.st_uid in owners
+
+
+def _groups(unit: Unit, own: Identity) -> t.Iterator[int]:
+    yield from (own.gid, *os.getgrouplist(own.owner, own.gid))
+    for name in unit.properties["SupplementaryGroups"].split():
+        with contextlib.suppress(SessionsError):
+            yield group_number(name)
+
+
+def _real_user(pid: int) -> int:
+    """Return as whom a process really runs; root's for one that has ended."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith("Uid:")), 0)
+    except OSError:
+        return 0

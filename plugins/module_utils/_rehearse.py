@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""What check mode does beyond looking: it goes through what a migration meets on its way, so that it predicts each refusal.
+
+Nothing is written where anybody finds it; databases are checked in a jail (see _jail.py), as the real run does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import typing as t
+
+from ._behind import require_sound
+from ._command import SEARCH_PATH
+from ._copy import UnfitTree
+from ._errors import SessionsError
+from ._layout import opened_below
+from ._layouts import opened_account
+from ._migrate_run import require_nobody_holds, require_space, stage_in, tasks_of, without_damaged
+from ._migrate_state import State
+from ._migrate_steps import planned
+from ._paths import opened_directory
+from ._staging import Stage, Task, need_at
+from ._store_question import answer_of_copy
+from ._stores import may_be_damaged, store_names
+from ._tree import Tally, require_entry_fit, require_fit
+
+_CUTTING_OVER = ("publish", "companions", "switch", "restart")
+
+
+def rehearsed(state: State) -> State:
+    """Return the state by which the run would go on. Raises SessionsError for what it would refuse."""
+    params = state.params
+    names = {step.name for step in planned(state, params)}
+    if state.interrupted or not names.intersection((*_CUTTING_OVER, "stage")):
+        return state
+    with _opened_nearest(params.path) as disk:
+        stage, tasks = stage_in(disk, state, params), tasks_of(state.survey)
+        damaged, need = set(), Tally()
+        for task in tasks:
+            damaged |= {task.name} if _is_damaged(stage, task) else set()
+            if task.name not in state.staged and params.engine != "rename":
+                need.add(need_at(stage, task))
+        require_space(disk, need, params.path)
+        _require_companions_fit(stage, state)
+    if params.engine == "rsync" and shutil.which("rsync", path=SEARCH_PATH) is None:
+        raise SessionsError(
+            "there is no rsync on this host; nothing was changed: install it, or use the engine 'native'"
+        )
+    require_sound(state, damaged)
+    if names.intersection(_CUTTING_OVER):
+        require_nobody_holds(state)
+    return without_damaged(state, damaged) if damaged else state
+
+
+@contextlib.contextmanager
+def _opened_nearest(path: str) -> t.Iterator[int]:
+    """Open the directory at ``path``, or the nearest one above it that is there."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    with opened_directory(path) as directory:
+        yield directory
+
+
+def _is_damaged(stage: Stage, task: Task) -> bool:
+    """Look through an account as copying it does, and say whether SQLite finds a database of it damaged that its program needs."""
+    try:
+        with opened_directory(task.root) as root, opened_account(root, task.name) as source:
+            owner = os.fstat(source).st_uid
+            if stage.engine == "rename":
+                require_fit(source, stage.whole_rules(owner))
+                return False
+            require_fit(source, stage.rules(owner))
+            if not stage.layout.databases:
+                return False
+            spared = may_be_damaged(source, stage.layout)
+            needed = [name for name in store_names(source, stage.layout) if not spared(name)]
+            return any(_answer(source, name) == "damaged" for name in needed)
+    except UnfitTree as error:
+        raise SessionsError(
+            f"cannot stage account {task.label!r} from {task.root}: {error}; nothing would be published"
+        ) from error
+    except OSError as error:
+        raise SessionsError(
+            f"cannot stage account {task.label!r} from {task.root}: {error.strerror}; nothing would be published"
+        ) from error
+
+
+def _answer(source: int, name: str) -> str:
+    import sqlite3  # that it is there was seen before
+
+    folder, _slash, last = name.rpartition("/")
+    try:
+        with opened_below(source, folder or ".") as parent:
+            answer = answer_of_copy(parent, last, sqlite3)
+    except OSError:
+        return "late"  # it is too large to be asked twice, or was removed since
+    if answer is None:
+        raise UnfitTree(
+            "a database there cannot be checked in the time that there is; restore a backup of it, or move it away"
+        )
+    return answer
+
+
+def _require_companions_fit(stage: Stage, state: State) -> None:
+    if not state.survey.to_publish:
+        return
+    for companion in state.survey.companions:
+        folder, _slash, name = companion.name.rpartition("/")
+        try:
+            with opened_directory(companion.root) as root, opened_below(root, folder or ".") as parent:
+                require_entry_fit(parent, name, stage.strict_rules(companion.owners))
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # it was removed since
+        except UnfitTree as error:
+            raise SessionsError(
+                f"cannot copy what lies beside the accounts: {error}; nothing would be published"
+            ) from error

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Says in a few words what a call found and did, for the one line that an operator reads about a host. Counts only, no name."""
+
+from __future__ import annotations
+
+import typing as t
+
+_VERBS = {"staged": "copied ahead", "rolled_back": "brought back"}
+
+
+def accounts(number: int) -> str:
+    """Give a number of accounts with its noun."""
+    return f"{number} account{'' if number == 1 else 's'}"
+
+
+def of_migration(state: str, moved: int, downtime: float | None) -> str:
+    """Say how many accounts were moved and how long the backend was away; ``downtime`` is None where nothing was done yet."""
+    verb = _VERBS.get(state, "moved")
+    if downtime is None:
+        return f"{accounts(moved)} would be {verb}" if moved else f"no account to be {verb}"
+    return f"{accounts(moved) if moved else 'no account'} {verb}, away for {downtime:.1f} s"
+
+
+def of_plan(linked: int | None, health: t.Mapping[str, t.Any] | None, left: t.Mapping[str, bool]) -> str:
+    """Say how many accounts are linked, how the backend is and what is left to do; of what nobody asked about, nothing."""
+    said = [f"{accounts(linked)} linked"] if linked is not None else []
+    if health is not None:
+        stopped = health["unit"] is not None and not health["unit"]["active"]
+        said.append(f"backend {'healthy' if health['healthy'] else 'stopped' if stopped else 'not healthy'}")
+    if left:
+        todo = [name for name, wanted in left.items() if wanted]
+        said.append(f"left to do: {' '.join(todo)}" if todo else "nothing left to do")
+    return ", ".join(said)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where the collection keeps what belongs to a sessions path, opened as a run opens it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import typing as t
+
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _publish
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._area import opened_area
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._control import control_path, opened_control
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._paths import opened_directory
+
+
+@contextlib.contextmanager
+def opened(path: pathlib.Path) -> t.Iterator[tuple[int, int]]:
+    """Open the control directory and the area of a sessions path."""
+    with opened_control(str(path)) as control, opened_area(str(path), control) as area:
+        yield control, area
+
+
+@contextlib.contextmanager
+def opened_place(path: pathlib.Path) -> t.Iterator[_publish.Place]:
+    """Open all that publishing to a sessions path works on."""
+    with opened(path) as (control, area), opened_directory(str(path)) as root, _publish.Folders() as folders:
+        yield _publish.Place(control, area, root, os.geteuid(), os.getegid(), folders)
+
+
+def control_of(path: pathlib.Path) -> pathlib.Path:
+    """Give the control directory of a sessions path."""
+    return pathlib.Path(control_path(str(path)))
+
+
+def carry_out(intent: t.Mapping[str, t.Any], moves: t.Sequence[t.Any]) -> None:
+    """Do some renames of an intent, as a run does that has their directories open."""
+    with _publish.Folders() as folders:
+        for path in intent["folders"]:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            folders.keep(descriptor)
+            os.close(descriptor)
+        _publish.carry_out(folders, moves)
