@@ -34,14 +34,15 @@ cat "$here/$module.$number" 2>/dev/null || cat "$here/$module" 2>/dev/null || ec
 
 Answer = dict[str, t.Any]
 PLAN: Answer = {
-    "health": {"unit": {"active": True}},
+    "health": {"unit": {"name": "whatsapp-backend.service", "active": True, "container": ""}},
     "sound": 3,
     "migrate": {"path_made": False},
-    "dir": {"owner": "whatsapp", "group": "whatsapp"},
+    "dir": {"owner": "whatsapp", "group": "whatsapp", "mode": "0750"},
     "stop": {"unit": "whatsapp-backend.service", "name": "10-graceful-stop", "sections": {}},
 }
-LEFT = {**PLAN, "todo": ["dir", "stop", "migrate"]}
-DONE = {**PLAN, "todo": []}
+LEFT = {**PLAN, "todo": ["dir", "stop", "migrate"], "summary": "3 accounts linked, left to do: dir stop migrate"}
+DONE = {**PLAN, "todo": [], "summary": "3 accounts linked, backend healthy, nothing left to do"}
+MOVED: Answer = {"changed": True, "summary": "3 accounts moved, away for 0.6 s", "downtime_seconds": 0.6}
 
 
 class Fleet:
@@ -49,32 +50,57 @@ class Fleet:
 
     def __init__(self, folder: pathlib.Path) -> None:
         self._folder = folder
-        self._hosts: list[str] = []
+        self._hosts: dict[str, t.Mapping[str, t.Any]] = {}
 
-    def add(self, name: str, *, cut_by: str = "", **answers: Answer) -> None:
-        """Add a host. ``answers``: by module and number of its call (``session_plan_2``); ``cut_by``: a module that never answers."""
+    def add(
+        self, name: str, *, cut_by: str = "", variables: t.Mapping[str, t.Any] | None = None, **answers: Answer
+    ) -> None:
+        """Add a host. ``answers``: by module and number of its call (``session_plan_2``); ``cut_by``: a module that never answers.
+
+        ``variables``: what its inventory says about it besides.
+        """
         here = self._folder / name
         here.mkdir()
         for program, text in (("ssh", SSH), ("python", PYTHON)):
             (here / program).write_text(text.format(here=here))
             (here / program).chmod(0o755)
-        laid = {"session_plan_1": LEFT, "session_plan_2": DONE, "session_health_1": {"healthy": True}, **answers}
+        laid = {"session_plan_1": LEFT, "session_plan_2": DONE, "session_health_1": {"healthy": True}}
+        laid |= {"session_migrate_1": MOVED, **answers}
         for call, answer in laid.items():
             module, _line, number = call.rpartition("_")
             (here / f"{module}.{number}").write_text(json.dumps(answer))
         if cut_by:
             (here / f"{cut_by}.cuts").touch()
-        self._hosts.append(name)
+        self._hosts[name] = variables or {}
 
     def play(
         self, playbook: str, *options: str, environment: t.Mapping[str, str] | None = None, **settings: t.Any
     ) -> Played:
         """Run a playbook of the collection on all hosts; ``environment`` is what the operator's own has besides."""
+        return self._run(f"whatsapp_ops.sessions.{playbook}", *options, environment=environment, **settings)
+
+    def compose(self, *imports: tuple[str, t.Mapping[str, t.Any]], **settings: t.Any) -> Played:
+        """Run a playbook of an operator's own that imports those of the collection, each with its variables."""
+        plays = [
+            {"ansible.builtin.import_playbook": f"whatsapp_ops.sessions.{name}", "vars": variables}
+            for name, variables in imports
+        ]
+        return self.play_own(plays, **settings)
+
+    def play_own(self, plays: list[dict[str, t.Any]], **settings: t.Any) -> Played:
+        """Run a playbook of an operator's own."""
+        playbook = self._folder / "site.yml"
+        playbook.write_text(json.dumps(plays))
+        return self._run(str(playbook), **settings)
+
+    def _run(
+        self, playbook: str, *options: str, environment: t.Mapping[str, str] | None = None, **settings: t.Any
+    ) -> Played:
         inventory = self._folder / "inventory.json"
-        hosts = {name: self._variables(self._folder / name) for name in self._hosts}
+        hosts = {name: {**self._variables(self._folder / name), **more} for name, more in self._hosts.items()}
         inventory.write_text(json.dumps({"all": {"hosts": hosts}}))
         command = [
-            *(os.path.join(os.path.dirname(sys.executable), "ansible-playbook"), f"whatsapp_ops.sessions.{playbook}"),
+            *(os.path.join(os.path.dirname(sys.executable), "ansible-playbook"), playbook),
             *("--inventory", str(inventory), "--extra-vars", json.dumps(settings), *options),
         ]
         variables = {

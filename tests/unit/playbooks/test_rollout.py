@@ -43,7 +43,7 @@ def test_a_host_that_fails_when_looked_at_keeps_all_from_beginning(fleet: Fleet)
     assert played.rc != 0
     assert played.untouched == ["a", "b", "c"]
     assert said(played) == [
-        "stopped before anything was changed: b, c failed or cannot be reached; mend that or leave them out with --limit, and run again"
+        "stopped before anything was changed: b, c failed or cannot be reached; fix that or leave them out with --limit, and run again"
     ]
 
 
@@ -119,3 +119,25 @@ def test_only_the_hosts_of_a_limit_are_looked_at(fleet: Fleet) -> None:
     played = fleet.play("persist", "--limit", "a")
     assert played.rc == 0, played.output
     assert played.calls["b"] == []
+
+
+def test_each_host_ends_in_one_sentence_that_is_always_shown(fleet: Fleet) -> None:
+    fleet.add("a")
+    fleet.add("b", session_plan_1=DONE)
+    played = fleet.play("persist")
+    assert played.rc == 0, played.output
+    done = "3 accounts linked, backend healthy, nothing left to do"
+    assert f"a: 3 accounts moved, away for 0.6 s, {done}" in played.output
+    assert f"b: {done}" in played.output
+
+
+def test_hosts_where_nothing_is_to_be_done_are_said_in_one_task_for_all(fleet: Fleet) -> None:
+    for name in "abc":
+        fleet.add(name, session_plan_1=DONE)
+    played = fleet.play("persist")
+    assert played.rc == 0, played.output
+    assert all(calls == ["session_plan"] for calls in played.calls.values())
+    assert played.output.count("nothing left to do") == 3
+    recap = played.output[played.output.index("PLAY RECAP") :]
+    # Per host the look; once for all, the settings and the sentences.
+    assert [int(line.split("ok=")[1].split()[0]) for line in recap.splitlines() if "ok=" in line] == [3, 1, 1]

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks the fleet-wide settings of a playbook on the controller, before any host is looked at."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import pathlib
+import typing as t
+
+import yaml
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.whatsapp_ops.sessions.plugins.plugin_utils._settings import Option, complaint
+
+_PLAYBOOKS = pathlib.Path(__file__).resolve().parents[2] / "playbooks"
+_PREFIX = "wa_"
+Options = t.Mapping[str, Option]
+
+
+class ActionModule(ActionBase):
+    """Nothing is sent to a host. Run once, it looks at the settings of all hosts of the play."""
+
+    TRANSFERS_FILES = False
+    _VALID_ARGS = frozenset(("playbook",))
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Fail with the first setting that cannot be meant, and warn of those that no playbook has."""
+        result: dict[str, t.Any] = {**super().run(tmp, task_vars), "changed": False}
+        variables = task_vars or {}
+        playbook = str(self._task.args["playbook"])
+        left_out = self._left_out_by_tags(variables)
+        if left_out:
+            return {**result, "warnings": [f"{left_out}, so the playbook {playbook} does nothing"]}
+        options = _options_of(playbook)
+        for name, option in options.items():
+            self._check(name, self._value(name, variables), option)
+        unknown = self._check_each_host(options, variables)
+        warnings = [warning for name in sorted(unknown) for warning in _unknown(name)]
+        return {**result, **({"warnings": warnings} if warnings else {})}
+
+    def _check_each_host(self, options: Options, variables: t.Mapping[str, t.Any]) -> set[str]:
+        """Check what is not a template, which would cost as much as a task; return the settings that are not in ``options``."""
+        unknown: set[str] = set()
+        checked: dict[str, t.Any] = {}
+        for host in variables.get("ansible_play_hosts") or ():
+            raw = variables["hostvars"].raw_get(host)
+            for name in (name for name in raw if isinstance(name, str) and name.startswith(_PREFIX)):
+                if name not in options:
+                    unknown.add(name)
+                elif name not in checked or checked[name] != raw[name]:
+                    checked[name] = raw[name]
+                    if not self._templar.is_template(raw[name]):
+                        self._check(f"{name} of {host}", raw[name], options[name])
+        return unknown
+
+    def _left_out_by_tags(self, variables: t.Mapping[str, t.Any]) -> str:
+        """Say so where this task, which always runs, is all that the tags of the command leave of the playbook.
+
+        An operator's own playbook may give the whole playbook tags: then they are those of this task, too.
+        """
+        wanted = set(variables.get("ansible_run_tags") or ["all"])
+        own = set(self._task.tags) - {"always"}
+        if wanted & {"all", *own} or ("tagged" in wanted and own) or ("untagged" in wanted and not own):
+            return ""
+        return f"no task has the tag {' or '.join(sorted(wanted))}"
+
+    def _value(self, name: str, variables: t.Mapping[str, t.Any]) -> t.Any:
+        return self._templar.template(variables[name]) if name in variables else None
+
+    @staticmethod
+    def _check(name: str, value: t.Any, option: Option) -> None:
+        wrong = complaint(name, value, option)
+        if wrong:
+            raise AnsibleActionFail(f"{wrong}; nothing was changed, correct that and run again")
+
+
+def _unknown(name: str) -> t.Iterator[str]:
+    known = _all_names()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        yield f"there is no setting {name}, so it is ignored" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _options_of(playbook: str) -> Options:
+    spec = yaml.safe_load((_PLAYBOOKS / f"{playbook}.meta.yml").read_text(encoding="utf-8"))
+    options: Options = spec["argument_specs"][playbook]["options"]
+    return options
+
+
+@functools.cache
+def _all_names() -> tuple[str, ...]:
+    """The settings of all playbooks: what is for another one is no mistake."""
+    names = {
+        name for spec in _PLAYBOOKS.glob("*.meta.yml") for name in _options_of(spec.name.removesuffix(".meta.yml"))
+    }
+    return tuple(sorted(names))

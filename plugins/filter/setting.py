@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads a setting in every form that it comes in."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.whatsapp_ops.sessions.plugins.plugin_utils._settings import is_given, read_setting
+
+DOCUMENTATION = r"""
+name: setting
+short_description: Read a setting in every form that it comes in
+version_added: 0.1.0
+description:
+  - Surveys and C(-e name=value) give text only. This makes a value of the wanted type from it.
+  - Text can be true or false in any of Ansible's words, a number, a list as lines or as JSON or YAML, and a dictionary as JSON or YAML.
+positional: kind, default
+options:
+  _input:
+    description: The setting.
+    type: raw
+    required: true
+  kind:
+    description: What it should be.
+    type: str
+    choices: [bool, int, float, list, dict]
+    required: true
+  default:
+    description: What it is where it is left out, null or an empty text.
+    type: raw
+author:
+  - The whatsapp_ops.sessions contributors (!UNKNOWN)
+"""
+
+EXAMPLES = r"""
+- name: Show the legacy paths, which a survey gives as lines
+  ansible.builtin.debug:
+    msg: "{{ wa_legacy_paths | default(none) | whatsapp_ops.sessions.setting('list', []) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The setting as a value of that type.
+  type: raw
+"""
+
+
+def setting(value: t.Any, kind: str, default: t.Any = None) -> t.Any:
+    """Return the value, or the default where nothing is given."""
+    if not is_given(value):
+        return default
+    try:
+        return read_setting(value, kind)
+    except ValueError as error:
+        raise AnsibleFilterError(f"a setting is not {error}; correct it and run again") from error
+
+
+class FilterModule:
+    """What Ansible asks for the filters of this file."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        """Name them."""
+        return {"setting": setting}
