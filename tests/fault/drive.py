@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs jobs of the collection without Ansible, each in a child made by fork(2): what a run does is then the job's, not Python's start.
 
-Requests and replies are lines of JSON on stdin and stdout. ``{"job": "_migrate", "options": {...}, "clock": 0}`` is answered with the
-child's PID; the child waits until the next line (strace(1) can be attached meanwhile), then comes its outcome. ``foreseen`` tells an error
-that the code has a sentence for from one that it does not know. ``clock`` is by how many seconds the child's clock is wrong.
+Requests and replies are lines of JSON on stdin and stdout. ``{"job": "_migrate", "options": {...}, "clock": 0, "home": "/place"}`` is
+answered with the child's PID; the child waits until the next line (strace(1) can be attached meanwhile), then comes its outcome.
+``foreseen`` tells an error
+that the code has a sentence for from one that it does not know. ``clock`` is by how many seconds the child's clock is wrong, ``home``
+stands for /var/lib/whatsapp-ops.
 The first line is ``{}``: it is ready.
 """
 
@@ -28,7 +30,7 @@ START = {signal.SIGUSR1}
 for _found in pkgutil.iter_modules(importlib.import_module(UTILS).__path__):
     if _found.name != "common":  # which needs Ansible
         importlib.import_module(f"{UTILS}.{_found.name}")
-_errors, _job = (importlib.import_module(f"{UTILS}.{name}") for name in ("_errors", "_job"))
+_control, _errors, _job = (importlib.import_module(f"{UTILS}.{name}") for name in ("_control", "_errors", "_job"))
 
 
 def main() -> None:
@@ -54,6 +56,7 @@ def main() -> None:
 def _run(request: dict[str, t.Any], told: mmap.mmap) -> None:
     try:
         _set_clock(request["clock"])
+        _control.HOME = request["home"]
         outcome = json.dumps(_outcome(JOBS[request["job"]], request["options"])).encode()
         told[: len(outcome)] = outcome
     finally:

@@ -21,6 +21,9 @@ import sys
 import time
 import typing as t
 
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _rescue
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._control import control_path
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 DRIVER = pathlib.Path(__file__).with_name("drive.py")
 ENVIRONMENT = {
@@ -178,6 +181,11 @@ class Scene:
         return self.root / "etc" / "env"
 
     @property
+    def control(self) -> pathlib.Path:
+        """The control directory of the sessions path, where the driver has it."""
+        return self.root / "ops" / pathlib.Path(control_path(str(self.path))).name
+
+    @property
     def area(self) -> pathlib.Path:
         inside = self.path / ".whatsapp-ops"
         return inside if os.path.ismount(self.path) else self.path.with_name(f".{self.path.name}.whatsapp-ops")
@@ -265,9 +273,24 @@ class Scene:
         known = {name.partition("/")[0] for name in (*accounts, *self.beside)}
         strangers = self._at_path() - known - {".whatsapp-ops"}
         assert "." in accounts or not strangers, f"strange entries at the sessions path: {strangers}"
-        if not (self.area / "intent.json").exists():
+        if not (self.control / "intent.json").exists():
             self._require_nothing_only_in_staging()
         assert self.environment_file.read_text() in (self._old_text, self._new_text)
+        if self._intent().get("committed"):
+            assert self.environment_file.read_text() == self._new_text, "committed before the switch was installed"
+
+    def check_rescued(self) -> None:
+        """What the rescuer does, before it starts a backend: where that would look by its configuration then, all of its accounts are."""
+        _rescue._take_back_all(str(self.control / "intent.json"))
+        self.check_after_fault()
+        is_switched = self.environment_file.read_text() == self._new_text
+        for account, generation in self.legacy.items():
+            place = (self.path if is_switched else self.source) / account
+            assert self.is_whole(place, account) == generation, f"{account} is not where its backend would look for it"
+
+    def _intent(self) -> dict[str, t.Any]:
+        intent = self.control / "intent.json"
+        return t.cast("dict[str, t.Any]", json.loads(intent.read_text())) if intent.exists() else {}
 
     def _require_nothing_only_in_staging(self) -> None:
         for account in self.legacy:
@@ -277,10 +300,12 @@ class Scene:
     def check_converged(self) -> None:
         """The full result, and nothing left over."""
         self.check_published()
-        assert not (self.area / "intent.json").exists()
+        assert not (self.control / "intent.json").exists()
         assert not list((self.area / "staging").iterdir())
         hidden = {entry.name for entry in self.area.iterdir()}
-        assert hidden <= {"staging", "displaced", "receipt.json", "lock"}, f"left over in the area: {hidden}"
+        assert hidden <= {"staging", "displaced"}, f"left over in the area: {hidden}"
+        kept = {entry.name for entry in self.control.iterdir()}
+        assert kept <= {"displaced", "receipt.json", "lock", "area.json"}, f"left over in the control directory: {kept}"
 
     def check_published(self) -> None:
         """The legacy generation of each account at the path, owned right, the former one displaced, the configuration new."""
@@ -370,7 +395,7 @@ class Driver:
 
     def begin(self, job: str, options: dict[str, t.Any], clock: float = 0) -> int:
         """Have a child made that will run the job; return its PID."""
-        self._tell(json.dumps({"job": job, "options": options, "clock": clock}))
+        self._tell(json.dumps({"job": job, "options": options, "clock": clock, "home": str(home_of(options))}))
         return int(self._reply()["pid"])
 
     def go(self) -> None:
@@ -424,6 +449,16 @@ def make_own_processes() -> None:
     _drivers.append(first)
 
 
+def home_of(options: t.Mapping[str, t.Any]) -> pathlib.Path:
+    """Give what stands for /var/lib/whatsapp-ops: on the disk of the scene, so that it loses power with it."""
+    switch = options.get("switch")
+    if switch:
+        return pathlib.Path(switch["environment_file"]["path"]).parents[1] / "ops"
+    return next(
+        pathlib.Path(above) / "ops" for above in pathlib.Path(options["path"]).parents if (above / "ops").is_dir()
+    )
+
+
 def run_job(
     job: str,
     options: dict[str, t.Any],
@@ -450,6 +485,7 @@ def traced(pid: int, faults: t.Sequence[str], log: pathlib.Path | None = None) -
     argv = [
         "strace",
         "-f",
+        *(("-y",) if log else ()),  # with the paths that descriptors stand for
         "-p",
         str(pid),
         "-qqq",

@@ -33,6 +33,8 @@ ERRORS = {
     "pipe2": "EMFILE",
     "flock": "ENOLCK",
 }
+# For the log to have them although nothing happens to them.
+NO_FAULTS = ("renameat,fsync,unlinkat:delay_enter=0:when=1",)
 OF_EACH_CALL = {"conflict": 3, "stores": 2, "parts": 2}
 
 
@@ -66,6 +68,37 @@ def test_one_error(scene: MakeScene, engine: str, kind: str, tmp_path: pathlib.P
     record_property("injected errors that the run failed of", failed)
     assert not failures, "\n".join([f"{len(failures)} of {len(strikes)}:", *failures])
     assert failed >= 10
+
+
+@pytest.mark.parametrize("engine", ["native", "rename"])
+def test_killed_while_it_takes_back(
+    scene: MakeScene, engine: str, tmp_path: pathlib.Path, record_property: t.Any
+) -> None:
+    """All is published, and the disk refuses to make it durable; the run is killed at each call by which it undoes that."""
+    fields = {"engine": engine, **SCENES["conflict"]}
+    refused = f"syncfs:error=EIO:when={2 if engine == 'rename' else 3}"
+    log = tmp_path / "calls"
+    failed = scene(**fields).run([refused, *NO_FAULTS], log=log)
+    assert "taken back" in failed["failed"], failed
+    calls = log.read_text()
+    done, undone = calls.partition(" EIO ")[0], count_calls(log)
+    failures, killed = [], 0
+    for call, most in {"renameat": 12, "fsync": 5, "unlinkat": 5}.items():
+        before = sum(f" {call}(" in line for line in done.splitlines())
+        for number in (before + turn for turn in spread_over(undone.get(call, 0) - before, most)):
+            struck = scene(**fields)
+            killed += "killed" in struck.run([refused, f"{call}:signal=KILL:when={number}"])
+            try:
+                struck.check_after_fault()
+                if number % 2:
+                    struck.check_rescued()
+                    assert struck.environment_file.read_text() == "# by hand\nOTHER=1\n"
+                struck.check_finishes()
+            except AssertionError as error:
+                failures.append(f"killed at {call} number {number}: {error}")
+    record_property("kill points in the run itself", killed)
+    assert not failures, "\n".join(failures)
+    assert killed >= 8
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import pathlib
+import subprocess
 import typing as t
 
 import pytest
@@ -26,10 +27,11 @@ def other() -> t.Iterator[Driver]:
 def test_the_second_run_is_told_about_the_first(scene: MakeScene, other: Driver, engine: str) -> None:
     contested = scene(engine=engine)
     first = other.begin("_migrate", contested.options())
-    with traced(first, ["syncfs:delay_enter=1500000:when=1"]):
+    with traced(first, ["syncfs:signal=STOP:when=1"]):
         other.go()
-        until(lambda: _is_locked(contested.area / "lock"))
+        until(lambda: _is_locked(contested.control / "lock"))
         second = contested.run()
+        until(lambda: _is_gone(first))
         outcome = other.outcome()
     assert "another run is working on" in second["failed"]
     assert outcome["changed"], outcome
@@ -63,3 +65,9 @@ def _is_locked(path: pathlib.Path) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+def _is_gone(pid: int) -> bool:
+    """Have a process that was stopped, or is about to be, go on; tell whether it has ended."""
+    subprocess.run(["kill", "-CONT", str(pid)], check=False, capture_output=True)  # a child is in its PID namespace
+    return not pathlib.Path(f"/proc/{pid}").exists()

@@ -14,7 +14,8 @@ import typing as t
 import ansible
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-BACKEND = REPOSITORY / "tests" / "backends" / "baileys"
+# The backend, and a process manager that some hosts run beside it.
+INSTALLED = [REPOSITORY / "tests" / "backends" / name / "install" for name in ("baileys", "pm2")]
 ON_HOST = "python3 -I /repository/tests/host/on_host.py"
 MODULES = "ansible_collections.whatsapp_ops.sessions.plugins.modules"
 PYTHON = "PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/repository/playbooks/collections:/controller python3"
@@ -42,14 +43,19 @@ class Host:
     def up(self) -> None:
         """Boot it, with the backend's accounts paired and the backend running on its legacy path."""
         self.boot()
-        self.sh("cd /opt/whatsapp/current && runuser -u whatsapp -- node pair.mjs --canaries .baileys_auth")
+        paired = "runuser -u whatsapp -- node pair.mjs --canaries .baileys_auth"
+        self.sh(f"test -d /srv/pristine || {{ cd /opt/whatsapp/current && {paired}; }}")
         self.reset()
 
     def boot(self) -> None:
         """Boot it, with the backend installed, and without any account."""
-        binds = subprocess.run(
-            [str(BACKEND / "install")], check=True, capture_output=True, text=True, timeout=600
-        ).stdout.split()
+        binds = [
+            bind
+            for install in INSTALLED
+            for bind in subprocess.run(
+                [str(install)], check=True, capture_output=True, text=True, timeout=600
+            ).stdout.split()
+        ]
         packages = pathlib.Path(ansible.__file__).parents[1]
         views = [f"--bind-ro={REPOSITORY}:/repository", f"--bind-ro={packages}:/controller"]
         self.lab("up", self.name, self._suite, *binds, *views)

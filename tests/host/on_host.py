@@ -28,6 +28,7 @@ LEGACY = pathlib.Path("/opt/whatsapp/current/.baileys_auth")
 PRISTINE = pathlib.Path("/srv/pristine")
 PATH = pathlib.Path("/var/lib/whatsapp-backend/sessions")
 AREA = PATH.with_name(".sessions.whatsapp-ops")
+CONTROL = pathlib.Path("/var/lib/whatsapp-ops")
 DROP_INS = pathlib.Path(f"/etc/systemd/system/{UNIT}.d")
 ENVIRONMENT_FILE = pathlib.Path("/etc/whatsapp-backend/env")
 GUARD = pathlib.Path(f"/run/systemd/system/{UNIT}.d/00-whatsapp-ops-guard.conf")
@@ -49,7 +50,7 @@ def reset() -> dict[str, t.Any]:
     if not PRISTINE.exists():
         shutil.copytree(LEGACY, PRISTINE)
     run("systemctl", "stop", UNIT)
-    for place in (PATH.parent, DROP_INS, RUNTIME, LEGACY, GUARD.parent):
+    for place in (PATH.parent, CONTROL, DROP_INS, RUNTIME, LEGACY, GUARD.parent):
         shutil.rmtree(place, ignore_errors=True)
     LEGACY.unlink(missing_ok=True)
     for aside in (*LEGACY.parent.glob(f"{LEGACY.name}.migrated-*"), LEGACY.parent / f".{LEGACY.name}.whatsapp-ops"):
@@ -58,7 +59,7 @@ def reset() -> dict[str, t.Any]:
     run("cp", "--archive", str(PRISTINE), str(LEGACY))
     run("chown", "--recursive", "whatsapp:whatsapp", str(LEGACY))
     DROP_INS.mkdir()
-    (DROP_INS / "05-chatter.conf").write_text("[Service]\nEnvironment=CHATTER_MS=200\n")
+    (DROP_INS / "05-chatter.conf").write_text("[Service]\nEnvironment=CHATTER_MS=600\n")
     run("systemctl", "daemon-reload")
     run("systemctl", "reset-failed", UNIT)
     run("systemctl", "start", UNIT)
@@ -159,7 +160,8 @@ def look() -> dict[str, t.Any]:
         "busy": (RUNTIME / f"{UNIT}.busy").exists(),
         "rescuers": len(run("systemctl", "list-units", "--no-legend", "--plain", "whatsapp-ops-rescue-*").split("\n"))
         - 1,
-        "area": sorted(entry.name for entry in AREA.glob("*")),
+        "control": sorted(entry.name for entry in CONTROL.glob("*/*")),
+        "boot_units": sorted(str(file) for file in pathlib.Path("/etc/systemd/system").rglob("whatsapp-ops-*")),
         "staged": sorted(entry.name for entry in AREA.glob("staging/*")),
     }
 

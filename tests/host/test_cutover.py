@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 import typing as t
@@ -12,9 +13,10 @@ import pytest
 from hostkit import LEGACY, Host, State, migrate_options, migration
 from test_killed import require_all_back, require_converged
 
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._control import control_path
+
 DROP_INS = "/etc/systemd/system/whatsapp-backend.service.d"
-FLAG = "/run/whatsapp-ops/whatsapp-backend.service.moving"
-AREA = "/var/lib/whatsapp-backend/.sessions.whatsapp-ops"
+INTENT = f"{control_path('/var/lib/whatsapp-backend/sessions')}/intent.json"
 # The first account is about to be put in place: guard, rescuer and intent are there, nothing is committed.
 HELD = (
     "strace",
@@ -50,7 +52,7 @@ def require_untouched(before: State, now: State) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_does_not_end_a_cutover(booted: Host, number: signal.Signals) -> None:
     before, _pid, came, _sent, ended, now = booted.steps(
-        *(("reset",), ("begin", *migration(*HELD)[1:]), ("until", f"{AREA}/intent.json")),
+        *(("reset",), ("begin", *migration(*HELD)[1:]), ("until", INTENT)),
         *(("signalled", number.value), ("end",), ("well", 20)),
     )
     assert came
@@ -63,7 +65,7 @@ def test_a_connection_that_drops_does_not_end_a_cutover(booted: Host) -> None:
     options = migrate_options()
     command = booted.module_command(wrapper=" ".join(HELD))
     running = booted.begin_module(command, options)
-    announced = booted.root / AREA.lstrip("/") / "intent.json"
+    announced = booted.root / INTENT.lstrip("/")
     try:
         deadline = time.monotonic() + 60
         while not announced.exists():
@@ -83,20 +85,71 @@ def test_a_connection_that_drops_does_not_end_a_cutover(booted: Host) -> None:
 
 def test_nobody_can_start_the_unit_meanwhile(booted: Host) -> None:
     before, _pid, came, started, ended, now = booted.steps(
-        *(("reset",), ("begin", *migration(*HELD)[1:]), ("until", f"{AREA}/intent.json")),
+        *(("reset",), ("begin", *migration(*HELD)[1:]), ("until", INTENT)),
         *(
             (
                 "sh",
-                f"test -e {FLAG} && systemctl start whatsapp-backend; echo $?; systemctl is-active whatsapp-backend",
+                "systemctl start whatsapp-backend 2>/dev/null; echo $?; systemctl is-active whatsapp-backend",
             ),
             ("end",),
             ("well", 20),
         ),
     )
     assert came
-    assert started["out"].split()[-2:] == ["1", "inactive"], started
+    assert started["out"].split() == ["1", "inactive"], started
     assert ended["changed"]
     require_converged(before, now)
+
+
+def injecting(*faults: str) -> tuple[str, ...]:
+    """Return the wrapper that has system calls fail, or kill the run."""
+    calls = ",".join(dict.fromkeys(f"?{fault.partition(':')[0]}" for fault in faults))
+    injected = [word for fault in faults for word in ("-e", f"inject=?{fault}")]
+    return ("strace", "-f", "-qqq", "-o", "/dev/null", "-e", f"trace={calls}", *injected)
+
+
+# The disk fails while the unit is held stopped: when copies are made durable (moved accounts are not copied), in the middle of
+# publishing, and when that is made durable.
+FAILING = [
+    ("native", "syncfs:error=EIO:when=2"),
+    ("native", "renameat2:error=EROFS:when=2"),
+    ("native", "syncfs:error=EIO:when=3+"),
+    ("rename", "renameat2:error=EROFS:when=2"),
+    ("rename", "syncfs:error=EIO:when=2+"),
+]
+
+
+@pytest.mark.parametrize(("engine", "fault"), FAILING)
+def test_a_disk_that_fails_while_the_unit_is_held_stopped(booted: Host, engine: str, fault: str) -> None:
+    before, failed, now, second, end = booted.steps(
+        *(("reset",), migration(*injecting(fault), engine=engine), ("well", 20)),
+        *(migration(engine=engine), ("well", 20)),
+    )
+    assert re.search("Read-only file system|Input/output error", failed.get("msg", "")), failed
+    require_untouched(before, now)
+    assert now["pid"] != before["pid"], "the unit was never stopped"
+    assert second.get("changed"), second
+    require_converged(before, end)
+
+
+@pytest.mark.parametrize("engine", ["native", "rename"])
+def test_killed_while_it_takes_back_what_the_disk_refused(booted: Host, engine: str) -> None:
+    """All is published when the disk fails; accounts go back by one rename each, and the run is killed before the second of them."""
+    refused = f"syncfs:error=EIO:when={2 if engine == 'rename' else 3}"
+    listening = [*injecting(refused, "renameat:delay_enter=0:when=1")]
+    listening[listening.index("/dev/null")] = "/run/calls"
+    _before, failed, calls = booted.steps(("reset",), migration(*listening, engine=engine), ("sh", "cat /run/calls"))
+    assert "Input/output error" in failed.get("msg", ""), failed
+    renamed_before = calls["out"].partition(" EIO ")[0].count(" renameat(")
+    killing = injecting(refused, f"renameat:signal=KILL:when={renamed_before + 2}")
+    before, killed, now, second, end = booted.steps(
+        *(("reset",), migration(*killing, engine=engine), ("well", 20)),
+        *(migration(engine=engine), ("well", 20)),
+    )
+    assert not killed, killed
+    require_untouched(before, now)
+    assert second.get("changed"), second
+    require_converged(before, end)
 
 
 @pytest.mark.parametrize("timeout", ["1", "4"])
@@ -127,6 +180,29 @@ def test_a_unit_that_does_not_start_on_the_new_path(booted: Host) -> None:
     require_converged(before, end)
 
 
+# Starts on the sessions path fail once the backend has written a key there.
+FAILS_LATE = (
+    "ExecStartPre=+/bin/touch /run/started\n"
+    "ExecStartPost=/bin/sh -c 'test -z $${SESSIONS_PATH} && exit 0; timeout 20 sh -c \"until find $${SESSIONS_PATH} -name creds.json "
+    "-newer /run/started | grep -q .; do sleep 0.1; done\"; exit 1'"
+)
+
+
+def test_keys_that_were_written_before_the_start_failed_go_back_with_the_backend(booted: Host) -> None:
+    before, _put, _done, there, failed, now, _removed, second, end = booted.steps(
+        *(("reset",), drop_in("06-refuses.conf", FAILS_LATE), RESTART, ("well", 20), migration(), ("well", 20)),
+        *(REFUSES_NO_MORE, migration(), ("well", 20)),
+    )
+    assert there["well"], there
+    assert "with the keys that it wrote since" in failed["msg"], failed["msg"]
+    require_all_back(before, now)
+    assert now["sessions_path"] is None
+    assert "20-sessions.conf" not in now["drop_ins"]
+    assert now["legacy"] == before["legacy"]
+    assert second.get("changed"), second
+    require_converged(before, end)
+
+
 @pytest.mark.parametrize("number", range(9, 26) if os.environ.get("WA_EVERYWHERE") else [11, 12, 14])
 def test_killed_while_it_goes_back(booted: Host, number: int) -> None:
     """The unit did not start on the new path, and the run is killed on its way back to the old one."""
@@ -150,6 +226,33 @@ def test_killed_while_it_goes_back(booted: Host, number: int) -> None:
     require_converged(before, end)
 
 
+# The same once: the next start on the sessions path succeeds, and the run, which goes back with the keys, stops that backend again.
+FAILS_LATE_ONCE = FAILS_LATE.replace("exit 1", "test -e failed || { touch failed; exit 1; }")
+
+
+@pytest.mark.parametrize("number", range(17, 31) if os.environ.get("WA_EVERYWHERE") else [20, 24])
+def test_killed_while_keys_go_back(booted: Host, number: int) -> None:
+    """The backend is stopped for the way back, and the run is killed: before the second cutover, in it, or after it."""
+    killing = (
+        *("strace", "-f", "-qqq", "-o", "/dev/null", "-e", "trace=vfork"),
+        *("-e", f"inject=vfork:signal=KILL:when={number}"),
+    )
+    before, _put, _done, _restarted, _well, killed, now, _removed, _second, end = booted.steps(
+        *(
+            ("reset",),
+            drop_in("06-refuses.conf", FAILS_LATE_ONCE),
+            ("sh", "rm -f /opt/whatsapp/current/failed"),
+            RESTART,
+            ("well", 20),
+        ),
+        *(migration(*killing), ("well", 60), REFUSES_NO_MORE, migration(), ("well", 20)),
+    )
+    print(number, killed.get("msg", "killed"), now["ActiveState"], now["sessions_path"])
+    require_all_back(before, now)
+    # What is left may be the intent of the way back, which is committed and so nobody's concern, beside the legacy path's receipt.
+    require_converged(before, {**end, "control": []})
+
+
 STRAYS = {
     "a second backend": "cd /opt/whatsapp/current && PORT=8099 exec runuser -u whatsapp -- /usr/local/bin/node server.mjs",
     "somebody inside": f"cd {LEGACY}/15550100001 && exec sleep 60",
@@ -169,7 +272,7 @@ def test_a_stray_process_is_named_and_nothing_happens(booted: Host, kind: str) -
         *(migration(), ("well", 20), ("sh", "systemctl stop stray")),
     )
     assert started["rc"] == 0
-    assert any(f"PID {one} (" in failed.get("msg", "") for one in pid["out"].split()), (failed, pid)
+    assert any(f"stray.service (PID {one}, " in failed.get("msg", "") for one in pid["out"].split()), (failed, pid)
     require_untouched(before, now)
     assert now["pid"] == before["pid"]
 
@@ -190,7 +293,7 @@ def test_power_lost_in_the_middle(booted: Host, engine: str) -> None:
     """Run and rescuer are gone at once, and the host boots: the enabled unit starts with its accounts, and the next run finishes."""
     held = [*HELD[:-1], f"inject=renameat2:delay_enter=9000000:when={1 if engine == 'native' else 4}"]
     before, _pid, came, _killed = booted.steps(
-        *(("reset",), ("begin", *migration(*held, engine=engine)[1:]), ("until", f"{AREA}/intent.json")),
+        *(("reset",), ("begin", *migration(*held, engine=engine)[1:]), ("until", INTENT)),
         (
             "sh",
             "sleep 0.5; sync; echo x >/run/before-the-reboot; (sleep 0.5; systemctl reboot --force --force) >/dev/null 2>&1 &",

@@ -70,7 +70,8 @@ def require_converged(before: State, now: State) -> None:
     assert (now["sessions_path"], now["path"], now["needs_qr"]) == (PATH, before["legacy"], 0)
     require_nothing_left(now)
     assert not now["staged"]
-    assert "intent.json" not in now["area"]
+    assert "intent.json" not in now["control"]
+    assert now["boot_units"] == []
 
 
 def require_nothing_left(now: State) -> None:

@@ -3,92 +3,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import pathlib
-import re
-import signal
-import subprocess
-import typing as t
-
-import pytest
-from hostkit import PATH, UNIT, Host
-from playkit import DESCRIBED, Play, command, environment, play
-
-HOME = os.path.dirname(PATH)
-OUTBOX = f"{HOME}/.sessions.whatsapp-ops/outbox"
-INBOX = f"{HOME}/.sessions.whatsapp-ops/inbox"
-ONE, *OTHERS = ACCOUNTS = ("15550100002", "15550100001", "15550100003")
-DROP_IN = f"/etc/systemd/system/{UNIT}.d/zz-test.conf"
-
-
-class Pair(t.NamedTuple):
-    """The host that has three accounts, connected, and the one that has none; what each account is by its own keys."""
-
-    first: Host
-    second: Host
-    identities: dict[str, str]
-
-
-@pytest.fixture(scope="module")
-def persisted(booted: Host) -> t.Iterator[Pair]:
-    """Both hosts as the role persist leaves them."""
-    booted.reset()
-    played = play(booted, "persist")
-    assert played.rc == 0, played.output
-    booted.sh(f"systemctl stop {UNIT}; rm -rf /srv/persisted; cp -a {HOME} /srv/persisted")
-    second = Host("second", booted.suite, pathlib.Path(booted.environment["LAB_DIR"]))
-    second.boot()
-    second.put("/etc/whatsapp-backend/env", f"SESSIONS_PATH={PATH}\n")
-    try:
-        yield Pair(booted, second, identities(booted))
-    finally:
-        booted.lab("down", second.name)
-
-
-@pytest.fixture
-def pair(persisted: Pair) -> Pair:
-    """The hosts without a trace of an earlier test."""
-    first, second = persisted.first, persisted.second
-    lay = f"systemctl stop {UNIT}; rm -rf {HOME} {DROP_IN}; systemctl daemon-reload; systemctl reset-failed {UNIT}"
-    first.sh(f"{lay}; cp -a /srv/persisted {HOME}; systemctl start {UNIT}")
-    second.sh(f"{lay}; install -d -o whatsapp -g whatsapp -m 0750 {PATH}")
-    first.before = first.well()
-    assert first.before["well"], first.before
-    return persisted
-
-
-def identities(host: Host) -> dict[str, str]:
-    """A fingerprint of the public identity key of each account that is linked, as the library reads it."""
-    known = json.loads(host.sh(f"node /srv/build/app/identity.mjs {PATH}"))
-    return {account: identity for account, identity in known.items() if identity}
-
-
-def connected(host: Host) -> tuple[int, int]:
-    """How many accounts are connected, and how many wait for somebody to scan a QR code."""
-    now = host.look()
-    return now["connected"], now["needs_qr"]
-
-
-def move(pair: Pair, *options: str, back: bool = False, **settings: t.Any) -> Play:
-    """Run the playbook, as loudly as can be; neither accounts nor what is inside of them may be in what it shows."""
-    names = [pair.first.name, pair.second.name]
-    from_to = dict(zip(("wa_move_from", "wa_move_to"), reversed(names) if back else names, strict=True))
-    played = play(pair.first, "move", "-vvv", "--diff", *options, **from_to, **settings)
-    for secret in ("CANARY", "SessionEntry", "<Buffer", "PRIVATE KEY", *ACCOUNTS):
-        assert secret.lower() not in played.output.lower(), secret
-    return played
-
-
-def changed(played: Play) -> int:
-    """How many tasks changed something on either host."""
-    return sum(map(int, re.findall(r"changed=(\d+)", played.output.rpartition("PLAY RECAP")[2])))
-
-
-def left_behind(pair: Pair) -> str:
-    """What should not be there after a move, on either host: keys and what was on its way."""
-    look = f"grep -c whatsapp_ops /root/.ssh/authorized_keys; ls -d {OUTBOX}/*.way {OUTBOX}/{pair.second.name} {INBOX}/* 2>/dev/null"
-    return "".join(host.sh(look, may_fail=True) for host in (pair.first, pair.second)).replace("0\n", "")
+from hostkit import PATH, UNIT
+from movekit import DROP_IN, ONE, OTHERS, OUTBOX, Pair, begin, changed, connected, identities, kill, left_behind, move
+from playkit import DESCRIBED
 
 
 def test_one_account_connects_there_and_cannot_start_here(pair: Pair) -> None:
@@ -114,7 +31,7 @@ def test_one_account_connects_there_and_cannot_start_here(pair: Pair) -> None:
 
     at_rest = first.look()["pid"], second.look()["pid"]
     again = move(pair, wa_move_accounts=f"{ONE}\n")
-    legacy = first.migrate()
+    legacy = first.migrate(switch=None)
 
     assert (again.rc, changed(again)) == (0, 0), again.output
     assert "Nothing is left to move from backend to second" in again.output
@@ -171,16 +88,9 @@ def test_what_fails_before_it_is_published_there_is_put_back_here(pair: Pair) ->
 
 def test_a_run_that_was_killed_goes_on_where_it_stopped(pair: Pair) -> None:
     first, second, before = pair
-    with subprocess.Popen(
-        command("move", wa_move_from=first.name, wa_move_to=second.name),
-        env=environment(first),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as running:
-        first.sh(f"timeout 100 sh -c 'until ls {OUTBOX}/*/sessions/{ONE} >/dev/null 2>&1; do sleep 0.05; done'")
-        os.killpg(running.pid, signal.SIGKILL)
+    running = begin(pair)
+    first.sh(f"timeout 100 sh -c 'until ls {OUTBOX}/*/sessions/{ONE} >/dev/null 2>&1; do sleep 0.05; done'")
+    kill(running)
     first.sh(f"timeout 20 sh -c 'until systemctl is-active {UNIT} && test -e {PATH}/{ONE}; do sleep 0.1; done'")
     assert identities(first) == identities(second) == {}
 
@@ -241,3 +151,50 @@ def test_what_speaks_against_a_move_is_said_before_anything_is_interrupted(pair:
     assert "decide with wa_on_conflict=replace or wa_on_conflict=keep" in " ".join(twice.output.split())
     assert (first.look()["pid"], identities(first)) == (first.before["pid"], before)
     assert left_behind(pair) == ""
+
+
+def test_one_that_is_linked_there_is_replaced_and_those_that_were_not_named_are_not_warned_of(pair: Pair) -> None:
+    first, second, _before = pair
+    second.put(f"{PATH}/{ONE}/creds.json", first.sh(f"cat {PATH}/{ONE}/creds.json"))  # a copy that somebody made
+    second.sh(f"chown -R whatsapp: {PATH}; systemctl start {UNIT}")
+    second.sh("timeout 20 sh -c 'until journalctl -u whatsapp-backend | grep -q connected; do sleep 0.1; done'")
+
+    replaced = move(pair, wa_move_accounts=[ONE], wa_on_conflict="replace")
+    more = move(pair, wa_move_accounts=list(OTHERS)[:1])
+
+    assert (replaced.rc, more.rc) == (0, 0), replaced.output + more.output
+    assert set(identities(second)) == {ONE, *list(OTHERS)[:1]}
+    for played in (replaced, more):
+        words = " ".join(played.output.split())
+        assert "not expected" not in words
+        assert "second: 1 account came from backend, away for " in words
+        assert "backend: 1 account moved to second, away for " in words
+
+
+def test_accounts_on_disks_of_their_own_are_copied_put_back_and_copied_again(pair: Pair) -> None:
+    first, second, before = pair
+    for host in (first, second):
+        host.sh(f"systemctl stop {UNIT}; rm -rf /srv/disk; cp -aT {PATH} /srv/disk; mount --bind /srv/disk {PATH}")
+    first.sh(f"systemctl start {UNIT}")
+    second.put(DROP_IN, "[Service]\nExecStop=/bin/false\n")
+    second.sh(f"systemctl daemon-reload; systemctl start {UNIT}")
+    try:
+        first.well()
+        failed = move(pair, wa_move_accounts=[ONE])
+
+        assert failed.rc != 0
+        assert "so the accounts were put back on backend" in " ".join(failed.output.split())
+        assert (identities(first), identities(second)) == (before, {})
+        assert left_behind(pair) == ""
+
+        second.sh(f"rm {DROP_IN}; systemctl daemon-reload")
+        played = move(pair, wa_move_accounts=[ONE])
+
+        assert played.rc == 0, played.output
+        assert identities(second) == {ONE: before[ONE]}
+        assert identities(first) == {account: before[account] for account in OTHERS}
+        assert first.sh(f"stat -c '%F %U' {PATH}/{ONE}").strip() == "regular file root"
+        assert left_behind(pair) == ""
+    finally:
+        for host in (first, second):
+            host.sh(f"systemctl stop {UNIT}; umount -l {PATH}")

@@ -150,11 +150,18 @@ def _sentence(warning: str | dict[str, t.Any]) -> str:
 
 
 @pytest.fixture(scope="session")
-def _own_mounts() -> None:
+def _own_mounts() -> t.Iterator[None]:
     """Move this process into a mount namespace of its own, from which nothing gets out."""
     if os.geteuid() != 0:
         pytest.fail("module tests mount filesystems and change owners: run them as root")
     disks.unshare_mounts()
+    disks.keep_apart(pathlib.Path("/var/lib"))  # where control directories are
+    with tempfile.TemporaryDirectory(prefix="wa-modules-") as temporary, pytest.MonkeyPatch.context() as patch:
+        # Of this process alone: tests look for what is left behind there, and others run at the same time.
+        os.chmod(temporary, 0o1777)
+        patch.setenv("TMPDIR", temporary)
+        patch.setattr(tempfile, "tempdir", None)
+        yield
 
 
 @pytest.fixture(scope="module")

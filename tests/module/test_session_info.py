@@ -97,7 +97,12 @@ ACCOUNTS: dict[str, tuple[Change, str, list[str]]] = {
     "half": (lambda account: os.truncate(creds(account), 100), "corrupt", ["credentials_not_json"]),
     "a list": (lambda account: put_file(creds(account), "[]"), "corrupt", ["credentials_not_json"]),
     "a number": (lambda account: put_file(creds(account), "1"), "corrupt", ["credentials_not_json"]),
-    "no UTF-8": (lambda account: put_file(creds(account), b'{"me": "\xff"}'), "corrupt", ["credentials_not_json"]),
+    "no UTF-8": (lambda account: put_file(creds(account), b'{"me": "\xff"}'), "pending", []),
+    "a byte-order mark": (
+        lambda account: put_file(creds(account), b"\xef\xbb\xbf" + creds(account).read_bytes()),
+        "corrupt",
+        ["credentials_not_json"],
+    ),
     "very deep": (lambda account: put_file(creds(account), "[" * 99999), "corrupt", ["credentials_not_json"]),
     "too large": (lambda account: os.truncate(creds(account), 17 << 20), "corrupt", ["credentials_unreadable"]),
     "odd letters": (lambda account: rewritten(account, me={"id": "\ud800"}), "paired", []),
@@ -115,7 +120,7 @@ ACCOUNTS: dict[str, tuple[Change, str, list[str]]] = {
     },
     "no keys": (
         lambda account: [path.unlink() for path in account.iterdir() if path.name != "creds.json"],
-        "corrupt",
+        "paired",
         ["keys_missing"],
     ),
     "no credentials": (lambda account: creds(account).unlink(), "corrupt", ["credentials_missing"]),
@@ -316,7 +321,9 @@ def test_deeper_accounts_and_what_is_none(info: Info, sessions: pathlib.Path, pl
     (sessions / "linked").symlink_to(put_account(place / "elsewhere", number=7))
     (sessions / "empty").mkdir()
     put_file(sessions / "file", "")
-    assert [account["id"] for account in info(show_accounts=True)["accounts"]] == ["tenant/wa1", "wa2"]
+    told = info(show_accounts=True)
+    assert [account["id"] for account in told["accounts"]] == ["linked", "tenant/wa1", "wa2"]
+    assert [account["is_link"] for account in told["accounts"]] == [True, False, False]
 
 
 def test_a_directory_with_keys_and_no_credentials_is_a_broken_account(info: Info, sessions: pathlib.Path) -> None:
@@ -348,7 +355,7 @@ def test_metadata_opens_no_file(sessions: pathlib.Path, tmp_path: pathlib.Path) 
         assert any('"wa1"' in line for line in lines)
         return {name for name in os.listdir(sessions / "wa1") if any(f'"{name}"' in line for line in lines)}
 
-    assert opened("structure") == {"creds.json"}
+    assert opened("structure") == {"creds.json", "pre-key-1.json"}  # the newest key, to see that it is not empty
     assert opened("metadata") == set()
 
 

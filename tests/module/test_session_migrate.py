@@ -20,6 +20,7 @@ import ansible
 import pytest
 
 from accounts import CANARY, OLD, content, give, looks, put_account, put_file, use
+from areas import control_of
 from conftest import Mount
 from module_server import COLLECTIONS, MODULES, Server
 
@@ -53,6 +54,10 @@ class Host:
         return result
 
     @property
+    def control(self) -> pathlib.Path:
+        return control_of(self.path)
+
+    @property
     def area(self) -> pathlib.Path:
         return self.path.parent / ".sessions.whatsapp-ops"
 
@@ -81,13 +86,15 @@ def counts(result: Result) -> dict[str, int]:
     return {action: number for action, number in result["counts"].items() if number}
 
 
-def assert_clean(area: pathlib.Path) -> None:
+def assert_clean(host: Host, area: pathlib.Path | None = None) -> None:
     """Nothing but displaced accounts may hold what sessions hold, and nobody but root gets in."""
-    assert facts(area) == (0, 0, 0o700)
-    assert sorted(os.listdir(area)) == ["displaced", "lock", "receipt.json", "staging"]
+    area = area or host.area
+    assert facts(area) == facts(host.control) == (0, 0, 0o700)
+    assert sorted(os.listdir(area)) == ["displaced", "staging"]
     assert list((area / "staging").iterdir()) == []
-    assert facts(area / "receipt.json") == (0, 0, 0o600)
-    for file in [area / "receipt.json", *(area / "displaced").glob("*.json")]:
+    assert set(os.listdir(host.control)) - {"displaced"} == {"area.json", "lock", "receipt.json"}
+    assert facts(host.control / "receipt.json") == (0, 0, 0o600)
+    for file in host.control.glob("**/*.json"):
         assert CANARY not in file.read_text()
 
 
@@ -143,7 +150,7 @@ def test_check_mode_foresees_then_a_run_migrates_then_nothing_changes(host: Host
     assert {facts(path) for path in host.path.rglob("creds.json")} == {(UID, GID, 0o600)}
     assert {facts(path) for path in host.path.iterdir()} == {(UID, GID, 0o700)}
     assert facts(host.path) == (UID, GID, 0o750)
-    assert_clean(host.area)
+    assert_clean(host)
     if engine != "rename":
         assert content(host.legacy) == source
         assert looks(host.legacy) == {
@@ -174,7 +181,7 @@ def test_staged_then_migrated(host: Host, engine: str) -> None:
     source = content(host.legacy)
     assert counts(host.migrate(engine=engine)) == {"migrated": 2}
     assert content(host.path) == source
-    assert_clean(host.area)
+    assert_clean(host)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -193,7 +200,7 @@ def test_what_one_engine_staged_another_one_can_publish(host: Host, first: str, 
     source = content(host.legacy)
     assert counts(host.migrate(engine=then)) == {"migrated": 1}
     assert content(host.path) == source
-    assert_clean(host.area)
+    assert_clean(host)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -326,7 +333,7 @@ def test_a_private_file_of_another_user_is_not_handed_out(host: Host, engine: st
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_run_that_failed_leaves_nothing_for_the_next_one_to_mend(host: Host, engine: str) -> None:
+def test_a_run_that_failed_leaves_nothing_for_the_next_one_to_fix(host: Host, engine: str) -> None:
     host.account("wa1")
     account = host.account("wa2", number=2)
     os.chown(put_file(account / "foreign", "root's"), 0, 0)
@@ -335,7 +342,8 @@ def test_a_run_that_failed_leaves_nothing_for_the_next_one_to_mend(host: Host, e
     assert host.migrate(engine=engine)["failed"]
     assert content(host.legacy) == legacy
     assert looks(host.path) == path
-    assert sorted(os.listdir(host.area)) == ["displaced", "lock", "staging"]
+    assert sorted(os.listdir(host.area)) == ["displaced", "staging"]
+    assert sorted(os.listdir(host.control)) == ["area.json", "lock"]
     assert list((host.area / "staging").iterdir()) == []
     (account / "foreign").unlink()
     assert host.migrate(engine=engine)["steps"] == ["stage", "publish"]
@@ -392,7 +400,7 @@ def test_companions_travel_along_and_what_is_there_stays(host: Host) -> None:
     assert host.names() == ["index.json", "settings.json", "stats", "wa1"]
     assert (host.path / "settings.json").read_text() == "present"
     assert facts(host.path / "stats/2026") == (UID, GID, 0o600)
-    assert_clean(host.area)
+    assert_clean(host)
     assert not host.migrate()["changed"]
 
 
@@ -414,7 +422,7 @@ def test_a_root_that_is_one_account(host: Host, engine: str) -> None:
     assert content(host.path) == source
     assert facts(host.path) == (UID, GID, 0o750)
     assert facts(host.path / "creds.json") == (UID, GID, 0o600)
-    assert_clean(host.area)
+    assert_clean(host)
     assert not host.migrate(engine=engine)["changed"]
 
 
@@ -430,12 +438,27 @@ def test_a_root_that_is_one_account_never_takes_the_place_of_others(host: Host, 
     assert looks(host.place) == before
 
 
-def test_a_root_that_is_an_account_and_holds_others_is_refused(host: Host) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_root_that_is_an_account_and_holds_others_is_moved_as_a_whole(host: Host, engine: str) -> None:
     host.account(".")
     host.account("wa1", number=2)
+    before = content(host.legacy)
+    made = host.migrate(engine=engine)
+    assert made["counts"]["migrated"] == len(made["accounts"])
+    assert content(host.path) == before
+    assert not host.migrate(engine=engine)["changed"]
+
+
+def test_an_account_in_such_a_root_that_is_newer_at_the_sessions_path_is_not_replaced(host: Host) -> None:
+    host.account(".")
+    host.account("wa1", number=2)
+    host.migrate()
+    use(host.path / "wa1", OLD + 3600)
+    use(host.legacy, OLD + 7200)
     before = looks(host.place)
-    refused = host.migrate()
-    assert "one account itself and holds others" in refused["msg"]
+    refused = host.migrate(on_conflict="replace")
+    assert "1 other account(s), first 'w…1-" in refused["msg"]
+    assert "accounts=['.']" in refused["msg"]
     assert looks(host.place) == before
 
 
@@ -462,7 +485,7 @@ def test_an_account_at_both_paths(
     host: Host, engine: str, on_conflict: str, legacy: tuple[str, str], present: tuple[str, str], action: str
 ) -> None:
     host.account("wa1", legacy[0], number=1, at=AGES[legacy[1]])
-    put_account(host.path / "wa1", present[0], number=2, at=AGES[present[1]])
+    put_account(host.path / "wa1", present[0], number=2, device=1, at=AGES[present[1]])
     give(host.path, UID, GID)
     source, target, before = content(host.legacy), content(host.path), looks(host.place)
     foreseen = host.migrate(engine=engine, on_conflict=on_conflict, check=True)
@@ -479,7 +502,7 @@ def test_an_account_at_both_paths(
     assert content(host.path) == (source if action == "migrated" else target)
     displaced = host.displaced()
     assert [content(path) for path in displaced] == ([content_of(target, b"wa1")] if action == "migrated" else [])
-    assert_clean(host.area)
+    assert_clean(host)
     again = host.migrate(engine=engine)  # what was decided is remembered
     assert not again["changed"]
 
@@ -490,11 +513,11 @@ def content_of(tree: dict[bytes, bytes | None], name: bytes) -> dict[bytes, byte
 
 def test_what_is_displaced_is_counted_and_has_a_note(host: Host) -> None:
     host.account("wa1", at=AGES["newer"])
-    put_account(host.path / "wa1", number=2)
+    put_account(host.path / "wa1", number=2, device=1)
     result = host.migrate()
     assert result["counts"]["displaced"] == 1
     (displaced,) = host.displaced()
-    note = json.loads(displaced.with_name(f"{displaced.name}.json").read_text())
+    note = json.loads((host.control / f"displaced/{displaced.name}.json").read_text())
     assert (note["account"], note["from"]) == ("wa1", str(host.path))
     assert "wa1" not in displaced.name
 
@@ -624,7 +647,7 @@ def test_equal_copies_need_nothing(host: Host) -> None:
 def test_of_several_sources_the_most_trusted_one_counts(host: Host) -> None:
     other = host.place / "old"
     host.account("wa1", number=1)
-    put_account(other / "wa1", number=9, at=AGES["newer"])
+    put_account(other / "wa1", number=9, device=1, at=AGES["newer"])
     put_account(other / "wa2", number=2)
     source = content(host.legacy / "wa1")
     assert counts(host.migrate(src=[str(host.legacy), str(other)])) == {"migrated": 2}
@@ -658,7 +681,7 @@ def test_a_path_that_is_a_mount_has_its_area_inside(host: Host, mount: Mount, en
     (host.path / "lost+found").rmdir()
     staged = host.migrate(engine=engine, state="staged")
     area = host.path / ".whatsapp-ops"
-    assert staged["receipt"] == str(area / "receipt.json")
+    assert staged["receipt"] == str(host.control / "receipt.json")
     found = subprocess.run(
         ["find", str(host.path), "-maxdepth", "3", "-name", "creds.json"], capture_output=True, check=True
     )
@@ -666,7 +689,7 @@ def test_a_path_that_is_a_mount_has_its_area_inside(host: Host, mount: Mount, en
     result = host.migrate(engine=engine)
     assert counts(result) == {"migrated": 1}
     assert content(host.path / "wa1") == content_of(source, b"wa1")
-    assert_clean(area)
+    assert_clean(host, area)
     assert not host.area.exists()
     use(host.legacy / "wa1", OLD + 60)
     host.migrate(engine=engine)
@@ -836,11 +859,11 @@ def test_a_run_that_was_killed_is_finished_by_the_next_one(
     host.account("wa2", number=2)
     wanted = content(host.legacy)
     assert interrupted(engine, call, number)
-    assert (host.area / "intent.json").exists()
+    assert (host.control / "intent.json").exists()
     assert host.migrate(engine=engine, check=True)["steps"][0] == "recover"
     assert "recover" in host.migrate(engine=engine)["steps"]
     assert content(host.path) == wanted
-    assert_clean(host.area)
+    assert_clean(host)
     assert not host.migrate(engine=engine)["changed"]
 
 
@@ -862,7 +885,7 @@ def test_what_cannot_be_put_back_is_never_overwritten(host: Host, interrupted: I
 def test_two_runs_at_once_do_not_mix(host: Host) -> None:
     host.account("wa1")
     host.migrate(state="staged")
-    with (host.area / "lock").open() as lock:
+    with (host.control / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         refused = host.migrate()
     assert "another run is working on" in refused["msg"]
@@ -887,7 +910,7 @@ def test_somebody_in_the_legacy_path_is_named_and_nothing_happens(host: Host) ->
 def test_a_damaged_receipt_is_said(host: Host, content_: bytes) -> None:
     host.account("wa1")
     host.migrate()
-    put_file(host.area / "receipt.json", content_)
+    put_file(host.control / "receipt.json", content_)
     refused = host.migrate()
     assert "receipt.json" in refused["msg"]
     assert "damaged; move it away and run again" in refused["msg"]

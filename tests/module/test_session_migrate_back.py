@@ -147,14 +147,14 @@ def test_the_engine_rename_moves_there_and_back(server: Server, place: pathlib.P
 @pytest.mark.parametrize(
     ("change", "options", "words"),
     [
-        ("rm -r {area}", {}, "nothing says where the accounts at .* came from"),
-        ("chown -R nobody {area}", {}, "nothing says where the accounts at .* came from"),  # who could have planted it
+        ("rm -r {control}", {}, "nothing says where the accounts at .* came from"),
+        ("chown nobody {control}", {}, "is not private to root, so what it says cannot be trusted"),
         ("mv {path} {path}.gone", {}, "is not there, so nothing can be brought back from it"),
         ("true", {"src": ["/a", "/b"]}, "accounts can be brought back to one only"),
     ],
 )
 def test_what_cannot_be_known_is_refused(host: Host, change: str, options: dict[str, t.Any], words: str) -> None:
-    assert os.system(change.format(area=host.area, path=host.path)) == 0
+    assert os.system(change.format(control=host.control, path=host.path)) == 0
     before = looks(host.place)
     result = roll_back(host, **options)
     assert result["failed"]

@@ -20,6 +20,7 @@ import typing as t
 import pytest
 
 from accounts import CANARY, OLD, content, give, looks, put_account, put_file
+from areas import control_of
 from layouts import KINDS, age, damage_store, put_account_of, put_csharp, put_leveldb, put_lock, put_root_of, put_store
 from module_server import Server
 
@@ -59,6 +60,10 @@ class Host:
 
     def at_path(self, account: pathlib.Path) -> pathlib.Path:
         return self.path / account.relative_to(self.app)
+
+    @property
+    def control(self) -> pathlib.Path:
+        return control_of(self.path)
 
     @property
     def area(self) -> pathlib.Path:
@@ -126,7 +131,7 @@ def test_what_is_sound_is_at_the_path_as_it_was(host: Host, layout: str, engine:
     assert missing <= BESIDE, "something else than what stays was left behind"
     assert {facts(path)[:2] for path in host.path.rglob("*")} == {(UID, GID)}
     assert not [path for path in host.path.rglob("*") if path.is_symlink()]
-    assert sorted(os.listdir(host.area)) == ["displaced", "lock", "receipt.json", "staging"]
+    assert sorted(os.listdir(host.area)) == ["displaced", "staging"]
     assert os.listdir(host.area / "staging") == []
     if engine != "rename":
         assert looks(host.app) == before
@@ -283,13 +288,13 @@ def test_what_comes_and_goes_in_an_account_is_no_use_of_it(
 
 
 def test_large_files_are_not_read_to_see_whether_an_account_was_used(host: Host) -> None:
-    """Of a gigabyte that is mostly a hole only the ends are looked at."""
+    """Of a terabyte that is mostly a hole only the ends are looked at."""
     account = host.account("wwebjs")
     log = account / "Default/Local Storage/leveldb/000003.log"
     with log.open("r+b") as file:
         file.truncate(1 << 40)
     os.utime(log, (OLD, OLD))
-    assert host.migrate(check=True)["changed"]
+    assert host.migrate(check=True, engine="rename")["changed"]
 
 
 # --- SQLite ---------------------------------------------------------------------------------------------
@@ -328,7 +333,7 @@ def test_equal_databases_without_a_receipt_are_equal_wherever_their_content_stan
     put_store(account / "whatsapp.db", wal=True)
     give(host.app, UID, GID)
     host.migrate(engine=engine)
-    shutil.rmtree(host.area)
+    shutil.rmtree(host.control)
     result = host.migrate(engine=engine)
     assert (counts(result), result["steps"]) == ({"unchanged": 1}, ["remember"])
 
@@ -336,7 +341,7 @@ def test_equal_databases_without_a_receipt_are_equal_wherever_their_content_stan
 def test_databases_that_differ_without_a_receipt_are_decided_about(host: Host) -> None:
     account = host.account("whatsmeow")
     host.migrate()
-    shutil.rmtree(host.area)
+    shutil.rmtree(host.control)
     write_log(account)
     give(host.app, UID, GID)
     assert counts(host.migrate()) == {"migrated": 1, "displaced": 1}
@@ -374,6 +379,19 @@ def test_a_damaged_database_beside_accounts_is_told(host: Host) -> None:
     put_store(host.app / "noweb/waha.sqlite3", range(3))
     damage_store(host.app / "noweb/waha.sqlite3")
     give(host.app, UID, GID)
+    held = (host.app / "noweb/waha.sqlite3").read_bytes()
+    made = host.migrate()
+    assert any("1 file(s) beside the accounts are called like databases" in told for told in made["warnings"])
+    assert (host.path / "noweb/waha.sqlite3").read_bytes() == held
+    assert not host.migrate()["changed"]
+
+
+def test_a_damaged_database_beside_accounts_that_has_a_log_is_refused(host: Host) -> None:
+    put_account_of("waha", host.app, "noweb/one")
+    put_store(host.app / "noweb/waha.sqlite3", range(3))
+    damage_store(host.app / "noweb/waha.sqlite3")
+    put_file(host.app / "noweb/waha.sqlite3-journal", b"x")
+    give(host.app, UID, GID)
     refused = host.migrate()
     assert "cannot copy what lies beside the accounts: a database there is damaged" in refused["msg"]
     assert not (host.path / "noweb").exists()
@@ -404,7 +422,7 @@ def test_what_belongs_to_an_account_travels_and_gives_way_with_it(host: Host, en
     directory, part = host.displaced()
     assert part.name.startswith(f"{directory.name}.part-")
     assert part.read_text() == f"{CANARY} old"
-    assert json.loads((host.area / f"displaced/{part.name}.json").read_text())["account"] == "one.data.json"
+    assert json.loads((host.control / f"displaced/{part.name}.json").read_text())["account"] == "one.data.json"
     assert token.exists() is (engine != "rename")
     assert not host.migrate(engine=engine)["changed"]
 
@@ -448,7 +466,7 @@ def test_equal_accounts_without_a_receipt_are_equal_with_their_parts(host: Host)
     host.account("wppconnect")
     token = put_token(host, "one", "held")
     host.migrate()
-    shutil.rmtree(host.area)
+    shutil.rmtree(host.control)
     assert counts(host.migrate(check=True)) == {"unchanged": 1}
     put_file(token, "other", at=LATER)
     assert counts(host.migrate(check=True)) == {"migrated": 1, "displaced": 1}
@@ -645,7 +663,8 @@ def test_setgid_directories_backslashes_and_deep_trees(host: Host, engine: str) 
 def test_the_first_sound_copy_of_several_places_wins(host: Host, engine: str) -> None:
     places = [host.place / name for name in ("netcoreapp", "base", "cwd")]
     for number, place in enumerate(places):
-        put_account_of("baileys_csharp", place, "both", number=number)
+        put_account_of("baileys_csharp", place, "both")
+        put_file(place / "both/session/1.json", f"{number}")
         give(place, UID, GID)
     put_file(places[0] / "both/both_creds.json", b"")
     put_account_of("baileys_csharp", places[2], "last")

@@ -131,8 +131,8 @@ def test_an_environment_file_beats_the_drop_in(wa: Backend) -> None:
     )
     assert not wa.override()["needs_restart"]
     wa.put("/etc/wa/env", "SESSIONS_PATH=/var/lib/wa\n")
-    mended = wa.override()
-    assert (mended["changed"], mended["shadowed"], mended["needs_restart"]) == (False, [], True)
+    fixed = wa.override()
+    assert (fixed["changed"], fixed["shadowed"], fixed["needs_restart"]) == (False, [], True)
 
 
 def test_stop_options_need_no_restart_and_others_do_until_it_happened(wa: Backend) -> None:

@@ -61,4 +61,4 @@ def test_every_rollout_that_stopped_has_said_so_once():
 
 
 def _sentences(output: str) -> list[str]:
-    return re.findall(r'"msg": "(stopped [^"]*)"', output)
+    return re.findall(r'^ +(?:"msg": )?"(stopped [^"]*)"', output, re.MULTILINE)

@@ -68,4 +68,5 @@ def _nspawn(lab: Lab, host: Host, root: str) -> list[str]:
         "--resolv-conf=off",
         "--timezone=off",
         *(f"--bind-ro={bind}" for bind in host.binds),
+        *([f"--system-call-filter={' '.join(host.system_calls)}"] if host.system_calls else ()),
     ]

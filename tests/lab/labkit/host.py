@@ -35,6 +35,7 @@ class Host:
     image: str
     binds: tuple[str, ...] = ()
     overlay: bool = False
+    system_calls: tuple[str, ...] = ()
 
     def folder(self, lab: Lab) -> Path:
         return lab.hosts / self.name
@@ -52,19 +53,28 @@ def load(lab: Lab, name: str) -> Host:
         record = json.loads((lab.hosts / name / "host.json").read_text())
     except FileNotFoundError as error:
         raise LabError(f"there is no host '{name}' in {lab.folder}: 'lab up {name} SUITE' boots one") from error
-    return Host(**{**record, "binds": tuple(record["binds"])})
+    return Host(**{**record, "binds": tuple(record["binds"]), "system_calls": tuple(record.get("system_calls", ()))})
 
 
 def names(lab: Lab) -> list[str]:
     return sorted(path.parent.name for path in lab.hosts.glob("*/host.json"))
 
 
-def up(lab: Lab, name: str, suite: str, image: Path, *, binds: Sequence[str] = (), overlay: bool = False) -> None:
+def up(
+    lab: Lab,
+    name: str,
+    suite: str,
+    image: Path,
+    *,
+    binds: Sequence[str] = (),
+    overlay: bool = False,
+    system_calls: Sequence[str] = (),
+) -> None:
     """Boot a host; a host that runs already is left alone."""
     if name in names(lab) and _is_running(lab, load(lab, name)):
         return
     with lab.locked():
-        host = Host(name, suite, _free_address(lab, name), str(image), tuple(binds), overlay)
+        host = Host(name, suite, _free_address(lab, name), str(image), tuple(binds), overlay, tuple(system_calls))
         host.folder(lab).mkdir(parents=True, exist_ok=True)
         (host.folder(lab) / "host.json").write_text(json.dumps(asdict(host)))
     _lay_out(lab, host)

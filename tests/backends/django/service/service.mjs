@@ -4,7 +4,7 @@
 // disk. Where a session lies is for the library to say (LocalAuth of whatsapp-web.js); no browser is started.
 
 import { existsSync } from 'node:fs'
-import { access, constants, mkdir } from 'node:fs/promises'
+import { access, constants, mkdir, readFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { join, resolve } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
@@ -57,6 +57,7 @@ async function restoreSessions(sessions) {
 async function restore(id) {
   const profile = join(directory, `session-${id}`)
   if (!existsSync(join(profile, 'Default'))) return false
+  await readFile(join(profile, 'Default/Local Storage/leveldb/CURRENT')) // what a browser opens first
   const strategy = new whatsapp.LocalAuth({ clientId: id, dataPath })
   strategy.setup({ options: { puppeteer: {} } })
   await strategy.beforeBrowserInitialized()
