@@ -37,17 +37,21 @@ help:  ## lists what can be made
 demo: deps $(call ready,molecule)  ## shows the main job on a throw-away host: a redeploy with and without this collection
 	@$(molecule) demo/demo
 
-GATES := lint sanity docs-check build units lab-tests module-tests fault host-tests molecule
-test: deps  ## all gates, from lint to scenarios on real hosts
-	@for gate in $(GATES); do \
+# Those that read only, most of them on one core, run side by side; the others use what cores there are.
+READING := lint sanity docs-check build
+RUNNING := units lab-tests module-tests fault host-tests molecule
+test: deps environments  ## all gates, from lint to scenarios on real hosts
+	@$(MAKE) --jobs 2 --output-sync=target $(READING); \
+	echo "-- $(READING) passed, $${SECONDS} s since the start"; \
+	for gate in $(RUNNING); do \
 	    $(MAKE) "$$gate"; \
 	    echo "-- $$gate passed, $${SECONDS} s since the start"; \
 	done
-	@echo "gates: $(words $(GATES)) passed, 0 failed"
+	@echo "gates: $(words $(READING) $(RUNNING)) passed, 0 failed"
 
 # --- What the gates need -----------------------------------------------------------------------------
 
-.PHONY: deps deps-gates pins
+.PHONY: deps deps-gates environments pins
 deps:  ## installs the Debian packages that are missing, and nothing when none is
 	@tests/tools/install_packages tests/requirements/debian.txt tests/lab/packages.txt
 
@@ -62,6 +66,8 @@ $(VENV)/%/.ready-$(PYTHON_VERSION): tests/requirements/%.txt $(PINS) | deps-gate
 	@$(PYTHON) -m venv $(VENV)/$*
 	@$(VENV)/$*/bin/pip install -qq --requirement $< --constraint $(PINS)
 	@touch $@
+
+environments: $(foreach name,units molecule docs,$(call ready,$(name)))
 
 pins: $(call ready,pins)  ## resolves tests/requirements/*.txt anew into constraints.txt
 	@sed -i '/^[^#]/d' $(PINS)
@@ -97,7 +103,7 @@ lint-shell: deps-gates
 lint-repository: $(call ready,units)
 	$(call say,licences and module sizes and specs of roles and playbooks)
 	@failed=0; \
-	for check in check_licences check_module_size check_role_specs check_playbook_specs "generate_role_readme --check" "generate_layout_table --check"; do \
+	for check in check_licences check_module_size check_role_specs check_playbook_specs "generate_role_readme --check" "generate_layout_table --check" "generate_limits_table --check"; do \
 	    read -r tool arguments <<<"$$check"; \
 	    $(VENV)/units/bin/python "tests/tools/$$tool.py" $$arguments || failed=1; \
 	done; \
@@ -113,9 +119,10 @@ format: $(call ready,units)  ## lays out Python as the gates want it (FILES=... 
 	@$(VENV)/units/bin/ruff format $(or $(FILES),.)
 	@$(VENV)/units/bin/ruff check --fix $(or $(FILES),.)
 
-readmes: $(call ready,units)  ## writes the READMEs of the roles from their argument specs, and docs/layouts.md from the table of layouts
+readmes: $(call ready,units)  ## writes the READMEs of the roles from their argument specs, docs/layouts.md and docs/security.md from the tables
 	@$(VENV)/units/bin/python tests/tools/generate_role_readme.py
 	@$(VENV)/units/bin/python tests/tools/generate_layout_table.py
+	@$(VENV)/units/bin/python tests/tools/generate_limits_table.py
 
 .PHONY: sanity units docs-check build
 sanity: $(call ready,units)  ## every test of ansible-test sanity (ARGS=... for it)
@@ -139,6 +146,8 @@ build: $(call ready,units)  ## builds dist/whatsapp_ops-sessions-VERSION.tar.gz,
 
 # --- Gates on real parts -----------------------------------------------------------------------------
 
+SCENARIOS := $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml))
+
 .PHONY: lab-tests module-tests fault host-tests molecule
 lab-tests: deps $(call ready,units)  ## the test hosts themselves: boot, own cgroup, nothing left behind; root
 	$(call say,test hosts)
@@ -146,19 +155,24 @@ lab-tests: deps $(call ready,units)  ## the test hosts themselves: boot, own cgr
 
 module-tests: deps $(call ready,units)  ## real modules against real directories, users and mounts; root (ARGS=... for pytest)
 	$(call say,module tests)
-	@$(units) pytest --timeout 300 tests/module $(ARGS)
+	@$(units) pytest --numprocesses 2 --dist loadfile --timeout 300 $(if $(filter tests/%,$(ARGS)),,tests/module) $(ARGS)
 
 fault: deps $(call ready,units)  ## kills, failing disks, power cuts and attacks during migrations; root (ARGS=... for pytest)
 	$(call say,fault tests)
-	@$(units) pytest --numprocesses 2 --timeout 300 tests/fault $(ARGS)
+	@$(units) pytest --numprocesses 2 --timeout 300 $(if $(filter tests/%,$(ARGS)),,tests/fault) $(ARGS)
 
 host-tests: deps $(call ready,units)  ## a real host with a real backend: playbooks as an operator runs them, kills in every phase; root
 	$(call say,host tests)
-	@$(units) pytest --timeout 300 tests/host $(ARGS)
+	@$(units) pytest --numprocesses 2 --dist loadfile --timeout 600 $(if $(filter tests/%,$(ARGS)),,tests/host) $(ARGS)
 
 molecule: deps $(call ready,molecule)  ## scenarios on throw-away systemd hosts; root (SCENARIO=... for one)
 	$(call say,molecule)
-	@$(molecule) molecule test $(if $(SCENARIO),--scenario-name $(SCENARIO),--all)
+	@$(molecule) $(if $(SCENARIO),molecule test --scenario-name $(SCENARIO),tests/tools/run_scenarios $(SCENARIOS))
+
+.PHONY: mutants
+mutants: deps $(call ready,units)  ## plants faults in the engine one by one and says which of them tests see, half an hour; root (ARGS="--only rescue", --host)
+	$(call say,planted faults)
+	@$(units) python tests/mutants/run $(ARGS)
 
 # --- Measurements ------------------------------------------------------------------------------------
 

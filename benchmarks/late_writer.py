@@ -23,18 +23,18 @@ _STOPPING = 0.1  # seconds: no unit stops faster
 
 
 def main(root: str, number: str) -> None:
-    cut_over, stage_of = _migrate_run._cut_over, _migrate_run._stage_of
+    cut_over, stage_in = _migrate_run._cut_over, _migrate_run.stage_in
 
     def write_and_cut_over(*arguments: t.Any) -> None:
         trees.change(pathlib.Path(root), int(number))
         time.sleep(_STOPPING)
         cut_over(*arguments)
 
-    def stage_of_stopped(*arguments: t.Any) -> t.Any:
-        return dataclasses.replace(stage_of(*arguments), stopped=True)
+    def stage_in_stopped(*arguments: t.Any) -> t.Any:
+        return dataclasses.replace(stage_in(*arguments), stopped=True)
 
     setattr(_migrate_run, "_cut_over", write_and_cut_over)  # noqa: B010
-    setattr(_migrate_run, "_stage_of", stage_of_stopped)  # noqa: B010
+    setattr(_migrate_run, "stage_in", stage_in_stopped)  # noqa: B010
     del sys.argv[1:]  # the module has arguments of its own
     session_migrate.main()
 
