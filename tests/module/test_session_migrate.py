@@ -775,7 +775,8 @@ def test_a_disk_that_fills_up_meanwhile_is_not_left_full(host: Host, mount: Moun
     disk = mount("ext4", host.path.parent, megabytes=4, inodes=200)
     before, free = looks(host.legacy), os.statvfs(disk)
     refused = host.migrate(engine=engine)
-    assert "No space left" in refused["msg"]
+    # Whichever is first: the run sees that its reserve is about to be used, or the kernel has nothing left.
+    assert "next to nothing free" in refused["msg"] or "No space left" in refused["msg"]
     assert looks(host.legacy) == before
     assert free.f_ffree - os.statvfs(disk).f_ffree < 10
     assert not host.path.exists() or host.names() == []
