@@ -75,7 +75,7 @@ options:
         type: list
         elements: str
         default: []
-      travels:
+      companions:
         description: The only paths in the root, beside accounts, that travel with them. All but O(custom.beside), when left out.
         type: list
         elements: str

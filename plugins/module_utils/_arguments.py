@@ -59,7 +59,7 @@ LAYOUT: Spec = {
             "caches": _NAMES,
             "databases": _NAMES,
             "beside": _NAMES,
-            "travels": {"type": "list", "elements": "str"},
+            "companions": {"type": "list", "elements": "str"},
         },
     },
 }

@@ -99,7 +99,7 @@ class Layout:
     ``direct``: names (patterns) of accounts that lie in the root itself all the same.
     ``beside``: entries of the root (path patterns) that do not travel with accounts, and are none unless they hold one themselves.
     ``excluded``: those that are no accounts whatever they hold, because the operator says so.
-    ``travels``: the only entries (path patterns) beside accounts that travel with them; None for all but ``beside``.
+    ``companions``: the only entries (path patterns) beside accounts that travel with them; None for all but ``beside``.
     ``parts_of``: relative paths of the root that belong to an account beside its directory. They may be missing.
 
     Copying:
@@ -133,7 +133,7 @@ class Layout:
     direct: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
-    travels: tuple[str, ...] | None = None
+    companions: tuple[str, ...] | None = None
     volatile: tuple[str, ...] = ()
     locks: tuple[str, ...] = ()
     caches: tuple[str, ...] = ()

@@ -356,6 +356,6 @@ BAILEYS_CSHARP = Layout(
     volatile=("*.tmp",),
     beside=BAILEYS.beside,
     # Accounts used to lie among the files of the program itself.
-    travels=(),
+    companions=(),
     stop=_STOP,
 )

@@ -31,7 +31,7 @@ def _claims_wwebjs(directory: int, path: str) -> str:
 def _claims_session_manager(directory: int, path: str) -> str:
     if path != "." or not is_folder(directory, "sessions"):
         return ""
-    found = [name for name in SESSION_MANAGER.travels or () if exists(directory, name)]
+    found = [name for name in SESSION_MANAGER.companions or () if exists(directory, name)]
     return f"{found[0]} stands beside the directory sessions" if found else ""
 
 
@@ -125,7 +125,7 @@ SESSION_MANAGER = dataclasses.replace(
     prefix=WWEBJS.prefix,
     folders=("sessions",),
     count_depth=4,
-    travels=("session-state.json", "session-index.json", ".session-cache"),
+    companions=("session-state.json", "session-index.json", ".session-cache"),
 )
 
 WPPCONNECT = dataclasses.replace(
@@ -139,7 +139,7 @@ WPPCONNECT = dataclasses.replace(
     prefix="userDataDir",
     count_depth=4,
     legacy_names=("tokens", "userDataDir"),
-    travels=(_TOKENS, f"tokens/{_TOKENS}"),
+    companions=(_TOKENS, f"tokens/{_TOKENS}"),
 )
 
 VENOM = dataclasses.replace(
@@ -151,7 +151,7 @@ VENOM = dataclasses.replace(
     folders=("tokens",),
     count_depth=4,
     legacy_names=("tokens",),
-    travels=(_TOKENS, f"tokens/{_TOKENS}"),
+    companions=(_TOKENS, f"tokens/{_TOKENS}"),
 )
 
 OPENWA = dataclasses.replace(
@@ -163,5 +163,5 @@ OPENWA = dataclasses.replace(
     names=("_IGNORE_*",),
     prefix="_IGNORE_",
     legacy_names=("sessions",),
-    travels=(_TOKENS,),  # profiles usually lie among the files of the program itself
+    companions=(_TOKENS,),  # profiles usually lie among the files of the program itself
 )

@@ -188,7 +188,7 @@ def found_in(root: int, layout: Layout) -> t.Iterator[Found]:
 
 def too_deep(root: int, layout: Layout) -> int:
     """Count what would be accounts of a layout if one looked for them further down; a directory of a program is not searched."""
-    if layout.travels is not None:
+    if layout.companions is not None:
         return 0
     known, deeper = set(account_names(root, layout)), dataclasses.replace(layout, depth=layout.depth + _FURTHER)
     walk = _Walk(root, deeper, iter(range(_FURTHER_FOLDERS)))
@@ -411,7 +411,7 @@ class _Walk:
         if not self.fits(name) or self.is_volatile(name) or self.is_beside(path) or self.is_excluded(path):
             return False
         # Among the files of a program many a link may lead to nothing.
-        return why != NOWHERE or self.layout.travels is None
+        return why != NOWHERE or self.layout.companions is None
 
 
 def _opened_folders(
@@ -464,4 +464,4 @@ def _travels(path: str, layout: Layout) -> bool:
     name = path.rpartition("/")[2]
     if layout.is_volatile(name) or name_matcher(OF_A_PROGRAM)(name) or path_matcher(layout.beside)(path):
         return False
-    return layout.travels is None or path_matcher(layout.travels)(path) is not None
+    return layout.companions is None or path_matcher(layout.companions)(path) is not None

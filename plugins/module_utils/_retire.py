@@ -118,7 +118,7 @@ def _found_in(source: Source, layout: Layout) -> Retirable:
         owners = source.owners or _owners_in(root, accounts, source.receiver)
         owners |= {0} if source.closed else set()
         own = [*accounts, *(part for name in accounts for part in layout.parts_of(name)), *companions(root, layout)]
-        is_application = bool(layout.folders) or layout.travels is not None
+        is_application = bool(layout.folders) or layout.companions is not None
         if is_application and not accounts and not folders:
             return Retirable((), 0)
         whole = not folders and not (is_application and _other_entries(root, own, layout))

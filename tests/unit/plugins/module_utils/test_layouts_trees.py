@@ -122,7 +122,7 @@ def test_nothing_else_travels_with_them(root: pathlib.Path, layout: str) -> None
     assert beside(root, layout) == []
 
 
-@pytest.mark.parametrize("layout", [name for name, entry in LAYOUTS.items() if entry.travels is not None])
+@pytest.mark.parametrize("layout", [name for name, entry in LAYOUTS.items() if entry.companions is not None])
 def test_a_root_may_hold_the_program_itself(root: pathlib.Path, layout: str) -> None:
     made = set(put_root_of(layout, root))
     (root / "node_modules/x/Default").mkdir(parents=True)
