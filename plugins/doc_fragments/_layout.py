@@ -70,13 +70,13 @@ options:
         type: list
         elements: str
         default: []
-      beside:
+      ignored:
         description: Paths in the root that are neither accounts, whatever they hold, nor travel with them.
         type: list
         elements: str
         default: []
       companions:
-        description: The only paths in the root, beside accounts, that travel with them. All but O(custom.beside), when left out.
+        description: The only paths in the root, beside accounts, that travel with them. All but O(custom.ignored), when left out.
         type: list
         elements: str
 """

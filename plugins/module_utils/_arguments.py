@@ -58,7 +58,7 @@ LAYOUT: Spec = {
             "locks": _NAMES,
             "caches": _NAMES,
             "databases": _NAMES,
-            "beside": _NAMES,
+            "ignored": _NAMES,
             "companions": {"type": "list", "elements": "str"},
         },
     },

@@ -97,9 +97,9 @@ class Layout:
     ``depth``: how many directories below the root (or below a folder of ``folders``) an account may lie.
     ``folders``: where a root holds any of these, accounts are looked for only below them: the root may be an application's directory.
     ``direct``: names (patterns) of accounts that lie in the root itself all the same.
-    ``beside``: entries of the root (path patterns) that do not travel with accounts, and are none unless they hold one themselves.
+    ``ignored``: entries of the root (path patterns) that do not travel with accounts, and are none unless they hold one themselves.
     ``excluded``: those that are no accounts whatever they hold, because the operator says so.
-    ``companions``: the only entries (path patterns) beside accounts that travel with them; None for all but ``beside``.
+    ``companions``: the only entries (path patterns) beside accounts that travel with them; None for all but ``ignored``.
     ``parts_of``: relative paths of the root that belong to an account beside its directory. They may be missing.
 
     Copying:
@@ -131,7 +131,7 @@ class Layout:
     depth: int = 1
     folders: tuple[str, ...] = ()
     direct: tuple[str, ...] = ()
-    beside: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     companions: tuple[str, ...] | None = None
     volatile: tuple[str, ...] = ()

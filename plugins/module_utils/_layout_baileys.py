@@ -321,7 +321,7 @@ BAILEYS = Layout(
         "*_sessions",
     ),
     volatile=("*.tmp", ".write-test", "*.lock"),
-    beside=("lost+found", "_orphaned", "media", "statics"),
+    ignored=("lost+found", "_orphaned", "media", "statics"),
     depth=2,
     stop=_STOP,
 )
@@ -338,7 +338,7 @@ EVOLUTION = Layout(
     counted=("creds.json",),
     legacy_names=("instances",),
     volatile=BAILEYS.volatile,
-    beside=BAILEYS.beside,
+    ignored=BAILEYS.ignored,
     stop=_STOP,
 )
 
@@ -354,7 +354,7 @@ BAILEYS_CSHARP = Layout(
     counted=("creds.json", "*_creds.json"),
     legacy_names=("sessions",),
     volatile=("*.tmp",),
-    beside=BAILEYS.beside,
+    ignored=BAILEYS.ignored,
     # Accounts used to lie among the files of the program itself.
     companions=(),
     stop=_STOP,

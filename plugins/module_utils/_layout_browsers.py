@@ -13,7 +13,7 @@ from ._layout import Layout, exists, folders_in, is_folder, name_matcher, opened
 from ._layout_chromium import CACHES, LOCKS, STOP, VOLATILE, WATCHED, is_profile, judge_profile, lock_of_profile
 
 # Cached pages and media: made anew, or not the session's.
-_BESIDE = ("lost+found", "_orphaned", ".wwebjs_cache", "WhatsAppImages", "media", "statics", "message_log.txt")
+_IGNORED = ("lost+found", "_orphaned", ".wwebjs_cache", "WhatsAppImages", "media", "statics", "message_log.txt")
 # whatsapp-web.js RemoteAuth makes these anew at each start, from a store elsewhere.
 _REMOTE = ("RemoteAuth-*", "wwebjs_temp_session_*")
 _TOKENS = "*.data.json"
@@ -101,7 +101,7 @@ _BROWSER = Layout(
     volatile=VOLATILE,
     locks=LOCKS,
     caches=CACHES,
-    beside=_BESIDE,
+    ignored=_IGNORED,
     stop=STOP,
 )
 
@@ -112,7 +112,7 @@ WWEBJS = dataclasses.replace(
     names=("session", "session-*"),
     prefix="session-",
     legacy_names=(".wwebjs_auth", "sessions", "*_sessions"),
-    beside=(*_BESIDE, *_REMOTE),
+    ignored=(*_IGNORED, *_REMOTE),
 )
 
 SESSION_MANAGER = dataclasses.replace(

@@ -66,8 +66,8 @@ def custom_layout(options: t.Mapping[str, t.Any]) -> Layout:
         locks=(*locks, *(LOCKS if browser else ())),
         caches=(*_paths(options, "caches"), *(CACHES if browser else ())),
         databases=_names(options, "databases"),
-        beside=_paths(options, "beside"),
-        excluded=_paths(options, "beside"),
+        ignored=_paths(options, "ignored"),
+        excluded=_paths(options, "ignored"),
         companions=None if named is None else _paths(options, "companions"),
         stop=STOP if browser else StopSettings(signal="SIGTERM", timeout=45),
     )

@@ -144,8 +144,8 @@ def _owners_in(root: int, accounts: t.Iterable[str], receiver: int | None) -> fr
 
 def _other_entries(root: int, own: t.Collection[str], layout: Layout) -> set[str]:
     """Return what in an open root is not the sessions'. A root that is an account itself has nothing else."""
-    known, is_beside = {name.partition("/")[0] for name in own}, path_matcher(layout.beside)
-    names = {name for name in os.listdir(root) if not layout.is_volatile(name) and not is_beside(name)}
+    known, is_ignored = {name.partition("/")[0] for name in own}, path_matcher(layout.ignored)
+    names = {name for name in os.listdir(root) if not layout.is_volatile(name) and not is_ignored(name)}
     return set() if "." in known else names - known
 
 

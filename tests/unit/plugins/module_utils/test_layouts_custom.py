@@ -34,7 +34,7 @@ GATEWAY: dict[str, t.Any] = {
     "locks": ["pid", "*.lock"],
     "caches": ["**/thumbs", "media/tmp"],
     "databases": ["*.chats"],
-    "beside": ["logs"],
+    "ignored": ["logs"],
 }
 
 
@@ -128,7 +128,7 @@ def test_every_option_of_the_spec_is_read() -> None:
                 "locks",
                 "caches",
                 "databases",
-                "beside",
+                "ignored",
                 "companions",
                 "watched",
             )
