@@ -68,7 +68,7 @@ def no_lock(directory: int) -> str:
     return ""
 
 
-def no_parts(account: str) -> tuple[str, ...]:
+def no_sidecars(account: str) -> tuple[str, ...]:
     """All of an account is in its directory."""
     return ()
 
@@ -100,7 +100,7 @@ class Layout:
     ``ignored``: entries of the root (path patterns) that do not travel with accounts, and are none unless they hold one themselves.
     ``excluded``: those that are no accounts whatever they hold, because the operator says so.
     ``companions``: the only entries (path patterns) beside accounts that travel with them; None for all but ``ignored``.
-    ``parts_of``: relative paths of the root that belong to an account beside its directory. They may be missing.
+    ``sidecars_of``: relative paths of the root that belong to an account beside its directory. They may be missing.
 
     Copying:
     ``volatile``: names never copied (locks, sockets, half-written files). ``locks``: those of them that may be removed when nothing uses
@@ -120,7 +120,7 @@ class Layout:
     counted: tuple[str, ...]
     stop: StopSettings
     lock_of: t.Callable[[int], str] = dataclasses.field(default=no_lock)
-    parts_of: t.Callable[[str], tuple[str, ...]] = dataclasses.field(default=no_parts)
+    sidecars_of: t.Callable[[str], tuple[str, ...]] = dataclasses.field(default=no_sidecars)
     opens: t.Callable[[int], t.Collection[str]] | None = None
     refines: tuple[str, ...] = ()
     states: tuple[str, ...] = ("paired", "pending", "fresh", "corrupt")

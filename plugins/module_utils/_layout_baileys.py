@@ -298,7 +298,7 @@ def _claims_csharp(directory: int, path: str) -> str:
     return ""
 
 
-def _csharp_parts(account: str) -> tuple[str, ...]:
+def _csharp_sidecars(account: str) -> tuple[str, ...]:
     """The chat store, which a path joined with a backslash puts beside the account, with its log."""
     return (f"{account}\\store.db", f"{account}\\store-log.db")
 
@@ -348,7 +348,7 @@ BAILEYS_CSHARP = Layout(
     is_account=_is_csharp,
     judge=_judge_csharp,
     claims=_claims_csharp,
-    parts_of=_csharp_parts,
+    sidecars_of=_csharp_sidecars,
     refines=("baileys",),
     watched=("creds.json", "*_creds.json"),
     counted=("creds.json", "*_creds.json"),

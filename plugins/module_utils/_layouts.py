@@ -203,7 +203,7 @@ def companions(root: int, layout: Layout) -> t.Iterator[str]:
     if layout.is_account(root):
         return
     accounts = set(account_names(root, layout))
-    parts = {part for account in accounts for part in layout.parts_of(account)}
+    parts = {part for account in accounts for part in layout.sidecars_of(account)}
     above = {"", *_folders_of(root, layout), *_above(accounts), *_above(parts)}
     own = accounts | above | parts
     for path in sorted(path for place in above for path in _entries(root, place)):

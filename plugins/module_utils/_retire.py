@@ -117,7 +117,7 @@ def _found_in(source: Source, layout: Layout) -> Retirable:
         accounts = list(account_names(root, layout))
         owners = source.owners or _owners_in(root, accounts, source.receiver)
         owners |= {0} if source.closed else set()
-        own = [*accounts, *(part for name in accounts for part in layout.parts_of(name)), *companions(root, layout)]
+        own = [*accounts, *(part for name in accounts for part in layout.sidecars_of(name)), *companions(root, layout)]
         is_application = bool(layout.folders) or layout.companions is not None
         if is_application and not accounts and not folders:
             return Retirable((), 0)

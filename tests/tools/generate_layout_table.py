@@ -90,7 +90,7 @@ def accounts(layout: Layout) -> str:
 
 def beside(layout: Layout) -> str:
     places = [f"{folder}/NAME" for folder in layout.folders] or [f"{layout.prefix}NAME"]
-    parts = dict.fromkeys(part for place in places for part in layout.parts_of(place))
+    parts = dict.fromkeys(part for place in places for part in layout.sidecars_of(place))
     travelling = f"all but {names(layout.ignored)}" if layout.companions is None else names(layout.companions)
     return f"{travelling}; with each account {names(parts)}" if parts else travelling
 
