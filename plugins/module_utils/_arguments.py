@@ -112,7 +112,7 @@ SESSION_MIGRATE: Spec = {
         "type": "dict",
         "options": {
             "overrides": {"type": "list", "elements": "dict", "default": []},
-            "before_stop": {"type": "list", "elements": "dict", "default": []},
+            "pre_stop_overrides": {"type": "list", "elements": "dict", "default": []},
             "environment_file": {"type": "dict", "options": ENVIRONMENT_FILE},
             "attach": {"type": "str", "choices": ["variable", "bind", "volume", "none", "auto"], "default": "variable"},
         },
@@ -176,7 +176,7 @@ SYSTEMD_OVERRIDE_RULES: dict[str, t.Any] = {
 # A drop-in where the unit is known from elsewhere: its options and rules.
 DROP_IN: tuple[Spec, dict[str, t.Any]] = ({**SYSTEMD_OVERRIDE, "unit": {"type": "str"}}, SYSTEMD_OVERRIDE_RULES)
 # What session_migrate's options hold.
-DROP_INS: dict[str, tuple[Spec, dict[str, t.Any]]] = {"switch.overrides": DROP_IN, "switch.before_stop": DROP_IN}
+DROP_INS: dict[str, tuple[Spec, dict[str, t.Any]]] = {"switch.overrides": DROP_IN, "switch.pre_stop_overrides": DROP_IN}
 # What session_plan's options hold. The order matters: migrate's own drop-ins come after migrate.
 NESTED_IN_PLAN: dict[str, tuple[Spec, dict[str, t.Any]]] = {
     "dir": (SESSION_DIR, {}),

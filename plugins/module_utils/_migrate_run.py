@@ -232,7 +232,7 @@ def _source_noted(area: Area, state: State, params: Params) -> t.Iterator[None]:
 def _keep_up(area: Area, state: State, params: Params, names: t.Collection[str], progress: Progress) -> None:
     """What needs no interruption."""
     stale = "reload" in names
-    if "before_stop" in names:
+    if "pre_stop_overrides" in names:
         stale = install_early(params.switch, state.switch)
     if stale:
         daemon_reload()

@@ -177,7 +177,7 @@ options:
         type: list
         elements: dict
         default: []
-      before_stop:
+      pre_stop_overrides:
         description:
           - Drop-ins that have to be in force when the backend is stopped, such as one for a graceful stop. They are written
             before that, and alone they are no reason to stop it. Each has the options of
@@ -368,7 +368,7 @@ steps:
   returned: success
   type: list
   elements: str
-  sample: [before_stop, stage, publish, switch]
+  sample: [pre_stop_overrides, stage, publish, switch]
 attached_by:
   description: How the backend is, or in check mode would be, brought to the sessions path, see O(switch.attach).
   returned: success
