@@ -151,7 +151,7 @@ SESSION_PLAN: Spec = {
     "in_force": {"type": "dict", "options": IN_FORCE},
     "in_use": {"type": "dict", "options": IN_USE},
     "expected_accounts": {"type": "int", "default": 0},
-    "may_be_stopped": {"type": "bool", "default": False},
+    "allow_stopped": {"type": "bool", "default": False},
 }
 # Without either there is nothing that tells where the accounts were, but for the receipt.
 SESSION_MIGRATE_RULES: dict[str, t.Any] = {

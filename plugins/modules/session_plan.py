@@ -108,7 +108,7 @@ options:
       - Where O(migrate) would publish or switch, it fails when fewer would be linked at its path then.
     type: int
     default: 0
-  may_be_stopped:
+  allow_stopped:
     description:
       - Do not wait for O(health) where the unit is stopped, by somebody or because it was never started. That is reported as a warning.
       - A unit that failed, or is started again and again, is waited for.
