@@ -27,7 +27,7 @@ SESSION_HEALTH: Spec = {
     "expect": {"type": "dict", "default": {}},
     "at_least": {"type": "dict", "default": {}},
     "same": {"type": "dict", "default": {}},
-    "tell": {"type": "list", "elements": "str", "default": []},
+    "return_keys": {"type": "list", "elements": "str", "default": []},
     "unit": {"type": "str"},
     "since": {"type": "str"},
     "signals": {"type": "dict"},

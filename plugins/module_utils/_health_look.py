@@ -22,7 +22,7 @@ _VARIABLE = "$"  # begins what is a variable of the unit's main process, not a k
 
 @dataclasses.dataclass(frozen=True)
 class Params:
-    """Options of the module; times in seconds. ``expect``, ``at_least``, ``same`` and ``tell`` have dotted keys into the JSON reply.
+    """Options of the module; times in seconds. ``expect``, ``at_least``, ``same`` and ``return_keys`` have dotted keys into the JSON reply.
 
     ``same``: key -> another key, or ``$VARIABLE``. ``query``: None when nobody asked about the journal.
     """
@@ -31,7 +31,7 @@ class Params:
     expect: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
     at_least: t.Mapping[str, float] = dataclasses.field(default_factory=dict)
     same: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
-    tell: tuple[str, ...] = ()
+    return_keys: tuple[str, ...] = ()
     unit: str | None = None
     query: Query | None = None
     require: t.Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -43,7 +43,7 @@ class Params:
     def keys(self) -> tuple[str, ...]:
         """Every key that is asked for, once."""
         others = (other for other in self.same.values() if not other.startswith(_VARIABLE))
-        return tuple(dict.fromkeys((*self.expect, *self.at_least, *self.same, *others, *self.tell)))
+        return tuple(dict.fromkeys((*self.expect, *self.at_least, *self.same, *others, *self.return_keys)))
 
     @property
     def variables(self) -> tuple[str, ...]:

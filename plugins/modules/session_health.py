@@ -49,7 +49,7 @@ options:
         for example V($INSTANCE_ID). Its value is not told.
     type: dict
     default: {}
-  tell:
+  return_keys:
     description:
       - Keys that are returned in RV(facts) where the reply has them, and need not have any value.
     type: list

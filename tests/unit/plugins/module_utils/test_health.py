@@ -29,7 +29,7 @@ OPTIONS: dict[str, t.Any] = {
     "expect": {},
     "at_least": {},
     "same": {},
-    "tell": [],
+    "return_keys": [],
     "headers": {},
     "unit": None,
     "since": None,
@@ -142,8 +142,8 @@ def heard(**counts: int) -> Reading:
             look(status=200, found={"a": "x"}),
             f"{URL} says a='x' instead of ID of its process, which has none",
         ),
-        ({"url": URL, "tell": ["a"]}, look(status=200), None),
-        ({"url": URL, "tell": ["a"]}, look(status=200, trouble="it is not JSON"), None),
+        ({"url": URL, "return_keys": ["a"]}, look(status=200), None),
+        ({"url": URL, "return_keys": ["a"]}, look(status=200, trouble="it is not JSON"), None),
         (
             {"unit": "wa", "require": {"restored": 2}, "forbid": {"needs_qr": 1}},
             look(journal=heard(restored=2, needs_qr=1)),
@@ -188,7 +188,7 @@ def test_what_is_not_well(options: dict[str, t.Any], seen: Look, complaint: str 
         ({"url": URL, "interval": 0}, "interval at least 0.1"),
         ({"unit": "wa", "at_least": {"a": 1}}, "at_least goes with url, and there is no url"),
         ({"unit": "wa", "same": {"a": "b"}}, "same goes with url, and there is no url"),
-        ({"unit": "wa", "tell": ["a"]}, "tell goes with url, and there is no url"),
+        ({"unit": "wa", "return_keys": ["a"]}, "return_keys goes with url, and there is no url"),
         ({"url": URL, "same": {"a": "$B"}}, "same names a variable of unit's process, and there is no unit"),
         ({"url": URL, "at_least": {"a": "many"}}, "at_least needs numbers of 0 or more, and for 'a' it has 'many'"),
         ({"url": URL, "at_least": {"a": True}}, "at_least needs numbers"),
@@ -438,7 +438,7 @@ def test_a_unit_that_crashes_again_and_again_is_never_well(monkeypatch: pytest.M
 
 def test_keys_that_are_only_told_are_told_and_no_more_than_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
     Backend(monkeypatch, Answer(200, json.dumps({"up": 3, "accounts": [CANARY], "holder": "x", "me": "x"}).encode()))
-    options = {"url": URL, "tell": ["up", "accounts", "gone"], "same": {"holder": "me"}}
+    options = {"url": URL, "return_keys": ["up", "accounts", "gone"], "same": {"holder": "me"}}
     told = execute(_health, {**OPTIONS, **options}, check_mode=False).report.values["facts"]
     assert told == {"holder": "x", "me": "x", "up": 3, "accounts": "<list of 1>"}
 
