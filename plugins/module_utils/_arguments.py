@@ -26,7 +26,7 @@ SESSION_HEALTH: Spec = {
     "url": {"type": "str"},
     "expect": {"type": "dict", "default": {}},
     "at_least": {"type": "dict", "default": {}},
-    "same": {"type": "dict", "default": {}},
+    "equal_keys": {"type": "dict", "default": {}},
     "return_keys": {"type": "list", "elements": "str", "default": []},
     "unit": {"type": "str"},
     "since": {"type": "str"},

@@ -42,7 +42,7 @@ options:
       - What numbers the reply has to reach, by keys as in O(expect); for example as many accounts connected as before a restart.
     type: dict
     default: {}
-  same:
+  equal_keys:
     description:
       - Keys whose values have to be the same as those of other keys, for example V(lock.holder) as V(instance).
       - With V($) before it, the other one is a variable that the main process of O(unit) was started with,
@@ -145,7 +145,7 @@ EXAMPLES = r"""
   whatsapp_ops.sessions.session_health:
     url: http://127.0.0.1:8080/health
     unit: whatsapp-backend
-    same:
+    equal_keys:
       lock.holder: $INSTANCE_ID
     at_least:
       accounts.connected: 3

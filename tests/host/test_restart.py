@@ -58,7 +58,7 @@ def test_every_account_comes_back_at_four_calls(host: Host) -> None:
     played = restart(
         host,
         wa_health_expect={"sessions_dir_writable": True, "waMode": "active"},
-        wa_health_same={"lock.holder": "instance"},
+        wa_health_equal_keys={"lock.holder": "instance"},
         wa_back_signal="restored_from_disk",
     )
 
