@@ -133,7 +133,7 @@ def _measure_judging(runs: int, work: pathlib.Path, mounts: pathlib.Path) -> lis
         for number in range(runs + 1):
             found, count = candidates.find(path)
             info, result = candidates.info(path, work)
-            if not count == result["count"] == result["sound"] == JUDGED_ACCOUNTS:
+            if not count == result["count"] == result["linked_accounts"] == JUDGED_ACCOUNTS:
                 raise RuntimeError("session_info and find do not see the same accounts")
             start = candidates.info(empty, work)[0]
             if number:  # the first look fills the caches

@@ -180,7 +180,7 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: _he
     values: dict[str, t.Any] = {
         "todo": [name for name, wanted in left.items() if wanted],
         "steps": left,
-        "sound": _sound(state),
+        "linked_accounts": _sound(state),
     }
     for name, told in _reports(state, params, look):
         values[name] = dict(told.values)

@@ -95,8 +95,8 @@ EXAMPLES = r"""
 
 - name: Every account has to be linked
   ansible.builtin.assert:
-    that: sessions.sound == sessions.total
-    fail_msg: "{{ sessions.total - sessions.sound }} of {{ sessions.total }} accounts need a QR code"
+    that: sessions.linked_accounts == sessions.total
+    fail_msg: "{{ sessions.total - sessions.linked_accounts }} of {{ sessions.total }} accounts need a QR code"
 
 - name: Ask the web application which sessions are active, and see which of them have nothing on disk
   whatsapp_ops.sessions.session_info:
@@ -141,7 +141,7 @@ total:
   returned: success
   type: int
   sample: 3
-sound:
+linked_accounts:
   description: Number of accounts that are linked, so that they come back after a restart without a QR code.
   returned: success
   type: int

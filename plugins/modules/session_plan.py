@@ -141,7 +141,7 @@ EXAMPLES = r"""
 
 - name: Say so
   ansible.builtin.debug:
-    msg: "{{ plan.sound }} linked accounts; to do: {{ plan.todo | join(', ') or 'nothing' }}"
+    msg: "{{ plan.linked_accounts }} linked accounts; to do: {{ plan.todo | join(', ') or 'nothing' }}"
 """
 
 RETURN = r"""
@@ -161,7 +161,7 @@ summary:
   returned: success
   type: str
   sample: 3 accounts linked, backend healthy, nothing left to do
-sound:
+linked_accounts:
   description: Number of linked accounts at the legacy paths and the sessions path together, each counted once.
   returned: success
   type: int
@@ -238,7 +238,7 @@ info:
   description: What M(whatsapp_ops.sessions.session_info) returns.
   returned: when O(info) is given
   type: dict
-  sample: {count: 3, total: 3, sound: 3}
+  sample: {count: 3, total: 3, linked_accounts: 3}
 health:
   description: What M(whatsapp_ops.sessions.session_health) returns.
   returned: when O(health) is given

@@ -61,7 +61,13 @@ def running(active: bool, invocation: str) -> Answer:
     return {
         "todo": [],
         "summary": "1 account linked",
-        "info": {"exists": True, "linked": 1, "total": 1, "sound": 1, "accounts": [{"id": "1", "state": "paired"}]},
+        "info": {
+            "exists": True,
+            "linked": 1,
+            "total": 1,
+            "linked_accounts": 1,
+            "accounts": [{"id": "1", "state": "paired"}],
+        },
         "in_force": [{"as_wanted": True, "running": active or None, "file": "", "line": 0}],
         "health": {"unit": unit, "facts": {}, "cursor": "c", "elapsed_seconds": 1.5},
     }

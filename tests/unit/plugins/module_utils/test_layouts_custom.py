@@ -269,7 +269,7 @@ def test_accounts_move_and_are_told_of(tmp_path: pathlib.Path) -> None:
     moved = {str(path.relative_to(tmp_path / "new")) for path in (tmp_path / "new").rglob("*") if path.is_file()}
     assert moved == {f"line-{number}/{name}" for number in (1, 2) for name in ("keys/identity.key", "token")}
     told = _job.execute(_info, {"path": str(tmp_path / "new"), **how}, check_mode=False).report.values
-    assert (told["layout"], told["layout_reason"], told["sound"]) == ("custom", "it was named", 2)
+    assert (told["layout"], told["layout_reason"], told["linked_accounts"]) == ("custom", "it was named", 2)
     assert CANARY not in json.dumps(told)
 
 
