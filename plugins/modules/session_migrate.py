@@ -204,8 +204,8 @@ options:
             value is O(path).
           - V(variable) sets them as given. V(none) leaves them out, for a program that already uses that path.
           - V(bind) leaves them out and mounts O(path) (C(BindPaths=)) where the program expects its accounts, in the first drop-in of
-            O(switch.overrides). A legacy path below the unit's C(WorkingDirectory=) is written relative to it, so that each release
-            gets the mount, even through a symbolic link. A unit that does not run as root also gets C(NoNewPrivileges=yes). Once the
+            O(switch.overrides). A legacy path below the unit's C(WorkingDirectory=) is written as the unit spells that directory, so that
+            each release gets the mount, even through a symbolic link. A unit that does not run as root also gets C(NoNewPrivileges=yes). Once the
             backend was observed to use the mount, the old directory is closed to everybody but root outside the unit. Settings that
             prevent this are refused.
           - V(auto) keeps the current setting of the drop-in. Otherwise, it replaces the given variables by the variable of the unit that

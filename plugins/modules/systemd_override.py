@@ -109,7 +109,7 @@ extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes.action_group
 seealso:
   - module: whatsapp_ops.sessions.session_migrate
-    description: Changes drop-ins and an environment file while the unit is stopped (O(whatsapp_ops.sessions.session_migrate#module:switch)).
+    description: Changes drop-ins and environment files of a stopped unit (O(whatsapp_ops.sessions.session_migrate#module:switch)).
   - name: systemd.unit(5)
     description: Drop-ins, their order, and specifiers.
     link: https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html
