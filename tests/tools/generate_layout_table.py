@@ -42,19 +42,19 @@ def with_tables(text: str, layouts: Iterable[Layout]) -> str:
     before, found, rest = text.partition(BEGIN)
     ended, after = rest.partition(END)[1:]
     if not found or not ended:
-        raise SystemExit(f"there is no place for the tables: write {BEGIN.strip()} and {END.strip()} where they belong")
+        raise SystemExit(f"the page has no markers for the tables: add {BEGIN.strip()} and {END.strip()}")
     return before + found + "\n" + "\n".join(lines(tuple(layouts))) + "\n\n" + END + after
 
 
 def lines(layouts: tuple[Layout, ...]) -> Iterator[str]:
-    yield "| layout | library | accounts | states | beside accounts travel | looked for in |"
+    yield "| layout | library | accounts | states | copied with accounts | default directories |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for layout in layouts:
         yield row(
             f"`{layout.name}`", layout.title, accounts(layout), ", ".join(layout.states), beside(layout), legacy(layout)
         )
     yield ""
-    yield "| layout | locks | never copied | caches | SQLite | plain count | a unit is stopped with |"
+    yield "| layout | locks | never copied | caches | SQLite | plain count | stop settings of the unit |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     for layout in layouts:
         yield row(
@@ -67,7 +67,7 @@ def lines(layouts: tuple[Layout, ...]) -> Iterator[str]:
             stop(layout),
         )
     yield ""
-    yield f"### Locks of browsers\n\n{names(LOCKS)}; `live`, `stale`, `foreign` and `damaged` are told apart."
+    yield f"### Locks of browsers\n\n{names(LOCKS)}; their states are `live`, `stale`, `foreign` and `damaged`."
     yield ""
     yield f"### Caches of browsers\n\n{names(CACHES)}."
 
@@ -83,7 +83,7 @@ def names(found: Iterable[str]) -> str:
 def accounts(layout: Layout) -> str:
     called = "any name" if layout.names == ("*",) else names(layout.names)
     depth = f", up to {layout.depth} levels down" if layout.depth > 1 else ""
-    folders = f"; below {names(layout.folders)} where there is one" if layout.folders else ""
+    folders = f"; below {names(layout.folders)} if present" if layout.folders else ""
     folders += f", and {names(layout.direct)}" if layout.direct else ""
     return f"directories of {called}{depth}{folders}" if called == "any name" else f"{called}{depth}{folders}"
 
@@ -96,7 +96,7 @@ def beside(layout: Layout) -> str:
 
 
 def legacy(layout: Layout) -> str:
-    return names(layout.legacy_names) if layout.legacy_names else "has to be named"
+    return names(layout.legacy_names) if layout.legacy_names else "none, set the legacy path"
 
 
 def stop(layout: Layout) -> str:
