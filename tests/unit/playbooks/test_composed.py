@@ -83,7 +83,7 @@ def test_nothing_is_restarted_that_the_second_import_does_not_name(fleet: Fleet)
     assert played.rc == 0, played.output
     assert played.calls == {"a": ["session_plan"] * 3, "b": ["session_plan"]}
     assert "a: restarted, 1 account linked after 1.5 s" in " ".join(played.output.split())
-    assert "two does not run and is left so: b" in played.output
+    assert "two is stopped and stays stopped: b" in played.output
 
 
 @pytest.mark.parametrize("role", ["persist", "rollback"])

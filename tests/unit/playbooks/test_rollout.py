@@ -72,7 +72,7 @@ def test_the_first_bad_batch_is_the_last_one(fleet: Fleet, bad: dict[str, t.Any]
     played = fleet.play("persist", wa_serial=[1, 2])
     assert played.rc != 0
     assert said(played) == [
-        f"stopped at c ({why}): 2 hosts are done, 1 were not touched; see what is wrong there, and run again"
+        f"stopped at c ({why}): 2 hosts are done, 1 were not touched; check these hosts and run again"
     ]
     assert played.untouched == ["d"]
 
