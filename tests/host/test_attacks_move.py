@@ -130,7 +130,7 @@ def test_the_key_of_a_move_fills_its_inbox_and_does_nothing_else(attacked: Pair)
             line,
         )
 
-        assert "for a move of accounts only" in said(first, f"{ssh} {target} id")
+        assert "only permits a move of accounts" in said(first, f"{ssh} {target} id")
         assert "uid=0" not in said(first, f"echo id | {ssh} -tt {target}")
         assert "Connected" not in said(
             first, f"echo pwd | sftp -b - -S '{ssh.split()[0]}' {' '.join(ssh.split()[1:])} {target}"
@@ -168,7 +168,7 @@ def test_the_key_of_a_move_fills_its_inbox_and_does_nothing_else(attacked: Pair)
             f"{target}:. /srv/bad/down",
             f"{target}:/etc/shadow /srv/bad/down",
         ):
-            assert "for a move of accounts only" in said(first, f"{rsync} {words}"), words
+            assert "only permits a move of accounts" in said(first, f"{rsync} {words}"), words
         # A client that has links although its server was started without them: they are in what it says is coming.
         first.put("/srv/bad.ssh", f'#!/bin/bash\nset -- "${{@/-lre./-re.}}"\nexec {ssh} "$@"\n')
         said(first, f"/usr/bin/rsync -rl --rsh='bash /srv/bad.ssh' /srv/bad/ {target}:.")
@@ -202,8 +202,8 @@ def test_a_transfer_is_limited_to_what_was_announced_and_there_is_one_at_a_time(
         assert endless.strip() not in ("0", "124")
         assert int(second.sh(f"du -s -BM {RECEIVED}").split("M")[0]) < 400
 
-        assert "brought more than it announced" in said(first, f"{rsync} --delete /srv/bad/many {target}:.")
-        assert "brought more than it announced" in second.sh("journalctl -t whatsapp-ops-move -n 5 --no-pager")
+        assert "sent more than it announced" in said(first, f"{rsync} --delete /srv/bad/many {target}:.")
+        assert "sent more than it announced" in second.sh("journalctl -t whatsapp-ops-move -n 5 --no-pager")
 
 
 def test_rsync_that_was_taken_over_can_write_in_its_inbox_only(attacked: Pair) -> None:

@@ -274,7 +274,7 @@ def test_an_inbox_that_is_none_is_refused_as_a_program(inbox: str) -> None:
     )
 
     assert done.returncode == 0, done.stderr
-    assert "path that is not one of this collection" in json.loads(done.stdout)["refused"]
+    assert "path of the inbox does not belong to this collection" in json.loads(done.stdout)["refused"]
 
 
 def test_an_inbox_whose_parent_others_can_change_is_refused(tmp_path: pathlib.Path) -> None:
