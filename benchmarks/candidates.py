@@ -61,7 +61,7 @@ def seed(place: Place) -> Figures:
 
 
 def rsync(place: Place) -> Figures:
-    """rsync, then the same again with nothing changed, then the seed's recipe made as short as it gets: two passes."""
+    """rsync, then the same again with nothing changed, then the shortest version of the shell recipe: two passes."""
     cost = _bash(place, 'mkdir "$1"; rsync -a "$0"/ "$1"/').then(_sync(place))
     again = _bash(place, 'rsync -a "$0"/ "$1"/')
     trees.change(place.source, _one_percent(place))
@@ -178,7 +178,7 @@ def info(path: pathlib.Path, work: pathlib.Path) -> tuple[Cost, dict[str, t.Any]
 
 
 def find(path: pathlib.Path) -> tuple[Cost, int]:
-    """The seed's verification."""
+    """The verification of the shell recipe."""
     cost, printed = measure.run(["bash", "-c", 'find "$0" -maxdepth 3 -name creds.json 2>/dev/null | wc -l', str(path)])
     return cost, int(printed)
 

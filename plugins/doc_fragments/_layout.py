@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The options with which a module is told how accounts are kept, in the same words everywhere."""
+"""The options that describe how accounts are stored, identical in all modules."""
 
 from __future__ import annotations
 

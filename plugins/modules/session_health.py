@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Waits until a backend is well."""
+"""Waits until a backend is healthy."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments i
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
 
-del _compiled_once  # imported before all others, for what it does
+del _compiled_once  # imported before all others, for its side effect
 
 
 def main() -> None:

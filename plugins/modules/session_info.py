@@ -299,7 +299,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _comp
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import SESSION_INFO, SESSION_INFO_RULES
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
 
-del _compiled_once  # imported before all others, for what it does
+del _compiled_once  # imported before all others, for its side effect
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Moves WhatsApp sessions to their persistent directory with the shortest interruption that is safe."""
+"""Moves WhatsApp sessions to their persistent directory with the shortest safe interruption."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ options:
         that knows the account by name fails at this file instead of creating a new account.
       - With O(engine=rename), the accounts themselves are moved. With another engine, the originals are set aside on their own
         filesystem, accessible to root only.
-      - No module treats a tombstone as an account or a companion. It is replaced when the account is brought back, that is, from a source
+      - No module treats a tombstone as an account or a companion. It is replaced when the account is returned, that is, from a source
         in the control directory of O(path) (see M(whatsapp_ops.sessions.session_info)). No other source replaces it.
     type: str
   switch:
@@ -205,9 +205,9 @@ options:
           - V(variable) sets them as given. V(none) leaves them out, for a program that already uses that path.
           - V(bind) leaves them out and mounts O(path) (C(BindPaths=)) where the program expects its accounts, in the first drop-in of
             O(switch.overrides). A legacy path below the unit's C(WorkingDirectory=) is written as the unit spells that directory, so that
-            each release gets the mount, even through a symbolic link. A unit that does not run as root also gets C(NoNewPrivileges=yes). Once the
-            backend was observed to use the mount, the old directory is closed to everybody but root outside the unit. Settings that
-            prevent this are refused.
+            each release gets the mount, even through a symbolic link. A unit that does not run as root also gets
+            C(NoNewPrivileges=yes). Once the backend was observed to use the mount, the old directory is closed to everybody but root
+            outside the unit. Settings that prevent this are refused.
           - V(auto) keeps the current setting of the drop-in. Otherwise, it replaces the given variables by the variable of the unit that
             currently points to the accounts, whatever its name, and if there is none, it sets the given variables and mounts the path.
             If several directories are found and no variable points to one, they are listed and nothing is changed.
@@ -403,7 +403,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments i
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
 
-del _compiled_once  # imported before all others, for what it does
+del _compiled_once  # imported before all others, for its side effect
 
 
 def main() -> None:

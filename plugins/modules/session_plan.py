@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Asks in one call what the other modules of the collection would do on a host."""
+"""Reports in one call what the other modules of the collection would do on a host."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _comp
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import NESTED_IN_PLAN, SESSION_PLAN
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
 
-del _compiled_once  # imported before all others, for what it does
+del _compiled_once  # imported before all others, for its side effect
 
 
 def main() -> None:

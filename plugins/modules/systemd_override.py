@@ -265,7 +265,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments i
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
 
-del _compiled_once  # imported before all others, for what it does
+del _compiled_once  # imported before all others, for its side effect
 
 
 def main() -> None:

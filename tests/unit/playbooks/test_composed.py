@@ -48,8 +48,8 @@ def test_hosts_that_failed_in_an_earlier_import_do_not_count_in_the_next_one(fle
         wa_max_fail_percentage=50,
     )
     assert played.rc != 0
-    assert "going on without a (failed, the backend runs): 1 hosts are done, 0 were not touched" in played.output
-    assert "going on without c (failed, the backend runs): 1 hosts are done, 1 were not touched" in played.output
+    assert "continuing without a (failed, the backend runs): 1 hosts are done, 0 were not touched" in played.output
+    assert "continuing without c (failed, the backend runs): 1 hosts are done, 1 were not touched" in played.output
     assert played.calls["e"][-1] == "session_plan"
     assert len(played.calls["e"]) > 1
 

@@ -19,7 +19,7 @@ def fleet(tmp_path: pathlib.Path) -> Fleet:
 
 def said(played: Played) -> list[str]:
     """The sentences of the rollout itself."""
-    words = ("stopped at", "stopped before", "going on without")
+    words = ("stopped at", "stopped before", "continuing without")
     lines = (line.strip().removeprefix('"msg": ').strip('"') for line in played.output.splitlines())
     return [line for line in lines if line.startswith(words)]
 
@@ -54,7 +54,7 @@ def test_as_many_as_allowed_are_left_out(fleet: Fleet) -> None:
     played = fleet.play("persist", wa_max_fail_percentage=34)
     assert played.rc != 0
     assert played.untouched == ["b"]
-    assert said(played)[0].startswith("going on without b")
+    assert said(played)[0].startswith("continuing without b")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_batch_may_lose_as_many_as_allowed(fleet: Fleet) -> None:
     fleet.add("c")
     played = fleet.play("persist", wa_serial="2", wa_max_fail_percentage="50")
     assert played.rc != 0
-    assert said(played)[0].startswith("going on without b (cannot be reached): 1 hosts are done, 1 were not touched")
+    assert said(played)[0].startswith("continuing without b (cannot be reached): 1 hosts are done, 1 were not touched")
     assert played.untouched == []
 
 
