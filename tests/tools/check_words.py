@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fails for words and phrases that make readers stumble; docs/developing.md has the list with its replacements.
+"""Reports words and phrases that readers stumble over; docs/developing.md explains them and their replacements.
 
-Prose is what people read: text of Markdown, YAML and templates, comments, docstrings and messages. Names and code are not checked.
+Prose is the text of Markdown, YAML and templates, comments, docstrings and messages. Names and code are not checked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tree import ROOT, files, first_lines
 
-# The files with prose (patterns of git), and those among them that are not clean yet.
+# The files with prose (patterns of git), and those that still contain such words.
 COVERED = (
     "*.md",
     "Makefile",
@@ -28,7 +28,7 @@ COVERED = (
 )
 NOT_YET = ("plugins/module_utils/", "tests/")
 
-# What is written instead, by the expression that finds it.
+# The replacement for each expression.
 INSTEAD = {
     r"told|tell|tells|telling": "report, return, list, state",
     r"(?:(?:is|are|was|were|be|all|everything) )(?:not )?well|not well": "healthy, unhealthy",
@@ -60,7 +60,7 @@ INSTEAD = {
 }
 BANNED = {re.compile(rf"(?<![\w-])(?:{pattern})(?![\w-])", re.IGNORECASE): words for pattern, words in INSTEAD.items()}
 
-# What is code in prose: spans of Markdown and of Ansible's markup, expressions of Jinja.
+# Code in prose: spans of Markdown and of Ansible's markup, expressions of Jinja.
 CODE = re.compile(r"``[^`]*``|`[^`]*`|\b[CVOEIPMU]\([^)]*\)|\bRV\([^)]*\)")
 JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 SENTENCE = re.compile(r"'[^']*\s[^']*\s[^']*'")
@@ -76,7 +76,7 @@ def complaints(path: Path, text: str) -> Iterator[str]:
 
 
 def prose(path: Path, text: str) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a file that people read as sentences, with their numbers."""
+    """Yield the lines of prose in a file, with their numbers."""
     if path.suffix == ".md":
         return of_markdown(text)
     if path.suffix == ".py" or (
@@ -93,14 +93,14 @@ def of_markdown(text: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text.splitlines(), 1):
         if FENCE.match(line):
             is_code = not is_code
-        # The page of words has to name what it replaces.
+        # The list of words contains the words themselves.
         is_list = line == "| instead of | write |" or (is_list and line.startswith("|"))
         if not is_code and not is_list:
             yield number, line
 
 
 def of_python(text: str) -> Iterator[tuple[int, str]]:
-    """Comments, and strings of several words: docstrings, documentation and messages."""
+    """Yield comments, and strings of several words: docstrings, documentation and messages."""
     try:
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
         tree = ast.parse(text)
@@ -115,7 +115,7 @@ def of_python(text: str) -> Iterator[tuple[int, str]]:
 
 
 def of_templates(text: str) -> Iterator[tuple[int, str]]:
-    """All text, but only the sentences of expressions of Jinja."""
+    """Yield all text, but only the sentences in expressions of Jinja."""
     kept = JINJA.sub(lambda found: "\n".join(" ".join(SENTENCE.findall(line)) for line in found[0].split("\n")), text)
     yield from enumerate(kept.splitlines(), 1)
 

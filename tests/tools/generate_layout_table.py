@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes the tables in docs/layouts.md from the table of layouts, so that what is promised is what is done.
+"""Writes the tables in docs/layouts.md from the table of layouts, so that the documentation matches the code.
 
 generate_layout_table.py            writes them
-generate_layout_table.py --check    fails when they are not what the table says
+generate_layout_table.py --check    fails if they are outdated
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main(arguments: list[str], page: Path = PAGE) -> int:
     if held == wanted:
         return 0
     if arguments == ["--check"]:
-        print(f"{page.name}:1: is not what the table of layouts says: run `make readmes`")
+        print(f"{page.name}:1: does not match the table of layouts: run `make readmes`")
         return 1
     page.write_text(wanted, encoding="utf-8")
     print(f"{page.name}: written")
