@@ -58,7 +58,7 @@ def striking(
     finally:
         setattr(os, call, real)
         made = int.from_bytes(calls[:8], "little")
-        assert made >= turn, f"os.{call} was asked about {name!r} {made} times, so turn {turn} was never struck at"
+        assert made >= turn, f"os.{call} was called with {name!r} {made} times, so turn {turn} was never reached"
 
 
 def exchange(one: os.PathLike[str] | str, other: os.PathLike[str] | str) -> None:
