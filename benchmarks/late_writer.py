@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs session_migrate with a backend that writes at the worst moment: after the last live copy, right before the stop.
 
-The run behaves as with a unit: it knows that nobody writes any more once that is stopped.
+The run behaves as with a unit: it knows that nothing writes after the stop.
 
 late_writer.py ROOT NUMBER   (arguments of the module on standard input, as Ansible gives them)
 """

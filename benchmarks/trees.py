@@ -23,7 +23,7 @@ def make(root: pathlib.Path, accounts: int, files: int) -> None:
     children = [_forked(root, range(first, accounts, cpus), files) for first in range(cpus)]
     statuses = [os.waitpid(child, 0)[1] for child in children]
     if any(statuses):
-        raise RuntimeError("a process that made a tree failed")
+        raise RuntimeError("a process that creates a tree failed")
 
 
 def change(root: pathlib.Path, number: int) -> None:
