@@ -11,7 +11,7 @@ import io
 import re
 import sys
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tree import ROOT, files, first_lines
@@ -68,21 +68,39 @@ INSTEAD = {
     r"(?:lie|lies|lay|lying) (?:in|at|below|above|on|there|here|elsewhere)": "is in, is stored in",
     r"(?:first |a |the )seed|seed's": "the shell recipe",
 }
-BANNED = {re.compile(rf"(?<![\w-])(?:{pattern})(?![\w-])", re.IGNORECASE): words for pattern, words in INSTEAD.items()}
+BANNED = {
+    re.compile(rf"(?<![\w-])(?:{pattern})(?![\w-])".replace(" ", r"\s"), re.IGNORECASE): words
+    for pattern, words in INSTEAD.items()
+}
 
 # Code in prose: spans of Markdown and of Ansible's markup, expressions of Jinja.
 CODE = re.compile(r"``[^`]*``|`[^`]*`|\b[CVOEIPMU]\([^)]*\)|\bRV\([^)]*\)")
 JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 SENTENCE = re.compile(r"'[^']*\s[^']*\s[^']*'")
+APART = "----"
 FENCE = re.compile(r"^ *(```|~~~)")
 
 
 def complaints(path: Path, text: str) -> Iterator[str]:
     """Yield a line of output for each banned phrase in a file."""
-    for number, line in prose(path, text):
-        for pattern, words in BANNED.items():
-            for found in pattern.finditer(CODE.sub("CODE", line)):
-                yield f"{path}:{number}: '{found[0]}': write {words}"
+    numbers, joined = joined_lines(prose(path, text))
+    for pattern, words in BANNED.items():
+        for found in pattern.finditer(joined):
+            number = numbers[joined.count("\n", 0, found.start())]
+            yield f"{path}:{number}: '{' '.join(found[0].split())}': write {words}"
+
+
+def joined_lines(lines: Iterable[tuple[int, str]]) -> tuple[list[int], str]:
+    """Return the numbers of the lines and their text, in which only consecutive lines are next to each other."""
+    numbers: list[int] = []
+    kept: list[str] = []
+    for number, line in lines:
+        if numbers and number != numbers[-1] + 1:
+            numbers.append(numbers[-1])
+            kept.append(APART)
+        numbers.append(number)
+        kept.append(CODE.sub("CODE", line).strip().lstrip("#").strip())
+    return numbers, "\n".join(kept)
 
 
 def prose(path: Path, text: str) -> Iterator[tuple[int, str]]:

@@ -48,6 +48,12 @@ def test_names_code_and_ordinary_words_are_accepted(text: str) -> None:
     assert list(check_words.complaints(Path("docs/page.md"), text)) == []
 
 
+def test_phrases_are_found_across_lines_of_a_paragraph_only() -> None:
+    text = "# It is in\n# force.\nx = 1\n\n# the end of all\ny = 2\n# the same\n"
+    found = list(check_words.complaints(Path("plugins/x.py"), text))
+    assert found == ["plugins/x.py:1: 'in force': write in effect, into effect"]
+
+
 def test_expressions_of_templates_keep_the_numbers_of_lines() -> None:
     text = "{{ told\n   ~ told }}\nbeside\n"
     found = list(check_words.complaints(Path("roles/x/templates/x.j2"), text))
