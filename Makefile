@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Everything that is done with this collection before an operator gets it: `make` lists it.
+# All development commands of this collection: `make` lists them.
 # On a bare Debian 12 or newer, as root, `make demo` and `make test` install what they need first.
-# All that is made lies under .work, the built collection in dist.
+# Output goes to .work, the built collection to dist.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -11,7 +11,7 @@ SHELL := /bin/bash
 .SECONDARY:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
-# The Python that environments are made with: 3.11 or newer.
+# The Python for the environments: 3.11 or newer.
 PYTHON ?= python3
 PYTHON_VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null)
 
@@ -31,16 +31,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.work/cache/python
 
 .PHONY: help demo test
-help:  ## lists what can be made
+help:  ## lists the commands
 	@sed -En 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: deps $(call ready,molecule)  ## shows the main job on a throw-away host: a redeploy with and without this collection
+demo: deps $(call ready,molecule)  ## shows a redeployment with and without this collection on a disposable host
 	@$(molecule) demo/demo
 
-# Those that read only, most of them on one core, run side by side; the others use what cores there are.
+# Checks that only read, mostly on one core, run in parallel; the others use all cores themselves.
 READING := lint sanity docs-check build
 RUNNING := units lab-tests module-tests fault host-tests molecule
-test: deps environments  ## all gates, from lint to scenarios on real hosts
+test: deps environments  ## all checks, from lint to scenarios on real hosts
 	@$(MAKE) --jobs 2 --output-sync=target $(READING); \
 	echo "-- $(READING) passed, $${SECONDS} s since the start"; \
 	for gate in $(RUNNING); do \
@@ -49,16 +49,16 @@ test: deps environments  ## all gates, from lint to scenarios on real hosts
 	done
 	@echo "gates: $(words $(READING) $(RUNNING)) passed, 0 failed"
 
-# --- What the gates need -----------------------------------------------------------------------------
+# --- Requirements of the checks -----------------------------------------------------------------------------
 
 .PHONY: deps deps-gates environments pins
-deps:  ## installs the Debian packages that are missing, and nothing when none is
+deps:  ## installs missing Debian packages
 	@tests/tools/install_packages tests/requirements/debian.txt tests/lab/packages.txt
 
 deps-gates:
 	@tests/tools/install_packages tests/requirements/debian.txt
 
-# One environment each: their pytest plugins and pins get in each other's way in a common one.
+# Separate environments, because their pytest plugins and pins conflict in a common one.
 $(VENV)/%/.ready-$(PYTHON_VERSION): tests/requirements/%.txt $(PINS) | deps-gates
 	$(call say,environment $*)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=..." if sys.version_info < (3, 11) else 0)'
@@ -69,16 +69,16 @@ $(VENV)/%/.ready-$(PYTHON_VERSION): tests/requirements/%.txt $(PINS) | deps-gate
 
 environments: $(foreach name,units molecule docs,$(call ready,$(name)))
 
-pins: $(call ready,pins)  ## resolves tests/requirements/*.txt anew into constraints.txt
+pins: $(call ready,pins)  ## resolves tests/requirements/*.txt into constraints.txt
 	@sed -i '/^[^#]/d' $(PINS)
 	@$(VENV)/pins/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
 	    tests/requirements/{units,molecule,docs,pins}.txt >>$(PINS)
 	@grep -c == $(PINS)
 
-# --- Gates without a host ----------------------------------------------------------------------------
+# --- Checks without a host ----------------------------------------------------------------------------
 
 .PHONY: lint lint-style lint-types lint-floor lint-shell lint-repository lint-yaml format readmes
-lint:  ## style, types, Python floor, shell, licences, roles, YAML: all of them, even when one fails
+lint:  ## style, types, Python version, shell, licences, roles, words, YAML; continues after a failure
 	@$(MAKE) --keep-going lint-style lint-types lint-floor lint-shell lint-repository lint-yaml
 
 lint-style: $(call ready,units)
@@ -101,9 +101,9 @@ lint-shell: deps-gates
 	@$(PYTHON) tests/tools/list_shell_scripts.py | xargs --no-run-if-empty shellcheck
 
 lint-repository: $(call ready,units)
-	$(call say,licences and module sizes and specs of roles and playbooks)
+	$(call say,licences and module sizes and specs of roles and playbooks and words)
 	@failed=0; \
-	for check in check_licences check_module_size check_role_specs check_playbook_specs "generate_role_readme --check" "generate_layout_table --check" "generate_limits_table --check"; do \
+	for check in check_licences check_module_size check_role_specs check_playbook_specs check_words "generate_role_readme --check" "generate_layout_table --check" "generate_limits_table --check"; do \
 	    read -r tool arguments <<<"$$check"; \
 	    $(VENV)/units/bin/python "tests/tools/$$tool.py" $$arguments || failed=1; \
 	done; \
@@ -115,17 +115,17 @@ lint-yaml: $(call ready,molecule)
 	$(call say,ansible-lint)
 	@$(molecule) ansible-lint --nocolor -q
 
-format: $(call ready,units)  ## lays out Python as the gates want it (FILES=... for some only)
+format: $(call ready,units)  ## formats Python (FILES=... for some files)
 	@$(VENV)/units/bin/ruff format $(or $(FILES),.)
 	@$(VENV)/units/bin/ruff check --fix $(or $(FILES),.)
 
-readmes: $(call ready,units)  ## writes the READMEs of the roles from their argument specs, docs/layouts.md and docs/security.md from the tables
+readmes: $(call ready,units)  ## generates the READMEs of roles and the tables in docs/layouts.md and docs/security.md
 	@$(VENV)/units/bin/python tests/tools/generate_role_readme.py
 	@$(VENV)/units/bin/python tests/tools/generate_layout_table.py
 	@$(VENV)/units/bin/python tests/tools/generate_limits_table.py
 
 .PHONY: sanity units docs-check build
-sanity: $(call ready,units)  ## every test of ansible-test sanity (ARGS=... for it)
+sanity: $(call ready,units)  ## every test of ansible-test sanity (ARGS=... for its arguments)
 	$(call say,ansible-test sanity)
 	@tests/sanity/run $(CURDIR)/.work $(CURDIR)/$(VENV)/units $(ARGS)
 
@@ -140,16 +140,16 @@ docs-check: $(call ready,docs)  ## documentation of plugins and roles, and the c
 	$(call say,change log)
 	@$(docs) antsibull-changelog lint
 
-build: $(call ready,units)  ## builds dist/whatsapp_ops-sessions-VERSION.tar.gz, installs it aside and reads its documentation
+build: $(call ready,units)  ## builds dist/whatsapp_ops-sessions-VERSION.tar.gz, installs it below .work and reads its documentation
 	$(call say,build and install)
 	@$(units) tests/tools/build dist .work/installed
 
-# --- Gates on real parts -----------------------------------------------------------------------------
+# --- Checks on real hosts -----------------------------------------------------------------------------
 
 SCENARIOS := $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml))
 
 .PHONY: lab-tests module-tests fault host-tests molecule
-lab-tests: deps $(call ready,units)  ## the test hosts themselves: boot, own cgroup, nothing left behind; root
+lab-tests: deps $(call ready,units)  ## the test hosts themselves: boot, separate cgroup, complete removal; root
 	$(call say,test hosts)
 	@$(units) pytest --timeout 300 tests/lab
 
@@ -165,12 +165,12 @@ host-tests: deps $(call ready,units)  ## a real host with a real backend: playbo
 	$(call say,host tests)
 	@$(units) pytest --numprocesses 2 --dist loadfile --timeout 600 $(if $(filter tests/%,$(ARGS)),,tests/host) $(ARGS)
 
-molecule: deps $(call ready,molecule)  ## scenarios on throw-away systemd hosts; root (SCENARIO=... for one)
+molecule: deps $(call ready,molecule)  ## scenarios on disposable systemd hosts; root (SCENARIO=... for one)
 	$(call say,molecule)
 	@$(molecule) $(if $(SCENARIO),molecule test --scenario-name $(SCENARIO),tests/tools/run_scenarios $(SCENARIOS))
 
 .PHONY: mutants
-mutants: deps $(call ready,units)  ## plants faults in the engine one by one and says which of them tests see, half an hour; root (ARGS="--only rescue", --host)
+mutants: deps $(call ready,units)  ## plants faults in the engine and lists those that no test detects, half an hour; root (ARGS="--only rescue", --host)
 	$(call say,planted faults)
 	@$(units) python tests/mutants/run $(ARGS)
 
@@ -179,7 +179,7 @@ mutants: deps $(call ready,units)  ## plants faults in the engine one by one and
 SIZES ?= 10000 100000 1000000
 RUNS ?= 5
 
-# ansible.posix, to be compared with: one collection out of the package that holds a hundred.
+# ansible.posix, for comparison: one collection from the package that contains a hundred.
 .work/bench/collections/.ready-$(PYTHON_VERSION): benchmarks/requirements.txt | $(call ready,units)
 	@mkdir -p .work/bench/package
 	@$(VENV)/units/bin/pip download -qq --no-deps --only-binary :all: --dest .work/bench/package --requirement $<
@@ -190,11 +190,11 @@ RUNS ?= 5
 	@touch $@
 
 .PHONY: bench measure-stops
-bench: deps $(call ready,units) .work/bench/collections/.ready-$(PYTHON_VERSION)  ## measures beside rsync, cp and Ansible's own modules, half an hour; root (SIZES, RUNS)
+bench: deps $(call ready,units) .work/bench/collections/.ready-$(PYTHON_VERSION)  ## compares with rsync, cp and Ansible's own modules, half an hour; root (SIZES, RUNS)
 	$(call say,benchmarks)
 	@$(units) python benchmarks/bench.py --sizes "$(SIZES)" --runs $(RUNS)
 
-measure-stops: deps  ## measures which way to stop browsers keeps what they wrote last, seven minutes; root
+measure-stops: deps  ## measures which way to stop browsers preserves their latest data, seven minutes; root
 	$(call say,ways to stop browsers)
 	@tests/backends/wwebjs/measure_stops --write
 
@@ -202,13 +202,13 @@ HOSTS ?= 1 20 50
 FLEET_RUNS ?= 3
 
 .PHONY: bench-fleet
-bench-fleet: deps $(call ready,units)  ## measures persist beside a hand-written playbook on up to 50 hosts, 45 minutes; root (HOSTS, FLEET_RUNS)
+bench-fleet: deps $(call ready,units)  ## compares persist with a manual playbook on up to 50 hosts, 45 minutes; root (HOSTS, FLEET_RUNS)
 	$(call say,benchmarks with a fleet)
 	@$(units) python benchmarks/fleet.py --hosts "$(HOSTS)" --runs $(FLEET_RUNS)
 
 .PHONY: changelog clean
-changelog: $(call ready,docs)  ## closes the version of galaxy.yml: fragments become its entry in CHANGELOG.md
+changelog: $(call ready,docs)  ## releases the version of galaxy.yml: moves fragments to CHANGELOG.md
 	@$(docs) antsibull-changelog release
 
-clean:  ## removes what was built; images and environments stay (rm -rf .work removes them too)
+clean:  ## removes build output; images and environments are kept (rm -rf .work removes them too)
 	@rm -rf dist .work/ansible .work/ansible_collections .work/cache .work/installed .work/interpreters

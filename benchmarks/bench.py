@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measures this collection side by side with what it replaces, in one run, and writes results.md and results.svg.
+"""Compares this collection with the tools that it replaces, in one run, and writes results.md and results.svg.
 
     bench.py [--sizes "10000 100000 1000000"] [--runs 5] [--only NAME,NAME] [--report]
 
-Every candidate gets a fresh filesystem; candidates alternate (A B C A B C). ``--report`` only writes the last figures down again.
+Every candidate gets a fresh filesystem; candidates alternate (A B C A B C). ``--report`` only writes the last figures again.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _options() -> argparse.Namespace:
 
 
 def _measure(options: argparse.Namespace, work: pathlib.Path, save: t.Callable[[Figures], t.Any]) -> None:
-    """Measure; what is measured so far is saved after each size, should the rest never end."""
+    """Measure; results are saved after each size, in case that a later one does not end."""
     work.mkdir(parents=True, exist_ok=True)
     disks.unshare_mounts()
     begin, wanted = time.monotonic(), options.only.split(",")
@@ -118,7 +118,7 @@ def _measure_size(
 
 
 def _is_worth(name: str, size: int) -> bool:
-    """The same number of changed files is what is 1 % of 100,000; at a million there is no need to show one thing in a third way."""
+    """Return the candidates for a size; a million files are only measured with the number of changed files that is 1 % of 100,000."""
     return not (name == "late_few" and size != 1_000_000) and not (name == "ahead" and size >= 1_000_000)
 
 
@@ -133,10 +133,10 @@ def _measure_judging(runs: int, work: pathlib.Path, mounts: pathlib.Path) -> lis
         for number in range(runs + 1):
             found, count = candidates.find(path)
             info, result = candidates.info(path, work)
-            if not count == result["count"] == result["sound"] == JUDGED_ACCOUNTS:
+            if not count == result["count"] == result["linked_accounts"] == JUDGED_ACCOUNTS:
                 raise RuntimeError("session_info and find do not see the same accounts")
             start = candidates.info(empty, work)[0]
-            if number:  # the first look fills the caches
+            if number:  # the first run fills the caches
                 costs = {"find": found, "info": info, "start": start}
                 figures.append(
                     {name: cost.wall for name, cost in costs.items()}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is compared: ways to bring accounts from one directory to another, for another owner, so that they survive a power cut."""
+"""The candidates: ways to copy accounts to another directory with another owner, so that they survive a power cut."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 COLLECTIONS = REPOSITORY / "playbooks" / "collections"
 OWNER = f"{trees.NEW_OWNER}:{trees.NEW_OWNER}"
 
-# What the backend does not wait for, or what a unit takes by itself, whatever is done while it is stopped.
+# Phases during which the backend runs, or that the unit itself needs to stop and start.
 NOT_WAITED_FOR = ("stage", "guard", "stop", "start", "prove")
 
 PLAYBOOK = """
@@ -42,7 +42,7 @@ PLAYBOOK = """
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where one run happens: the accounts, where they are to go, and where scratch files may lie."""
+    """The directories of a run: the accounts, their target, and temporary files."""
 
     source: pathlib.Path
     target: pathlib.Path
@@ -53,7 +53,7 @@ Figures = dict[str, t.Any]
 
 
 def seed(place: Place) -> Figures:
-    """The shell recipe that operators paste, as it is, and then what makes it durable."""
+    """The unmodified shell recipe, and then a sync."""
     recipe = _bash(
         place, 'install -d -o "$2" -g "$2" -m 750 "$1"; rsync -a "$0"/ "$1"/; chown -R "$2:$2" "$1"', trees.NEW_OWNER
     )
@@ -61,7 +61,7 @@ def seed(place: Place) -> Figures:
 
 
 def rsync(place: Place) -> Figures:
-    """rsync, then the same again with nothing changed, then the seed's recipe made as short as it gets: two passes."""
+    """rsync, then the same again with nothing changed, then the shortest version of the shell recipe: two passes."""
     cost = _bash(place, 'mkdir "$1"; rsync -a "$0"/ "$1"/').then(_sync(place))
     again = _bash(place, 'rsync -a "$0"/ "$1"/')
     trees.change(place.source, _one_percent(place))
@@ -74,7 +74,7 @@ def cp(place: Place) -> Figures:
 
 
 def synchronize(place: Place) -> Figures:
-    """What an operator writes with the modules that there are."""
+    """The same with existing modules."""
     playbook = place.work / "synchronize.yml"
     playbook.write_text(
         PLAYBOOK.format(source=place.source, target=place.target, owner=trees.NEW_OWNER), encoding="utf-8"
@@ -92,11 +92,11 @@ def synchronize(place: Place) -> Figures:
 
 
 def native(place: Place) -> Figures:
-    """Our module, then again with nothing to do, then on an empty tree: what it costs to start it."""
+    """The module, then again without changes, then on an empty tree, which is the cost of its start."""
     cost, result = migrate(place)
     again, unchanged = migrate(place)
     if not result["changed"] or unchanged["changed"]:
-        raise RuntimeError("session_migrate did not do what it was asked for")
+        raise RuntimeError("session_migrate did not do what was requested")
     begun = start(place)
     return {
         "cost": cost,
@@ -117,20 +117,20 @@ def by_rsync(place: Place) -> Figures:
 
 
 def late(place: Place) -> Figures:
-    """Our module when the backend writes after the last live copy and right before it is stopped."""
+    """The module, with a backend that writes after the last live copy and right before the stop."""
     number = _one_percent(place)
     result = migrate(place, late=number)[1]
     return {"stopped": waited_for(result), "phases": result["phases"], "files_changed": number}
 
 
 def late_few(place: Place) -> Figures:
-    """The same with 1,000 files changed, however many there are."""
+    """The same with 1,000 changed files, for any number of files."""
     cost, result = migrate(place, late=1000)
     return {"cost": cost, "stopped": waited_for(result), "phases": result["phases"], "files_changed": 1000}
 
 
 def ahead(place: Place) -> Figures:
-    """Our module as the role uses it: staged some time before, and changed since, by a backend that is quiet at the very end."""
+    """The module as the role uses it: staged earlier, then changed by a backend that does not write at the end."""
     migrate(place, state="staged")
     trees.change(place.source, _one_percent(place))
     result = migrate(place, late=0)[1]
@@ -138,7 +138,7 @@ def ahead(place: Place) -> Figures:
 
 
 def rename(place: Place) -> Figures:
-    """Our module within one filesystem. What it moved is put back afterwards."""
+    """The module within one filesystem. The accounts are moved back afterwards."""
     inside = Place(place.source, place.source.parent / "moved" / "sessions", place.work)
     inside.target.parent.mkdir()
     cost, result = migrate(inside, engine="rename")
@@ -150,7 +150,7 @@ def rename(place: Place) -> Figures:
 
 
 def migrate(place: Place, *, late: int | None = None, **options: t.Any) -> tuple[Cost, dict[str, t.Any]]:
-    """Run session_migrate without a unit. ``late``: as if it stopped one, whose backend writes so many files right before."""
+    """Run session_migrate without a unit. ``late``: as if it stopped one whose backend writes so many files right before."""
     arguments = {
         "src": [str(place.source)],
         "path": str(place.target),
@@ -166,7 +166,7 @@ def migrate(place: Place, *, late: int | None = None, **options: t.Any) -> tuple
 
 
 def start(place: Place) -> Cost:
-    """What it costs to run session_migrate on an empty tree: interpreter, imports, arguments."""
+    """Measure session_migrate on an empty tree: interpreter, imports, arguments."""
     empty = place.work / "empty"
     empty.mkdir(exist_ok=True)
     return migrate(Place(empty, place.target.parent / "none", place.work))[0]
@@ -178,13 +178,13 @@ def info(path: pathlib.Path, work: pathlib.Path) -> tuple[Cost, dict[str, t.Any]
 
 
 def find(path: pathlib.Path) -> tuple[Cost, int]:
-    """The seed's verification."""
+    """The verification of the shell recipe."""
     cost, printed = measure.run(["bash", "-c", 'find "$0" -maxdepth 3 -name creds.json 2>/dev/null | wc -l', str(path)])
     return cost, int(printed)
 
 
 def waited_for(result: t.Mapping[str, t.Any]) -> float:
-    """How long the backend would have been down for this, without its own stop and start."""
+    """Return the interruption of the backend, without its own stop and start."""
     phases: dict[str, float] = result["phases"]
     return sum(seconds for phase, seconds in phases.items() if phase not in NOT_WAITED_FOR)
 
@@ -213,7 +213,7 @@ def _module_run(
     environment = {**os.environ, "PYTHONPATH": str(COLLECTIONS), "PYTHONPYCACHEPREFIX": str(work / "bytecode")}
     environment.pop(
         "PYTHONDONTWRITEBYTECODE", None
-    )  # or each start compiles everything anew, which the prefix is to spare
+    )  # otherwise each start compiles everything again, which the prefix should avoid
     cost, printed = measure.run(
         [sys.executable, *program], stdin=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}), env=environment
     )

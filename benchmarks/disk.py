@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fresh ext4 filesystems with a journal, in images that nobody else sees and that are gone with this process, however it ends.
+"""Creates ext4 filesystems with a journal, in private images that vanish with this process.
 
 A root filesystem without a journal would not do: it avoids the inodes of files deleted lately and searches past them, which makes
 whatever runs second look ten times slower.
@@ -16,23 +16,21 @@ import typing as t
 
 import disks
 
-BYTES_PER_FILE = (
-    6400  # a block, an inode, a share of directories, and what session_migrate wants to see free beyond that
-)
+BYTES_PER_FILE = 6400  # a block, an inode, a share of directories, and the reserve that session_migrate requires
 
 
 class Disk:
-    """An image in a file without a name, made anew by each ``mounted``."""
+    """An image in an unnamed file, recreated by each ``mounted``."""
 
     def __init__(self, folder: pathlib.Path, where: pathlib.Path, files: int) -> None:
         self.where = where
-        self._inodes = files * 5 // 4  # session_migrate wants to see a tenth more than it needs
+        self._inodes = files * 5 // 4  # session_migrate requires a tenth more than it needs
         size = self._inodes * BYTES_PER_FILE + (700 << 20)
         descriptor, name = tempfile.mkstemp(prefix="image-", dir=folder)
         os.unlink(name)
         self._image = os.fdopen(descriptor, "r+b", buffering=0)
         self._path = f"/proc/{os.getpid()}/fd/{descriptor}"
-        # Written once, so that no candidate pays for blocks that the image does not have yet.
+        # Written once, so that no candidate has to allocate blocks of the image.
         subprocess.run(
             ["dd", "if=/dev/zero", f"of={self._path}", "bs=1M", f"count={size >> 20}", "oflag=direct", "status=none"],
             check=True,
@@ -40,18 +38,18 @@ class Disk:
 
     @contextlib.contextmanager
     def mounted(self) -> t.Iterator[None]:
-        """Make the filesystem anew and have it mounted. No access times: they would be written for whoever reads first."""
+        """Create and mount a new filesystem. No access times, because the first reader would cause writes."""
         self.where.mkdir(parents=True, exist_ok=True)
         disks.command("mkfs.ext4", "-q", "-F", "-E", "nodiscard", "-N", str(self._inodes), "-m", "0", self._path)
         os.fsync(self._image.fileno())
-        # noinit_itable: the kernel would zero inode tables in the background, in the middle of a measurement.
+        # noinit_itable: otherwise the kernel zeroes inode tables in the background, during a measurement.
         disks.command("mount", "-o", "loop,noatime,noinit_itable", self._path, str(self.where))
         try:
             disks.command("losetup", "--direct-io=on", self._device())
             self.where.chmod(0o755)
             yield
         except BaseException:
-            disks.unmount(self.where)  # lazily: something may still be at work there
+            disks.unmount(self.where)  # lazily, because processes may still use it
             raise
         disks.command("umount", str(self.where))
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measures the playbook persist beside one that is written by hand from the first seed, on many hosts, and writes fleet.md.
+"""Compares the playbook persist with a manually written one, on many hosts, and writes fleet.md.
 
     fleet.py [--hosts "1 20 50"] [--runs 3] [--report]
 
-Ways alternate (A B C A B C), each from a freshly laid scene: a first run, one where nothing is to be done over the connections that are
-open by then, and one that opens its own. ``--report`` only writes the last figures down again.
+Candidates alternate (A B C A B C), each on reset hosts: a first run, a run with nothing to do over the connections that are already
+open, and one that opens its own. ``--report`` only writes the last figures again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from report import machine
 
 HERE = pathlib.Path(__file__).resolve().parent
 
-# The hosts' root is an overlay, which persist rightly takes for one that does not last.
+# The root of the hosts is an overlay, which persist correctly treats as ephemeral.
 SETTINGS = {"wa_health_url": "http://127.0.0.1:8080/health", "wa_allow_ephemeral": True}
 WAYS: dict[str, list[str]] = {
     "by_hand": [str(HERE / "by_hand.yml")],
@@ -43,7 +43,7 @@ WAYS: dict[str, list[str]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What one run of a playbook cost: wall time, and CPU seconds of the controller (with its ssh), of all hosts, of everything else."""
+    """The cost of a run: wall time, and CPU seconds of the controller (with ssh), of all hosts, of everything else."""
 
     wall: float
     controller: float
@@ -59,7 +59,7 @@ def main() -> None:
     last = work / "last.json"
     if not options.report:
         _inherit_orphans()
-        signal.signal(signal.SIGTERM, lambda *_signal: sys.exit("ended"))  # so that no host stays behind
+        signal.signal(signal.SIGTERM, lambda *_signal: sys.exit("ended"))  # so that no host remains
         work.mkdir(parents=True, exist_ok=True)
         _measure(options, work, lambda measured: last.write_text(json.dumps(measured), encoding="utf-8"))
     fleet_report.write(json.loads(last.read_text(encoding="utf-8")), HERE)
@@ -75,7 +75,7 @@ def _options() -> argparse.Namespace:
 
 
 def _measure(options: argparse.Namespace, work: pathlib.Path, save: t.Callable[[Figures], t.Any]) -> None:
-    """Measure; what is measured so far is saved after each round, should the rest never end."""
+    """Measure; results are saved after each round, in case that a later one does not end."""
     begin = time.monotonic()
     measured: Figures = {"date": datetime.date.today().isoformat(), "machine": machine(), "hosts": {}}
     for number in map(int, options.hosts.split()):
@@ -103,7 +103,7 @@ def _measure_way(fleet: Fleet, way: str, title: str) -> Figures:
 
 @contextlib.contextmanager
 def _connections() -> t.Iterator[pathlib.Path]:
-    """Make a place for open connections, which ansible-playbook leaves to the next run, and end them with it."""
+    """Create a directory for persistent connections, which ansible-playbook leaves open, and close them at the end."""
     with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
         sockets = pathlib.Path(folder) / "ssh"
         try:
@@ -120,7 +120,7 @@ def _connections() -> t.Iterator[pathlib.Path]:
 
 
 def _run(fleet: Fleet, playbook: list[str], sockets: pathlib.Path) -> Run:
-    """Run a playbook that has to succeed on all hosts, over the connections that are open at ``sockets``, or are opened there."""
+    """Run a playbook, which must succeed on all hosts, with the connections in ``sockets``."""
     command = [
         str(pathlib.Path(sys.executable).with_name("ansible-playbook")),
         "--inventory",
@@ -130,7 +130,7 @@ def _run(fleet: Fleet, playbook: list[str], sockets: pathlib.Path) -> Run:
     with tempfile.TemporaryDirectory(prefix="fleet-") as folder, tempfile.TemporaryFile("w+") as printed:
         counted = pathlib.Path(folder) / "events"
         environment = {
-            # As an operator's shell: with these ansible-playbook would compile itself anew at each start.
+            # As in a shell of an operator: with these variables, ansible-playbook would compile itself again at each start.
             **{
                 name: value
                 for name, value in fleet.environment.items()
@@ -139,7 +139,7 @@ def _run(fleet: Fleet, playbook: list[str], sockets: pathlib.Path) -> Run:
             "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "playbooks" / "collections"),
             "ANSIBLE_SSH_CONTROL_PATH_DIR": str(sockets),
-            # It lies alone there: Ansible runs every program beside it, too.
+            # A separate directory, because Ansible runs every program in it.
             "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "fleet_callback"),
             "ANSIBLE_CALLBACKS_ENABLED": "count_events",
             "COUNT_EVENTS": str(counted),
@@ -165,7 +165,7 @@ def _run(fleet: Fleet, playbook: list[str], sockets: pathlib.Path) -> Run:
 
 
 def _connected() -> float:
-    """Return the CPU seconds that the open connections have used so far, proc(5)."""
+    """Return the CPU seconds of the open connections, proc(5)."""
     return sum(int(pathlib.Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in _orphans("ssh")) / 1e9
 
 
@@ -173,7 +173,7 @@ def _orphans(name: str) -> list[int]:
     """Return the children of this process that run the program ``name``; the hosts are children of it, too."""
     found = []
     for status in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it ended meanwhile
+        with contextlib.suppress(OSError):  # it has ended
             before, _mark, after = status.read_text().rpartition(") ")
             pid, program = before.split(" (", 1)
             if program == name and int(after.split()[1]) == os.getpid():
@@ -182,7 +182,7 @@ def _orphans(name: str) -> list[int]:
 
 
 def _inherit_orphans() -> None:
-    """Connections are kept by processes that leave ansible-playbook: have them as children, to learn what they cost (prctl(2))."""
+    """Adopt the processes of connections, which detach from ansible-playbook, to measure their cost (prctl(2))."""
     set_child_subreaper = 36
     ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Many test hosts of tests/lab with a small backend on each, and what they cost in CPU time."""
+"""Many test hosts of tests/lab with a small backend on each, and their CPU time."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TOOL = REPOSITORY / "tests" / "lab" / "lab"
 SCENE = REPOSITORY / "benchmarks" / "fleet_scene"
 SCRIPT = REPOSITORY / "tests" / "lab" / "inventory.py"
 ACCOUNTS, FILES = 3, 300
-AT_ONCE = 4  # hosts that are worked on at a time
+AT_ONCE = 4  # hosts in parallel
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
 
 
 class Fleet:
-    """``number`` hosts that share one image, each with accounts at the legacy path and the backend running there."""
+    """``number`` hosts that share an image, each with accounts and a running backend at the legacy path."""
 
     def __init__(self, number: int, folder: pathlib.Path) -> None:
         self.names = [f"wa-{index:03}" for index in range(1, number + 1)]
@@ -35,7 +35,7 @@ class Fleet:
 
     @contextlib.contextmanager
     def up(self) -> t.Iterator[Fleet]:
-        """Boot the hosts; they are gone afterwards, whatever happens."""
+        """Boot the hosts, and always remove them afterwards."""
         shutil.rmtree(self._accounts, ignore_errors=True)
         trees.make(self._accounts, ACCOUNTS, FILES)
         views = [f"--bind-ro={SCENE}:/srv/scene", f"--bind-ro={self._accounts}:/srv/accounts"]
@@ -50,11 +50,11 @@ class Fleet:
             shutil.rmtree(self._accounts)
 
     def lay(self) -> None:
-        """Lay the scene anew on all hosts."""
+        """Reset all hosts."""
         self._each(lambda name: self._lab("ssh", name, "/srv/scene/lay"))
 
     def cpu_seconds(self) -> float:
-        """CPU seconds that the hosts have used so far, all together; not a number where a systemd of this machine keeps them."""
+        """Return the CPU seconds of all hosts together; not a number if a systemd of this machine manages them."""
         kept = self._lab_folder / "host" / self.names[0] / "pid"
         if not kept.exists():
             return float("nan")
@@ -66,7 +66,7 @@ class Fleet:
         return int((CGROUPS / unified).parent.joinpath("cpu.stat").read_text().split()[1]) / 1e6
 
     def _write_inventory(self) -> None:
-        """Write down where the hosts are: a script would be started by each run, and be measured with it."""
+        """Write an inventory file, because a script would be started, and measured, with each run."""
         program = pathlib.Path(sys.executable).with_name("ansible-inventory")
         options = ("--list", "--export", "--yaml", "--output", self.inventory)
         subprocess.run(

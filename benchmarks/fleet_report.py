@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes down what fleet.py has measured: a page of tables with the goals first."""
+"""Writes the results of fleet.py: a page of tables with the goals first."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ TITLES = {
 }
 KINDS = {
     "first": "First run",
-    "no_change": "Nothing to be done",
-    "reconnected": "Nothing to be done, and connections have to be opened",
+    "no_change": "Nothing to do",
+    "reconnected": "Nothing to do, with new connections",
 }
-# What is to be reached: kind, how many times faster, CPU seconds of the controller for each host.
+# Goals: how many times faster for each kind, and CPU seconds of the controller for each host.
 FASTER = {"no_change": 8.0, "first": 2.0}
 CONTROLLER = 0.1
 
@@ -29,10 +29,10 @@ HEAD = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
 
 {date}, in one run of {minutes} minutes. {machine}.
 
-`by_hand.yml` is what a careful person writes from the first seed with Ansible's own modules alone. It runs as well tuned as
-`persist`: both gather no facts, use pipelining and `forks = 50` (`ansible.cfg`). The hosts are real ones of `tests/lab`, all on
-this machine, so controller and hosts share its cores. On each, a backend with 3 accounts of 300 files. Before each first run the
-scene is laid anew. A playbook with a single `ping`, which looks at nothing, shows what Ansible itself costs. Ways alternate
+`by_hand.yml` is the shell recipe as a careful author writes it with Ansible's own modules alone. It is tuned like `persist`: both
+gather no facts, and use pipelining and `forks = 50` (`ansible.cfg`). The hosts are test hosts of `tests/lab`, all on this machine,
+so controller and hosts share its cores. Each host has a backend with 3 accounts of 300 files. Before each first run, the hosts
+are reset. A playbook with a single `ping`, which inspects nothing, shows the cost of Ansible itself. Candidates alternate
 (A B C A B C); each figure is a median.
 
 ## Goals
@@ -44,17 +44,17 @@ scene is laid anew. A playbook with a single `ping`, which looks at nothing, sho
 NOTES = """
 How it was measured:
 
-- By hand all hosts are worked on at once, and all backends restarted at once. `persist` works on one, then on a tenth, then on
-  a quarter at a time of those where something is to be done.
-- By hand accounts are copied while the backend writes, and copied again, old over new, by every later run. This is a defect of
-  it, and the reason why it is never without changes; it is not counted here.
-- Time and CPU of the controller hold `ansible-playbook` with its start and all ssh processes. First runs open their connections. Runs
-  where nothing is to be done go over those, as playbooks do that follow each other within `ControlPersist`; the last table has
-  runs that open their own, as each job of AWX does. That costs both ways the same, whatever is run.
-- Hosts are listed in a file. A script that lists them would be started by each run, and be measured with it.
+- The manual playbook works on all hosts at the same time, and restarts all backends at the same time. `persist` works on one host, then
+  on a tenth, then on a quarter at a time of the hosts that need changes.
+- The manual playbook copies accounts while the backend writes, and every later run copies them again, old over new. This defect is the
+  reason why it always reports changes; it is not taken into account.
+- Time and CPU of the controller include `ansible-playbook` with its start and all ssh processes. First runs open their connections. Runs
+  with nothing to do reuse these, like playbooks that follow each other within `ControlPersist`; the last table has
+  runs that open their own connections, like each job of AWX. This costs both playbooks the same.
+- Hosts are listed in a file. A script that lists them would be started, and measured, with each run.
 - Events are what AWX would store: one for each task, two for each host that a task runs on, one for each item.
-- *Other work* is what everything else on the machine did meanwhile: above about 0.3 cores it was not quiet.
-- The controller's CPU is what carries over to larger fleets, whose hosts work on their own cores.
+- *Other work* is the activity of everything else on the machine; above about 0.3 cores, the machine was not quiet.
+- The controller's CPU time is what scales to larger fleets, whose hosts have their own cores.
 """
 
 
@@ -78,7 +78,7 @@ def _goals(fleets: t.Mapping[int, Figures]) -> t.Iterator[str]:
                 f"{KINDS[kind].lower()}: how many times faster", number, f"at least {goal:g}", ratio, ratio >= goal
             )
         cost = _median(ways["persist"], "no_change", "controller") / number
-        what = "nothing to be done: CPU seconds of the controller for each host"
+        what = "nothing to do: CPU seconds of the controller for each host"
         yield _goal(what, number, f"under {CONTROLLER:g}", cost, cost < CONTROLLER)
 
 

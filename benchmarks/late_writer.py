@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs session_migrate with a backend that writes at the worst moment: after the last live copy, right before the stop.
 
-The run behaves as with a unit: it knows that nobody writes any more once that is stopped.
+The run behaves as with a unit: it knows that nothing writes after the stop.
 
 late_writer.py ROOT NUMBER   (arguments of the module on standard input, as Ansible gives them)
 """
@@ -19,7 +19,7 @@ import trees
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _migrate_run
 from ansible_collections.whatsapp_ops.sessions.plugins.modules import session_migrate
 
-_STOPPING = 0.1  # seconds: no unit stops faster
+_STOPPING = 0.1  # seconds; no unit stops faster
 
 
 def main(root: str, number: str) -> None:
@@ -35,7 +35,7 @@ def main(root: str, number: str) -> None:
 
     setattr(_migrate_run, "_cut_over", write_and_cut_over)  # noqa: B010
     setattr(_migrate_run, "stage_in", stage_in_stopped)  # noqa: B010
-    del sys.argv[1:]  # the module has arguments of its own
+    del sys.argv[1:]  # the module has its own arguments
     session_migrate.main()
 
 

@@ -12,12 +12,12 @@ import threading
 import time
 import typing as t
 
-_INTERVAL = 0.05  # seconds between two looks at the memory
+_INTERVAL = 0.05  # seconds between two samples of the memory
 
 
 @dataclasses.dataclass
 class Cost:
-    """What a command cost. ``largest``: KiB of its largest process; ``together``: KiB of all its processes at one moment (PSS).
+    """The cost of a command. ``largest``: KiB of its largest process; ``together``: KiB of all its processes at one moment (PSS).
 
     ``others``: CPU seconds that everything else used meanwhile, the kernel's own threads too.
     """
@@ -29,7 +29,7 @@ class Cost:
     others: float = 0.0
 
     def then(self, other: Cost) -> Cost:
-        """The cost of this and then the other."""
+        """Return the cost of both in sequence."""
         return Cost(
             self.wall + other.wall,
             self.cpu + other.cpu,
@@ -40,7 +40,7 @@ class Cost:
 
 
 def run(argv: t.Sequence[str], *, stdin: str = "", env: t.Mapping[str, str] | None = None) -> tuple[Cost, str]:
-    """Run a command that has to succeed; return its cost and what it printed."""
+    """Run a command, which must succeed; return its cost and output."""
     with tempfile.TemporaryFile() as reading, tempfile.TemporaryFile() as writing, tempfile.TemporaryFile() as errors:
         reading.write(stdin.encode())
         reading.seek(0)
@@ -67,7 +67,7 @@ def run(argv: t.Sequence[str], *, stdin: str = "", env: t.Mapping[str, str] | No
 
 
 def busy() -> float:
-    """CPU seconds that this machine has worked: user, nice, system, irq, softirq, proc(5)."""
+    """Return the CPU seconds of this machine: user, nice, system, irq, softirq, proc(5)."""
     with open("/proc/stat", encoding="ascii") as file:
         ticks = list(map(int, file.readline().split()[1:]))
     return sum(ticks[place] for place in (0, 1, 2, 5, 6)) / os.sysconf("SC_CLK_TCK")
@@ -79,7 +79,7 @@ def _content(file: t.IO[bytes]) -> str:
 
 
 class _Watch(threading.Thread):
-    """Looks at the memory of a process and its descendants. Not ru_maxrss: a new program inherits that of the process that ran it."""
+    """Samples the memory of a process and its descendants. Not ru_maxrss, which a new program inherits from its parent."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)

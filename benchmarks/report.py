@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes what was measured down: a page of tables with the goals first, and a plot."""
+"""Writes the results: a page of tables with the goals first, and a plot."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import plot
 Figures = dict[str, t.Any]
 
 TITLES = {
-    "seed": "the seed's recipe: `rsync -a`, `chown -R`",
+    "seed": "the shell recipe: `rsync -a`, `chown -R`",
     "rsync": "`rsync -a` (owner stays)",
     "cp": "`cp -a` (owner stays)",
     "synchronize": "`ansible.posix.synchronize`, `ansible.builtin.file` with `recurse`",
@@ -31,10 +31,10 @@ HEAD = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
 
 {date}, in one run of {minutes} minutes. {machine}.
 
-Files of 200 bytes to 2 KB, 1,000 per account, laid out as Baileys does, with sound credentials; owner uid 1500 before and 1501 after.
-Source and target are ext4 filesystems with a journal, without access times, in images on loop devices with direct I/O, the target a fresh
-one for every run. The source is in the page cache. Candidates alternate (A B C A B C); each figure is a median. Only ratios within one
-run mean anything: on another machine all figures differ.
+Files of 200 bytes to 2 KB, 1,000 per account, in the layout of Baileys, with valid credentials; owner uid 1500 before and 1501 after.
+Source and target are ext4 filesystems with a journal and without access times, in images on loop devices with direct I/O. Each run gets a
+new target. The source is in the page cache. Candidates alternate (A B C A B C); each figure is a median. Only ratios within one run are
+meaningful, because absolute figures differ between machines.
 
 ![Time and interruption by number of files](results.svg)
 
@@ -47,26 +47,25 @@ run mean anything: on another machine all figures differ.
 NOTES = """
 How it was measured:
 
-- Each way ends with the accounts on disk: after the ways that do not see to it themselves `sync --file-system` follows and is counted.
-- *Interruption* is how long the backend has to be stopped, without the time that the unit itself takes to stop and to start. The seed's
-  recipe copies while the backend runs, and loses and mixes what it writes meanwhile. Run safely it has to be run with the backend stopped,
-  so that its time is the interruption; its `sync` is not counted. For `session_migrate` it is the sum of all phases between stop and
-  start. The module ran without a unit here, but as if one was held stopped; with a real one systemd is reloaded once more (0.1 to 0.2 s).
+- Every candidate ends with the accounts on disk: `sync --file-system` follows, and is counted, after those that do not ensure this.
+- *Interruption* is the time for which the backend has to be stopped, without the time that the unit itself takes to stop and to start. The
+  shell recipe copies while the backend runs, and loses or mixes what it writes in the meantime. To be safe, it has to run with the backend
+  stopped, so its whole time is the interruption; its `sync` is not counted. For `session_migrate`, it is the sum of all phases between stop
+  and start. The module ran without a unit, but as if one was stopped; with a real unit, systemd is reloaded once more (0.1 to 0.2 s).
 - *Changed* files were written by a backend at the worst moment: after the last live copy, 0.1 s before the stop ended. The row "staged
   ahead" is the usual case: they were written between `state: staged` and `state: migrated`.
-- *Two passes* is the seed's recipe made as short as a shell can: a live `rsync -a` first; then, stopped, `rsync -a --delete`,
-  `chown -R`, `sync`.
-- A run without changes and `session_info` are given without what it takes to start a module (interpreter, imports), measured as
-  the same module on an empty tree, and with it in brackets.
-- Memory is the largest sum over all processes at one moment (PSS), looked at every 50 ms. CPU counts all processes, without kernel threads.
-  Other work is what everything else on the machine did meanwhile, kernel threads that write to the disk too: above about 0.3 cores the
-  machine was not quiet: two processes side by side then gain little, and what is started anew (a module, a worker) waits for its turn. The
-  column "by CPU time" is what is left of a ratio then.
+- *Two passes* is the shortest version of the shell recipe: a live `rsync -a` first; then, stopped, `rsync -a --delete`, `chown -R`, `sync`.
+- A run without changes and `session_info` are listed without the start of a module (interpreter, imports), which was measured as the same
+  module on an empty tree, and including it in parentheses.
+- Memory is the maximum sum over all processes (PSS), sampled every 50 ms. CPU counts all processes, without kernel threads.
+  Other work is the activity of everything else on the machine, including kernel threads that write to the disk. Above about 0.3 cores, the
+  machine was not quiet: two parallel processes then gain little, and new processes (a module, a worker) have to wait. The column "by CPU
+  time" is the ratio without these effects.
 """
 
 
 def machine() -> str:
-    """Describe the machine by what matters for the figures."""
+    """Describe the properties of the machine that affect the figures."""
     cpu = _first(pathlib.Path("/proc/cpuinfo"), "model name") or platform.machine()
     memory = int((_first(pathlib.Path("/proc/meminfo"), "MemTotal") or "0 kB").split()[0]) / 1048576
     rsync = subprocess.run(["rsync", "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
@@ -90,7 +89,7 @@ def write(measured: Figures, folder: pathlib.Path) -> None:
 
 def _goal_rows(sizes: t.Mapping[int, Figures], judged: t.Sequence[Figures]) -> t.Iterator[str]:
     middle, large = sizes.get(100_000, {}), sizes.get(1_000_000, {})
-    against = "the seed's rsync and chown, then sync"
+    against = "the shell recipe (rsync, chown), then sync"
     for what, name, goal in (
         ("migrating 100,000 files, checksummed and durable", "native", 0.7),
         ("the same with `verify: metadata`", "metadata", 0.5),
@@ -102,7 +101,7 @@ def _goal_rows(sizes: t.Mapping[int, Figures], judged: t.Sequence[Figures]) -> t
         yield _goal(what, against, goal, wall, cpu)
     stopped, recipe = _median(middle, "late", "stopped"), _median(middle, "seed", "stopped")
     yield _goal(
-        "interruption at 100,000 files, 1 % changed", "the seed's recipe, stopped", 0.05, _ratio(stopped, recipe)
+        "interruption at 100,000 files, 1 % changed", "the shell recipe, stopped", 0.05, _ratio(stopped, recipe)
     )
     few = _median(large, "late_few", "stopped")
     yield _goal("interruption at 1,000,000 files, as many changed", "at 100,000 files", 10, _ratio(few, stopped))
@@ -119,7 +118,7 @@ def _goal_rows(sizes: t.Mapping[int, Figures], judged: t.Sequence[Figures]) -> t
         _ratio(_difference(_over(judged, f"info{kind}"), _over(judged, f"start{kind}")), _over(judged, f"find{kind}"))
         for kind in ("", "_cpu")
     )
-    what = "counting and judging 300 accounts of 2,000 files"
+    what = "counting and checking 300 accounts of 2,000 files"
     yield _goal(what, "`find -maxdepth 3 -name creds.json`", 0.3, wall, cpu)
     memory = _median(large, "native", "cost", "together") or _median(large, "late_few", "cost", "together")
     yield _goal("peak memory at 1,000,000 files, MB", "-", 100, memory / 1024 if memory else None)
@@ -138,7 +137,7 @@ def _size_table(size: int, figures: Figures) -> str:
     seed = _median(figures, "seed", "cost", "wall")
     lines = [
         f"\n## {size:,} files, medians of {runs}\n",
-        "| way | time s | to the seed's | CPU s | memory MB | run without changes s | other work, cores |",
+        "| way | time s | to the recipe | CPU s | memory MB | run without changes s | other work, cores |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, title in TITLES.items():
@@ -159,7 +158,7 @@ def _size_table(size: int, figures: Figures) -> str:
 
 def _interruption_table(sizes: t.Mapping[int, Figures]) -> str:
     rows = (
-        ("the seed's recipe, stopped", "seed", "stopped"),
+        ("the shell recipe, stopped", "seed", "stopped"),
         ("two passes, 1 % changed", "rsync", "two_passes"),
         ("`session_migrate`, 1 % changed", "late", "stopped"),
         ("`session_migrate`, 1,000 files changed", "late_few", "stopped"),
@@ -168,7 +167,7 @@ def _interruption_table(sizes: t.Mapping[int, Figures]) -> str:
     )
     head = [f"{size:,} files" for size in sizes]
     lines = [
-        "\n## Interruption in seconds, and to the seed's recipe\n",
+        "\n## Interruption in seconds, and relative to the shell recipe\n",
         "| way | " + " | ".join(head) + " |",
         "| --- |" + " --- |" * len(head),
     ]
@@ -201,7 +200,7 @@ def _judging_table(judged: t.Sequence[Figures]) -> str:
         return ""
     info, start, found = (_over(judged, name) or 0 for name in ("info", "start", "find"))
     lines = [
-        f"\n## Counting and judging 300 accounts of 2,000 files, medians of {len(judged)}\n",
+        f"\n## Counting and checking 300 accounts of 2,000 files, medians of {len(judged)}\n",
         "| way | time s |",
         "| --- | --- |",
         f"| `find -maxdepth 3 -name creds.json`, counted | {found:.3f} |",
@@ -217,13 +216,13 @@ def _curves(sizes: t.Mapping[int, Figures]) -> list[plot.Chart]:
 
     totals = {
         "synchronize + file": curve("synchronize", "cost", "wall"),
-        "seed (rsync, chown)": curve("seed", "cost", "wall"),
+        "recipe (rsync, chown)": curve("seed", "cost", "wall"),
         "cp -a": curve("cp", "cost", "wall"),
         "session_migrate": curve("native", "cost", "wall"),
         "rename engine": curve("rename", "cost", "wall"),
     }
     stopped = {
-        "seed, stopped": curve("seed", "stopped"),
+        "recipe, stopped": curve("seed", "stopped"),
         "two passes": curve("rsync", "two_passes"),
         "session_migrate": curve("late", "stopped"),
     }
@@ -246,7 +245,7 @@ def _over(judged: t.Sequence[Figures], name: str) -> float | None:
 
 
 def _difference(one: float | None, other: float | None) -> float | None:
-    """What is left without the start of a module; None when that is less than nothing, because the machine was too busy to tell."""
+    """Return the difference to the start of a module; None if it is negative, because the machine was too busy."""
     return None if one is None or other is None or one <= other else one - other
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Trees of accounts as Baileys keeps them: flat directories of small JSON files, each with sound credentials."""
+"""Creates accounts in the layout of Baileys: flat directories of small JSON files with valid credentials."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def make(root: pathlib.Path, accounts: int, files: int) -> None:
     children = [_forked(root, range(first, accounts, cpus), files) for first in range(cpus)]
     statuses = [os.waitpid(child, 0)[1] for child in children]
     if any(statuses):
-        raise RuntimeError("a process that made a tree failed")
+        raise RuntimeError("a process that creates a tree failed")
 
 
 def change(root: pathlib.Path, number: int) -> None:
-    """Write ``number`` files anew, in place as Baileys does, spread over all accounts; credentials first."""
+    """Rewrite ``number`` files in place, like Baileys, distributed over all accounts; credentials first."""
     folders = sorted(os.listdir(root))
     for place, folder in enumerate(folders):
         share = number // len(folders) + (place < number % len(folders))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs on the demo's host and reads the backend's health page.
+"""Runs on the host of the demo and reads the health page of the backend.
 
 wait KEY     print the page once all accounts are KEY (connected, needs_qr)
-watch        print for how long not all accounts were connected, when the input ends
+watch        print at the end of the input for how long not all accounts were connected
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def wait_until_all_are(key: str) -> dict:
 
 
 def seconds_not_connected() -> float:
-    """The time between the last look that found all connected and the first one that did again, added up."""
+    """Return the total time between the last check with all accounts connected and the next such check."""
     lost, last_good = 0.0, time.monotonic()
     while not select.select([sys.stdin], [], [], EVERY)[0]:
         good = all_are("connected", read())

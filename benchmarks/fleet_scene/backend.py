@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A backend as small as one can be, so that fifty of them fit on one machine and what is measured is the playbook.
+"""A minimal backend, so that fifty of them fit on one machine and the playbook dominates the measurements.
 
-Keeps sessions where SESSIONS_PATH says, else in .baileys_auth of its working directory, and tells at /health whether it can write there.
+Uses the sessions in SESSIONS_PATH, or in .baileys_auth of its working directory, and reports at /health whether it can write there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Reply(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *words: object) -> None:
-        """Nobody reads it."""
+        """Discard the log."""
 
 
 for number in (signal.SIGTERM, signal.SIGINT):

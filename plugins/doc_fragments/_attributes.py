@@ -14,23 +14,23 @@ class ModuleDocFragment:
 options: {}
 attributes:
   check_mode:
-    description: Predicts in check mode what a run would change, and changes nothing.
+    description: In check mode, predicts what a run would change, and changes nothing.
   diff_mode:
-    description: Shows in diff mode what changed or would change. Metadata only, never anything from inside a session.
+    description: In diff mode, shows what changed or would change. Metadata only, never the content of a session.
   idempotent:
-    description: Run again with the same options it changes nothing and interrupts nothing, unless something else changed the host.
+    description: A second run with the same options changes nothing and interrupts nothing, unless the host was changed otherwise.
   safe_file_operations:
     description:
-      - Works on descriptors instead of path names, so that nobody can lead it astray while it works. A link, a device
-        or a directory that somebody else can swap is never followed.
-      - Files appear whole or not at all.
+      - Uses file descriptors instead of path names, so that other users cannot redirect it while it runs. It never follows a link, a
+        device or a directory that another user can replace.
+      - Files are written atomically.
   platform:
-    description: Systems on targets that it works on.
+    description: Supported target systems.
     support: full
     platforms: linux
 """
 
-    # For modules that only look.
+    # For modules that change nothing.
     INFO = r"""
 options: {}
 attributes:
@@ -39,19 +39,19 @@ attributes:
     details: Changes nothing in any mode.
   diff_mode:
     support: N/A
-    details: Changes nothing, so there is no difference to show.
+    details: Changes nothing, so there is no diff to show.
   idempotent:
     support: full
     details: Changes nothing in any mode.
 """
 
-    # Groups of modules that take the same options, so that module_defaults can set them once. A module states its ``membership``.
+    # Groups of modules with common options, which module_defaults can set once. A module states its ``membership``.
     ACTION_GROUP = r"""
 options: {}
 attributes:
   action_group:
     description:
-      - Use a group in C(module_defaults) to set options for all of its modules. Only those that all of them take can be set so.
+      - Use a group in C(module_defaults) to set options that all of its modules have in common.
       - V(group/whatsapp_ops.sessions.sessions) sets C(path).
       - V(group/whatsapp_ops.sessions.layouts) sets C(path), C(layout) and C(custom).
       - V(group/whatsapp_ops.sessions.units) sets C(unit).

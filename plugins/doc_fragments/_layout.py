@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The options with which a module is told how accounts are kept, in the same words everywhere."""
+"""The options that describe how accounts are stored, identical in all modules."""
 
 from __future__ import annotations
 
@@ -10,73 +10,73 @@ class ModuleDocFragment:
 options:
   layout:
     description:
-      - How the library keeps accounts. V(auto) recognises it, and fails naming the candidates where more than one is possible.
+      - How the library stores accounts. V(auto) detects it, and fails with a list of candidates if several are possible.
       - One of V(baileys), V(wwebjs), V(session_manager), V(baileys_csharp), V(whatsmeow), V(waha), V(wppconnect), V(evolution),
-        V(openwa) and V(venom), described in C(docs/layouts.md); or V(custom), described in O(custom).
+        V(openwa) and V(venom), see C(docs/layouts.md); or V(custom), with the description in O(custom).
     type: str
     default: auto
   custom:
     description:
-      - How a library keeps accounts that the collection does not know. Required with O(layout=custom), and refused otherwise.
-      - In names and paths C(*) and C(?) stand for anything but a slash; C(**/) at the beginning of a path means at any depth.
+      - Describes how a library stores accounts that the collection does not know. Required with O(layout=custom), and refused otherwise.
+      - In names and paths, C(*) and C(?) match anything but a slash; C(**/) at the beginning of a path matches any depth.
     type: dict
     suboptions:
       markers:
         description:
-          - Paths of files or directories in an account. A directory that has any of them is an account; one that has all of them, none
-            of them empty, is sound.
-          - Required unless there is O(custom.origin).
+          - Paths of files or directories inside an account. A directory with any of them is an account. An account with all of them,
+            none empty, counts as V(paired).
+          - Required unless O(custom.origin) is set.
         type: list
         elements: str
         default: []
       origin:
         description:
-          - Accounts are profiles of a browser, which kept its database for the page of this origin, as the browser names its folders,
-            for example C(https_web.whatsapp.com_0). Locks and caches of browsers are then known.
+          - Set this if accounts are browser profiles. It is the origin of the page whose databases identify an account, in the form of
+            the browser's directory names, for example C(https_web.whatsapp.com_0). Locks and caches of browsers are then handled.
         type: str
       names:
-        description: Names that the directory of an account has. Any, when empty.
+        description: Names of account directories. Any name, if empty.
         type: list
         elements: str
         default: []
       depth:
-        description: How many directories below the root an account may lie, 1 to 5.
+        description: Maximum depth of an account below the root, 1 to 5 directories.
         type: int
         default: 1
       folders:
-        description: Where the root has any of these directories, accounts are looked for only below them.
+        description: If the root has any of these directories, accounts are searched only below them.
         type: list
         elements: str
         default: []
       exclude:
-        description: Names of files and directories in an account that are never copied.
+        description: Names of files and directories inside an account that are never copied.
         type: list
         elements: str
         default: []
       locks:
         description:
-          - Names of lock files. They are never copied. A lock that holds the number of a process counts while the process lives, any
-            other one as long as it is there.
+          - Names of lock files. They are never copied. A lock that contains a PID is live while that process exists; any other lock is
+            live as long as the file exists.
         type: list
         elements: str
         default: []
       caches:
-        description: Paths in an account that are left out where caches are, because the library makes them anew.
+        description: Paths inside an account that the library can recreate. They are left out when caches are excluded.
         type: list
         elements: str
         default: []
       databases:
-        description: Names of SQLite databases in an account. They are copied by SQLite itself.
+        description: Names of SQLite databases inside an account. They are copied with SQLite's own backup.
         type: list
         elements: str
         default: []
-      beside:
-        description: Paths in the root that are neither accounts, whatever they hold, nor travel with them.
+      ignored:
+        description: Paths in the root that are never treated as accounts, and are not copied with accounts.
         type: list
         elements: str
         default: []
-      travels:
-        description: The only paths in the root, beside accounts, that travel with them. All but O(custom.beside), when left out.
+      companions:
+        description: Paths in the root, other than accounts, that are copied with them. Defaults to all but O(custom.ignored).
         type: list
         elements: str
 """

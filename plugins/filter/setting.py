@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads a setting in every form that it comes in."""
+"""Converts a setting to its type."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from ansible_collections.whatsapp_ops.sessions.plugins.plugin_utils._settings im
 
 DOCUMENTATION = r"""
 name: setting
-short_description: Read a setting in every form that it comes in
+short_description: Convert a setting to its type
 version_added: 0.1.0
 description:
-  - Surveys and C(-e name=value) give text only. This makes a value of the wanted type from it.
-  - Text can be true or false in any of Ansible's words, a number, a list as lines or as JSON or YAML, and a dictionary as JSON or YAML.
+  - Surveys and C(-e name=value) pass text only. This filter converts it to the wanted type.
+  - The text can be a boolean in any of Ansible's notations, a number, a list with one item per line or as JSON or YAML, or a dictionary
+    as JSON or YAML.
 positional: kind, default
 options:
   _input:
@@ -23,32 +24,32 @@ options:
     type: raw
     required: true
   kind:
-    description: What it should be.
+    description: The wanted type.
     type: str
     choices: [bool, int, float, list, dict]
     required: true
   default:
-    description: What it is where it is left out, null or an empty text.
+    description: The value if the setting is undefined, null or an empty string.
     type: raw
 author:
   - The whatsapp_ops.sessions contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""
-- name: Show the legacy paths, which a survey gives as lines
+- name: Show the legacy paths, which a survey passes as lines
   ansible.builtin.debug:
     msg: "{{ wa_legacy_paths | default(none) | whatsapp_ops.sessions.setting('list', []) }}"
 """
 
 RETURN = r"""
 _value:
-  description: The setting as a value of that type.
+  description: The converted setting.
   type: raw
 """
 
 
 def setting(value: t.Any, kind: str, default: t.Any = None) -> t.Any:
-    """Return the value, or the default where nothing is given."""
+    """Return the converted value, or the default if the setting is unset."""
     if not is_given(value):
         return default
     try:
@@ -58,8 +59,8 @@ def setting(value: t.Any, kind: str, default: t.Any = None) -> t.Any:
 
 
 class FilterModule:
-    """What Ansible asks for the filters of this file."""
+    """Registers the filters of this file with Ansible."""
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        """Name them."""
+        """Return the filters by name."""
         return {"setting": setting}

@@ -26,8 +26,8 @@ SESSION_HEALTH: Spec = {
     "url": {"type": "str"},
     "expect": {"type": "dict", "default": {}},
     "at_least": {"type": "dict", "default": {}},
-    "same": {"type": "dict", "default": {}},
-    "tell": {"type": "list", "elements": "str", "default": []},
+    "equal_keys": {"type": "dict", "default": {}},
+    "return_keys": {"type": "list", "elements": "str", "default": []},
     "unit": {"type": "str"},
     "since": {"type": "str"},
     "signals": {"type": "dict"},
@@ -58,8 +58,8 @@ LAYOUT: Spec = {
             "locks": _NAMES,
             "caches": _NAMES,
             "databases": _NAMES,
-            "beside": _NAMES,
-            "travels": {"type": "list", "elements": "str"},
+            "ignored": _NAMES,
+            "companions": {"type": "list", "elements": "str"},
         },
     },
 }
@@ -112,7 +112,7 @@ SESSION_MIGRATE: Spec = {
         "type": "dict",
         "options": {
             "overrides": {"type": "list", "elements": "dict", "default": []},
-            "before_stop": {"type": "list", "elements": "dict", "default": []},
+            "pre_stop_overrides": {"type": "list", "elements": "dict", "default": []},
             "environment_file": {"type": "dict", "options": ENVIRONMENT_FILE},
             "attach": {"type": "str", "choices": ["variable", "bind", "volume", "none", "auto"], "default": "variable"},
         },
@@ -151,7 +151,7 @@ SESSION_PLAN: Spec = {
     "in_force": {"type": "dict", "options": IN_FORCE},
     "in_use": {"type": "dict", "options": IN_USE},
     "expected_accounts": {"type": "int", "default": 0},
-    "may_be_stopped": {"type": "bool", "default": False},
+    "allow_stopped": {"type": "bool", "default": False},
 }
 # Without either there is nothing that tells where the accounts were, but for the receipt.
 SESSION_MIGRATE_RULES: dict[str, t.Any] = {
@@ -176,7 +176,7 @@ SYSTEMD_OVERRIDE_RULES: dict[str, t.Any] = {
 # A drop-in where the unit is known from elsewhere: its options and rules.
 DROP_IN: tuple[Spec, dict[str, t.Any]] = ({**SYSTEMD_OVERRIDE, "unit": {"type": "str"}}, SYSTEMD_OVERRIDE_RULES)
 # What session_migrate's options hold.
-DROP_INS: dict[str, tuple[Spec, dict[str, t.Any]]] = {"switch.overrides": DROP_IN, "switch.before_stop": DROP_IN}
+DROP_INS: dict[str, tuple[Spec, dict[str, t.Any]]] = {"switch.overrides": DROP_IN, "switch.pre_stop_overrides": DROP_IN}
 # What session_plan's options hold. The order matters: migrate's own drop-ins come after migrate.
 NESTED_IN_PLAN: dict[str, tuple[Spec, dict[str, t.Any]]] = {
     "dir": (SESSION_DIR, {}),

@@ -21,7 +21,7 @@ def newest_ns(root: int, name: str, layout: Layout) -> int:
     except FileNotFoundError:
         return 0  # it was removed since it was listed
     try:
-        parts = measure_entries(root, layout.parts_of(name))
+        parts = measure_entries(root, layout.sidecars_of(name))
         return max(parts.newest_ns, measure(directory, layout.volatile_matcher, _cache_test(layout)).newest_ns)
     finally:
         os.close(directory)
@@ -34,7 +34,7 @@ def same_account(root: int, target: int, name: str, layout: Layout) -> bool:
         return (
             same_content(one, other, apart, _cache_test(layout))
             and (not layout.databases or same_stores(one, other, layout))
-            and same_entries(root, target, layout.parts_of(name), layout.volatile_matcher)
+            and same_entries(root, target, layout.sidecars_of(name), layout.volatile_matcher)
         )
 
 

@@ -23,7 +23,7 @@ def not_copied(root: str, seen: Survey) -> int:
     accounts = {account.name for account in seen.accounts}
     if "." in accounts:
         return 0  # all of it is one account
-    parts = {part for account in accounts for part in seen.layout.parts_of(account)}
+    parts = {part for account in accounts for part in seen.layout.sidecars_of(account)}
     copied = accounts | parts | {companion.name for companion in seen.companions}
     above = {""}
     for path in copied:

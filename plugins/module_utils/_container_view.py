@@ -268,7 +268,7 @@ def _root_at(view: View, box: Box, candidate: str, layout: Layout | None) -> Roo
 def _is_application(directory: int, layout: Layout | None) -> bool:
     """Whether a directory has accounts in folders of their library, or by names that only their library gives, and in nothing else."""
     fitting = recognised(directory, layout)
-    told = fitting.travels is not None and "*" not in fitting.names
+    told = fitting.companions is not None and "*" not in fitting.names
     told = told or any(is_folder(directory, folder) for folder in fitting.folders)
     return told and next(account_names(directory, fitting), None) is not None
 

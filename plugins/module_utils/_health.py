@@ -38,7 +38,7 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
     """Make the parameters; raises SessionsError for a URL, header, time, pattern or number that makes no sense."""
     if options["timeout"] < 0 or options["interval"] < 0.1:
         raise SessionsError("timeout has to be 0 or more and interval at least 0.1 seconds; give such numbers")
-    for option in ("expect", "at_least", "same", "tell", "headers"):
+    for option in ("expect", "at_least", "equal_keys", "return_keys", "headers"):
         if options[option] and not options["url"]:
             raise SessionsError(f"{option} goes with url, and there is no url; give it or leave {option} out")
     query = _read_query(options)
@@ -46,8 +46,8 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
         endpoint=endpoint_of(options["url"], options["headers"] or {}) if options["url"] else None,
         expect=options["expect"] or {},
         at_least=_numbers(options["at_least"] or {}, "at_least", float),
-        same={str(key): str(other) for key, other in (options["same"] or {}).items()},
-        tell=tuple(options["tell"] or ()),
+        equal_keys={str(key): str(other) for key, other in (options["equal_keys"] or {}).items()},
+        return_keys=tuple(options["return_keys"] or ()),
         unit=unit_name(options["unit"]) if options["unit"] else None,
         query=query,
         require=_numbers(options["require"] or {}, "require", int),
@@ -63,7 +63,7 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
             )
     if params.variables and params.unit is None:
         raise SessionsError(
-            "same names a variable of unit's process, and there is no unit; give it or name a key instead"
+            "equal_keys names a variable of unit's process, and there is no unit; give it or name a key instead"
         )
     return params
 

@@ -22,16 +22,16 @@ _VARIABLE = "$"  # begins what is a variable of the unit's main process, not a k
 
 @dataclasses.dataclass(frozen=True)
 class Params:
-    """Options of the module; times in seconds. ``expect``, ``at_least``, ``same`` and ``tell`` have dotted keys into the JSON reply.
+    """Options of the module; times in seconds. Keys are dotted paths into the JSON reply.
 
-    ``same``: key -> another key, or ``$VARIABLE``. ``query``: None when nobody asked about the journal.
+    ``equal_keys``: key -> another key, or ``$VARIABLE``. ``query``: None when nobody asked about the journal.
     """
 
     endpoint: Endpoint | None = None
     expect: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
     at_least: t.Mapping[str, float] = dataclasses.field(default_factory=dict)
-    same: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
-    tell: tuple[str, ...] = ()
+    equal_keys: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    return_keys: tuple[str, ...] = ()
     unit: str | None = None
     query: Query | None = None
     require: t.Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -42,13 +42,13 @@ class Params:
     @property
     def keys(self) -> tuple[str, ...]:
         """Every key that is asked for, once."""
-        others = (other for other in self.same.values() if not other.startswith(_VARIABLE))
-        return tuple(dict.fromkeys((*self.expect, *self.at_least, *self.same, *others, *self.tell)))
+        others = (other for other in self.equal_keys.values() if not other.startswith(_VARIABLE))
+        return tuple(dict.fromkeys((*self.expect, *self.at_least, *self.equal_keys, *others, *self.return_keys)))
 
     @property
     def variables(self) -> tuple[str, ...]:
         """The variables of the main process that the reply is compared with."""
-        return tuple(other[1:] for other in self.same.values() if other.startswith(_VARIABLE))
+        return tuple(other[1:] for other in self.equal_keys.values() if other.startswith(_VARIABLE))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _answers_well(look: Look, params: Params) -> str | None:
 def _says_what_is_expected(look: Look, params: Params) -> str | None:
     if params.endpoint is None or look.status is None:
         return None
-    if look.trouble and (params.expect or params.at_least or params.same):
+    if look.trouble and (params.expect or params.at_least or params.equal_keys):
         return f"{params.endpoint} gave a reply that cannot be compared ({look.trouble})"
     wrong = [*_other_values(look, params), *_too_small(look, params), *_not_the_same(look, params)]
     return f"{params.endpoint} says {', '.join(wrong)}" if wrong else None
@@ -125,7 +125,7 @@ def _too_small(look: Look, params: Params) -> t.Iterator[str]:
 
 
 def _not_the_same(look: Look, params: Params) -> t.Iterator[str]:
-    for key, other in params.same.items():
+    for key, other in params.equal_keys.items():
         value, wanted = _value(key, look), _value(other, look)
         if value is None or wanted is None or not is_equal(wanted[0], value[0]):
             yield f"{key}={_seen(key, look, params)} instead of {_other(other, look, params)}"

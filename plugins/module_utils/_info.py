@@ -173,7 +173,7 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: t.A
             "layout_reason": state.reason,
             "count": state.count,
             "total": len(state.accounts),
-            "sound": sound_count(state),
+            "linked_accounts": sound_count(state),
             "linked": sum(account.linked for account in state.accounts),
             "states": _counted(state, params),
             "accounts": [_described(account, label) for account in state.accounts],

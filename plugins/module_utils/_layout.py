@@ -68,7 +68,7 @@ def no_lock(directory: int) -> str:
     return ""
 
 
-def no_parts(account: str) -> tuple[str, ...]:
+def no_sidecars(account: str) -> tuple[str, ...]:
     """All of an account is in its directory."""
     return ()
 
@@ -97,10 +97,10 @@ class Layout:
     ``depth``: how many directories below the root (or below a folder of ``folders``) an account may lie.
     ``folders``: where a root holds any of these, accounts are looked for only below them: the root may be an application's directory.
     ``direct``: names (patterns) of accounts that lie in the root itself all the same.
-    ``beside``: entries of the root (path patterns) that do not travel with accounts, and are none unless they hold one themselves.
+    ``ignored``: entries of the root (path patterns) that do not travel with accounts, and are none unless they hold one themselves.
     ``excluded``: those that are no accounts whatever they hold, because the operator says so.
-    ``travels``: the only entries (path patterns) beside accounts that travel with them; None for all but ``beside``.
-    ``parts_of``: relative paths of the root that belong to an account beside its directory. They may be missing.
+    ``companions``: the only entries (path patterns) beside accounts that travel with them; None for all but ``ignored``.
+    ``sidecars_of``: relative paths of the root that belong to an account beside its directory. They may be missing.
 
     Copying:
     ``volatile``: names never copied (locks, sockets, half-written files). ``locks``: those of them that may be removed when nothing uses
@@ -120,7 +120,7 @@ class Layout:
     counted: tuple[str, ...]
     stop: StopSettings
     lock_of: t.Callable[[int], str] = dataclasses.field(default=no_lock)
-    parts_of: t.Callable[[str], tuple[str, ...]] = dataclasses.field(default=no_parts)
+    sidecars_of: t.Callable[[str], tuple[str, ...]] = dataclasses.field(default=no_sidecars)
     opens: t.Callable[[int], t.Collection[str]] | None = None
     refines: tuple[str, ...] = ()
     states: tuple[str, ...] = ("paired", "pending", "fresh", "corrupt")
@@ -131,9 +131,9 @@ class Layout:
     depth: int = 1
     folders: tuple[str, ...] = ()
     direct: tuple[str, ...] = ()
-    beside: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
-    travels: tuple[str, ...] | None = None
+    companions: tuple[str, ...] | None = None
     volatile: tuple[str, ...] = ()
     locks: tuple[str, ...] = ()
     caches: tuple[str, ...] = ()

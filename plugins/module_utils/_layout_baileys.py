@@ -298,7 +298,7 @@ def _claims_csharp(directory: int, path: str) -> str:
     return ""
 
 
-def _csharp_parts(account: str) -> tuple[str, ...]:
+def _csharp_sidecars(account: str) -> tuple[str, ...]:
     """The chat store, which a path joined with a backslash puts beside the account, with its log."""
     return (f"{account}\\store.db", f"{account}\\store-log.db")
 
@@ -321,7 +321,7 @@ BAILEYS = Layout(
         "*_sessions",
     ),
     volatile=("*.tmp", ".write-test", "*.lock"),
-    beside=("lost+found", "_orphaned", "media", "statics"),
+    ignored=("lost+found", "_orphaned", "media", "statics"),
     depth=2,
     stop=_STOP,
 )
@@ -338,7 +338,7 @@ EVOLUTION = Layout(
     counted=("creds.json",),
     legacy_names=("instances",),
     volatile=BAILEYS.volatile,
-    beside=BAILEYS.beside,
+    ignored=BAILEYS.ignored,
     stop=_STOP,
 )
 
@@ -348,14 +348,14 @@ BAILEYS_CSHARP = Layout(
     is_account=_is_csharp,
     judge=_judge_csharp,
     claims=_claims_csharp,
-    parts_of=_csharp_parts,
+    sidecars_of=_csharp_sidecars,
     refines=("baileys",),
     watched=("creds.json", "*_creds.json"),
     counted=("creds.json", "*_creds.json"),
     legacy_names=("sessions",),
     volatile=("*.tmp",),
-    beside=BAILEYS.beside,
+    ignored=BAILEYS.ignored,
     # Accounts used to lie among the files of the program itself.
-    travels=(),
+    companions=(),
     stop=_STOP,
 )

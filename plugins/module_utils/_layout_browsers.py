@@ -13,7 +13,7 @@ from ._layout import Layout, exists, folders_in, is_folder, name_matcher, opened
 from ._layout_chromium import CACHES, LOCKS, STOP, VOLATILE, WATCHED, is_profile, judge_profile, lock_of_profile
 
 # Cached pages and media: made anew, or not the session's.
-_BESIDE = ("lost+found", "_orphaned", ".wwebjs_cache", "WhatsAppImages", "media", "statics", "message_log.txt")
+_IGNORED = ("lost+found", "_orphaned", ".wwebjs_cache", "WhatsAppImages", "media", "statics", "message_log.txt")
 # whatsapp-web.js RemoteAuth makes these anew at each start, from a store elsewhere.
 _REMOTE = ("RemoteAuth-*", "wwebjs_temp_session_*")
 _TOKENS = "*.data.json"
@@ -31,7 +31,7 @@ def _claims_wwebjs(directory: int, path: str) -> str:
 def _claims_session_manager(directory: int, path: str) -> str:
     if path != "." or not is_folder(directory, "sessions"):
         return ""
-    found = [name for name in SESSION_MANAGER.travels or () if exists(directory, name)]
+    found = [name for name in SESSION_MANAGER.companions or () if exists(directory, name)]
     return f"{found[0]} stands beside the directory sessions" if found else ""
 
 
@@ -101,7 +101,7 @@ _BROWSER = Layout(
     volatile=VOLATILE,
     locks=LOCKS,
     caches=CACHES,
-    beside=_BESIDE,
+    ignored=_IGNORED,
     stop=STOP,
 )
 
@@ -112,7 +112,7 @@ WWEBJS = dataclasses.replace(
     names=("session", "session-*"),
     prefix="session-",
     legacy_names=(".wwebjs_auth", "sessions", "*_sessions"),
-    beside=(*_BESIDE, *_REMOTE),
+    ignored=(*_IGNORED, *_REMOTE),
 )
 
 SESSION_MANAGER = dataclasses.replace(
@@ -125,7 +125,7 @@ SESSION_MANAGER = dataclasses.replace(
     prefix=WWEBJS.prefix,
     folders=("sessions",),
     count_depth=4,
-    travels=("session-state.json", "session-index.json", ".session-cache"),
+    companions=("session-state.json", "session-index.json", ".session-cache"),
 )
 
 WPPCONNECT = dataclasses.replace(
@@ -133,13 +133,13 @@ WPPCONNECT = dataclasses.replace(
     name="wppconnect",
     title="wppconnect and wppconnect-server",
     claims=_claims_wppconnect,
-    parts_of=_token_of,
+    sidecars_of=_token_of,
     folders=("userDataDir", "tokens"),
     direct=(_WITHOUT_SLASH,),
     prefix="userDataDir",
     count_depth=4,
     legacy_names=("tokens", "userDataDir"),
-    travels=(_TOKENS, f"tokens/{_TOKENS}"),
+    companions=(_TOKENS, f"tokens/{_TOKENS}"),
 )
 
 VENOM = dataclasses.replace(
@@ -147,11 +147,11 @@ VENOM = dataclasses.replace(
     name="venom",
     title="venom",
     claims=_claims_venom,
-    parts_of=_token_of,
+    sidecars_of=_token_of,
     folders=("tokens",),
     count_depth=4,
     legacy_names=("tokens",),
-    travels=(_TOKENS, f"tokens/{_TOKENS}"),
+    companions=(_TOKENS, f"tokens/{_TOKENS}"),
 )
 
 OPENWA = dataclasses.replace(
@@ -159,9 +159,9 @@ OPENWA = dataclasses.replace(
     name="openwa",
     title="open-wa wa-automate",
     claims=_claims_openwa,
-    parts_of=_openwa_token_of,
+    sidecars_of=_openwa_token_of,
     names=("_IGNORE_*",),
     prefix="_IGNORE_",
     legacy_names=("sessions",),
-    travels=(_TOKENS,),  # profiles usually lie among the files of the program itself
+    companions=(_TOKENS,),  # profiles usually lie among the files of the program itself
 )

@@ -47,7 +47,7 @@ def custom_layout(options: t.Mapping[str, t.Any]) -> Layout:
     if not 1 <= depth <= _DEEPEST:
         raise SessionsError(f"custom.depth is {depth}; accounts lie 1 to {_DEEPEST} directories below the root")
     locks = _names(options, "locks")
-    travels = options.get("travels")
+    named = options.get("companions")
     browser = origin is not None
     return Layout(
         name="custom",
@@ -66,9 +66,9 @@ def custom_layout(options: t.Mapping[str, t.Any]) -> Layout:
         locks=(*locks, *(LOCKS if browser else ())),
         caches=(*_paths(options, "caches"), *(CACHES if browser else ())),
         databases=_names(options, "databases"),
-        beside=_paths(options, "beside"),
-        excluded=_paths(options, "beside"),
-        travels=None if travels is None else _paths(options, "travels"),
+        ignored=_paths(options, "ignored"),
+        excluded=_paths(options, "ignored"),
+        companions=None if named is None else _paths(options, "companions"),
         stop=STOP if browser else StopSettings(signal="SIGTERM", timeout=45),
     )
 

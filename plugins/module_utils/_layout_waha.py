@@ -84,7 +84,7 @@ WAHA = Layout(
     locks=LOCKS,
     caches=CACHES,
     databases=(_STORE, "waha.sqlite3"),
-    beside=("lost+found", "_orphaned", "media", "statics"),
+    ignored=("lost+found", "_orphaned", "media", "statics"),
     # The browsers among its engines decide.
     stop=STOP,
 )

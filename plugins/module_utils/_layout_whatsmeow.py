@@ -243,7 +243,7 @@ WHATSMEOW = Layout(
     caches=("ui", "statics"),
     databases=DATABASES,
     opens=opened_stores,
-    beside=("lost+found", "_orphaned", "media", "statics"),
+    ignored=("lost+found", "_orphaned", "media", "statics"),
     # Programs in Go close their stores in handlers of both SIGINT and SIGTERM, which they mostly share.
     stop=StopSettings(signal="SIGTERM", timeout=45),
 )

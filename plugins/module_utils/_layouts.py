@@ -188,7 +188,7 @@ def found_in(root: int, layout: Layout) -> t.Iterator[Found]:
 
 def too_deep(root: int, layout: Layout) -> int:
     """Count what would be accounts of a layout if one looked for them further down; a directory of a program is not searched."""
-    if layout.travels is not None:
+    if layout.companions is not None:
         return 0
     known, deeper = set(account_names(root, layout)), dataclasses.replace(layout, depth=layout.depth + _FURTHER)
     walk = _Walk(root, deeper, iter(range(_FURTHER_FOLDERS)))
@@ -203,7 +203,7 @@ def companions(root: int, layout: Layout) -> t.Iterator[str]:
     if layout.is_account(root):
         return
     accounts = set(account_names(root, layout))
-    parts = {part for account in accounts for part in layout.parts_of(account)}
+    parts = {part for account in accounts for part in layout.sidecars_of(account)}
     above = {"", *_folders_of(root, layout), *_above(accounts), *_above(parts)}
     own = accounts | above | parts
     for path in sorted(path for place in above for path in _entries(root, place)):
@@ -334,7 +334,7 @@ def _reason(directory: int, path: str, level: int, layout: Layout) -> str:
         return ""
     # A folder of the library's own may be an account that is called so; what is in such a folder is none.
     above = path.rpartition("/")[0]
-    if above and path_matcher(layout.beside)(above):
+    if above and path_matcher(layout.ignored)(above):
         return ""
     return layout.claims(directory, path)
 
@@ -360,7 +360,7 @@ class _Walk:
         self.root, self.layout = root, layout
         self.left = left if left is not None else iter(range(FOLDERS))
         self.linked: set[tuple[int, int]] = set()
-        self.fits, self.is_beside = name_matcher(layout.names), path_matcher(layout.beside)
+        self.fits, self.is_ignored = name_matcher(layout.names), path_matcher(layout.ignored)
         self.is_excluded, self.is_volatile = path_matcher(layout.excluded), layout.volatile_matcher
 
     def below(self, directory: int, prefix: str, depth: int) -> t.Iterator[Found]:
@@ -382,7 +382,7 @@ class _Walk:
                 continue
             if self.fits(name) and self.layout.is_account(below):
                 yield Found(path, self._why_left(below) if linked else "", linked)
-            elif self.is_beside(path):
+            elif self.is_ignored(path):
                 continue
             elif not linked:
                 yield from self.below(below, f"{path}/", depth - 1)
@@ -408,10 +408,10 @@ class _Walk:
     def _may_be_account(self, prefix: str, name: str, why: str) -> bool:
         """Whether a link that is not followed may be an account."""
         path = prefix + name
-        if not self.fits(name) or self.is_volatile(name) or self.is_beside(path) or self.is_excluded(path):
+        if not self.fits(name) or self.is_volatile(name) or self.is_ignored(path) or self.is_excluded(path):
             return False
         # Among the files of a program many a link may lead to nothing.
-        return why != NOWHERE or self.layout.travels is None
+        return why != NOWHERE or self.layout.companions is None
 
 
 def _opened_folders(
@@ -462,6 +462,6 @@ def _above(paths: t.Iterable[str]) -> t.Iterator[str]:
 
 def _travels(path: str, layout: Layout) -> bool:
     name = path.rpartition("/")[2]
-    if layout.is_volatile(name) or name_matcher(OF_A_PROGRAM)(name) or path_matcher(layout.beside)(path):
+    if layout.is_volatile(name) or name_matcher(OF_A_PROGRAM)(name) or path_matcher(layout.ignored)(path):
         return False
-    return layout.travels is None or path_matcher(layout.travels)(path) is not None
+    return layout.companions is None or path_matcher(layout.companions)(path) is not None

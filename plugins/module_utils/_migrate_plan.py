@@ -47,7 +47,7 @@ def diff(state: State, steps: tuple[Step, ...], params: Params) -> Diff:
                 "steps_left": [],
             },
         },
-        *(state.switch.early_diffs if "before_stop" in names else ()),
+        *(state.switch.early_diffs if "pre_stop_overrides" in names else ()),
         *(state.switch.diffs if "switch" in names else ()),
     ]
 

@@ -232,7 +232,7 @@ def _source_noted(area: Area, state: State, params: Params) -> t.Iterator[None]:
 def _keep_up(area: Area, state: State, params: Params, names: t.Collection[str], progress: Progress) -> None:
     """What needs no interruption."""
     stale = "reload" in names
-    if "before_stop" in names:
+    if "pre_stop_overrides" in names:
         stale = install_early(params.switch, state.switch)
     if stale:
         daemon_reload()
@@ -264,9 +264,9 @@ def stage_in(data: int, state: State, params: Params) -> Stage:
 
 def tasks_of(seen: Survey) -> list[Task]:
     """Give the accounts that are to be staged."""
-    parts_of = seen.layout.parts_of
+    sidecars_of = seen.layout.sidecars_of
     return [
-        Task(one.root, one.name, one.label, parts_of(one.name), one.owner, one.legacy.mark.folder[0])
+        Task(one.root, one.name, one.label, sidecars_of(one.name), one.owner, one.legacy.mark.folder[0])
         for one in seen.to_publish
     ]
 
@@ -606,7 +606,7 @@ def _publications(seen: Survey) -> list[Publication]:
             account.label,
             account.root,
             account.decision.displace or account.name == ".",
-            seen.layout.parts_of(account.name),
+            seen.layout.sidecars_of(account.name),
         )
         for account in seen.to_publish
     ]
@@ -615,7 +615,7 @@ def _publications(seen: Survey) -> list[Publication]:
 def _staying(seen: Survey) -> list[str]:
     """Name the accounts at the sessions path that nothing is published over, with all that belongs to them (relative paths)."""
     published = {account.name for account in seen.to_publish}
-    return [part for name in seen.present if name not in published for part in (name, *seen.layout.parts_of(name))]
+    return [part for name in seen.present if name not in published for part in (name, *seen.layout.sidecars_of(name))]
 
 
 def without_damaged(state: State, names: t.Collection[str]) -> State:

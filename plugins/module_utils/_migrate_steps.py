@@ -15,7 +15,7 @@ _TO_DECIDE = ("diverged", "skipped")
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One thing to do: recover, unlock, before_stop, stage, publish, companions, switch, restart, reload, remember,
+    """One thing to do: recover, unlock, pre_stop_overrides, stage, publish, companions, switch, restart, reload, remember,
     close, tidy or retire.
     """
 
@@ -65,7 +65,7 @@ def _migrating_steps(state: State) -> t.Iterator[Step]:
     """Yield the steps in their order; those that have nothing to do have the count 0."""
     publish, switch = len(state.survey.to_publish), state.switch
     yield Step("unlock", len(state.locked))
-    yield Step("before_stop", int(switch.early_differs))
+    yield Step("pre_stop_overrides", int(switch.early_differs))
     yield Step("stage", publish)
     yield Step("publish", publish)
     yield Step("companions", len(state.survey.companions) if publish else 0)  # alone no reason to interrupt a backend

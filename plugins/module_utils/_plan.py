@@ -43,7 +43,7 @@ class Params(t.NamedTuple):
     info: _info.Params | None
     health: _health.Params | None
     expected_accounts: int = 0
-    may_be_stopped: bool = False
+    allow_stopped: bool = False
 
 
 class StopState(t.NamedTuple):
@@ -87,7 +87,7 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
         info=_info.read_params(options["info"]) if options.get("info") else None,
         health=_health.read_params(options["health"]) if options.get("health") else None,
         expected_accounts=options.get("expected_accounts") or 0,
-        may_be_stopped=bool(options.get("may_be_stopped")),
+        allow_stopped=bool(options.get("allow_stopped")),
     )
 
 
@@ -180,7 +180,7 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: _he
     values: dict[str, t.Any] = {
         "todo": [name for name, wanted in left.items() if wanted],
         "steps": left,
-        "sound": _sound(state),
+        "linked_accounts": _sound(state),
     }
     for name, told in _reports(state, params, look):
         values[name] = dict(told.values)
@@ -203,7 +203,7 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: _he
 
 def _is_stopped(look: _health.Look, params: Params) -> bool:
     """Whether the backend is down, and may be: one that ended by itself is ``failed``, or about to be started again."""
-    return params.may_be_stopped and look.unit is not None and look.unit.properties["ActiveState"] == "inactive"
+    return params.allow_stopped and look.unit is not None and look.unit.properties["ActiveState"] == "inactive"
 
 
 def _layout(migrate: _migrate_state.State | None, info: _info.State | None) -> Layout:

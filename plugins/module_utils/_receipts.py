@@ -98,7 +98,7 @@ def mark_of(directory: int, layout: Layout) -> Mark:
 def mark_with_parts(root: int, name: str, directory: int, layout: Layout) -> Mark:
     """Look at the open directory of the account ``name`` and at what belongs to it elsewhere below the open ``root``."""
     mark = mark_of(directory, layout)
-    seen = ((f"part {number}", _look(root, part)) for number, part in enumerate(layout.parts_of(name)))
+    seen = ((f"part {number}", _look(root, part)) for number, part in enumerate(layout.sidecars_of(name)))
     parts = {number: look for number, look in seen if look is not None}
     return dataclasses.replace(mark, files={**mark.files, **parts}) if parts else mark
 

@@ -117,8 +117,8 @@ def _found_in(source: Source, layout: Layout) -> Retirable:
         accounts = list(account_names(root, layout))
         owners = source.owners or _owners_in(root, accounts, source.receiver)
         owners |= {0} if source.closed else set()
-        own = [*accounts, *(part for name in accounts for part in layout.parts_of(name)), *companions(root, layout)]
-        is_application = bool(layout.folders) or layout.travels is not None
+        own = [*accounts, *(part for name in accounts for part in layout.sidecars_of(name)), *companions(root, layout)]
+        is_application = bool(layout.folders) or layout.companions is not None
         if is_application and not accounts and not folders:
             return Retirable((), 0)
         whole = not folders and not (is_application and _other_entries(root, own, layout))
@@ -144,8 +144,8 @@ def _owners_in(root: int, accounts: t.Iterable[str], receiver: int | None) -> fr
 
 def _other_entries(root: int, own: t.Collection[str], layout: Layout) -> set[str]:
     """Return what in an open root is not the sessions'. A root that is an account itself has nothing else."""
-    known, is_beside = {name.partition("/")[0] for name in own}, path_matcher(layout.beside)
-    names = {name for name in os.listdir(root) if not layout.is_volatile(name) and not is_beside(name)}
+    known, is_ignored = {name.partition("/")[0] for name in own}, path_matcher(layout.ignored)
+    names = {name for name in os.listdir(root) if not layout.is_volatile(name) and not is_ignored(name)}
     return set() if "." in known else names - known
 
 

@@ -150,7 +150,7 @@ def directories_of(sources: t.Sequence[Source], layout: Layout) -> list[str]:
     for source in sources:
         with contextlib.suppress(FileNotFoundError), opened_directory(source.path) as root:
             folders = [folder for folder in layout.folders if is_folder(root, folder)]
-            if layout.direct if folders else layout.travels is not None:
+            if layout.direct if folders else layout.companions is not None:
                 inside = tuple(f"{folder}/" for folder in folders)
                 folders += [name for name in account_names(root, layout) if not name.startswith(inside)]
             found += [os.path.normpath(f"{source.path}/{folder}") for folder in folders or ["."]]
@@ -291,7 +291,7 @@ def _is_application(real: str, layout: Layout | None) -> bool:
     try:
         with opened_directory(real) as root:
             fitting = recognised(root, layout)
-            told = fitting.travels is not None and "*" not in fitting.names
+            told = fitting.companions is not None and "*" not in fitting.names
             told = told or any(is_folder(root, folder) for folder in fitting.folders)
             return told and next(account_names(root, fitting), None) is not None
     except (OSError, SessionsError):

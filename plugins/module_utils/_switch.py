@@ -47,7 +47,7 @@ class Switch(t.NamedTuple):
     """What is wanted: drop-ins (parameters of systemd_override) and an environment file.
 
     ``restored``: the variables that get back whatever they were before another switch, where this one is its way back.
-    ``before_stop``: drop-ins that have to be in force when the unit is stopped; they are no reason to stop it.
+    ``pre_stop_overrides``: drop-ins that have to be in force when the unit is stopped; they are no reason to stop it.
     ``attach``: how the backend is to be brought to its sessions path, see _attach.py, which decides about it: ``asked`` is the switch
     before that, ``bindings`` are those that the unit has to have then, and that count in the place of variables. ``unbound``: those that
     it has to be without, in the same way.
@@ -56,7 +56,7 @@ class Switch(t.NamedTuple):
     overrides: tuple[_override.Params, ...]
     environment_file: EnvironmentFile | None
     restored: frozenset[str] | None = None
-    before_stop: tuple[_override.Params, ...] = ()
+    pre_stop_overrides: tuple[_override.Params, ...] = ()
     attach: str = "variable"
     bindings: tuple[Binding, ...] = ()
     unbound: tuple[Binding, ...] = ()
@@ -124,14 +124,14 @@ class SwitchState(t.NamedTuple):
 def read_switch(options: t.Mapping[str, t.Any] | None, unit: str | None) -> Switch:
     """Make the typed switch from the option ``switch``; drop-ins are for ``unit`` unless they say otherwise."""
     options = options or {}
-    overrides, before_stop = (
+    overrides, pre_stop_overrides = (
         tuple(_override.read_params(_for_unit(given, unit)) for given in options.get(option) or ())
-        for option in ("overrides", "before_stop")
+        for option in ("overrides", "pre_stop_overrides")
     )
     switch = Switch(
         overrides,
         read_environment_file(options.get("environment_file")),
-        before_stop=before_stop,
+        pre_stop_overrides=pre_stop_overrides,
         attach=options.get("attach") or "variable",
     )
     wanted = dict(switch.environment_file.values) if switch.environment_file else {}
@@ -179,11 +179,11 @@ def observe_switch(switch: Switch, unit: Unit | None) -> SwitchState:
             _require_in_force(switch, sources)
         lacking |= _lacking_variables(switch, unit, sources)
     plain = tuple(file for file in switch.plain if read_file(file.path) != file.text.encode())
-    early_states = [_override.observe(wanted, overlay) for wanted in switch.before_stop]
+    early_states = [_override.observe(wanted, overlay) for wanted in switch.pre_stop_overrides]
     steps, diffs = _planned(states, switch.overrides)
     diffs = (*diffs, *map(_difference, plain))
-    early, early_diffs = _planned(early_states, switch.before_stop)
-    all_seen = zip((*switch.overrides, *switch.before_stop), (*states, *early_states), (*steps, *early))
+    early, early_diffs = _planned(early_states, switch.pre_stop_overrides)
+    all_seen = zip((*switch.overrides, *switch.pre_stop_overrides), (*states, *early_states), (*steps, *early))
     warnings = tuple(dict.fromkeys(words for seen in all_seen for words in _override.report(*seen, None).warnings))
     return SwitchState(
         *(steps, text, wanted_text, tuple(sorted(lacking)), diffs, early, early_diffs, warnings, held, trusted),
@@ -248,7 +248,7 @@ def is_written(steps: t.Iterable[_override.Step]) -> bool:
 
 def _overlay(switch: Switch, wanted_text: str | None) -> dict[str, str | None]:
     """The files as they are going to be."""
-    overlay = {wanted.path: wanted.text for wanted in (*switch.overrides, *switch.before_stop)}
+    overlay = {wanted.path: wanted.text for wanted in (*switch.overrides, *switch.pre_stop_overrides)}
     if switch.environment_file:
         overlay[switch.environment_file.path] = wanted_text
     return overlay

@@ -57,7 +57,7 @@ def clear_the_way(switch: Switch, state: SwitchState) -> None:
 
 def install_early(switch: Switch, state: SwitchState) -> bool:
     """Write the drop-ins that come before the stop; return whether systemd, which is not told here, has to read its files again."""
-    for wanted, steps in zip(switch.before_stop, state.early):
+    for wanted, steps in zip(switch.pre_stop_overrides, state.early):
         _override.install(steps, wanted)
     return any(isinstance(step, _override.Reload) for steps in state.early for step in steps)
 
@@ -68,7 +68,7 @@ def early_installed(switch: Switch, state: SwitchState) -> t.Iterator[None]:
 
     One that says that it ``stops_again`` leaves them: without them that stop could tear the keys that were just written.
     """
-    written = [wanted.path for wanted, steps in zip(switch.before_stop, state.early) if is_written(steps)]
+    written = [wanted.path for wanted, steps in zip(switch.pre_stop_overrides, state.early) if is_written(steps)]
     before = {path: read_held(path) for path in written}
     try:
         install_early(switch, state)

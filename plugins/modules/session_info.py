@@ -1,19 +1,19 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reports how many WhatsApp sessions there are and in what state, without showing what is in them."""
+"""Reports the number and state of WhatsApp sessions without revealing their content."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: session_info
-short_description: Tell how many WhatsApp sessions are on disk and in what state
+short_description: Report the number and state of WhatsApp sessions on disk
 version_added: 0.1.0
 description:
-  - Counts the accounts below a directory and judges each by its structure, on the host itself.
-  - Returns metadata only. Nothing from inside a file and no name of a file inside an account leaves the host, and account
-    names are masked unless you ask for them.
-  - The cost grows with the number of accounts, not of files, unless O(sizes=true).
+  - Counts the accounts below a directory and determines the state of each from its structure, on the host itself.
+  - Returns metadata only. File contents and names of files inside an account never leave the host, and account names are masked
+    unless O(show_accounts=true).
+  - The cost depends on the number of accounts, not on the number of files, unless O(sizes=true).
 extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes
   - whatsapp_ops.sessions._attributes.info
@@ -28,13 +28,13 @@ attributes:
     support: full
 options:
   path:
-    description: The directory that holds the accounts. One that does not exist has none, which is no error.
+    description: The directory that contains the accounts. A directory that does not exist counts as empty and is not an error.
     type: path
     required: true
   inspect:
     description:
-      - With V(structure) the credentials of each account are parsed on the host to see whether it is linked.
-      - With V(metadata) no file is opened, and each account is V(unknown).
+      - With V(structure), the credentials of each account are parsed on the host to determine whether it is linked.
+      - With V(metadata), no file is opened and the state of each account is V(unknown).
     type: str
     choices: [structure, metadata]
     default: structure
@@ -44,43 +44,45 @@ options:
     default: false
   expected:
     description:
-      - Names of the accounts that a database says exist. The difference comes back in RV(missing), RV(unlinked) and RV(orphaned).
-      - An account may be named as on disk or without what its library puts before, so that V(user_1) is V(session-user_1) too.
+      - Names of the accounts that should exist according to a database. Differences are returned in RV(missing), RV(unlinked) and
+        RV(orphaned).
+      - An account can be named as on disk or without the prefix of its library, so V(user_1) also means V(session-user_1).
     type: list
     elements: str
   expected_are_all:
-    description: Whether O(expected) and O(expected_from) name all accounts. If not, others are no RV(orphaned) ones.
+    description: Whether O(expected) and O(expected_from) name all accounts. With V(false), other accounts are not RV(orphaned).
     type: bool
     default: true
   expected_from:
     description:
-      - Where a web application says which accounts it believes to be linked, to be asked from the host itself in place of O(expected).
-      - Fails when there is no answer that names them, for then nothing is known.
+      - The page of a web application that lists the accounts it considers linked. It is requested from the host itself and replaces
+        O(expected).
+      - The module fails without an answer that names accounts, because there is nothing to compare with.
     type: dict
     suboptions:
       url:
         description:
-          - The address, with C(http://) or C(https://). It has to answer 200 itself, for redirects are not followed.
-          - A query (after V(?)) is sent but left out of messages. Ansible itself shows options at C(-vvv), so keys belong in
+          - URL of the page, with C(http://) or C(https://). It has to answer 200 itself, because redirects are not followed.
+          - A query string (after V(?)) is sent but left out of messages. Ansible itself shows options at C(-vvv), so pass keys in
             O(expected_from.headers).
         type: str
         required: true
       headers:
-        description: Headers to ask with, for example an API key. They appear in no message and no log.
+        description: Headers to send, for example an API key. They never appear in messages or logs.
         type: dict
         default: {}
       names:
         description:
-          - Where the names are in the JSON reply, as a path with dots between names in objects and positions in lists.
+          - Path to the names in the JSON reply, with dots between names in objects and positions in lists.
             V(*) stands for every item of a list.
         type: str
         default: data.sessions.*.session_id
       timeout:
-        description: Seconds that the whole answer may take.
+        description: Maximum number of seconds for the complete answer.
         type: float
         default: 10.0
   show_accounts:
-    description: Return account names as they are. They are often phone numbers.
+    description: Return account names unmasked. They are often phone numbers.
     type: bool
     default: false
 author:
@@ -88,17 +90,17 @@ author:
 """
 
 EXAMPLES = r"""
-- name: See what is there
+- name: Report the accounts on disk
   whatsapp_ops.sessions.session_info:
     path: /var/lib/whatsapp-backend/sessions
   register: sessions
 
-- name: Every account has to be linked
+- name: Require that every account is linked
   ansible.builtin.assert:
-    that: sessions.sound == sessions.total
-    fail_msg: "{{ sessions.total - sessions.sound }} of {{ sessions.total }} accounts need a QR code"
+    that: sessions.linked_accounts == sessions.total
+    fail_msg: "{{ sessions.total - sessions.linked_accounts }} of {{ sessions.total }} accounts need a QR code"
 
-- name: Ask the web application which sessions are active, and see which of them have nothing on disk
+- name: Compare the active sessions of a web application with the accounts on disk
   whatsapp_ops.sessions.session_info:
     path: /var/lib/whatsapp-backend/sessions
     expected_from:
@@ -110,29 +112,29 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path:
-  description: The directory that was looked at.
+  description: The inspected directory.
   returned: success
   type: str
   sample: /var/lib/whatsapp-backend/sessions
 exists:
-  description: Whether it is there.
+  description: Whether it exists.
   returned: success
   type: bool
   sample: true
 layout:
-  description: The layout of the accounts. The first of the table where there are none.
+  description: The layout of the accounts. Without accounts, the first layout of the table.
   returned: success
   type: str
   sample: baileys
 layout_reason:
-  description: What told that it is this layout.
+  description: Why this layout was chosen.
   returned: success
   type: str
   sample: a directory holds creds.json
 count:
   description:
-    - Number of markers, whatever they are worth, as C(find -maxdepth 3 -name creds.json | wc -l) counts them.
-    - Which names are counted, and how deep, the table of layouts says.
+    - Number of marker files, valid or not, as counted by C(find -maxdepth 3 -name creds.json | wc -l).
+    - The table of layouts in C(docs/layouts.md) lists the names that are counted, and the depth.
   returned: success
   type: int
   sample: 3
@@ -141,23 +143,23 @@ total:
   returned: success
   type: int
   sample: 3
-sound:
-  description: Number of accounts that are linked, so that they come back after a restart without a QR code.
+linked_accounts:
+  description: Number of linked accounts, which reconnect after a restart without a QR code.
   returned: success
   type: int
   sample: 3
 linked:
-  description: Number of linked devices in all accounts. Some libraries keep several in one place.
+  description: Number of linked devices in all accounts. Some libraries store several devices in one account.
   returned: success
   type: int
   sample: 3
 states:
-  description: Number of accounts in each state; V(unknown) only where there can be any.
+  description: Number of accounts in each state; V(unknown) only for layouts in which it can occur.
   returned: success
   type: dict
   sample: {paired: 3, pending: 0, fresh: 0, corrupt: 0}
 accounts:
-  description: What may be told of each account.
+  description: Metadata of each account.
   returned: success
   type: list
   elements: dict
@@ -168,30 +170,30 @@ accounts:
       sample: 4…7-9c1f2e
     state:
       description:
-        - V(paired), linked to a phone as far as its structure shows; V(pending), a pairing code was asked for, or the page was never
-          opened; V(fresh), new keys without a phone; V(corrupt), not usable; V(unknown) with O(inspect=metadata), or where the
-          credentials are not in these files.
+        - V(paired), linked to a phone according to its structure; V(pending), a pairing code was requested, or the page was never
+          opened; V(fresh), new keys that are not linked to a phone; V(corrupt), unusable; V(unknown) with O(inspect=metadata), or if
+          the credentials are not stored in these files.
       type: str
       sample: paired
     problems:
-      description: What is wrong, in fixed words.
+      description: Problems, as fixed identifiers.
       type: list
       elements: str
       sample: []
     linked:
-      description: Number of linked devices in it.
+      description: Number of linked devices in the account.
       type: int
       sample: 1
     files:
-      description: Number of files, null unless O(sizes=true).
+      description: Number of files; null unless O(sizes=true).
       type: int
       sample: 254
     bytes:
-      description: Their size in bytes, null unless O(sizes=true).
+      description: Their total size in bytes; null unless O(sizes=true).
       type: int
       sample: 95211
     newest:
-      description: When its credentials or its list of files last changed, or any of its files with O(sizes=true). UTC.
+      description: Time of the last change of its credentials or file list, or of any file with O(sizes=true). UTC.
       type: str
       sample: "2026-11-20T12:00:00Z"
     owner:
@@ -203,18 +205,18 @@ accounts:
       type: str
       sample: "0700"
     locked:
-      description: Whether there is a lock of the library, whatever it says.
+      description: Whether the library's lock exists, in whatever state.
       type: bool
       sample: false
     lock:
       description:
-        - What the lock says. Empty, there is none; V(live), a process of this host uses the account; V(stale), its process is gone;
-          V(foreign), another host made it; V(damaged), it is none that the library can have made. A browser refuses to start on
-          the last two.
+        - State of the lock. Empty, there is none; V(live), a process on this host uses the account; V(stale), its process no longer
+          exists; V(foreign), it was created on another host; V(damaged), the library cannot have created it. A browser refuses to
+          start with the last two.
       type: str
       sample: ""
     is_link:
-      description: Whether the account is a symbolic link to a directory elsewhere. Links that are not safe to follow are in a warning.
+      description: Whether the account is a symbolic link to a directory elsewhere. A warning reports links that are not safe to follow.
       type: bool
       sample: false
 missing:
@@ -236,15 +238,15 @@ orphaned:
   elements: str
   sample: []
 duplicates:
-  description: Groups of accounts on disk that hold one linked device. Devices are compared on the host and never shown.
+  description: Groups of accounts on disk that contain the same linked device. Devices are compared on the host and never returned.
   returned: success
   type: list
   elements: list
   sample: []
 copies:
   description:
-    - Accounts that look like a copy of another one, by their names (C(x-backup), C(x.bak), C(x_old), C(x copy), with a date) or because
-      both hold one linked device. A backend starts both, and both get logged out.
+    - Accounts that appear to be copies of another account, by their names (C(x-backup), C(x.bak), C(x_old), C(x copy), with a date) or
+      because both contain the same linked device. A backend starts both, and WhatsApp logs both out.
   returned: success
   type: list
   elements: dict
@@ -254,12 +256,12 @@ copies:
       description: The copy.
       type: str
     of:
-      description: What it is a copy of. Where only the device shows it, the account that was used last is taken for the original.
+      description: The original. If only the linked device reveals the copy, the account used last counts as the original.
       type: str
 displaced:
   description:
-    - Accounts that were put aside because another copy of them won, oldest first. Only root can see them.
-    - To bring one back, stop the backend, move what is in its place away, and move this directory there.
+    - Accounts that were set aside because another copy was preferred, oldest first. Only root can access them.
+    - To restore one, stop the backend, move the current account away, and move this directory to its path.
   returned: success
   type: list
   elements: dict
@@ -269,26 +271,26 @@ displaced:
       type: str
       sample: 4…7-9c1f2e
     since:
-      description: When it was put aside, in UTC.
+      description: When it was set aside, in UTC.
       type: str
       sample: 20261126T220102.000123Z
     path:
-      description: Where it is.
+      description: Path of the directory.
       type: str
       sample: /var/lib/whatsapp-backend/.sessions.whatsapp-ops/displaced/20261126T220102.000123Z-8d969eef6ecad3c2
 control:
   description:
-    - The control directory of this sessions path, which may not exist yet. Receipts, the plan of a cutover in progress, and
-      accounts on their way to or from another host are kept there, out of reach of everybody but root.
+    - The control directory of this sessions path, which may not exist yet. It contains receipts, the plan of a cutover in progress
+      and accounts in transit to or from another host, accessible to root only.
   returned: success
   type: dict
   contains:
     path:
-      description: Where it is.
+      description: Path of the directory.
       type: str
       sample: /var/lib/whatsapp-ops/var-lib-whatsapp-backend-sessions-1f4c0ab2d93e
     same_mount:
-      description: Whether accounts can be moved between the sessions path and it by rename(2).
+      description: Whether rename(2) can move accounts between the sessions path and this directory.
       type: bool
       sample: true
 """
@@ -297,7 +299,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _comp
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import SESSION_INFO, SESSION_INFO_RULES
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
 
-del _compiled_once  # imported before all others, for what it does
+del _compiled_once  # imported before all others, for its side effect
 
 
 def main() -> None:

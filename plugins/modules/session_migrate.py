@@ -1,43 +1,43 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Moves WhatsApp sessions to their persistent directory with the shortest interruption that is safe."""
+"""Moves WhatsApp sessions to their persistent directory with the shortest safe interruption."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: session_migrate
-short_description: Move WhatsApp sessions to a persistent directory without losing one
+short_description: Move WhatsApp sessions to a persistent directory without losing any
 version_added: 0.1.0
 description:
-  - Copies accounts from where they were (a relative path, a release directory) to the sessions path, while the backend runs.
-    Then stops the backend, copies what changed since, verifies, puts each account in its place by one rename, switches the
+  - Copies accounts from their current location (a relative path, a release directory) to the sessions path while the backend runs.
+    Then stops the backend, copies the last changes, verifies the copies, publishes each account with a single rename, switches the
     configuration, and starts the backend again.
-  - An account is one whole generation at any moment, also after a crash. A newer generation is never replaced by an older one
-    unless you ask for exactly that, and what is replaced is kept aside.
-  - A backend that ran before runs afterwards, on the sessions path when everything went well, else where it was before. So it does when
-    the run is killed, and when the host loses power and boots again.
-  - Source files are left as they are, except with O(engine=rename) and O(state=retired).
-  - What belongs to an account elsewhere (the token file of wppconnect, say) travels, is put aside and is taken back with it. What lies
-    beside accounts and travels with them is copied where O(path) has nothing of that name.
-  - SQLite databases are copied by SQLite's own backup, with what is still in their C(-wal), and checked. One that is damaged keeps its
-    account where it is.
-  - An account that is a symbolic link is brought as a directory, where the link is safe to follow. Root made it, or it leads to a directory
-    of its maker; it leads out of the legacy path, and to no directory of this collection. Others are reported and left behind.
-  - Two different linked devices under one name in several O(src) are refused, because only one could be at O(path).
-  - Locks and sockets are never copied. A lock at O(path) that keeps a browser from starting (of another host, of a dead process, broken)
-    is removed where no process of the host uses the account; that interrupts nothing.
-  - Modes and times are kept, but for set-id and sticky bits. A directory that gave its group to what is made in it does not any more,
-    because all of an account belongs to O(group) then.
-  - Staged and displaced accounts are kept in a directory that only root can enter, beside O(path) or inside it where O(path) is a
-    mount of its own. The receipt and everything else that tells root what to do is kept below C(/var/lib/whatsapp-ops), where
-    only root can make changes.
-  - The backend is never held stopped for longer than twice O(unit_timeout) and ten minutes. A run that takes longer is ended, what
-    it did is undone, and the backend is started.
-  - Where O(unit) runs its program in a container (Podman with or without Quadlet, Docker), the container itself is looked at, and
-    O(switch) does not count. If it has O(path) mounted, nothing is to be done for it. If its accounts lie in its own layer, which goes
-    with it, they are brought to O(path) without loss, where the next container has that mounted or Quadlet can be told so. Anything else
-    fails before anything is changed, with what to do.
+  - An account is complete and consistent at any time, even after a crash. A newer copy is never replaced by an older one unless you
+    request exactly that, and replaced copies are kept.
+  - A backend that ran before runs afterwards, on the sessions path if the run succeeds, otherwise as before. This also holds if the run
+    is killed, or if the host loses power and boots again.
+  - Source files are not changed, except with O(engine=rename) and O(state=retired).
+  - Files that belong to an account but are stored elsewhere (for example, the token file of wppconnect) are moved, set aside and
+    restored with it. Other files next to the accounts are copied with them, unless O(path) already has an entry of that name.
+  - SQLite databases are copied with SQLite's own backup, including changes that are still in their C(-wal), and checked. An account
+    with a damaged database is not moved.
+  - An account that is a symbolic link is copied as a directory if the link is safe to follow. That is, root created it, or it points to
+    a directory of its creator; and it points outside the legacy path and not to a directory of this collection. Other links are
+    reported and left behind.
+  - Two different linked devices with the same account name in several O(src) are refused, because only one of them fits in O(path).
+  - Locks and sockets are never copied. A lock at O(path) that prevents a browser from starting (of another host, of a dead process, or
+    damaged) is removed if no process on the host uses the account. This interrupts nothing.
+  - Modes and times are preserved, except set-id and sticky bits. The set-group-ID bit of directories is dropped, because the whole
+    account belongs to O(group) afterwards.
+  - Staged and displaced accounts are kept in a directory that only root can access, next to O(path), or inside it if O(path) is a
+    mount point. The receipt and all control files are kept below C(/var/lib/whatsapp-ops), which only root can change.
+  - The backend is never kept stopped for longer than twice O(unit_timeout) plus ten minutes. A run that takes longer is aborted and
+    rolled back, and the backend is started.
+  - If O(unit) runs its program in a container (Podman with or without Quadlet, Docker), the module inspects the container itself and
+    ignores O(switch). If the container has O(path) mounted, there is nothing to do. If its accounts are in the container's layer, which
+    is removed with the container, they are copied to O(path) without loss, provided that the next container mounts that path or a
+    Quadlet drop-in can mount it. Any other case fails before anything is changed, and the message says what to do.
 extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes
   - whatsapp_ops.sessions._attributes.action_group
@@ -59,114 +59,115 @@ attributes:
 options:
   src:
     description:
-      - The legacy paths, most trusted first. One that does not exist is no error, there is nothing to do for it then. Of an account
-        that is in several, the first sound copy is taken.
-      - Where the library keeps accounts in folders of known names, it may be the application's directory. Nothing else in it is touched.
-      - Left out, they are found from O(unit), in the environment it runs with, in and below its working directory under the names that
-        libraries give, and around the files that it has open.
-      - Where O(switch) is about to point the backend away from accounts of its user below its working directory to which nothing leads,
-        nothing is changed and the error names their directory. So it is where several were found and the running backend writes to some
-        of them only. Naming legacy paths that exist is taken as the answer.
-      - A path that was found counts only where it and the accounts in it belong to the user of O(unit). One that is named may also belong
-        to root where only root can write in the directories above it. See O(allow_foreign_owner) for others.
+      - The legacy paths, most trusted first. A path that does not exist is ignored. If several paths contain the same account, the first
+        intact copy is used.
+      - If the library stores accounts in directories with known names, the path may be the directory of the application. Nothing else in
+        it is touched.
+      - If omitted, they are detected from O(unit), from its environment, from the default directory names of libraries in and below its
+        working directory, and from its open files.
+      - If O(switch) would point the backend away from accounts of its user below its working directory that no setting refers to,
+        nothing is changed and the error reports their directory. The same applies if several directories were detected and the running
+        backend writes to only some of them. Listing existing legacy paths here resolves this.
+      - A detected path is used only if it and its accounts belong to the user of O(unit). A listed path may also belong to root if only
+        root can write to its parent directories. See O(allow_foreign_owner) for other owners.
     type: list
     elements: path
     default: []
   allow_foreign_owner:
     description:
-      - Take accounts of other users than that of O(unit) from the paths named in O(src), and give them to that user.
-      - Without it they are refused before anything is changed. What lies beside accounts travels only where it belongs to the owner of
-        the legacy path, or to the user of O(unit), and never from a directory that everybody can write in.
-      - A unit that runs as root may take accounts of any user.
+      - Accept accounts of users other than the user of O(unit) in the paths listed in O(src), and change their owner to that user.
+      - Without this option they are refused before anything is changed. Other files next to accounts are copied only if they belong to
+        the owner of the legacy path or to the user of O(unit), and never from a world-writable directory.
+      - For a unit that runs as root, accounts of any user are accepted.
     type: bool
     default: false
   allow_empty:
     description:
-      - The backend is new and has no account yet.
-      - Without it a backend that runs is not interrupted by O(switch) where no account is found, neither in O(path) nor in O(src) or
-        where O(unit) leads. A unit that is stopped is pointed to O(path) in any case, and stays stopped.
+      - Set this for a new backend that has no account yet.
+      - Without this option, O(switch) does not interrupt a running backend if no account is found in O(path), in O(src) or in the paths
+        detected from O(unit). A stopped unit is switched to O(path) in any case and stays stopped.
     type: bool
     default: false
   accept_left_behind:
     description:
-      - The accounts that may stay where they are while O(switch) points the backend away from them, by the names that the error gives
-        (masked), or by their own.
-      - Without it nothing is changed where an account would stay at a legacy path alone because it is damaged, is a link that is not
-        followed, or belongs to another user.
+      - Accounts that may stay at their legacy path although O(switch) points the backend away from them. Use the masked names from the
+        error message, or the real names.
+      - Without this option, nothing is changed if an account would be left behind because it is damaged, is a link that is not followed,
+        or belongs to another user.
     type: list
     elements: str
     default: []
   path:
-    description: The sessions path, where the accounts are kept from then on. Made where it is missing.
+    description: The sessions path, the new location of the accounts. Created if it does not exist.
     type: path
     required: true
   accounts:
     description:
-      - Names of the accounts to move, as they are on disk. Left out, all. What lies beside accounts stays where it is then.
-      - They are often phone numbers, so neither the host's journal nor the module's invocation shows them.
+      - Names of the accounts to move, as they are on disk. Defaults to all accounts. If set, other files next to accounts are not copied.
+      - The names are often phone numbers, so neither the host's journal nor the module's invocation shows them.
     type: list
     elements: str
     default: []
   unit:
     description:
-      - The systemd unit of the backend, with or without C(.service). It is stopped only if something is left to publish or to
-        switch, and only after everything that can be done before is done.
-      - Where there is no such unit, a service or a container of Docker Compose is meant, which is stopped and made anew instead.
-      - Without it nothing needs a running systemd. Then it is up to you that nothing writes to the accounts.
+      - The systemd unit of the backend, with or without C(.service). It is stopped only if something has to be published or switched,
+        and only after all work that is possible without an interruption.
+      - If there is no such unit, the name of a Docker Compose service or container, which is stopped and recreated instead.
+      - Without this option no running systemd is required, and you have to make sure that nothing writes to the accounts.
     type: str
   owner:
     description:
-      - Who will own the accounts. Defaults to the user of O(unit), else to the owner of the first source, or of the folder in it that
-        holds accounts.
+      - The owner of the moved accounts. Defaults to the user of O(unit). Without a unit, defaults to the owner of the first source, or of
+        the directory in it that contains the accounts.
     type: str
   group:
-    description: Defaults to the group of O(unit), else to the primary group of O(owner).
+    description: The group of the moved accounts. Defaults to the group of O(unit), or without a unit to the primary group of O(owner).
     type: str
   mode:
     description:
-      - Mode of O(path) where it has to be made, as M(whatsapp_ops.sessions.session_dir) takes it. The mode of a directory that is there
-        is left as it is, and accounts keep theirs.
+      - Mode of O(path) if it has to be created, in the formats of M(whatsapp_ops.sessions.session_dir). The mode of an existing directory
+        is not changed, and accounts keep their modes.
     type: raw
     default: "0750"
   state:
     description:
       - V(staged) copies to the staging area and publishes nothing; there is no interruption.
-      - V(migrated) publishes.
-      - V(retired) also renames each legacy path aside and leaves a file in its place that says where the accounts went.
-        Of an application's directory only accounts and what travels with them are put out of use. What belongs to another user, holds
-        something of one, or is a file with other names elsewhere stays where it is, and a warning says so.
-      - V(rolled_back) goes the way back, in the same way. The accounts at O(path), with the keys that were written there since, are
-        migrated to where the receipt says that they came from (in the release that O(unit) has now), or to O(src) where one path is given.
-        What O(switch) changed becomes what it was. Accounts that were removed from O(path) since are left there as they are.
+      - V(migrated) publishes the accounts.
+      - V(retired) also renames each legacy path and leaves a file in its place that states where the accounts are now.
+        In the directory of an application, only accounts and the files that are copied with them are retired. Entries that belong to
+        another user, contain something of another user, or have further hard links are not touched, and a warning reports them.
+      - V(rolled_back) reverses the migration in the same way. The accounts at O(path), with all keys written there since, are migrated
+        back to the path recorded in the receipt (in the current release of O(unit)), or to O(src) if exactly one path is given.
+        The changes of O(switch) are reverted. Legacy copies of accounts that were removed from O(path) since are not changed.
     type: str
     choices: [staged, migrated, retired, rolled_back]
     default: migrated
   on_conflict:
     description:
-      - What to do with an account that is at both paths and was used at both since the last migration, or has no receipt.
-      - V(newest) decides by evidence, sound credentials first, then the copy that the backend uses, then the newest key. Where
-        both were used since the last migration it fails, whatever their age.
+      - What to do with an account that exists at both paths and was used at both since the last migration, or has no receipt.
+      - V(newest) prefers intact credentials, then the copy that the backend uses, then the copy with the newest key. If both were used
+        since the last migration, it fails, whatever their age.
       - V(keep) keeps the copy at O(path), V(replace) takes the legacy one, V(fail) fails.
-      - The copy that gives way is kept aside. Whole accounts only are decided about.
+      - The other copy is set aside and kept. Decisions always apply to whole accounts.
     type: str
     choices: [newest, keep, replace, fail]
     default: newest
   engine:
     description:
-      - V(native) copies by itself. V(rsync) lets rsync fill the staging area, as the owner of the source where that is not root.
-      - V(rename) moves the accounts, which takes no time and no space and leaves no copy; both paths have to be on one filesystem.
-      - All end in the same verification and publishing.
+      - V(native) uses the module's own copying. V(rsync) fills the staging area with rsync, as the owner of the source unless that is root.
+      - V(rename) moves the accounts, which takes no time or space and leaves no copy; both paths have to be on the same filesystem.
+      - Verification and publishing are the same for all engines.
     type: str
     choices: [native, rsync, rename]
     default: native
   tombstone:
     description:
-      - The accounts leave their source. A file of root that says this is left in the place of each, before the backend starts
-        again. A backend that knows the account by name fails there, instead of making a new one.
-      - With O(engine=rename) that moves the accounts themselves. With another engine the originals are put aside on their own
-        filesystem, for root only.
-      - It is no account and no companion to any module. It gives way to the account when that is brought back, that is, when a source
-        lies in the control directory of O(path) (see M(whatsapp_ops.sessions.session_info)). No other source brings the account back.
+      - Text of a tombstone, a file owned by root that replaces each moved account at its source before the backend starts again. A backend
+        that knows the account by name fails at this file instead of creating a new account.
+      - With O(engine=rename), the accounts themselves are moved. With another engine, the originals are set aside on their own
+        filesystem, accessible to root only.
+      - No module treats a tombstone as an account or a companion. It is replaced when the account is returned, that is, from a source
+        in the control directory of O(path) (see M(whatsapp_ops.sessions.session_info)). No other source replaces it.
     type: str
   switch:
     description: The configuration that points the backend to O(path). It is written while the backend is stopped.
@@ -177,64 +178,66 @@ options:
         type: list
         elements: dict
         default: []
-      before_stop:
+      pre_stop_overrides:
         description:
-          - Drop-ins that have to be in force when the backend is stopped, such as one for a graceful stop. They are written
-            before that, and alone they are no reason to stop it. Each has the options of
+          - Drop-ins that have to be in effect when the backend is stopped, such as one for a graceful stop. They are written
+            before the stop, and on their own they do not cause one. Each has the options of
             M(whatsapp_ops.sessions.systemd_override). The unit defaults to O(unit).
         type: list
         elements: dict
         default: []
       environment_file:
-        description: A file that the unit reads with C(EnvironmentFile=), which beats every drop-in.
+        description: A file that the unit reads with C(EnvironmentFile=), which overrides C(Environment=) in every drop-in.
         type: dict
         suboptions:
           path:
-            description: The file. Made for root alone where it is missing.
+            description: The file. Created with access for root only if it does not exist.
             type: path
             required: true
           values:
-            description: Variables to set, or to remove where the value is null. All else in the file stays as it is.
+            description: Variables to set, or to remove if the value is null. The rest of the file is not changed.
             type: dict
             required: true
       attach:
         description:
-          - How the backend is brought to O(path), by the variables of O(switch.overrides) and O(switch.environment_file) that are O(path).
-          - V(variable) sets them as they are. V(none) leaves them out, for a program that looks there already.
-          - V(bind) leaves them out, and has O(path) mounted (C(BindPaths=)) where the program looks for its accounts, in the first
-            drop-in of O(switch.overrides). A legacy path below the unit's C(WorkingDirectory=) is named by that, so that each release
-            gets the mount, also through a link. A unit that does not run as root gets C(NoNewPrivileges=yes) with it. Once the backend
-            was seen to run so, the directory is closed to everybody but root outside of the unit. What would keep it from working is
-            refused.
-          - V(auto) keeps to what the drop-in says. Else it takes the variable of the unit that leads to the accounts now, whatever it is
-            called, in the place of those that were given, and where none does both. Where several directories
-            are found and no variable leads to one, they are listed and nothing is changed.
-          - Where O(unit) runs its program in a container, it is a volume in any case, in a drop-in for Quadlet where the next container
-            would not have one. V(bind) is refused then, V(none) where a drop-in would be needed, and V(volume) where it is no container.
+          - How the backend is made to use O(path). This concerns the variables in O(switch.overrides) and O(switch.environment_file) whose
+            value is O(path).
+          - V(variable) sets them as given. V(none) leaves them out, for a program that already uses that path.
+          - V(bind) leaves them out and mounts O(path) (C(BindPaths=)) where the program expects its accounts, in the first drop-in of
+            O(switch.overrides). A legacy path below the unit's C(WorkingDirectory=) is written as the unit spells that directory, so that
+            each release gets the mount, even through a symbolic link. A unit that does not run as root also gets
+            C(NoNewPrivileges=yes). Once the backend was observed to use the mount, the old directory is closed to everybody but root
+            outside the unit. Settings that prevent this are refused.
+          - V(auto) keeps the current setting of the drop-in. Otherwise, it replaces the given variables by the variable of the unit that
+            currently points to the accounts, whatever its name, and if there is none, it sets the given variables and mounts the path.
+            If several directories are found and no variable points to one, they are listed and nothing is changed.
+          - If O(unit) runs its program in a container, a volume is always used, with a Quadlet drop-in if the next container would not
+            mount it otherwise. V(bind) is refused in this case, V(none) is refused if a drop-in is needed, and V(volume) is refused
+            without a container.
         type: str
         choices: [variable, bind, volume, none, auto]
         default: variable
   exclude_caches:
     description:
-      - Leave out what a browser can make anew, most of what a real profile holds. What else is in it is copied.
-      - With V(false) everything is copied but locks. O(engine=rename) moves accounts with their caches in any case, because that costs
+      - Leave out what a browser can recreate, which is most of a real profile. Everything else is copied.
+      - With V(false), everything but locks is copied. O(engine=rename) always moves accounts with their caches, because that costs
         nothing.
     type: bool
     default: true
   verify:
-    description: V(checksum) reads every copy back and compares, V(metadata) compares names, sizes and times.
+    description: V(checksum) reads back every copy and compares contents; V(metadata) compares names, sizes and times.
     type: str
     choices: [checksum, metadata]
     default: checksum
   unit_timeout:
-    description: Seconds to wait for the unit to stop, and again to start.
+    description: Seconds to wait for the unit to stop, and again for it to start.
     type: int
     default: 120
   use_timeout:
     description:
-      - Seconds within which a backend with linked accounts has to open one of them at O(path) after it was started. Where it does not,
-        it is brought back to where it was, and the module fails.
-      - With V(0) that is only warned of, after 3 seconds. A backend that opens accounts at another path is always brought back.
+      - Seconds within which a backend with linked accounts has to open one of them at O(path) after its start. Otherwise, the migration
+        is rolled back and the module fails.
+      - With V(0), the module only warns, after 3 seconds. It always rolls back if the backend opens accounts at another path.
     type: float
     default: 0
 seealso:
@@ -262,20 +265,20 @@ EXAMPLES = r"""
         path: /etc/whatsapp-backend/env
         values: {SESSIONS_PATH: /var/lib/whatsapp-backend/sessions}
 
-- name: Copy ahead of a maintenance window
+- name: Copy accounts before a maintenance window
   whatsapp_ops.sessions.session_migrate:
     src: [/opt/whatsapp/current/.baileys_auth]
     path: /var/lib/whatsapp-backend/sessions
     unit: whatsapp-backend
     state: staged
 
-- name: Go back to where the accounts were before, with the keys that they have now
+- name: Roll back to the previous path, with the current keys
   whatsapp_ops.sessions.session_migrate:
     path: /var/lib/whatsapp-backend/sessions
     unit: whatsapp-backend
     state: rolled_back
 
-- name: Put sessions into an image that is being built
+- name: Add sessions to an image during its build
   whatsapp_ops.sessions.session_migrate:
     src: [/build/sessions]
     path: /var/lib/whatsapp-backend/sessions
@@ -284,17 +287,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path:
-  description: The sessions path. With O(state=rolled_back), where the accounts were brought back to.
+  description: The sessions path. With O(state=rolled_back), the path to which the accounts were returned.
   returned: success
   type: str
   sample: /var/lib/whatsapp-backend/sessions
 path_made:
-  description: Whether it was missing and was made, or in check mode would be.
+  description: Whether the path was created, or would be created in check mode.
   returned: success
   type: bool
   sample: true
 summary:
-  description: What was done in a few words, or in check mode would be.
+  description: Short summary of what was done, or would be done in check mode.
   returned: success
   type: str
   sample: 3 accounts moved, away for 0.6 s
@@ -310,7 +313,7 @@ layout:
   type: str
   sample: baileys
 accounts:
-  description: What was, or in check mode would be, done about each account of the legacy paths.
+  description: The action for each account of the legacy paths, or the predicted action in check mode.
   returned: success, and when accounts diverged
   type: list
   elements: dict
@@ -321,16 +324,16 @@ accounts:
       sample: 4…7-9c1f2e
     action:
       description:
-        - V(migrated); V(unchanged), migrated before; V(kept), the copy at the sessions path won; V(corrupt), damaged and left
-          where it is; V(diverged), only you can decide; V(skipped), it was removed from the sessions path on purpose.
+        - V(migrated); V(unchanged), already migrated; V(kept), the copy at the sessions path was preferred; V(corrupt), damaged and not
+          moved; V(diverged), both copies changed and you have to decide; V(skipped), it was removed from the sessions path on purpose.
       type: str
       sample: migrated
     reason:
-      description: Why.
+      description: Reason why it was left behind.
       type: str
       sample: only the legacy path has it
 left_behind:
-  description: What is, or may be, an account and stays at a legacy path alone.
+  description: Entries that are accounts, or may be, and exist only at a legacy path.
   returned: success
   type: list
   elements: dict
@@ -344,49 +347,49 @@ left_behind:
       type: str
       sample: /opt/whatsapp/current/.baileys_auth
     reason:
-      description: Why.
+      description: Reason for the action.
       type: str
       sample: the legacy copy is damaged; it stays where it is
   sample: []
 counts:
-  description: Number of accounts per action. C(displaced) counts the copies that were put aside.
+  description: Number of accounts for each action. C(displaced) counts the copies that were set aside.
   returned: success
   type: dict
   sample: {migrated: 3, unchanged: 0, kept: 0, displaced: 0, corrupt: 0, diverged: 0, skipped: 0}
 companions:
-  description: Number of other files and directories that were copied because they lie beside the accounts.
+  description: Number of other files and directories that were copied with the accounts.
   returned: success
   type: int
   sample: 0
 unlocked:
-  description: Number of accounts at the sessions path whose lock, which nobody held, was removed.
+  description: Number of accounts at the sessions path whose unused lock was removed.
   returned: success
   type: int
   sample: 0
 steps:
-  description: What was done, or in check mode would be.
+  description: Steps that were carried out, or would be in check mode.
   returned: success
   type: list
   elements: str
-  sample: [before_stop, stage, publish, switch]
+  sample: [pre_stop_overrides, stage, publish, switch]
 attached_by:
-  description: How the backend is, or in check mode would be, brought to the sessions path, see O(switch.attach).
+  description: How the backend is made to use the sessions path, or would be in check mode, see O(switch.attach).
   returned: success
   type: str
   sample: variable
 downtime_seconds:
-  description: How long the backend was down, from the stop to the end of the start. 0 where it was not interrupted.
+  description: Seconds from the stop of the backend to the end of its start. 0 if it was not interrupted.
   returned: success
   type: float
   sample: 0.9
 phases:
-  description: Seconds that each phase took.
+  description: Duration of each phase in seconds.
   returned: success
   type: dict
   sample: {stage: 4.1, guard: 0.2, stop: 0.3, decide: 0.0, difference: 0.1, verify: 0.0, durable: 0.1, publish: 0.0, record: 0.0,
     switch: 0.2, start: 0.1}
 receipt:
-  description: Where the receipt is kept, for root only.
+  description: Path of the receipt, accessible to root only.
   returned: success
   type: str
   sample: /var/lib/whatsapp-ops/var-lib-whatsapp-backend-sessions-1f4c0ab2d93e/receipt.json
@@ -400,7 +403,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments i
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
 
-del _compiled_once  # imported before all others, for what it does
+del _compiled_once  # imported before all others, for its side effect
 
 
 def main() -> None:

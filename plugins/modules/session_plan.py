@@ -1,19 +1,19 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Asks in one call what the other modules of the collection would do on a host."""
+"""Reports in one call what the other modules of the collection would do on a host."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: session_plan
-short_description: Say in one call what is left to do about WhatsApp sessions on a host
+short_description: Report in one call what has to be done about WhatsApp sessions on a host
 version_added: 0.1.0
 description:
-  - Takes the options of the other modules of this collection and says for each whether there is anything to do, without doing it.
-  - Every module call costs a host some CPU whatever it does. With this one, a host where nothing is to be done costs one call.
-  - Fails with what the modules would fail with, before anything is changed.
-  - Where nothing is left to do, it fails when the owner cannot write to the directory of O(dir) or when fewer accounts are linked
+  - Takes the options of the other modules of this collection and reports for each whether it would change anything. Changes nothing.
+  - Every module call uses some CPU time on the host. With this module, a host with nothing to do needs a single call.
+  - Fails with the errors of these modules, before anything is changed.
+  - If nothing is left to do, it fails if the owner cannot write to the directory of O(dir) or if fewer accounts are linked
     than O(expected_accounts), and it waits for O(health) if that does not hold yet.
 extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes
@@ -25,10 +25,10 @@ options:
   dir:
     description:
       - The options of M(whatsapp_ops.sessions.session_dir).
-      - What the drop-ins named here list in C(ReadWritePaths=) counts as writable for the unit.
+      - Paths that the drop-ins in O(overrides) and O(migrate) list in C(ReadWritePaths=) count as writable for the unit.
     type: dict
   stop:
-    description: The drop-in for a graceful stop of the backend, made from what its layout wants and what the unit has.
+    description: The drop-in for a graceful stop of the backend, derived from the settings of its layout and of the unit.
     type: dict
     suboptions:
       unit:
@@ -40,13 +40,13 @@ options:
         type: str
         default: 10-graceful-stop
       signal:
-        description: The signal to stop with. Left out, the unit's own where it sets one, else the layout's.
+        description: The stop signal. Defaults to the unit's own setting, or to the layout's if the unit has none.
         type: str
       mode:
-        description: Who gets the signal, as C(KillMode=). Left out, the unit's own where it sets one, else the layout's.
+        description: The C(KillMode=). Defaults to the unit's own setting, or to the layout's if the unit has none.
         type: str
       timeout:
-        description: Seconds until the backend is killed. Left out, the longer one of the unit's and the layout's.
+        description: Seconds until the backend is killed. Defaults to the longer timeout of the unit and the layout.
         type: int
   overrides:
     description: Drop-ins, each with the options of M(whatsapp_ops.sessions.systemd_override).
@@ -54,7 +54,7 @@ options:
     elements: dict
     default: []
   environment_file:
-    description: A file of variables, for those that read it with C(EnvironmentFile=).
+    description: A file of environment variables, for units that read it with C(EnvironmentFile=).
     type: dict
     suboptions:
       path:
@@ -62,11 +62,11 @@ options:
         type: path
         required: true
       values:
-        description: Variables that have to be set, or may not be set where the value is null.
+        description: Variables that have to be set, or must not be set if the value is null.
         type: dict
         required: true
   in_force:
-    description: Variables that a unit should have, to see whether it has them and which file decides.
+    description: Variables that a unit should have. The module reports whether they are in effect and which file sets them.
     type: dict
     suboptions:
       unit:
@@ -79,10 +79,10 @@ options:
         required: true
   in_use:
     description:
-      - The path that the running backend should use. Open files, mounts, environments and working directories of all processes of the
-        unit count, and keys that are newer at a path that accounts came from.
-      - Where nothing is left to do, it is an error when linked accounts are there and the backend uses another path, or nothing shows
-        that it uses this one. The same holds for O(migrate).
+      - The path that the running backend should use. This is determined from open files, mounts, environments and working directories
+        of all processes of the unit, and from newer keys at the paths from which accounts were moved.
+      - If nothing is left to do, the module fails if there are linked accounts and the backend uses another path, or if there is no
+        evidence that it uses this one. The same applies to O(migrate).
     type: dict
     suboptions:
       unit:
@@ -104,14 +104,14 @@ options:
     type: dict
   expected_accounts:
     description:
-      - How many accounts have to be linked at the path of O(info) at least, once nothing is left to do.
-      - Where O(migrate) would publish or switch, it fails when fewer would be linked at its path then.
+      - Minimum number of linked accounts at the path of O(info), once nothing is left to do.
+      - If O(migrate) would publish accounts or switch the backend, the module fails if fewer would be linked at its path afterwards.
     type: int
     default: 0
-  may_be_stopped:
+  allow_stopped:
     description:
-      - Do not wait for O(health) where the unit is stopped, by somebody or because it was never started. That is reported as a warning.
-      - A unit that failed, or is started again and again, is waited for.
+      - Do not wait for O(health) if the unit is stopped or was never started. A warning reports this.
+      - The module still waits for a unit that failed or that systemd keeps restarting.
     type: bool
     default: false
 seealso:
@@ -125,7 +125,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Is anything left to do?
+- name: Check whether anything has to be done
   whatsapp_ops.sessions.session_plan:
     dir:
       path: /var/lib/whatsapp-backend/sessions
@@ -139,30 +139,30 @@ EXAMPLES = r"""
       url: http://127.0.0.1:8080/health
   register: plan
 
-- name: Say so
+- name: Show the result
   ansible.builtin.debug:
-    msg: "{{ plan.sound }} linked accounts; to do: {{ plan.todo | join(', ') or 'nothing' }}"
+    msg: "{{ plan.linked_accounts }} linked accounts; to do: {{ plan.todo | join(', ') or 'nothing' }}"
 """
 
 RETURN = r"""
 todo:
-  description: Which of the options have anything to do.
+  description: The options that would change something.
   returned: success
   type: list
   elements: str
   sample: [dir, migrate]
 steps:
-  description: The same for each option that was given.
+  description: For each given option, whether it would change something.
   returned: success
   type: dict
   sample: {dir: true, stop: false, migrate: true}
 summary:
-  description: All of it in a few words.
+  description: The result in a few words.
   returned: success
   type: str
   sample: 3 accounts linked, backend healthy, nothing left to do
-sound:
-  description: Number of linked accounts at the legacy paths and the sessions path together, each counted once.
+linked_accounts:
+  description: Number of linked accounts at the legacy paths and the sessions path together, each of them counted once.
   returned: success
   type: int
   sample: 3
@@ -172,23 +172,23 @@ stop:
   type: dict
   sample: {unit: whatsapp-backend.service, name: 10-graceful-stop, sections: {Service: {KillSignal: SIGINT, TimeoutStopSec: "90"}}}
 in_force:
-  description: What was found about each variable. Values are not told.
+  description: The state of each variable. Values are not returned.
   returned: when O(in_force) is given
   type: list
   elements: dict
   contains:
     name:
-      description: The variable. Where it does not have a path that is wanted, and another one has, that one.
+      description: The variable. If another variable has the wanted path instead, the name of that one.
       type: str
       sample: SESSIONS_PATH
     as_wanted:
       description:
-        - Whether the next start of the unit gives it the value in O(in_force.values), environment files included, or mounts that path
-          elsewhere, where the program looks.
+        - Whether it will have the value in O(in_force.values) after the next start of the unit, including environment files, or whether
+          that path will be mounted where the program expects its accounts.
       type: bool
       sample: true
     file:
-      description: The file that decides about it, empty where none sets it.
+      description: The file that sets it; empty if none does.
       type: str
       sample: /etc/whatsapp-backend/env
     line:
@@ -196,51 +196,51 @@ in_force:
       type: int
       sample: 1
     running:
-      description: Whether the main process runs with that value, or with that mount. Null where none runs.
+      description: Whether the running main process has that value or mount. Null if there is no such process.
       type: bool
       sample: true
     attached_by:
-      description: How the next start is led to the value, V(variable), V(bind), or V(volume) of a container. Empty where it is not.
+      description: How the value takes effect at the next start, V(variable), V(bind), or V(volume) for a container. Empty if it does not.
       type: str
       sample: variable
 in_use:
-  description: What the running backend uses.
+  description: The paths that the running backend uses.
   returned: when O(in_use) is given, also on failure; on failure also for O(migrate)
   type: dict
   contains:
     state:
       description:
-        - V(used) for the path alone, V(elsewhere) for another one, V(nowhere) where nothing leads to a known path,
-          V(unknown) where not all could be seen, V(stopped) where nothing runs.
+        - V(used), only the path; V(elsewhere), another path; V(nowhere), no known path; V(unknown), some processes could not be
+          inspected; V(stopped), there is no process.
       type: str
       sample: used
     where:
-      description: The other paths that it uses.
+      description: Other paths that it uses.
       type: list
       elements: str
       sample: []
     newer:
-      description: The paths that accounts came from which have newer keys.
+      description: Paths from which accounts were moved and which have newer keys.
       type: list
       elements: str
       sample: []
 dir:
-  description: What M(whatsapp_ops.sessions.session_dir) returns in check mode.
+  description: Result of M(whatsapp_ops.sessions.session_dir) in check mode.
   returned: when O(dir) is given
   type: dict
   sample: {path: /var/lib/whatsapp-backend/sessions, owner: whatsapp, group: whatsapp, mode: "0750"}
 migrate:
-  description: What M(whatsapp_ops.sessions.session_migrate) returns in check mode.
+  description: Result of M(whatsapp_ops.sessions.session_migrate) in check mode.
   returned: when O(migrate) is given
   type: dict
   sample: {counts: {migrated: 3}, steps: [stage, publish, switch]}
 info:
-  description: What M(whatsapp_ops.sessions.session_info) returns.
+  description: Result of M(whatsapp_ops.sessions.session_info).
   returned: when O(info) is given
   type: dict
-  sample: {count: 3, total: 3, sound: 3}
+  sample: {count: 3, total: 3, linked_accounts: 3}
 health:
-  description: What M(whatsapp_ops.sessions.session_health) returns.
+  description: Result of M(whatsapp_ops.sessions.session_health).
   returned: when O(health) is given
   type: dict
   sample: {status: 200, healthy: true}
@@ -250,7 +250,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _comp
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import NESTED_IN_PLAN, SESSION_PLAN
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
 
-del _compiled_once  # imported before all others, for what it does
+del _compiled_once  # imported before all others, for its side effect
 
 
 def main() -> None:

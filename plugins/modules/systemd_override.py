@@ -8,85 +8,87 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: systemd_override
-short_description: Manage a drop-in of a systemd unit, and say what is really in force
+short_description: Manage a drop-in of a systemd unit and report the effective settings
 version_added: 0.1.0
 author:
   - The whatsapp_ops.sessions contributors (!UNKNOWN)
 description:
-  - Writes C(UNIT.d/NAME.conf) with the options of O(sections), or removes it, and makes systemd read its unit files again.
-  - Systemd itself checks the drop-in before it is installed (see O(validate)), so a misspelt option never reaches C(/etc).
-  - Afterwards the module says what the next start of the unit will use (RV(effective)), what beats the drop-in and where that is written
-    (RV(shadowed)), and whether the running process lacks something that only a restart gives it (RV(needs_restart)).
+  - Writes C(UNIT.d/NAME.conf) with the options in O(sections), or removes it, and reloads the systemd manager.
+  - Systemd validates the drop-in before it is installed (see O(validate)), so a misspelt option never reaches C(/etc).
+  - Then reports the settings that the next start of the unit will use (RV(effective)), the files and lines that override the drop-in
+    (RV(shadowed)), and whether the running process needs a restart for the settings to take effect (RV(needs_restart)).
   - Never starts, stops or restarts the unit.
 options:
   unit:
     description:
-      - The unit, with or without C(.service). Templates (V(wa@.service)) and instances (V(wa@1.service)) work too.
-      - It has to exist, by its own name and not by an alias. Only with O(state=absent) it may be gone already.
+      - The unit, with or without C(.service). Templates (V(wa@.service)) and instances (V(wa@1.service)) are supported.
+      - It has to exist under this name, which must not be an alias. With O(state=absent), it may be missing.
     type: str
     required: true
   name:
     description:
       - Name of the drop-in, with or without C(.conf).
-      - Systemd sorts all drop-ins of a unit by this name alone, whichever directory they are in, and the last one wins. V(override) is what
-        C(systemctl edit) writes, and sorts after names that begin with a digit.
+      - Systemd sorts all drop-ins of a unit by this name alone, regardless of their directory, and the last one wins. V(override) is the
+        name that C(systemctl edit) uses. It sorts after names that begin with a digit.
     type: str
     default: override
   sections:
     description:
-      - The content, as section, option and value. Sections and options are written in the order in which they are given.
-      - A value is a text, a number, a boolean (written as V(yes) or V(no)), a list of these (one line each), or V(null), which resets
-        the option (C(Option=)). A list may begin with V(null), to drop what other files have added before.
-      - Values are systemd's own. Specifiers work, so V(%H) is the host name, and a percent sign that is meant is written V(%%).
-      - C(Environment) also takes a dictionary of variable and value. It is quoted as needed, so a value may hold blanks, quotes and
-        backslashes. Given as a text or a list it has to be written as in a unit file.
+      - The content, as section, option and value. Sections and options are written in the given order.
+      - A value is a string, a number, a boolean (written as V(yes) or V(no)), a list of these (one line each), or V(null), which resets
+        the option (C(Option=)). A list can begin with V(null) to discard the values of earlier files.
+      - Values are written in systemd's own syntax. Specifiers are expanded, so V(%H) is the host name, and a literal percent sign is
+        written as V(%%).
+      - C(Environment) also takes a dictionary of variables and values. They are quoted as needed, so a value can contain spaces, quotes
+        and backslashes. A string or a list has to be written as in a unit file.
       - Octal numbers (C(UMask), C(StateDirectoryMode)) have to be quoted, because YAML reads V(0077) as 63.
-      - Refused are values with a newline or another control character, and names that no unit file has.
-      - Required unless O(state=absent). With O(state=absent) they tell what RV(effective) and RV(needs_restart) are about.
+      - Values with a newline or another control character are refused, and so are names that are invalid in unit files.
+      - Required unless O(state=absent). With O(state=absent), it selects the options for RV(effective) and RV(needs_restart).
     type: dict
   state:
     description:
-      - With V(present) the drop-in is written whole. What somebody else added to it is gone.
-      - With V(absent) it is removed, and its directory too when nothing else is in there.
+      - With V(present), the whole drop-in is written, and additions from other sources are replaced.
+      - With V(absent), it is removed, together with its directory if that is empty.
     type: str
     choices: [present, absent]
     default: present
   scope:
     description:
-      - With V(persistent) the drop-in is in C(/etc/systemd/system).
-      - With V(runtime) it is in C(/run/systemd/system), and gone after the next boot. A drop-in of the same name in C(/etc) hides it.
+      - With V(persistent), the drop-in is in C(/etc/systemd/system).
+      - With V(runtime), it is in C(/run/systemd/system), and disappears at the next boot. A drop-in of the same name in C(/etc) masks it.
     type: str
     choices: [persistent, runtime]
     default: persistent
   daemon_reload:
     description:
-      - Make systemd read its unit files again after a change, and also when it holds something older than the files although nothing was
-        changed here, as after a play that died in between. Then too the module reports a change.
-      - Set it to V(false) where no systemd runs (images, chroots), or when you reload later yourself.
+      - Reload the systemd manager after a change. It is also reloaded, and a change reported, if nothing was changed but the manager still
+        has an older version of the files, for example after a play that was interrupted.
+      - Set this to V(false) if systemd is not running (images, chroots), or to reload later.
     type: bool
     default: true
   validate:
     description:
-      - Have C(systemd-analyze verify) check the drop-in together with the unit, in a private directory, before it is installed. Whatever it
-        remarks on the drop-in is an error. Also done in check mode, and where systemd does not run.
+      - Check the drop-in with C(systemd-analyze verify), together with the unit and in a private directory, before it is installed. Every
+        message about the drop-in is an error. This also works in check mode and without a running systemd.
     type: bool
     default: true
   on_shadowed:
     description:
-      - What to do when the drop-in does not come into force because something else beats it with another value.
-      - With V(fail) nothing is written. With V(warn) a warning names file and line. With V(ignore) only RV(shadowed) says so.
+      - What to do if a setting of the drop-in does not take effect because another file overrides it.
+      - With V(fail), nothing is written. With V(warn), a warning names the file and the line. With V(ignore), it is only returned in
+        RV(shadowed).
     type: str
     choices: [warn, fail, ignore]
     default: warn
   sensitive:
     description:
-      - Keep the values out of results, diffs, messages and the log of the target, and let nobody but root read the file (mode V(0600)).
-      - Systemd still shows the values of most options to every user of the host. Secrets belong into C(LoadCredential=).
+      - Keep the values out of results, diffs, messages and the log of the target, and make the file readable by root only (mode V(0600)).
+      - Systemd still shows the values of most options to every user of the host. Use C(LoadCredential=) for secrets.
     type: bool
     default: false
   backup:
     description:
-      - Keep a copy of the drop-in that is replaced or removed, beside it, under a name that systemd does not read.
+      - Keep a copy of a replaced or removed drop-in in the same directory, under a name that systemd ignores.
     type: bool
     default: false
 attributes:
@@ -97,7 +99,7 @@ attributes:
     support: full
   diff_mode:
     support: full
-    details: Shows the text of the drop-in, unless it is O(sensitive) or only root may read what is there.
+    details: Shows the text of the drop-in, unless it is O(sensitive) or the current file is readable by root only.
   idempotent:
     support: full
   safe_file_operations:
@@ -107,20 +109,20 @@ extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes.action_group
 seealso:
   - module: whatsapp_ops.sessions.session_migrate
-    description: Changes drop-ins and environment file while the unit is down (O(whatsapp_ops.sessions.session_migrate#module:switch)).
+    description: Changes drop-ins and environment files of a stopped unit (O(whatsapp_ops.sessions.session_migrate#module:switch)).
   - name: systemd.unit(5)
     description: Drop-ins, their order, and specifiers.
     link: https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html
   - name: systemd.exec(5)
-    description: The options of processes, and where their environment comes from.
+    description: Options of processes, and the sources of their environment.
     link: https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html
 notes:
-  - Systemd's word alone is not believed. C(NeedDaemonReload) misses files whose time was set back, and C(systemctl show) misses
-    environment files.
+  - The module does not rely on systemd's reports alone, because C(NeedDaemonReload) misses files whose modification time was set back,
+    and C(systemctl show) omits environment files.
 """
 
 EXAMPLES = r"""
-- name: Let the backend finish writing when it is stopped
+- name: Give the backend time to finish writing when it is stopped
   whatsapp_ops.sessions.systemd_override:
     unit: whatsapp-backend
     name: 10-graceful-stop
@@ -130,7 +132,7 @@ EXAMPLES = r"""
         KillMode: mixed
         TimeoutStopSec: 90
 
-- name: Tell the backend where its sessions are, and stop when something else says otherwise
+- name: Configure the sessions path, and fail if another file overrides it
   whatsapp_ops.sessions.systemd_override:
     unit: whatsapp-backend
     name: 20-sessions
@@ -146,20 +148,20 @@ EXAMPLES = r"""
     on_shadowed: fail
   register: override
 
-- name: Restart only when the running process lacks something
+- name: Restart only if the running process has outdated settings
   ansible.builtin.systemd_service:
     name: whatsapp-backend
     state: restarted
   when: override.needs_restart
 
-- name: Replace the command of all instances, whatever other drop-ins say
+- name: Replace the command of all instances, and discard the commands of other drop-ins
   whatsapp_ops.sessions.systemd_override:
     unit: wa@.service
     sections:
       Service:
         ExecStart: [null, /usr/bin/node /opt/wa/server.js %i]
 
-- name: Prepare an image, where no systemd runs
+- name: Prepare an image, without a running systemd
   whatsapp_ops.sessions.systemd_override:
     unit: whatsapp-backend
     name: 20-sessions
@@ -187,16 +189,16 @@ unit:
   type: str
   sample: whatsapp-backend.service
 scope:
-  description: What O(scope) was.
+  description: The value of O(scope).
   returned: success
   type: str
   sample: persistent
 effective:
   description:
-    - What is in force for each option of O(sections) once systemd has read its files, whichever file says so. In the levels of O(sections).
-    - A text, or V(null) for an option that is not set. A list for options that accumulate. For C(Environment) the variables of
-      O(sections) with the values that the next start gives them, environment files included, specifiers expanded.
-    - In check mode what would be in force. With O(sensitive) every value is V((sensitive\)).
+    - The effective value of each option in O(sections) after a reload, whichever file sets it. Structured like O(sections).
+    - A string, or V(null) for an option that is not set. A list for options that accumulate. For C(Environment), the variables in
+      O(sections) with their values at the next start, including environment files, with specifiers expanded.
+    - In check mode, the values that would be in effect. With O(sensitive), every value is V((sensitive\)).
   returned: success
   type: dict
   sample:
@@ -206,8 +208,8 @@ effective:
         SESSIONS_PATH: /var/lib/whatsapp-backend/sessions
       UMask: "0077"
 shadowed:
-  description: What beats the drop-in with another value. Empty when all of it is in force.
-  returned: success, and when the module fails because of O(on_shadowed=fail)
+  description: Settings of the drop-in that another file overrides. Empty if the whole drop-in is in effect.
+  returned: success, and if the module fails because of O(on_shadowed=fail)
   type: list
   elements: dict
   contains:
@@ -215,22 +217,22 @@ shadowed:
       description: Section of the option.
       type: str
     option:
-      description: The option that does not come into force.
+      description: The option that does not take effect.
       type: str
     variable:
-      description: The variable, where the option is C(Environment).
+      description: The variable, if the option is C(Environment).
       type: str
       returned: for C(Environment)
     file:
-      description: The file that wins. It may be a drop-in that sorts later, one for all services, or an environment file.
+      description: The overriding file. It can be a later drop-in, a drop-in for all services, or an environment file.
       type: str
     line:
       description:
         - The line in that file.
-        - V(0) when that file hides the drop-in as a whole, because it has the same name in a stronger directory.
+        - V(0) if that file masks the whole drop-in, because it has the same name in a directory with higher priority.
       type: int
     value:
-      description: The value that wins; V(null) when it is unset or reset there.
+      description: The overriding value; V(null) if the setting is unset or reset there.
       type: str
       returned: unless O(sensitive)
   sample:
@@ -242,16 +244,16 @@ shadowed:
       value: .baileys_auth
 needs_restart:
   description:
-    - Whether the running process lacks something that the drop-in (or its removal) asks for, and that only a restart gives it.
-    - Variables and C(UMask) are looked up in the process. Options of stopping and restarting need none. For others it is true when the
-      drop-in is newer than the process. It is false when the unit does not run.
-    - It stays true until the restart has happened, however many plays die before it.
+    - Whether the running process has to be restarted for the drop-in (or its removal) to take effect.
+    - Variables and C(UMask) are read from the process. Options that concern stopping and restarting do not need a restart. For other
+      options it is true if the drop-in is newer than the process. It is false if the unit is not running.
+    - It remains true until the restart, even if plays are interrupted before it.
   returned: success
   type: bool
   sample: true
 backup_file:
-  description: The copy of the drop-in that was replaced or removed.
-  returned: when O(backup) and something was replaced or removed
+  description: The copy of the replaced or removed drop-in.
+  returned: if O(backup) is set and a file was replaced or removed
   type: str
   sample: /etc/systemd/system/whatsapp-backend.service.d/20-sessions.conf.4711.2026-11-20@12:00:00~
 """
@@ -263,7 +265,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments i
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
 
-del _compiled_once  # imported before all others, for what it does
+del _compiled_once  # imported before all others, for its side effect
 
 
 def main() -> None:

@@ -97,7 +97,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(pair: Pair) -> None:
     played = move(pair, **DESCRIBED)
 
     assert played.rc == 0, played.output
-    assert "3 account(s) are on their way to second since an earlier run, and go on" in played.output
+    assert "3 account(s) from an earlier run are in transit to second, and their move is resumed" in played.output
     assert (identities(second), connected(second)) == (before, (3, 0))
     assert (identities(first), left_behind(pair)) == ({}, "")
 
@@ -117,7 +117,7 @@ def test_while_nobody_knows_whether_it_is_published_there_it_stays_fenced_here(p
 
     message = " ".join(played.output.split())
     assert played.rc != 0
-    assert "it may have published the accounts, so they stay out of reach" in message
+    assert "that host may have published the accounts, so they stay disabled" in message
     assert identities(first) == {account: before[account] for account in OTHERS}
     assert connected(first) == (2, 0)
 
@@ -142,13 +142,13 @@ def test_what_speaks_against_a_move_is_said_before_anything_is_interrupted(pair:
 
     for played, words in (
         (misspelt, "accounts that were named are not there: 1…9-"),
-        (twice, "second does not take 1…2-"),
+        (twice, "second refuses 1…2-"),
         (elsewhere, "whatsapp-backend on second does not keep its accounts in /var/lib/whatsapp-backend/sessions"),
     ):
         assert played.rc != 0
         assert words in " ".join(played.output.split())
         assert "15550100009" not in played.output
-    assert "decide with wa_on_conflict=replace or wa_on_conflict=keep" in " ".join(twice.output.split())
+    assert "set wa_on_conflict=replace or wa_on_conflict=keep" in " ".join(twice.output.split())
     assert (first.look()["pid"], identities(first)) == (first.before["pid"], before)
     assert left_behind(pair) == ""
 

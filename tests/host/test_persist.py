@@ -266,7 +266,7 @@ def test_verify_tells_counts_files_and_lines_and_no_account(host: Host, before: 
     assert too_few.rc != 0
     assert "3 accounts are linked" in too_few.output
     assert elsewhere.rc != 0
-    assert f"{ENVIRONMENT_FILE} line 1 decides" in elsewhere.output
+    assert f"{ENVIRONMENT_FILE} line 1 sets it" in elsewhere.output
     assert damaged.rc != 0
     assert "1 are damaged" in damaged.output
     assert not any(name in damaged.output + too_few.output for name in (*before["legacy"], "490123456"))

@@ -14,7 +14,7 @@ from hostkit import ENVIRONMENT_FILE, PATH, UNIT, Host
 from playkit import Play, command, environment, module_calls, play, play_at_terminal
 
 DROP_IN = f"/etc/systemd/system/{UNIT}.d/zz-test.conf"
-IMPACT = "will briefly disconnect 3 active sessions on host backend; they reconnect by themselves"
+IMPACT = "will briefly disconnect 3 active sessions on host backend; they reconnect automatically"
 QUESTION = "Proceed with the restart? Type yes"
 LOST = "15550100002"
 
@@ -58,7 +58,7 @@ def test_every_account_comes_back_at_four_calls(host: Host) -> None:
     played = restart(
         host,
         wa_health_expect={"sessions_dir_writable": True, "waMode": "active"},
-        wa_health_same={"lock.holder": "instance"},
+        wa_health_equal_keys={"lock.holder": "instance"},
         wa_back_signal="restored_from_disk",
     )
 
@@ -107,7 +107,9 @@ def test_it_asks_at_a_terminal_only_and_goes_on_with_yes_only(host: Host) -> Non
     in_awx = play_at_terminal(host, "restart", question=QUESTION, answer="yes", wa_restart_confirm=True, awx_job_id=7)
     for played in (nobody_there, no, in_awx):
         assert played.rc != 0
-        assert "nobody said yes at a terminal, so nothing was restarted" in " ".join(played.output.split())
+        assert "the restart was not confirmed at a terminal, so nothing was restarted" in " ".join(
+            played.output.split()
+        )
     assert QUESTION not in in_awx.output
     assert host.look()["pid"] == host.before["pid"]
 
@@ -125,7 +127,10 @@ def test_it_asks_at_a_terminal_only_and_goes_on_with_yes_only(host: Host) -> Non
             f"1 are corrupt at {PATH}",
         ),
         (f"mv {PATH}/{LOST} /srv/aside; rm -r /srv/aside", f"3 are connected and 2 are linked at {PATH}"),
-        (f"sed -i s,=/.*,=/elsewhere, {ENVIRONMENT_FILE}", f"{ENVIRONMENT_FILE} line 1 sets another SESSIONS_PATH"),
+        (
+            f"sed -i s,=/.*,=/elsewhere, {ENVIRONMENT_FILE}",
+            f"{ENVIRONMENT_FILE} line 1 sets SESSIONS_PATH to another path",
+        ),
     ],
 )
 def test_what_would_come_back_worse_is_not_restarted(host: Host, spoil: str, message: str) -> None:
@@ -143,7 +148,7 @@ def test_a_stopped_backend_is_left_alone_unless_it_is_to_be_started(host: Host) 
     host.sh(f"systemctl stop {UNIT}")
     left = restart(host)
     assert (left.rc, left.changed) == (0, 0), left.output
-    assert "does not run and is left so: backend" in left.output
+    assert "is stopped and stays stopped: backend" in left.output
     assert host.look()["ActiveState"] == "inactive"
 
     started = restart(host, wa_restart_stopped=True)
@@ -160,8 +165,11 @@ def test_files_that_systemd_has_not_read_are_told_and_a_refused_start_is_made_go
     again = restart(host)
 
     assert played.rc == 0, played.output
-    assert "Files of the unit changed since systemd read them, and take effect with it: backend" in played.output
-    assert "Files of the unit changed" not in again.output
+    assert (
+        "Files of the unit have changed since systemd read them, and take effect with the restart: backend"
+        in played.output
+    )
+    assert "Files of the unit have changed" not in again.output
     assert again.rc == 0, again.output
     assert not host.sh("ls /run/refuse", may_fail=True)  # or this has shown nothing
     assert host.well()["well"]
@@ -202,6 +210,6 @@ def test_a_host_that_cannot_be_reached_any_more_counts_as_failed_and_its_backend
 
     message = " ".join(played.output.split())
     assert played.rc != 0
-    assert "backend cannot be reached since its restart began, which systemd carries out all the same" in message
+    assert "backend cannot be reached since its restart began, which systemd completes nevertheless" in message
     assert "stopped at backend (cannot be reached)" in message
     assert host.well()["pid"] != host.before["pid"]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the lab is worth testing on: its hosts behave as servers do, and nothing of it stays behind.
+"""Checks the lab: its hosts behave like servers, and it leaves nothing behind.
 
-Root, and a few seconds for each host:  pytest tests/lab/test_lab.py
+Takes root and a few seconds for each host:  pytest tests/lab/test_lab.py
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="hosts need root")
 
-# Leaves a process of its own behind the main one, as a browser or a shell wrapper does.
+# Has a second process behind the main one, like a browser or a shell wrapper.
 TWO_PROCESSES = """[Service]
 ExecStart=/bin/sh -c 'sleep 7771 & exec sleep 7772'
 """
@@ -43,7 +43,7 @@ class Laboratory:
 
 @pytest.fixture(scope="module")
 def make_lab():
-    """Labs on the disk of the checkout: /tmp is a temporary file system on many machines."""
+    """Create labs on the disk of the checkout, because /tmp is a tmpfs on many machines."""
     work = LAB.parents[2] / ".work"
     work.mkdir(exist_ok=True)
     made: list[Laboratory] = []
@@ -70,7 +70,7 @@ def host(lab, request):
 
 
 def traces_of(folder: Path) -> list[str]:
-    """Everything on this machine that knows the folder, or the tag that is derived from it."""
+    """Find everything on this machine with the directory, or with the tag derived from it."""
     tag = tag_of(folder)
     processes = [path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if names(path, str(folder).encode())]
     mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(folder) in line]

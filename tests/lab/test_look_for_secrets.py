@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the search for secrets finds them, in each way in which a program could have shown them."""
+"""Checks that the search for secrets finds them in all formats in which a program could print them."""
 
 from __future__ import annotations
 

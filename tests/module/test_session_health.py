@@ -204,9 +204,9 @@ def test_accounts_are_counted_in_lists_and_compared_with_before(run_module: RunM
 
     connected = "accounts.*.state=connected"
     with Backend(accounts("connected", "connecting"), accounts("connected", "connected")) as backend:
-        before = run_module("session_health", check=True, url=backend.url, tell=[connected])
+        before = run_module("session_health", check=True, url=backend.url, return_keys=[connected])
         result = run_module(
-            "session_health", url=backend.url, at_least={connected: 2}, same={"holder": "me"}, interval=0.2
+            "session_health", url=backend.url, at_least={connected: 2}, equal_keys={"holder": "me"}, interval=0.2
         )
         never = run_module("session_health", url=backend.url, at_least={connected: 3}, timeout=0)
     assert before["facts"] == {connected: 1}

@@ -158,7 +158,7 @@ def test_states_and_problems(info: Info, sessions: pathlib.Path, name: str) -> N
     result = info()
     assert (only(result)["state"], only(result)["problems"]) == (state, problems)
     assert result["total"] == 1
-    assert result["sound"] == (state == "paired")
+    assert result["linked_accounts"] == (state == "paired")
     assert result["states"] == {**dict.fromkeys(["paired", "pending", "fresh", "corrupt"], 0), state: 1}
     assert only(info(inspect="metadata"))["state"] == "unknown"
 
@@ -420,7 +420,7 @@ def test_who_may_not_read_is_told_so(info: Info, sessions: pathlib.Path) -> None
     refused = info(uid=UID)
     assert "run as root" in refused["msg"]
     give(sessions, UID, GID)
-    assert info(uid=UID)["sound"] == 1
+    assert info(uid=UID)["linked_accounts"] == 1
 
 
 def test_a_link_that_a_user_made_to_somebody_else_is_refused(

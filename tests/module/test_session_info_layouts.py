@@ -61,7 +61,7 @@ def test_every_layout(info: Info, sessions: pathlib.Path, layout: str) -> None:
     paired = sum(account.state == "paired" for account in made)
     unknown = {"unknown": 1} if layout == "evolution" else {}
     assert told["states"] == {"paired": paired, "pending": 1, "fresh": 0, "corrupt": 1, **unknown}
-    assert (told["sound"], told["linked"]) == (paired, paired)
+    assert (told["linked_accounts"], told["linked"]) == (paired, paired)
     assert (told["duplicates"], told["copies"]) == ([], [])
     named = {account["id"]: account for account in info(layout=layout, show_accounts=True)["accounts"]}
     for account in made:
@@ -141,14 +141,14 @@ def test_one_store_with_many_devices(info: Info, sessions: pathlib.Path) -> None
     put_store(sessions / "shops/whatsapp.db", (1, 2, 3), wal=True)
     put_store(sessions / "other/whatsapp.db", (3, 4))
     told = info(show_accounts=True)
-    assert (told["total"], told["sound"], told["linked"], told["count"]) == (2, 2, 5, 2)
+    assert (told["total"], told["linked_accounts"], told["linked"], told["count"]) == (2, 2, 5, 2)
     assert told["duplicates"] == [["other", "shops"]]
 
 
 def test_credentials_in_sql_are_explained(info: Info, sessions: pathlib.Path) -> None:
     put_evolution_2(sessions / "7afd5398-97c3-11eb-a990-f23c917564d6")
     told = info()
-    assert (told["layout"], told["sound"], told["states"]["unknown"]) == ("evolution", 0, 1)
+    assert (told["layout"], told["linked_accounts"], told["states"]["unknown"]) == ("evolution", 0, 1)
     assert told["accounts"][0]["problems"] == ["credentials_in_sql"]
 
 
@@ -181,7 +181,7 @@ def test_a_described_layout(info: Info, sessions: pathlib.Path) -> None:
     put_profile(sessions / "one", "paired", origin="http_127.0.0.1_8080")
     put_file(sessions / "one/pid", str(os.getpid()))
     told = info(layout="custom", custom={"origin": "http_127.0.0.1_8080", "locks": ["pid"]})
-    assert (told["layout"], told["sound"], told["accounts"][0]["lock"]) == ("custom", 1, "live")
+    assert (told["layout"], told["linked_accounts"], told["accounts"][0]["lock"]) == ("custom", 1, "live")
     refused = info(layout="custom", custom={"markers": ["/etc"]})
     assert "custom.markers holds '/etc'" in refused["msg"]
     assert "Unsupported parameters" in info(layout="custom", custom={"marker": ["x"]})["msg"]

@@ -64,14 +64,18 @@ def test_all_is_to_be_done_then_nothing(host: Host) -> None:
     plan = host.plan(**asked)
     assert plan["todo"] == ["dir", "environment_file", "migrate"]
     assert plan["steps"] == {"dir": True, "environment_file": True, "migrate": True}
-    assert plan["sound"] == 2  # what a restart has to bring back, wherever it lies now
-    assert (plan["info"]["exists"], plan["info"]["sound"]) == (False, 0)
+    assert plan["linked_accounts"] == 2  # what a restart has to bring back, wherever it lies now
+    assert (plan["info"]["exists"], plan["info"]["linked_accounts"]) == (False, 0)
     host.run("session_dir", **host.dir)
     host.run("session_migrate", **host.migrate, switch={"environment_file": host.file})
     plan = host.plan(**asked)
     assert plan["todo"] == []
     assert set(plan["steps"].values()) == {False}
-    assert (plan["sound"], plan["info"]["sound"], plan["migrate"]["counts"]["unchanged"]) == (2, 2, 2)
+    assert (plan["linked_accounts"], plan["info"]["linked_accounts"], plan["migrate"]["counts"]["unchanged"]) == (
+        2,
+        2,
+        2,
+    )
 
 
 def test_each_part_says_what_the_module_for_it_says(host: Host) -> None:
@@ -94,12 +98,12 @@ def test_an_account_at_both_paths_counts_once_and_a_removed_one_not_at_all(host:
     host.run("session_migrate", **host.migrate)
     put_account(host.path / "wa3", number=3)
     put_account(host.path / "wa4", "fresh")
-    assert host.plan(migrate=host.migrate, info=host.info)["sound"] == 3
+    assert host.plan(migrate=host.migrate, info=host.info)["linked_accounts"] == 3
     for file in (host.path / "wa1").iterdir():
         file.unlink()
     (host.path / "wa1").rmdir()
     plan = host.plan(migrate=host.migrate, info=host.info)
-    assert (plan["sound"], plan["migrate"]["counts"]["skipped"]) == (2, 1)
+    assert (plan["linked_accounts"], plan["migrate"]["counts"]["skipped"]) == (2, 1)
 
 
 def test_what_is_only_written_down_is_nothing_to_do(host: Host) -> None:

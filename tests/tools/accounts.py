@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Accounts as Baileys keeps them, for tests. Each file and each name of a file holds a canary, so that nothing leaks unseen."""
+"""Creates accounts in the layout of Baileys, for tests. Each file and file name contains a canary, so that leaks are detected."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import typing as t
 
 CANARY = "5511999990000"
 KEY_FILES = ("pre-key-1", f"session-{CANARY}.0", f"sender-key-{CANARY}@g.us--{CANARY}--0", f"lid-mapping-{CANARY}")
-OLD = 1_700_000_000  # seconds since the epoch: accounts that nobody used for long, unless a test says otherwise
+OLD = 1_700_000_000  # seconds since the epoch: by default, accounts have not been used for a long time
 
 
 def credentials(state: str, number: int = 1) -> dict[str, t.Any]:
-    """Give what ``creds.json`` holds in the given state (paired, pending, fresh); ``number`` tells linked devices apart."""
+    """Return the content of ``creds.json`` for a state (paired, pending, fresh); ``number`` identifies the linked device."""
     secret = base64.b64encode(f"{CANARY}-{number}".encode()).decode() + CANARY
     parts: dict[str, t.Any] = {
         "noiseKey": {"private": secret},
@@ -42,9 +42,9 @@ def put_account(
     keys: t.Sequence[str] = KEY_FILES,
     device: int | None = None,
 ) -> pathlib.Path:
-    """Make an account directory (mode 0700, files 0600), last written ``at`` (seconds since the epoch).
+    """Create an account directory (mode 0700, files 0600), last written ``at`` (seconds since the epoch).
 
-    ``device``: the number of the linked device, where another copy of it with other keys is meant.
+    ``device``: the number of the linked device, for another copy of it with different keys.
     """
     path.mkdir(parents=True, exist_ok=True)
     path.chmod(0o700)
@@ -67,14 +67,14 @@ def put_file(path: pathlib.Path, content: str | bytes, *, at: float = OLD) -> pa
 
 
 def give(path: pathlib.Path, uid: int, gid: int) -> None:
-    """Give a whole tree away."""
+    """Change the owner of a whole tree."""
     for directory, folders, files in os.walk(path):
         for name in (".", *folders, *files):
             os.chown(os.path.join(directory, name), uid, gid, follow_symlinks=False)
 
 
 def use(path: pathlib.Path, at: float) -> None:
-    """Do to an account what a backend does when it uses it: the credentials are written again, in place."""
+    """Use an account like a backend: write the credentials again, in place."""
     found = json.loads((path / "creds.json").read_bytes())
     found["nextPreKeyId"] += 1
     (path / "creds.json").write_text(json.dumps(found))
@@ -82,7 +82,7 @@ def use(path: pathlib.Path, at: float) -> None:
 
 
 def content(path: pathlib.Path) -> dict[bytes, bytes | None]:
-    """Give every relative name below ``path`` with what the file holds; None for a directory."""
+    """Return every relative name below ``path`` with the content of the file; None for a directory."""
     root = os.fsencode(path)
     found: dict[bytes, bytes | None] = {}
     for directory, folders, files in os.walk(root):
@@ -101,7 +101,7 @@ def _held(path: bytes) -> bytes:
 
 
 def looks(path: pathlib.Path) -> dict[bytes, tuple[int, ...]]:
-    """Give every name below ``path`` (and itself) with all that stat(2) tells but access time: to see that nothing was touched."""
+    """Return every name below ``path`` (and itself) with its status except the access time, to detect changes."""
     root = os.fsencode(path)
     names = [root] + [
         os.path.join(directory, name) for directory, *both in os.walk(root) for kind in both for name in kind

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the collection keeps what belongs to a sessions path, opened as a run opens it."""
+"""Opens the control directory and the area of a sessions path, like a run."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def opened(path: pathlib.Path) -> t.Iterator[tuple[int, int]]:
 
 @contextlib.contextmanager
 def opened_place(path: pathlib.Path) -> t.Iterator[_publish.Place]:
-    """Open all that publishing to a sessions path works on."""
+    """Open all directories for publishing to a sessions path."""
     with opened(path) as (control, area), opened_directory(str(path)) as root, _publish.Folders() as folders:
         yield _publish.Place(control, area, root, os.geteuid(), os.getegid(), folders)
 
 
 def control_of(path: pathlib.Path) -> pathlib.Path:
-    """Give the control directory of a sessions path."""
+    """Return the control directory of a sessions path."""
     return pathlib.Path(control_path(str(path)))
 
 
 def carry_out(intent: t.Mapping[str, t.Any], moves: t.Sequence[t.Any]) -> None:
-    """Do some renames of an intent, as a run does that has their directories open."""
+    """Carry out renames of an intent, like a run with their directories open."""
     with _publish.Folders() as folders:
         for path in intent["folders"]:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

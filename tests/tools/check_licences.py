@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every file that can carry a comment says its licence in its first lines."""
+"""Checks that every file that can contain a comment states its licence in its first lines."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SOURCES = {
     ".yml",
 }
 
-# Written by tools, or recorded from real ones and replayed byte for byte.
+# Written by tools, or recorded from real tools and replayed byte for byte.
 GENERATED = ("changelogs/changelog.yaml",)
 RECORDED = ("recorded", "fixtures")
 

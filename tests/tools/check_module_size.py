@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A module is its documentation, its argument spec and one call: the work itself belongs into module_utils."""
+"""Checks the size of modules: documentation, argument spec and one call; the implementation belongs in module_utils."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tok
 
 
 def code_lines(source: str) -> int:
-    """Lines that hold code: not blank, not only a comment, not documentation."""
+    """Count lines of code: not blank, not only a comment, not documentation."""
     lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in NO_CODE:

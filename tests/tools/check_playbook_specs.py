@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every playbook has a spec beside it, playbooks/NAME.meta.yml, and its first task checks the settings by it, whatever tags are given.
+"""Checks that every playbook has a spec, playbooks/NAME.meta.yml, and that its first task validates the settings, with any tags.
 
-A wrong setting then fails at once and by name, before any host was looked at. ansible-core's own check answers with the
-whole spec, knows no empty text for "left out" and is silent about names that are not in the spec.
+An invalid setting then fails immediately and by name, before any host is contacted. ansible-core's own validation prints the
+whole spec, does not treat empty text as unset and does not report names that are not in the spec.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def lacks(playbook: Path) -> Iterator[str]:
     place = playbook.relative_to(ROOT)
     spec = playbook.with_suffix(".meta.yml")
     if not spec.exists():
-        yield f"{place}:1: has no spec {spec.name} beside it"
+        yield f"{place}:1: has no spec {spec.name} in the same directory"
         return
     for name, entry in (load(spec).get("argument_specs") or {"": {}}).items():
         if not entry.get("short_description") or "options" not in entry:
@@ -47,11 +47,11 @@ def lacks(playbook: Path) -> Iterator[str]:
 
 
 def first_task(plays: list[dict[str, t.Any]]) -> dict[str, t.Any]:
-    """The first task that would run, found through the blocks around it."""
+    """Return the first task that would run, inside its blocks."""
     tasks = plays[0].get("pre_tasks") or plays[0].get("tasks") or [{}]
     task: dict[str, t.Any] = tasks[0]
     while "block" in task:
-        # What a block says (its vars, its conditions) holds for the task in it.
+        # Keywords of a block (vars, conditions) apply to its tasks.
         task = {**{key: value for key, value in task.items() if key != "block"}, **task["block"][0]}
     return task
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A role's defaults and its argument specs say the same.
+"""Checks that the defaults of a role match its argument specs.
 
-Ansible validates roles by `meta/argument_specs.yml` but takes values from `defaults/main.yml`: two places for one fact.
+Ansible validates roles by `meta/argument_specs.yml` but takes values from `defaults/main.yml`: two places for the same information.
 For each option of the entry point `main`:
 
-- it has a default in one place when it has it in the other, and it is the same value;
+- it has a default in both places or in none, and the values are equal;
 - a default that falls back on a fleet-wide setting, "{{ wa_x | default(VALUE) }}" or
   "{{ wa_x | default(none) | whatsapp_ops.sessions.setting('bool', VALUE) }}", counts as VALUE;
-- a default that is computed ("{{ ... }}" otherwise) has no counterpart in the spec, whose text says what it is;
-- an option that is required, or has neither, is not in the defaults.
+- a computed default (any other "{{ ... }}") is not in the spec, whose text describes it;
+- an option that is required, or has no default, is not in the defaults.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def drift(role: Role) -> Iterator[str]:
 
 
 def effective(value: t.Any) -> t.Any:
-    """What a default amounts to when no fleet-wide setting is given."""
+    """Return the value of a default without fleet-wide settings."""
     if not isinstance(value, str) or "{{" not in value:
         return value
     fallback = FALLBACK.match(value.strip())
@@ -67,7 +67,7 @@ def effective(value: t.Any) -> t.Any:
 
 
 def literal(text: str) -> t.Any:
-    """A value as Jinja writes it."""
+    """Parse a literal of Jinja."""
     words = {"true": True, "false": False, "none": None, "omit": NOTHING}
     if text in words:
         return words[text]

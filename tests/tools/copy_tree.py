@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Copies what ansible-test judges to a path of the form .../ansible_collections/NAMESPACE/NAME.
+"""Copies the files that ansible-test checks to a path of the form .../ansible_collections/NAMESPACE/NAME.
 
-ansible-test takes nothing else and resolves links. It judges what is shipped, and the unit tests; the test hosts,
-backends and the demonstration are no part of that and have linters of their own.
+ansible-test requires such a path and resolves links. It checks the shipped files and the unit tests; the test hosts,
+backends and the demonstration are excluded and have separate linters.
 
     copy_tree.py TARGET
 """

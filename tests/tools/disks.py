@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filesystems for tests: real ones, in disk images or in memory, in a mount namespace that ends with the test's process."""
+"""Mounts filesystems for tests, in disk images or in memory, in a mount namespace that ends with the process of the test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CLONE_NEWNS = 0x00020000  # sched.h; os.unshare() came with Python 3.12 only
 
 
 def unshare_mounts() -> None:
-    """Move this process into a mount namespace of its own, from which nothing gets out."""
+    """Move this process to a private mount namespace."""
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNS) != 0:
         raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS)")
     command("mount", "--make-rprivate", "/")
@@ -35,7 +35,7 @@ def mount_memory(where: pathlib.Path, *, options: str = "", megabytes: int = 16)
 
 
 def mount_overlay(where: pathlib.Path) -> None:
-    """Mount an overlay whose layers lie beside ``where``."""
+    """Mount an overlay with its layers next to ``where``."""
     layers = pathlib.Path(tempfile.mkdtemp(prefix=f"{where.name}-", dir=where.parent))
     for name in ("lower", "upper", "work"):
         (layers / name).mkdir()
@@ -44,22 +44,22 @@ def mount_overlay(where: pathlib.Path) -> None:
 
 
 def keep_apart(where: pathlib.Path) -> None:
-    """Let this mount namespace write to a directory of the machine without anything of it reaching the machine."""
+    """Redirect writes of this mount namespace to a directory of the machine, so that they do not reach the machine."""
     layers = pathlib.Path(tempfile.mkdtemp(prefix="wa-apart-"))
     mount_memory(layers)
     for name in ("upper", "work"):
         (layers / name).mkdir()
     options = f"lowerdir={where},upperdir={layers}/upper,workdir={layers}/work"
     command("mount", "-t", "overlay", "-o", options, "wa-test", str(where))
-    unmount(layers)  # the overlay keeps its layers
+    unmount(layers)  # the overlay holds its layers
     layers.rmdir()
 
 
 def unmount(where: pathlib.Path) -> None:
-    """Take a mount away, also while something still has a file open there."""
+    """Unmount a filesystem, even while files on it are open."""
     command("umount", "--lazy", str(where))
 
 
 def command(*argv: str) -> None:
-    """Run a program that has to succeed."""
+    """Run a program, which must succeed."""
     subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=60)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes the tables in docs/layouts.md from the table of layouts, so that what is promised is what is done.
+"""Writes the tables in docs/layouts.md from the table of layouts, so that the documentation matches the code.
 
 generate_layout_table.py            writes them
-generate_layout_table.py --check    fails when they are not what the table says
+generate_layout_table.py --check    fails if they are outdated
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main(arguments: list[str], page: Path = PAGE) -> int:
     if held == wanted:
         return 0
     if arguments == ["--check"]:
-        print(f"{page.name}:1: is not what the table of layouts says: run `make readmes`")
+        print(f"{page.name}:1: does not match the table of layouts: run `make readmes`")
         return 1
     page.write_text(wanted, encoding="utf-8")
     print(f"{page.name}: written")
@@ -42,19 +42,19 @@ def with_tables(text: str, layouts: Iterable[Layout]) -> str:
     before, found, rest = text.partition(BEGIN)
     ended, after = rest.partition(END)[1:]
     if not found or not ended:
-        raise SystemExit(f"there is no place for the tables: write {BEGIN.strip()} and {END.strip()} where they belong")
+        raise SystemExit(f"the page has no markers for the tables: add {BEGIN.strip()} and {END.strip()}")
     return before + found + "\n" + "\n".join(lines(tuple(layouts))) + "\n\n" + END + after
 
 
 def lines(layouts: tuple[Layout, ...]) -> Iterator[str]:
-    yield "| layout | library | accounts | states | beside accounts travel | looked for in |"
+    yield "| layout | library | accounts | states | copied with accounts | default directories |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for layout in layouts:
         yield row(
             f"`{layout.name}`", layout.title, accounts(layout), ", ".join(layout.states), beside(layout), legacy(layout)
         )
     yield ""
-    yield "| layout | locks | never copied | caches | SQLite | plain count | a unit is stopped with |"
+    yield "| layout | locks | never copied | caches | SQLite | plain count | stop settings of the unit |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     for layout in layouts:
         yield row(
@@ -67,7 +67,7 @@ def lines(layouts: tuple[Layout, ...]) -> Iterator[str]:
             stop(layout),
         )
     yield ""
-    yield f"### Locks of browsers\n\n{names(LOCKS)}; `live`, `stale`, `foreign` and `damaged` are told apart."
+    yield f"### Locks of browsers\n\n{names(LOCKS)}; their states are `live`, `stale`, `foreign` and `damaged`."
     yield ""
     yield f"### Caches of browsers\n\n{names(CACHES)}."
 
@@ -83,20 +83,20 @@ def names(found: Iterable[str]) -> str:
 def accounts(layout: Layout) -> str:
     called = "any name" if layout.names == ("*",) else names(layout.names)
     depth = f", up to {layout.depth} levels down" if layout.depth > 1 else ""
-    folders = f"; below {names(layout.folders)} where there is one" if layout.folders else ""
+    folders = f"; below {names(layout.folders)} if present" if layout.folders else ""
     folders += f", and {names(layout.direct)}" if layout.direct else ""
     return f"directories of {called}{depth}{folders}" if called == "any name" else f"{called}{depth}{folders}"
 
 
 def beside(layout: Layout) -> str:
     places = [f"{folder}/NAME" for folder in layout.folders] or [f"{layout.prefix}NAME"]
-    parts = dict.fromkeys(part for place in places for part in layout.parts_of(place))
-    travels = f"all but {names(layout.beside)}" if layout.travels is None else names(layout.travels)
-    return f"{travels}; with each account {names(parts)}" if parts else travels
+    parts = dict.fromkeys(part for place in places for part in layout.sidecars_of(place))
+    travelling = f"all but {names(layout.ignored)}" if layout.companions is None else names(layout.companions)
+    return f"{travelling}; with each account {names(parts)}" if parts else travelling
 
 
 def legacy(layout: Layout) -> str:
-    return names(layout.legacy_names) if layout.legacy_names else "has to be named"
+    return names(layout.legacy_names) if layout.legacy_names else "none, set the legacy path"
 
 
 def stop(layout: Layout) -> str:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes the table of limits in docs/security.md from plugins/module_utils/_limits.py, so that what is promised is what is done.
+"""Writes the table of limits in docs/security.md from plugins/module_utils/_limits.py, so that the documentation matches the code.
 
 generate_limits_table.py            writes it
-generate_limits_table.py --check    fails when it is not what the file says
+generate_limits_table.py --check    fails if it is outdated
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def lines(source: str) -> Iterator[str]:
     yield "| limit | value | of what, and why |"
     yield "| --- | --- | --- |"
     comment: list[str] = []
-    described = False  # one comment may be about two limits
+    described = False  # one comment can describe two limits
     for line in source.splitlines():
         if line.startswith("# ---") or not line.strip():
             comment = []

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes roles/*/README.md from the argument specs, so that documentation and validation cannot drift apart.
+"""Writes roles/*/README.md from the argument specs, so that documentation and validation are consistent.
 
 generate_role_readme.py            writes them
-generate_role_readme.py --check    fails when one is not what the specs say
+generate_role_readme.py --check    fails if one is outdated
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ COLLECTION = "whatsapp_ops.sessions"
 GENERATED = """\
 <!--
 SPDX-License-Identifier: GPL-3.0-or-later
-Generated from meta/argument_specs.yml by `make readmes`. Changes belong there.
+Generated from meta/argument_specs.yml by `make readmes`. Edit that file instead.
 -->
 """
 
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     for role in stale:
         path = role.readme.relative_to(ROOT)
         if arguments == ["--check"]:
-            print(f"{path}:1: is not what meta/argument_specs.yml says: run `make readmes`")
+            print(f"{path}:1: does not match meta/argument_specs.yml: run `make readmes`")
         else:
             role.readme.write_text(rendered(role), encoding="utf-8")
             print(f"{path}: written")
@@ -129,7 +129,7 @@ def default_of(option: dict[str, t.Any]) -> str:
 
 
 def code(value: t.Any) -> str:
-    """A value as YAML users write it."""
+    """Format a value as in YAML."""
     return f"`{value if value and isinstance(value, str) else json.dumps(value)}`"
 
 
@@ -142,7 +142,7 @@ def cell(text: list[str]) -> str:
 
 
 def markdown(text: str) -> str:
-    """Ansible's markup in the words of Markdown."""
+    """Convert Ansible's markup to Markdown."""
     text = re.sub(r"\b[OVCE]\(([^)]*)\)", r"`\1`", text)
     text = re.sub(r"\bRV\(([^)]*)\)", r"`\1`", text)
     text = re.sub(r"\bM\(([^)]*)\)", r"`\1`", text)

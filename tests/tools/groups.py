@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Control groups for tests, in the hierarchy by which systemd tells processes apart."""
+"""Control groups for tests, in the hierarchy by which systemd tracks processes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import subprocess
 import time
 import typing as t
 
-_HIERARCHIES = ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup")  # version 1 (also of mixed hosts), version 2
-_END = 20.0  # seconds until all processes of a group have to be gone
+_HIERARCHIES = ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup")  # version 1 (also on hybrid hosts), version 2
+_END = 20.0  # seconds within which all processes of a group have to end
 
 
 class Group:
-    """A control group of its own, as a unit has one."""
+    """A separate control group, like that of a unit."""
 
     def __init__(self, name: str) -> None:
         top = next(path for path in map(pathlib.Path, _HIERARCHIES) if (path / "cgroup.procs").exists())
@@ -26,14 +26,14 @@ class Group:
         self.directory.mkdir()
 
     def begin(self, *argv: str, **options: t.Any) -> subprocess.Popen[str]:
-        """Start a program that is in the group from its first instruction on; it ends with the group at the latest."""
+        """Start a program inside the group from its first instruction; it ends with the group at the latest."""
         words = ["sh", "-c", f'echo $$ >{self.directory}/cgroup.procs; exec "$@"', "sh", *argv]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self._begun.append(subprocess.Popen(words, text=True, **{**pipes, **options}))
         return self._begun[-1]
 
     def end(self) -> None:
-        """End all its processes, their children too, and remove it."""
+        """End all its processes, including their children, and remove it."""
         folders = [pathlib.Path(folder) for folder, _folders, _files in os.walk(self.directory, topdown=False)]
         deadline = time.monotonic() + _END
         while members := [int(pid) for folder in folders for pid in (folder / "cgroup.procs").read_text().split()]:
@@ -50,7 +50,7 @@ class Group:
 
 
 def _remove(folder: pathlib.Path, deadline: float) -> None:
-    """Remove a group. The kernel lists no process that it still counts while it cleans up after it: EBUSY until then."""
+    """Remove a group. It fails with EBUSY while the kernel still cleans up processes that it no longer lists."""
     while True:
         try:
             folder.rmdir()
@@ -63,7 +63,7 @@ def _remove(folder: pathlib.Path, deadline: float) -> None:
 
 @contextlib.contextmanager
 def group(name: str) -> t.Iterator[Group]:
-    """Have a control group for a while."""
+    """Create a temporary control group."""
     made = Group(name)
     try:
         yield made

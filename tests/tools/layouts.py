@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Trees as each library keeps them, for tests: accounts of every layout in every state, with canaries in contents and names.
+"""Creates trees of each library, for tests: accounts of every layout in every state, with canaries in contents and names.
 
-put_account_of("wwebjs", root, "session-one", "paired")    makes one account
-put_root_of("wwebjs", root)                                makes a root with a sound, a pending, a corrupt and a locked account
+put_account_of("wwebjs", root, "session-one", "paired")    creates an account
+put_root_of("wwebjs", root)                                creates a root with a paired, a pending, a corrupt and a locked account
 
-layouts.py LAYOUT DIRECTORY      makes such a root from a shell, and prints what was made as JSON
+layouts.py LAYOUT DIRECTORY      creates such a root from a shell, and prints its accounts as JSON
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from accounts import CANARY, KEY_FILES, OLD, credentials, put_account, put_file
 
 ORIGIN = "https_web.whatsapp.com_0"
 STATES = ("paired", "pending", "corrupt")
-# A lock of another host, and one of this host whose process is gone: process ids end at 2^22.
+# A lock of another host, and one of this host without a process: PIDs end at 2^22.
 FOREIGN_LOCK = "another-host-with-dashes-4711"
 GONE = 1 << 22
 
@@ -30,7 +30,7 @@ Put = t.Callable[[pathlib.Path, str, int], None]
 
 @dataclasses.dataclass(frozen=True)
 class Made:
-    """One account of a root: its name, the state and the lock that it was made with (an empty lock: none)."""
+    """An account of a root: its name, and the state and lock with which it was created (empty for none)."""
 
     name: str
     state: str
@@ -39,10 +39,10 @@ class Made:
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """How trees of one layout are made: ``put`` fills an account's directory, ``names`` gives the name of the account ``one``, ``two``, ...
+    """How trees of a layout are created: ``put`` fills the directory of an account, ``names`` has the names of ``one``, ``two``, ...
 
-    ``around`` makes what stands beside the accounts of a root; ``browser``: the account is a profile and can be locked. ``also``: an
-    account of another kind that shows the library.
+    ``around`` creates other files next to the accounts of a root; ``browser``: the account is a profile and can be locked. ``also``: an
+    account of another kind that identifies the library.
     """
 
     put: Put
@@ -55,7 +55,7 @@ class Kind:
 def put_account_of(
     layout: str, root: pathlib.Path, name: str, state: str = "paired", *, number: int = 1, at: float = OLD
 ) -> pathlib.Path:
-    """Make the account ``name`` below ``root``; ``number`` tells linked devices apart. Files are 0600, last written ``at``."""
+    """Create the account ``name`` below ``root``; ``number`` identifies the linked device. Files are 0600, last written ``at``."""
     account = root / name
     account.mkdir(parents=True, exist_ok=True)
     account.chmod(0o700)
@@ -65,7 +65,7 @@ def put_account_of(
 
 
 def put_root_of(layout: str, root: pathlib.Path) -> tuple[Made, ...]:
-    """Make a root with one account in each state, a locked one where the library makes locks, and what stands beside them."""
+    """Create a root with an account in each state, a locked one if the library uses locks, and other files next to them."""
     kind = KINDS[layout]
     root.mkdir(parents=True, exist_ok=True)
     made = [Made(kind.name(f"{state}{CANARY}"), state) for state in STATES]
@@ -118,7 +118,7 @@ def put_profile(account: pathlib.Path, state: str, number: int = 1, *, origin: s
 
 
 def put_leveldb(database: pathlib.Path, number: int = 1) -> None:
-    """A LevelDB as far as its names, sizes and CURRENT go."""
+    """Create the names, sizes and CURRENT of a LevelDB."""
     database.mkdir(parents=True)
     put_file(database / "CURRENT", b"MANIFEST-000001\n")
     put_file(database / "MANIFEST-000001", f"manifest {CANARY} {number}")
@@ -128,7 +128,7 @@ def put_leveldb(database: pathlib.Path, number: int = 1) -> None:
 
 
 def put_lock(account: pathlib.Path, kind: str) -> None:
-    """Leave the locks of a browser that was killed (``stale``) or ran elsewhere (``foreign``), or an empty file (``damaged``)."""
+    """Create the locks of a browser that was killed (``stale``) or ran elsewhere (``foreign``), or an empty file (``damaged``)."""
     lock = account / "SingletonLock"
     if kind == "damaged":
         put_file(lock, b"")
@@ -139,7 +139,7 @@ def put_lock(account: pathlib.Path, kind: str) -> None:
     os.utime(account, (OLD, OLD))
 
 
-# --- libraries that keep keys in files ---------------------------------------------------------------------
+# --- libraries that store keys in files ---------------------------------------------------------------------
 
 
 def put_baileys(account: pathlib.Path, state: str, number: int) -> None:
@@ -151,7 +151,7 @@ def put_baileys(account: pathlib.Path, state: str, number: int) -> None:
 def put_csharp(
     account: pathlib.Path, state: str, number: int, *, plural: bool = False, backslash: bool = False
 ) -> None:
-    """``plural``: folders as the seed shows them. ``backslash``: what a path joined with a backslash makes on Linux."""
+    """``plural``: plural directory names. ``backslash``: names that a path joined with a backslash produces on Linux."""
     held = json.dumps(credentials("paired" if state == "corrupt" else state, number)).encode()
     put_file(account / f"{account.name}_creds.json", b"" if state == "corrupt" else held)
     for folder in ("pre-key", "session", "sender-key", "app-state-sync-version"):
@@ -163,14 +163,14 @@ def put_csharp(
 
 
 def put_evolution_2(account: pathlib.Path, state: str = "unknown", number: int = 1) -> None:
-    """An instance whose credentials are in SQL: keys alone, below a UUID."""
+    """Create an instance with credentials in SQL: only keys, below a UUID."""
     account.mkdir(parents=True, exist_ok=True)
     for name in KEY_FILES:
         put_file(account / f"{name}.json", b"" if state == "corrupt" else json.dumps(f"{CANARY} {number}"))
 
 
 def put_evolution(account: pathlib.Path, state: str, number: int) -> None:
-    """``unknown``: an instance of version 2; the other states are those of what version 1 left beside it."""
+    """``unknown``: an instance of version 2; the other states are those of an instance of version 1."""
     if state == "unknown":
         put_evolution_2(account, state, number)
     else:
@@ -187,7 +187,7 @@ def put_whatsmeow(account: pathlib.Path, state: str, number: int = 1) -> None:
 
 
 def put_store(path: pathlib.Path, numbers: t.Iterable[int] = (1,), *, wal: bool = False) -> None:
-    """A store of the Go library with a device for each number; ``wal``: all of it is still in the write-ahead log."""
+    """Create a store of the Go library with a device for each number; ``wal``: all data is still in the write-ahead log."""
     path.parent.mkdir(parents=True, exist_ok=True)
     building = path.with_name(f"building-{path.name}")
     with sqlite3.connect(building, isolation_level=None) as database:
@@ -208,7 +208,7 @@ def put_store(path: pathlib.Path, numbers: t.Iterable[int] = (1,), *, wal: bool 
                 "INSERT INTO whatsmeow_sessions VALUES (?, ?)", [(jid, f"{CANARY} {row}") for row in range(200)]
             )
         database.execute("COMMIT")
-        for ending in ("", "-wal"):  # copied while it is open: a connection that closes would tidy up
+        for ending in ("", "-wal"):  # copied while it is open, because a closing connection would clean up
             if building.with_name(building.name + ending).exists():
                 put_file(path.with_name(path.name + ending), building.with_name(building.name + ending).read_bytes())
     database.close()
@@ -217,7 +217,7 @@ def put_store(path: pathlib.Path, numbers: t.Iterable[int] = (1,), *, wal: bool 
 
 
 def put_endless_store(path: pathlib.Path, numbers: t.Iterable[int] = (1,)) -> None:
-    """A store of the Go library that SQLite reads and copies, and checks for days: computing one column takes that long."""
+    """Create a store that SQLite reads and copies, but checks for days, because computing one column takes that long."""
     put_store(path, numbers)
     with sqlite3.connect(path, isolation_level=None) as database:
         database.execute("CREATE TABLE crafted (a TEXT)")
@@ -230,18 +230,18 @@ def put_endless_store(path: pathlib.Path, numbers: t.Iterable[int] = (1,)) -> No
 
 
 def damage_store(path: pathlib.Path) -> None:
-    """Overwrite all pages but the first two, as a torn copy does."""
+    """Overwrite all pages but the first two, like an incomplete copy."""
     held = bytearray(path.read_bytes())
     size = int.from_bytes(held[16:18], "big")
     held[2 * size :] = b"\xa5" * (len(held) - 2 * size)
     put_file(path, bytes(held))
 
 
-# --- who makes what ----------------------------------------------------------------------------------------
+# --- kinds by layout ----------------------------------------------------------------------------------------
 
 
 def put_waha(account: pathlib.Path, state: str, number: int) -> None:
-    """The engine is the folder that a session lies in."""
+    """The parent directory of a session is its engine."""
     put_file(account / ".waha.session.config.json", json.dumps({"secret": CANARY}))
     engine = account.parent.name
     if engine == "gows":
@@ -283,7 +283,7 @@ def around_wppconnect(root: pathlib.Path) -> None:
 
 
 def around_venom(root: pathlib.Path) -> None:
-    """The library opens its directories to everybody."""
+    """The library gives all users access to its directories."""
     for directory in (root / "tokens", *(root / "tokens").iterdir()):
         directory.chmod(0o777)
 

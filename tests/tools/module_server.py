@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs modules, each in a process of its own, without starting an interpreter for each: forked from one that has read the code.
+"""Runs modules in separate processes without starting an interpreter for each: they are forked from one that has loaded the code.
 
-As a program it is that interpreter, which may be another Python (3.9 and newer) than the one that tests run with. A request is one
-line of JSON: the module's name, its arguments, and the uid to run as.
+As a program, it is that interpreter, which may be a different Python (3.9 and newer) than that of the tests. A request is one
+line of JSON: the name of the module, its arguments, and the uid to run as.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ MODULES = "ansible_collections.whatsapp_ops.sessions.plugins.modules"
 
 
 class Server:
-    """The other side of the interpreter that forks modules."""
+    """The client of the interpreter that forks modules."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
     def run(self, module: str, arguments: t.Mapping[str, t.Any], uid: int = 0) -> dict[str, t.Any]:
-        """Run ``module`` and return what it printed. Anything on its stderr (an unclosed file, say) is an error."""
+        """Run ``module`` and return its output. Output on its stderr (for example, about an unclosed file) is an error."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"module": module, "arguments": arguments, "uid": uid}) + "\n")
@@ -50,7 +50,7 @@ class Server:
 
 @contextlib.contextmanager
 def served() -> t.Iterator[Server]:
-    """Start the interpreter; ``WA_MODULE_PYTHON`` names another one to stand for a target's."""
+    """Start the interpreter; ``WA_MODULE_PYTHON`` sets another one, like that of a target."""
     import ansible
 
     search_path = os.pathsep.join([str(COLLECTIONS), str(pathlib.Path(ansible.__file__).parents[1])])
@@ -73,14 +73,14 @@ def served() -> t.Iterator[Server]:
 
 
 def _sentence(warning: t.Any) -> str:
-    """Give a warning as text; since ansible-core 2.19 modules print an object that the controller makes one of."""
+    """Return a warning as text; since ansible-core 2.19, modules print an object that the controller converts."""
     return warning if isinstance(warning, str) else str(warning["event"]["msg"])
 
 
 def _serve() -> None:
     for name in sorted(path.stem for path in (REPOSITORY / "plugins" / "modules").glob("session_*.py")):
         importlib.import_module(f"{MODULES}.{name}")
-    for encoding in ("ascii", "idna", "latin-1"):  # read now: the interpreter may lie where only root gets
+    for encoding in ("ascii", "idna", "latin-1"):  # loaded now, because only root may have access to the interpreter
         codecs.lookup(encoding)
     importlib.import_module("sqlite3")
     replies = os.fdopen(os.dup(1), "w")
@@ -112,7 +112,7 @@ def _run(request: dict[str, t.Any]) -> t.NoReturn:
             os.setgroups([])
             os.setresgid(request["uid"], request["uid"], request["uid"])
             os.setresuid(request["uid"], request["uid"], request["uid"])
-            ctypes.CDLL(None).prctl(4, 1)  # PR_SET_DUMPABLE, which exec(2) would have set: /proc/self is its own again
+            ctypes.CDLL(None).prctl(4, 1)  # PR_SET_DUMPABLE, as after exec(2): the process owns /proc/self again
         importlib.import_module(f"{MODULES}.{request['module']}").main()
     except SystemExit:
         pass

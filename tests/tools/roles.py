@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The roles of this collection as their own files describe them."""
+"""Reads the roles of this collection."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def roles() -> Iterator[Role]:
 
 
 def load(path: Path) -> dict[str, t.Any]:
-    """What a YAML file holds; nothing when there is no such file."""
+    """Return the content of a YAML file; empty if it does not exist."""
     if not path.exists():
         return {}
     return yaml.safe_load(path.read_text(encoding="utf-8")) or {}

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Changes the file system right at a system call of the code under test, as an attacker would who always hits the moment.
+"""Changes the filesystem at a given system call of the code under test, like an attacker with perfect timing.
 
-In a test: ``with striking("open", "account", lambda: exchange(account, decoy)): ...``. The code under test is not altered: its call in the
-``os`` module goes on afterwards, on the real file system. A strike that never happens fails the test.
+In a test: ``with striking("open", "account", lambda: exchange(account, decoy)): ...``. The code under test is not modified: its call in the
+``os`` module continues afterwards, on the real filesystem. A strike that never happens fails the test.
 
-For a program that runs elsewhere: striker.py CALL NAME TURN COMMAND -- python3 -m MODULE ...   (or a script instead of -m MODULE)
+For a separate program: striker.py CALL NAME TURN COMMAND -- python3 -m MODULE ...   (or a script instead of -m MODULE)
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Action = t.Callable[[], t.Any]
 def striking(
     call: str, name: str | t.Callable[[str], bool], action: Action, *, turn: int = 1, after: bool = False
 ) -> t.Iterator[None]:
-    """Do ``action`` once, right before the ``turn``-th call of ``os.<call>`` about a file called ``name``; ``after``: right behind it.
+    """Run ``action`` once, right before the ``turn``-th call of ``os.<call>`` with a file called ``name``; ``after``: right after it.
 
-    ``name``: the last component of the path, or of what a descriptor stands for; or a test of that. Also strikes in forked workers.
+    ``name``: the last component of the path, or of the path of a descriptor; or a predicate. Also works in forked workers.
     """
     real = getattr(os, call)
     is_meant = name if callable(name) else name.__eq__
@@ -58,11 +58,11 @@ def striking(
     finally:
         setattr(os, call, real)
         made = int.from_bytes(calls[:8], "little")
-        assert made >= turn, f"os.{call} was asked about {name!r} {made} times, so turn {turn} was never struck at"
+        assert made >= turn, f"os.{call} was called with {name!r} {made} times, so turn {turn} was never reached"
 
 
 def exchange(one: os.PathLike[str] | str, other: os.PathLike[str] | str) -> None:
-    """Exchange two names in one step, renameat2(2)."""
+    """Exchange two names atomically, renameat2(2)."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE):
         number = ctypes.get_errno()
@@ -70,7 +70,7 @@ def exchange(one: os.PathLike[str] | str, other: os.PathLike[str] | str) -> None
 
 
 def by(uid: int, action: Action) -> Action:
-    """Return ``action`` as the user ``uid`` would do it, with no more rights than he has."""
+    """Return ``action`` with the permissions of the user ``uid``."""
 
     def acting() -> None:
         child = os.fork()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files of this repository as they are in the work tree, committed or not, without ignored ones."""
+"""Lists the files of the work tree, committed or not, except ignored ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def files(*patterns: str) -> Iterator[Path]:
-    """Regular files, relative to the root; links are left out, so nothing is met twice."""
+    """Yield regular files, relative to the root; links are skipped, so that no file appears twice."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate", "--", *patterns],
         cwd=ROOT,

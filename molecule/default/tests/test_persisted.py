@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What stands on every host after sessions were persisted and the backend was redeployed, restarted and rebooted."""
+"""Checks every host after sessions were persisted and the backend was redeployed, restarted and rebooted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HEALTH = "http://127.0.0.1:8080/health"
 
 @pytest.fixture
 def health(host):
-    """The health page; when it does not answer, the end of the backend's journal says why."""
+    """Return the health page; if it does not answer, show the end of the backend's journal."""
     program = f"from urllib.request import urlopen; print(urlopen('{HEALTH}').read().decode())"
     answer = host.run("python3 -c %s", program)
     assert answer.rc == 0, host.check_output("journalctl --unit=whatsapp-backend --lines=20 --no-pager")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Nothing from inside a session was shown: not in outputs, not in what was left on hosts, not in our journal lines."""
+"""Checks that no content of a session was shown in outputs, left on hosts or written to journals."""
 
 from __future__ import annotations
 

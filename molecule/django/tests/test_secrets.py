@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Neither the key of the web application nor anything from inside a session was shown: in outputs, on the host, in our journal lines."""
+"""Checks that neither the key of the web application nor content of a session is in outputs, on the host or in its journal."""
 
 from __future__ import annotations
 

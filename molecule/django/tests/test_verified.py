@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What stands on the host, and what verify has said, after the web application and the disk were compared."""
+"""Checks the host and the messages of verify, after the web application and the disk were compared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LAB = Path(os.environ.get("LAB_DIR") or Path(__file__).resolve().parents[3] / ".
 
 @pytest.fixture(scope="module")
 def outputs() -> list[str]:
-    """What the runs of verify have shown at -vvv, in the order in which they ran."""
+    """Return the outputs of verify at -vvv, in the order of its runs."""
     kept = (LAB / "output").glob("whatsapp_ops.sessions.verify.*")
     return [path.read_text() for path in sorted(kept, key=lambda path: path.stat().st_mtime_ns)]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What stands on every host once the last rollout went through, and what each rollout has said."""
+"""Checks every host after the last rollout, and the message of each rollout."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_accounts_are_who_they_were(host):
 
 
 def identities(name: str) -> dict[str, str]:
-    """What a host's accounts were by their own keys, before anything was done."""
+    """Return the identities of a host's accounts before anything was changed."""
     root = subprocess.run([CHECKOUT / "tests/lab/lab", "root", name], check=True, capture_output=True, text=True).stdout
     return json.loads(Path(root.strip(), "root/lab/before.identity").read_text())
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What stands on the host after the accounts of every layout were migrated, and whether the real libraries open them there."""
+"""Checks the host after the accounts of every layout were migrated, and whether the real libraries open them."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def test_everything_belongs_to_the_service_and_to_nobody_else(host):
 
 def test_neither_locks_nor_caches_were_copied(host):
     assert found(host, BROWSERS.values(), "-name 'Singleton*' -o -name DevToolsActivePort") == []
-    # A manager's own backups are copied as they are: they are nobody's profile.
+    # Backups of a session manager are copied as they are, because they are not profiles.
     caches = r"-type d \( -name Cache -o -name 'Code Cache' -o -name ShaderCache \) -print"
     assert found(host, BROWSERS.values(), f"-name .session-cache -prune -o {caches}") == []
-    # Profiles of each are there, or nothing would be found anywhere.
+    # There are profiles of each; otherwise nothing could be found.
     profiles = found(host, BROWSERS.values(), "-name https_web.whatsapp.com_0.indexeddb.leveldb")
     assert all(sum(each.startswith(path) for each in profiles) >= 4 for path in BROWSERS.values())
 
@@ -53,7 +53,7 @@ def test_tenants_of_both_places_are_there_with_backslashes_in_their_file_names(h
 
 
 def test_the_library_opens_the_store_at_its_new_place(host):
-    """The same devices and the same rows, of a store of which everything, even the tables, was in the -wal file."""
+    """The devices and rows of a store are unchanged, although all its data, including the tables, was in the -wal file."""
     store = f"{SESSIONS['whatsmeow']}/sound/whatsapp.db"
     now = json.loads(host.check_output("/srv/build/whatsmeow/run identity.py %s", store))
     assert now == json.loads(host.file("/root/lab/stores.json").content_string)
@@ -63,7 +63,7 @@ def test_the_library_opens_the_store_at_its_new_place(host):
 
 
 def test_the_legacy_store_would_have_been_empty_without_its_log(host):
-    """What the test above is worth: the file that a plain copy takes for the store has no table."""
+    """The previous test can fail: the database file alone has no table."""
     assert host.file("/opt/gateway/storages/sound/whatsapp.db").size == 4096
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What stands on the renamed host after its browsers' profiles were persisted and the backend was redeployed and restarted."""
+"""Checks the renamed host after the profiles were persisted and the backend was redeployed and restarted."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 SESSIONS = "/var/lib/whatsapp-backend/sessions"
 BACKEND = "http://127.0.0.1:8080"
 ACCOUNTS = 3
-# The cutover, two redeploys and a restart; each may come between the two stores of one message.
+# The cutover, two redeployments and a restart; each can happen between the two stores of one message.
 STOPS = 4
 
 
 def ask(host, path: str) -> dict:
-    """What the backend answers; when it does not, the end of its journal says why."""
+    """Return the answer of the backend; if there is none, show the end of its journal."""
     program = f"from urllib.request import urlopen; print(urlopen('{BACKEND}{path}').read().decode())"
     answer = host.run("python3 -c %s", program)
     assert answer.rc == 0, host.check_output("journalctl --unit=whatsapp-backend --lines=20 --no-pager")
@@ -29,7 +29,7 @@ def health(host):
 
 @pytest.fixture
 def accounts(host):
-    """Each account as its browser reads it now, and as another browser read it before the migration."""
+    """Compare each account as its browser reads it now with the account before the migration."""
     now, before = ask(host, "/sessions"), json.loads(host.file("/root/lab/before.json").content_string)
     assert now.keys() == before.keys()
     assert len(now) == ACCOUNTS
@@ -37,7 +37,7 @@ def accounts(host):
 
 
 def profiles(host, *condition: str) -> list[str]:
-    """Paths below the sessions path that fit a condition of find(1)."""
+    """Return the paths below the sessions path that match a condition of find(1)."""
     return host.check_output(f"find {SESSIONS} {' '.join(condition)}").splitlines()
 
 
@@ -58,7 +58,7 @@ def test_what_was_written_before_is_there(accounts):
 
 
 def test_no_stop_lost_what_was_written_last(accounts):
-    """A browser that is killed loses up to five seconds of its Local Storage: twenty-five messages of ours."""
+    """A killed browser loses up to five seconds of its Local Storage: twenty-five messages of the test."""
     apart = [abs(now["local_storage"] - now["indexed_db"]) for before, now in accounts]
     assert max(apart) <= STOPS + 1
 
@@ -78,7 +78,7 @@ def test_every_lock_is_of_a_browser_of_this_host_under_its_new_name(host):
 
 
 def test_caches_were_left_behind_and_the_rest_was_not(host):
-    # In brackets, for this very command stands in the journal, where the word is looked for.
+    # In brackets, because the journal contains this command, and is searched for the word.
     assert profiles(host, "-name '[C]ANARYCACHE'") == []
     assert len(profiles(host, "-name '[C]ANARYNAME'")) == ACCOUNTS
 
@@ -100,7 +100,7 @@ def test_the_unit_lets_browsers_be_closed(host):
 
 
 def seconds(text: str) -> int:
-    """A time span of systemd, such as 1min 30s."""
+    """Parse a time span of systemd, such as 1min 30s."""
     units = {"min": 60, "s": 1}
     numbers = (word.rstrip("mins") for word in text.split())
     return sum(int(number) * units[word[len(number) :]] for number, word in zip(numbers, text.split(), strict=True))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Stands for a backend whose library cannot be had: a service that finds its accounts where it was told, or where it was started.
+"""Replaces a backend whose library is not available: a service with accounts in a configured directory, or in its working directory.
 
 backend.py DIRECTORY
 

@@ -42,7 +42,7 @@ def open_store(file: Path) -> sqlite3.Connection | None:
 
 
 def tell_systemd(state: str) -> None:
-    """Say that the start is over (sd_notify): whoever waits for it finds everything written."""
+    """Report the end of the start (sd_notify), when everything is written."""
     if address := os.environ.get("NOTIFY_SOCKET"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
             connection.sendto(state.encode(), address)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tells who is in a store, as the real library reads it, to be compared before and after on the host.
+"""Prints the identities in a store, as the real library reads it, for comparison on the host.
 
 identity.py FILE
 
@@ -28,7 +28,7 @@ KEY = Path("/etc/machine-id").read_bytes().strip()
 def main() -> None:
     original = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as folder:
-        # The library takes any name in any folder; the real one may be telling.
+        # The library accepts any name in any directory; the real one may be sensitive.
         copy = Path(folder) / "store"
         shutil.copyfile(original, copy)
         if (beside := Path(f"{original}-wal")).exists():

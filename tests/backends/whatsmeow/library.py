@@ -34,7 +34,7 @@ def devices_of(store: Path) -> list[str]:
     finally:
         library.FreeString(answer)
     if told.startswith(b"error: "):
-        # Only the first words: the rest may tell what is in the store.
+        # Only the first words, because the rest may contain data of the store.
         raise UnusableStore(f"the library cannot open the store: {told.decode(errors='replace').split(': ')[1]}")
     return [device.split(b",", 1)[0].decode() for device in told.split(BETWEEN_DEVICES) if device]
 

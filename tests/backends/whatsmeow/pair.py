@@ -4,8 +4,8 @@
 pair.py [--wal] [--canaries] FILE [NUMBER...]
 
 Without a number the store is what a backend makes before anybody has scanned its QR code. With --wal everything, even the tables, is
-only in the -wal file beside it, as after a backend that ended without closing. With canaries, recognizable strings (CANARY...)
-lie in the contents: whatever shows one of them has shown the inside of a session.
+only in its -wal file, as after a backend that exited without closing. With canaries, the contents contain recognizable strings
+(CANARY...): output with one of them has revealed the content of a session.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
         talk(store, number, word)
     store.commit()
     print(f"{len(options.number)} devices are linked", flush=True)
-    # No orderly end: whoever closes the store last folds the -wal file into it.
+    # No clean exit, because the last process that closes the store merges the -wal file.
     os._exit(0)
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs on a host with the backend: stops its unit in one way, right after every account has sent a message, and tells what is left.
+"""Runs on a host with the backend: stops its unit right after every account has sent a message, and reports the remaining data.
 
 Reads one way to stop as JSON ({"service": ["KillMode=mixed", ...], "repeats": 3, "wait": 0}, waiting that many seconds before the
 stop). Prints one JSON line for each repeat: how many accounts have the newest message in which store after the next start, how

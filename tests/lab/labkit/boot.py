@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The process that stays with one host from its boot until it is off."""
+"""The process that supervises a host from its boot until it is off."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .command import run
 from .host import Host, machine
 from .layout import Lab
 
-# systemd-nspawn --keep-unit leaves the reboot to its caller, and tells with this exit code.
+# systemd-nspawn --keep-unit leaves the reboot to its caller, and requests it with this exit code.
 REBOOT_ASKED_FOR = 133
 
 
 def until_off(lab: Lab, host: Host) -> int:
-    """Boot the host, boot it again when it reboots itself, and power it off in order on SIGTERM."""
+    """Boot the host, boot it again when it reboots itself, and shut it down cleanly on SIGTERM."""
     root = _mounted_root(lab, host)
     running: list[subprocess.Popen] = []
     stopping = False
@@ -50,7 +50,7 @@ def _mounted_root(lab: Lab, host: Host) -> str:
 
 def _nspawn(lab: Lab, host: Host, root: str) -> list[str]:
     return [
-        # Whatever happens to us, the host is not left behind.
+        # The host never outlives this process.
         "setpriv",
         "--pdeathsig=TERM",
         "systemd-nspawn",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A cgroup for each host, on machines where no systemd makes one.
+"""Creates a cgroup for each host, on machines without systemd.
 
 All hierarchies that systemd inside a host uses: the unified one, or the named and the accounting ones of version 1.
 """
@@ -19,7 +19,7 @@ HIERARCHIES = (".", "systemd", "unified", "memory", "pids", "cpuacct")
 
 
 def enter(tag: str, name: str) -> None:
-    """Move this process into the cgroup of a host, which is made for it."""
+    """Move this process to the cgroup of a host, and create that cgroup."""
     for hierarchy in _hierarchies():
         group = _group(hierarchy, tag, name)
         group.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def is_populated(tag: str, name: str) -> bool:
 
 
 def kill(tag: str, name: str) -> None:
-    """Kill everything that is left of a host: all of it was started by the host's own boot."""
+    """Kill all remaining processes of a host."""
     for pid in _processes(tag, name):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -57,13 +57,13 @@ def _group(hierarchy: Path, tag: str, name: str) -> Path:
 def _processes(tag: str, name: str) -> Iterator[int]:
     for hierarchy in _hierarchies():
         for processes in _group(hierarchy, tag, name).rglob("cgroup.procs"):
-            # A group may vanish while it is read: then it has no processes.
+            # A group can vanish while it is read; then it has no processes.
             with suppress(OSError):
                 yield from map(int, processes.read_text().split())
 
 
 def _is_removed(group: Path) -> bool:
-    """Remove it from the leaves up; processes that have just died may still hold it for a moment."""
+    """Remove it from the leaves up; processes that have just ended may still occupy it briefly."""
     for below in sorted(group.rglob("*"), key=lambda path: len(path.parts), reverse=True) if group.exists() else ():
         if below.is_dir():
             _remove(below)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Running other programs: argument lists only, and an error that says what failed and why."""
+"""Runs other programs with argument lists; errors state what failed and why."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 
 
 class LabError(Exception):
-    """Something the user of the lab should read as one sentence, without a traceback."""
+    """An error that users see as one sentence, without a traceback."""
 
 
 def run(argv: Sequence[object]) -> str:
-    """Run a program, return what it printed."""
+    """Run a program and return its output."""
     words = [str(word) for word in argv]
     try:
         done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
@@ -30,7 +30,7 @@ def succeeds(argv: Sequence[object]) -> bool:
 
 
 def until(condition: Callable[[], bool], seconds: float, interval: float = 0.02) -> bool:
-    """Ask again and again until the condition holds; tell whether it did within the time."""
+    """Poll until the condition holds; return whether it did within the time limit."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

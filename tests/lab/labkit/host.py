@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One host: laid out on disk, booted, waited for, entered, stopped and removed.
+"""Manages a host: creates its files, boots it, waits for it, runs commands, stops and removes it.
 
-The root is a plain copy of the image, not an overlay: everything in a host is one ext4 file system, as on
-a small server, so that renames between /opt and /var work and no path looks ephemeral. Measured: 0.5 s and
-160 to 210 MB a host, against nothing for an overlay; `--overlay` is there for tests with dozens of hosts.
+The root is a plain copy of the image, not an overlay: the whole host is one ext4 filesystem, as on
+a small server, so that renames between /opt and /var work and no path looks ephemeral. This takes 0.5 s and
+160 to 210 MB for each host, and nothing with an overlay; `--overlay` is for tests with dozens of hosts.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Host:
         return lab.hosts / self.name
 
     def root(self, lab: Lab) -> Path:
-        """Its files, as far as they can be seen from outside."""
+        """Return the path of its files as visible from outside."""
         return self.folder(lab) / ("upper" if self.overlay else "root")
 
     def unit(self, lab: Lab) -> str:
@@ -70,7 +70,7 @@ def up(
     overlay: bool = False,
     system_calls: Sequence[str] = (),
 ) -> None:
-    """Boot a host; a host that runs already is left alone."""
+    """Boot a host, unless it is already running."""
     if name in names(lab) and _is_running(lab, load(lab, name)):
         return
     with lab.locked():
@@ -82,7 +82,7 @@ def up(
 
 
 def wait(lab: Lab, name: str) -> None:
-    """Return when the host answers over SSH and systemd says that it has booted."""
+    """Wait until the host answers over SSH and systemd reports that it has booted."""
     host = load(lab, name)
     if not until(lambda: _answers(host) or not _is_running(lab, host), BOOT_SECONDS):
         raise LabError(f"host '{name}' did not answer within {BOOT_SECONDS:.0f} s; {_last_words(lab, host)}")
@@ -96,7 +96,7 @@ def wait(lab: Lab, name: str) -> None:
 
 
 def ssh(lab: Lab, name: str, argv: Sequence[str]) -> int:
-    """Run a command in the host as root, connected to our own input and output.
+    """Run a command in the host as root, connected to the input and output of this process.
 
     A single word is a command line for the host's shell; several are an argument list.
     """
@@ -105,7 +105,7 @@ def ssh(lab: Lab, name: str, argv: Sequence[str]) -> int:
 
 
 def down(lab: Lab, wanted: Sequence[str]) -> None:
-    """Stop hosts, all at once, then remove every trace of them."""
+    """Stop hosts in parallel, then remove all their files."""
     hosts = [load(lab, name) for name in wanted if name in names(lab)]
     for host in hosts:
         _ask_to_stop(lab, host)
@@ -124,7 +124,7 @@ def down(lab: Lab, wanted: Sequence[str]) -> None:
         )
 
 
-# --- laying out -----------------------------------------------------------------------------------
+# --- files -----------------------------------------------------------------------------------
 
 
 def _free_address(lab: Lab, name: str) -> str:
@@ -167,7 +167,7 @@ def _uid_of_ansible(image: Path) -> int:
 
 
 def _authorise(home: Path, owner: int, key: str, original: Path) -> None:
-    # In an overlay a new folder hides the image's one, so it must get owner and mode of its own.
+    # In an overlay, a new directory hides that of the image, so its owner and mode have to be set.
     for folder, mode in ((home, original.stat().st_mode & 0o7777), (home / ".ssh", 0o700)):
         folder.mkdir(parents=True, exist_ok=True)
         os.chown(folder, owner, owner)
@@ -179,7 +179,7 @@ def _authorise(home: Path, owner: int, key: str, original: Path) -> None:
 
 
 def _know(lab: Lab, host: Host) -> None:
-    """Note the host's key, so that nobody has to switch the check of host keys off."""
+    """Record the host key, so that host key checking works."""
     kind, key = (Path(host.image) / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[:2]
     with lab.locked():
         known = lab.known_hosts.read_text().splitlines() if lab.known_hosts.exists() else []
@@ -191,14 +191,14 @@ def _know(lab: Lab, host: Host) -> None:
 
 
 def _start(lab: Lab, host: Host) -> None:
-    """Start the process that stays with the host, in a cgroup that is the host's own.
+    """Start the process that supervises the host, in a separate cgroup.
 
-    Without its own, all hosts of a shell share one cgroup, and systemd inside cannot kill a unit's processes.
+    Otherwise all hosts of a shell share one cgroup, and systemd inside cannot kill the processes of a unit.
     """
     environment = {"LAB_DIR": str(lab.folder), "LAB_CACHE": str(lab.cache)}
     words = [TOOL, "_boot", host.name]
     if host.overlay:
-        # The mount vanishes with the process: nothing to unmount, ever.
+        # The mount vanishes with the process, so it never has to be unmounted.
         words = ["unshare", "--mount", "--propagation", "private", *words]
     if _has_systemd():
         properties = (
@@ -233,7 +233,7 @@ def _ask_to_stop(lab: Lab, host: Host) -> None:
     elif pid := _pid(lab, host):
         os.kill(pid, signal.SIGTERM)
     else:
-        # Whoever started it was ended before it could note which process that is.
+        # The process that started it ended before it could record the PID.
         cgroup.kill(lab.tag, host.name)
 
 
@@ -251,12 +251,12 @@ def _see_it_gone(lab: Lab, host: Host) -> None:
 def _is_running(lab: Lab, host: Host) -> bool:
     if _has_systemd():
         return succeeds(["systemctl", "is-active", "--quiet", host.unit(lab)])
-    # The host outlives the process that stays with it by a moment, if that was killed.
+    # If the supervising process was killed, the host outlives it briefly.
     return _pid(lab, host) is not None or cgroup.is_populated(lab.tag, host.name)
 
 
 def _pid(lab: Lab, host: Host) -> int | None:
-    """The process that stays with the host, unless its number belongs to somebody else by now."""
+    """Return the supervising process, unless its PID was reused."""
     try:
         pid, started = (host.folder(lab) / "pid").read_text().split()
         return int(pid) if _started_at(int(pid)) == started else None
@@ -288,7 +288,7 @@ def _last_words(lab: Lab, host: Host) -> str:
     return "\n".join(["its console said at last:", *lines] if lines else ["its console said nothing"])
 
 
-# --- talking to it --------------------------------------------------------------------------------
+# --- SSH --------------------------------------------------------------------------------
 
 
 def _answers(host: Host) -> bool:

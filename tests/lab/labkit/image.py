@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The image that all hosts of one Debian release start from: a plain directory, built once.
+"""Builds the image for all hosts of a Debian release: a plain directory, built once.
 
-Its name carries a hash of the recipe, so that a changed recipe builds a new one. Packages that one scenario needs make
-an image of their own: a browser would make every host four times as large.
+Its name contains a hash of the recipe, so that a changed recipe builds a new one. Packages for a single scenario get
+a separate image, because a browser would make every host four times as large.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .command import run, succeeds
 from .layout import Lab, locked
 
 PACKAGES = (
-    # what a server has
+    # packages of a server
     "systemd",
     "systemd-sysv",
     "dbus",
@@ -25,16 +25,16 @@ PACKAGES = (
     "sudo",
     "iproute2",
     "procps",
-    # what Ansible and the collection use
+    # packages for Ansible and the collection
     "python3",
     "rsync",
     "acl",
-    # what tests use: Node.js needs the C++ library, faults are injected with strace
+    # packages for tests: Node.js needs the C++ library, faults are injected with strace
     "libstdc++6",
     "strace",
 )
 
-# Timers that would work behind a test's back, and terminals that nobody looks at.
+# Timers that would interfere with tests, and unused terminals.
 MASKED = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -47,18 +47,18 @@ MASKED = (
 )
 
 HOOKS = (
-    # The image's own name would win over the one that a host is given.
+    # The name in the image would override the name of a host.
     'rm -f "$1/etc/hostname" "$1/etc/resolv.conf" "$1/var/lib/dbus/machine-id"; : >"$1/etc/machine-id"',
     'chroot "$1" systemctl --quiet enable systemd-networkd ssh',
     f'chroot "$1" systemctl --quiet mask {" ".join(MASKED)}',
-    # Operators log in as a user and become root: so do the tests.
+    # Like operators, tests log in as a user and become root.
     'chroot "$1" useradd --create-home --shell /bin/bash ansible',
     'install -m 0440 /dev/null "$1/etc/sudoers.d/ansible"; echo "ansible ALL=(ALL) NOPASSWD:ALL" >"$1/etc/sudoers.d/ansible"',
 )
 
 
 def build(lab: Lab, suite: str, extra: Sequence[str] = ()) -> Path:
-    """Return the tree of the image, with ``extra`` packages in it, built when it is not there yet."""
+    """Return the tree of the image with ``extra`` packages, and build it if necessary."""
     options = _options((*PACKAGES, *sorted(extra)))
     recipe = hashlib.sha256(json.dumps([suite, options]).encode()).hexdigest()[:8]
     name = "+".join((suite, *sorted(extra)))
@@ -93,7 +93,7 @@ def _remove(tree: Path) -> None:
 
 
 def _mirror() -> list[str]:
-    """Where this machine's own apt gets Debian from; nothing (mmdebstrap's default) where it is no Debian."""
+    """Return the Debian mirror of this machine; empty (mmdebstrap's default) if it is not Debian."""
     if not shutil.which("apt-get"):
         return []
     conditions = ("Created-By: Packages", "Origin: Debian", "Label: Debian", "Component: main")
@@ -102,7 +102,7 @@ def _mirror() -> list[str]:
 
 
 def _apt_settings() -> list[str]:
-    """Proxies, certificates and clock tolerance of this machine's apt, which mmdebstrap does not read by itself."""
+    """Return apt settings of this machine (proxies, certificates, clock tolerance), which mmdebstrap does not read."""
     if not succeeds(["apt-config", "dump"]):
         return []
     wanted = ("Acquire::http", "Acquire::https", "Acquire::Check-")

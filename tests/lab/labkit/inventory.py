@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hosts that are up, in the form that Ansible expects of an inventory script."""
+"""Lists running hosts in the format of an Ansible inventory script."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a lab keeps what, and the names that make it its own.
+"""Paths of a lab, and its unique names.
 
-Several labs may run on one machine at once (tests and the demo). Everything that is global to the
-machine - bridge, interfaces, cgroups, systemd units - carries a tag derived from the lab's folder.
+Several labs can run on one machine at the same time (tests and the demo). Names that are global to the
+machine (bridge, interfaces, cgroups, systemd units) contain a tag derived from the directory of the lab.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .command import LabError, run
 CHECKOUT = Path(__file__).resolve().parents[3]
 TOOL = Path(__file__).resolve().parents[1] / "lab"
 
-# What is shared by all labs of the machine while any is up; gone after a reboot, as bridges are.
+# Shared by all labs of the machine while any is up; removed at a reboot, like bridges.
 MACHINE = Path("/run/wa-lab")
 
 
@@ -60,22 +60,22 @@ class Lab:
 
     @property
     def output(self) -> Path:
-        """What runs against the hosts have shown: molecule/shared/run_and_keep."""
+        """Outputs of runs against the hosts: molecule/shared/run_and_keep."""
         return self.folder / "output"
 
     def make(self) -> None:
-        """Make the lab's folder and the key that opens its hosts."""
+        """Create the directory of the lab and the SSH key for its hosts."""
         self.hosts.mkdir(parents=True, exist_ok=True)
         kind = run(["stat", "--file-system", "--format=%T", self.folder]).strip()
         if kind in ("overlayfs", "tmpfs", "ramfs"):
             raise LabError(
-                f"{self.folder} lies on {kind}, servers keep sessions on a disk: set LAB_DIR to a place on one"
+                f"{self.folder} is on {kind}, but servers store sessions on a disk: set LAB_DIR to a directory on a disk"
             )
         if not self.key.exists():
             run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.bridge, "-f", self.key])
 
     def remove(self) -> None:
-        """Remove what lies in the folder by our doing; somebody may have given us a folder that holds more."""
+        """Remove the files of the lab; its directory may contain other files."""
         for mine in (self.hosts, self.output):
             shutil.rmtree(mine, ignore_errors=True)
         for mine in (self.key, Path(f"{self.key}.pub"), self.known_hosts, self.folder / "lock"):
@@ -90,7 +90,7 @@ class Lab:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file; it is released with the process, however that ends."""
+    """Hold a lock file, which is released when the process ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The bridge between this machine and its hosts. No address of it is reachable from elsewhere.
 
-Name and subnet follow from the lab's folder; a subnet that anything here uses already is passed over.
+Name and subnet are derived from the directory of the lab; a subnet that this machine already uses is skipped.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 from .command import LabError, run, succeeds
 from .layout import MACHINE, Lab, locked
 
-# A systemd host takes about seven inotify instances, all counted for root: the usual limit of 128 lets
-# 23 hosts come up, and the others start without network.
+# A systemd host uses about seven inotify instances, all counted for root: the default limit of 128 is
+# sufficient for 23 hosts, and further hosts start without network.
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 INOTIFY_WANTED = 4096
 
@@ -28,7 +28,7 @@ def up(lab: Lab) -> None:
             return
         if succeeds(["ip", "link", "show", lab.bridge]):
             raise LabError(
-                f"the bridge {lab.bridge} is there but not recorded in {lab.folder}: remove whichever is left over"
+                f"the bridge {lab.bridge} exists but is not recorded in {lab.folder}: remove the one that is left over"
             )
         lab.make()
         subnet = next(free for free in _candidates(lab) if not _is_used(free))
@@ -77,7 +77,7 @@ def _is_used(subnet: ipaddress.IPv4Network) -> bool:
 
 
 def _raise_inotify(lab: Lab) -> None:
-    """Raise the limit for the time that any lab is up; the first one notes the old value."""
+    """Raise the limit while any lab is up; the first one records the old value."""
     before = INOTIFY.read_text().strip()
     users = MACHINE / "users"
     users.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def _raise_inotify(lab: Lab) -> None:
 
 
 def _restore_inotify(lab: Lab) -> None:
-    """Put the old limit back with the last lab."""
+    """Restore the old limit with the last lab."""
     users, old = MACHINE / "users", MACHINE / "inotify"
     (users / lab.tag).unlink(missing_ok=True)
     if old.exists() and not any(users.iterdir()):

@@ -35,7 +35,7 @@ cat "$here/$module.$number" 2>/dev/null || cat "$here/$module" 2>/dev/null || ec
 Answer = dict[str, t.Any]
 PLAN: Answer = {
     "health": {"unit": {"name": "whatsapp-backend.service", "active": True, "container": ""}},
-    "sound": 3,
+    "linked_accounts": 3,
     "migrate": {"path_made": False},
     "dir": {"owner": "whatsapp", "group": "whatsapp", "mode": "0750"},
     "stop": {"unit": "whatsapp-backend.service", "name": "10-graceful-stop", "sections": {}},

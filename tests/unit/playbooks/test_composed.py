@@ -48,8 +48,8 @@ def test_hosts_that_failed_in_an_earlier_import_do_not_count_in_the_next_one(fle
         wa_max_fail_percentage=50,
     )
     assert played.rc != 0
-    assert "going on without a (failed, the backend runs): 1 hosts are done, 0 were not touched" in played.output
-    assert "going on without c (failed, the backend runs): 1 hosts are done, 1 were not touched" in played.output
+    assert "continuing without a (failed, the backend runs): 1 hosts are done, 0 were not touched" in played.output
+    assert "continuing without c (failed, the backend runs): 1 hosts are done, 1 were not touched" in played.output
     assert played.calls["e"][-1] == "session_plan"
     assert len(played.calls["e"]) > 1
 
@@ -61,7 +61,13 @@ def running(active: bool, invocation: str) -> Answer:
     return {
         "todo": [],
         "summary": "1 account linked",
-        "info": {"exists": True, "linked": 1, "total": 1, "sound": 1, "accounts": [{"id": "1", "state": "paired"}]},
+        "info": {
+            "exists": True,
+            "linked": 1,
+            "total": 1,
+            "linked_accounts": 1,
+            "accounts": [{"id": "1", "state": "paired"}],
+        },
         "in_force": [{"as_wanted": True, "running": active or None, "file": "", "line": 0}],
         "health": {"unit": unit, "facts": {}, "cursor": "c", "elapsed_seconds": 1.5},
     }
@@ -77,7 +83,7 @@ def test_nothing_is_restarted_that_the_second_import_does_not_name(fleet: Fleet)
     assert played.rc == 0, played.output
     assert played.calls == {"a": ["session_plan"] * 3, "b": ["session_plan"]}
     assert "a: restarted, 1 account linked after 1.5 s" in " ".join(played.output.split())
-    assert "two does not run and is left so: b" in played.output
+    assert "two is stopped and stays stopped: b" in played.output
 
 
 @pytest.mark.parametrize("role", ["persist", "rollback"])

@@ -19,7 +19,7 @@ def fleet(tmp_path: pathlib.Path) -> Fleet:
 
 def said(played: Played) -> list[str]:
     """The sentences of the rollout itself."""
-    words = ("stopped at", "stopped before", "going on without")
+    words = ("stopped at", "stopped before", "continuing without")
     lines = (line.strip().removeprefix('"msg": ').strip('"') for line in played.output.splitlines())
     return [line for line in lines if line.startswith(words)]
 
@@ -54,7 +54,7 @@ def test_as_many_as_allowed_are_left_out(fleet: Fleet) -> None:
     played = fleet.play("persist", wa_max_fail_percentage=34)
     assert played.rc != 0
     assert played.untouched == ["b"]
-    assert said(played)[0].startswith("going on without b")
+    assert said(played)[0].startswith("continuing without b")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_the_first_bad_batch_is_the_last_one(fleet: Fleet, bad: dict[str, t.Any]
     played = fleet.play("persist", wa_serial=[1, 2])
     assert played.rc != 0
     assert said(played) == [
-        f"stopped at c ({why}): 2 hosts are done, 1 were not touched; see what is wrong there, and run again"
+        f"stopped at c ({why}): 2 hosts are done, 1 were not touched; check these hosts and run again"
     ]
     assert played.untouched == ["d"]
 
@@ -93,7 +93,7 @@ def test_a_batch_may_lose_as_many_as_allowed(fleet: Fleet) -> None:
     fleet.add("c")
     played = fleet.play("persist", wa_serial="2", wa_max_fail_percentage="50")
     assert played.rc != 0
-    assert said(played)[0].startswith("going on without b (cannot be reached): 1 hosts are done, 1 were not touched")
+    assert said(played)[0].startswith("continuing without b (cannot be reached): 1 hosts are done, 1 were not touched")
     assert played.untouched == []
 
 

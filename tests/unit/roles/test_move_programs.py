@@ -137,7 +137,7 @@ def start(here: pathlib.Path, command: str | None, expires: float) -> subprocess
 def test_anything_else_ends_in_one_sentence(tmp_path: pathlib.Path, command: str | None) -> None:
     done = start(tmp_path, command, time.time() + 600)
 
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", "this key is for a move of accounts only\n")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "this key only permits a move of accounts\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["receive_only"]
 
 
@@ -146,7 +146,7 @@ def test_after_its_time_it_receives_nothing(tmp_path: pathlib.Path) -> None:
 
     done = start(tmp_path, ASKED, time.time() - 1)
 
-    assert (done.returncode, done.stderr) == (1, "the time that this move had is over; run it again\n")
+    assert (done.returncode, done.stderr) == (1, "the time limit of this move has expired; run it again\n")
 
 
 def test_a_second_transfer_at_the_same_time_is_refused(tmp_path: pathlib.Path) -> None:
@@ -182,7 +182,7 @@ def test_more_than_was_announced_ends_it(
     if fits:
         receive_only.check_size(announced)
     else:
-        with pytest.raises(receive_only.Refused, match="brought more than it announced"):
+        with pytest.raises(receive_only.Refused, match="sent more than it announced"):
             receive_only.check_size(announced)
 
 
@@ -212,7 +212,7 @@ def test_one_key_is_one_key() -> None:
     ],
 )
 def test_what_is_not_one_key_is_refused(key: t.Any) -> None:
-    with pytest.raises(inbox_access.Refused, match="has not made one key"):
+    with pytest.raises(inbox_access.Refused, match="did not create a single key"):
         inbox_access.judge(request(key=key))
 
 
@@ -226,7 +226,7 @@ def test_no_other_text_is_a_key(text: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "a b", "wa1\n", 'wa1"', "-x", "../x", None, "wa1\nssh-rsa"])
 def test_hosts_have_names_that_can_stand_in_a_line(name: t.Any) -> None:
-    with pytest.raises(inbox_access.Refused, match="names that are none"):
+    with pytest.raises(inbox_access.Refused, match="invalid host names"):
         inbox_access.judge(request(**{"from": name}))
 
 
@@ -243,7 +243,7 @@ def test_hosts_have_names_that_can_stand_in_a_line(name: t.Any) -> None:
     ],
 )
 def test_numbers_are_numbers(changed: dict[str, t.Any]) -> None:
-    with pytest.raises(inbox_access.Refused, match="no sensible numbers"):
+    with pytest.raises(inbox_access.Refused, match="invalid sizes or times"):
         inbox_access.judge_limits(request(**changed))
 
 
@@ -251,7 +251,7 @@ def test_numbers_are_numbers(changed: dict[str, t.Any]) -> None:
     "name", ["", ".", "..", "/a", "a/", "a/../b", "a//b", "a\nb", "a\x1b[2J", "a\0b", 1, "x" * 1024]
 )
 def test_accounts_have_names_of_directories(name: t.Any) -> None:
-    with pytest.raises(inbox_access.Refused, match="none that a directory can have"):
+    with pytest.raises(inbox_access.Refused, match="not a valid directory name"):
         inbox_access.judge_limits(request(accounts=["good", name]))
 
 
@@ -274,7 +274,7 @@ def test_an_inbox_that_is_none_is_refused_as_a_program(inbox: str) -> None:
     )
 
     assert done.returncode == 0, done.stderr
-    assert "path that is not one of this collection" in json.loads(done.stdout)["refused"]
+    assert "path of the inbox does not belong to this collection" in json.loads(done.stdout)["refused"]
 
 
 def test_an_inbox_whose_parent_others_can_change_is_refused(tmp_path: pathlib.Path) -> None:
@@ -368,7 +368,7 @@ def test_what_others_can_change_is_left(ssh: pathlib.Path, name: str, mode: int)
 def test_a_pipe_is_not_waited_for(ssh: pathlib.Path) -> None:
     os.mkfifo(ssh / "authorized_keys", 0o600)
 
-    with pytest.raises(inbox_access.Refused, match="not a plain file"):
+    with pytest.raises(inbox_access.Refused, match="not a regular file"):
         edit(ssh, [])
 
 
@@ -443,7 +443,7 @@ def test_what_was_announced_is_taken(tmp_path: pathlib.Path, path: str, accounts
 def test_what_was_not_announced_is_not_taken(tmp_path: pathlib.Path, path: str, accounts: list[str]) -> None:
     arrived(tmp_path, path)
 
-    with pytest.raises(inbox_access.Refused, match="belongs to no account that was named"):
+    with pytest.raises(inbox_access.Refused, match="belongs to no listed account"):
         inbox_access.check_content(str(tmp_path), accounts)
 
 
@@ -462,7 +462,7 @@ def test_only_plain_files_and_directories_are_taken(
         other.write_text("")
         other.chmod(0o4755)
 
-    with pytest.raises(inbox_access.Refused, match="not only directories and plain files"):
+    with pytest.raises(inbox_access.Refused, match="not only directories and regular files"):
         inbox_access.check_content(str(tmp_path), accounts)
 
 

@@ -112,7 +112,7 @@ def test_the_page_of_layouts_says_what_the_table_says(tmp_path: Path) -> None:
         assert text.count(f"| `{layout.name}` |") == 2
         assert layout.title in text
     page.write_text("nothing")
-    with pytest.raises(SystemExit, match="there is no place for the tables"):
+    with pytest.raises(SystemExit, match="has no markers for the tables"):
         generate_layout_table.main([], page)
 
 

@@ -12,7 +12,7 @@ from .models import Session
 
 @require_GET
 def active_sessions(request: HttpRequest) -> JsonResponse:
-    """List the sessions that were connected, for whoever has the key."""
+    """List the active sessions, for clients with the key."""
     given = request.headers.get("x-api-key", "")
     if not settings.SESSIONS_API_KEY or not compare_digest(given.encode(), settings.SESSIONS_API_KEY.encode()):
         return JsonResponse({"success": False, "error": "invalid API key"}, status=403)

@@ -28,8 +28,8 @@ OPTIONS: dict[str, t.Any] = {
     "url": None,
     "expect": {},
     "at_least": {},
-    "same": {},
-    "tell": [],
+    "equal_keys": {},
+    "return_keys": [],
     "headers": {},
     "unit": None,
     "since": None,
@@ -120,30 +120,30 @@ def heard(**counts: int) -> Reading:
             look(status=200, trouble="it is not JSON"),
             f"{URL} gave a reply that cannot be compared (it is not JSON)",
         ),
-        ({"url": URL, "same": {"a": "b"}}, look(status=200, found={"a": "x", "b": "x"}), None),
+        ({"url": URL, "equal_keys": {"a": "b"}}, look(status=200, found={"a": "x", "b": "x"}), None),
         (
-            {"url": URL, "same": {"a": "b"}},
+            {"url": URL, "equal_keys": {"a": "b"}},
             look(status=200, found={"a": "x", "b": {"key": CANARY}}),
             f"{URL} says a='x' instead of b='<object with 1 keys>'",
         ),
-        ({"url": URL, "same": {"a": "b"}}, look(status=200), f"{URL} says a=missing instead of b=missing"),
+        ({"url": URL, "equal_keys": {"a": "b"}}, look(status=200), f"{URL} says a=missing instead of b=missing"),
         (
-            {"url": URL, "unit": "wa", "same": {"a": "$ID"}},
+            {"url": URL, "unit": "wa", "equal_keys": {"a": "$ID"}},
             look(status=200, found={"a": 1}, environment={"ID": "1"}),
             None,
         ),
         (
-            {"url": URL, "unit": "wa", "same": {"a": "$ID"}},
+            {"url": URL, "unit": "wa", "equal_keys": {"a": "$ID"}},
             look(status=200, found={"a": "x"}, environment={"ID": CANARY}),
             f"{URL} says a='x' instead of ID of its process",
         ),
         (
-            {"url": URL, "unit": "wa", "same": {"a": "$ID"}},
+            {"url": URL, "unit": "wa", "equal_keys": {"a": "$ID"}},
             look(status=200, found={"a": "x"}),
             f"{URL} says a='x' instead of ID of its process, which has none",
         ),
-        ({"url": URL, "tell": ["a"]}, look(status=200), None),
-        ({"url": URL, "tell": ["a"]}, look(status=200, trouble="it is not JSON"), None),
+        ({"url": URL, "return_keys": ["a"]}, look(status=200), None),
+        ({"url": URL, "return_keys": ["a"]}, look(status=200, trouble="it is not JSON"), None),
         (
             {"unit": "wa", "require": {"restored": 2}, "forbid": {"needs_qr": 1}},
             look(journal=heard(restored=2, needs_qr=1)),
@@ -187,9 +187,12 @@ def test_what_is_not_well(options: dict[str, t.Any], seen: Look, complaint: str 
         ({"url": URL, "timeout": -1}, "timeout has to be 0 or more"),
         ({"url": URL, "interval": 0}, "interval at least 0.1"),
         ({"unit": "wa", "at_least": {"a": 1}}, "at_least goes with url, and there is no url"),
-        ({"unit": "wa", "same": {"a": "b"}}, "same goes with url, and there is no url"),
-        ({"unit": "wa", "tell": ["a"]}, "tell goes with url, and there is no url"),
-        ({"url": URL, "same": {"a": "$B"}}, "same names a variable of unit's process, and there is no unit"),
+        ({"unit": "wa", "equal_keys": {"a": "b"}}, "equal_keys goes with url, and there is no url"),
+        ({"unit": "wa", "return_keys": ["a"]}, "return_keys goes with url, and there is no url"),
+        (
+            {"url": URL, "equal_keys": {"a": "$B"}},
+            "equal_keys names a variable of unit's process, and there is no unit",
+        ),
         ({"url": URL, "at_least": {"a": "many"}}, "at_least needs numbers of 0 or more, and for 'a' it has 'many'"),
         ({"url": URL, "at_least": {"a": True}}, "at_least needs numbers"),
         ({"url": URL, "at_least": {"a": float("nan")}}, "at_least needs numbers"),
@@ -438,7 +441,7 @@ def test_a_unit_that_crashes_again_and_again_is_never_well(monkeypatch: pytest.M
 
 def test_keys_that_are_only_told_are_told_and_no_more_than_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
     Backend(monkeypatch, Answer(200, json.dumps({"up": 3, "accounts": [CANARY], "holder": "x", "me": "x"}).encode()))
-    options = {"url": URL, "tell": ["up", "accounts", "gone"], "same": {"holder": "me"}}
+    options = {"url": URL, "return_keys": ["up", "accounts", "gone"], "equal_keys": {"holder": "me"}}
     told = execute(_health, {**OPTIONS, **options}, check_mode=False).report.values["facts"]
     assert told == {"holder": "x", "me": "x", "up": 3, "accounts": "<list of 1>"}
 

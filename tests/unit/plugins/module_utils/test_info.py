@@ -60,7 +60,7 @@ def test_an_account_that_vanishes_meanwhile_is_not_the_end_of_all(
 def test_states_are_counted_and_unknown_ones_only_where_nobody_looked() -> None:
     accounts = [account("a"), account("b", "fresh"), account("c", "corrupt"), account("d", "pending"), account("e")]
     assert told(*accounts)["states"] == {"paired": 2, "pending": 1, "fresh": 1, "corrupt": 1}
-    assert (told(*accounts)["total"], told(*accounts)["sound"]) == (5, 2)
+    assert (told(*accounts)["total"], told(*accounts)["linked_accounts"]) == (5, 2)
     assert told(account("a", "unknown"), inspect="metadata")["states"]["unknown"] == 1
 
 

@@ -444,7 +444,7 @@ def test_a_new_library_is_one_entry(tmp_path: pathlib.Path, monkeypatch: pytest.
     assert {name for name in content(tmp_path / "new") if b"/" in name} == {b"one/token", b"two/token", b"three/token"}
     assert not _job.execute(_migrate, {**options, **owner}, check_mode=False).changed
     told = _job.execute(_info, {"path": str(tmp_path / "new")}, check_mode=False).report.values
-    assert (told["layout"], told["total"], told["sound"], told["count"]) == ("toy", 3, 2, 3)
+    assert (told["layout"], told["total"], told["linked_accounts"], told["count"]) == ("toy", 3, 2, 3)
     assert [len(group) for group in told["duplicates"]] == [2]
     assert CANARY not in json.dumps(told)
 

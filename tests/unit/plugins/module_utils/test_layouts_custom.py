@@ -34,7 +34,7 @@ GATEWAY: dict[str, t.Any] = {
     "locks": ["pid", "*.lock"],
     "caches": ["**/thumbs", "media/tmp"],
     "databases": ["*.chats"],
-    "beside": ["logs"],
+    "ignored": ["logs"],
 }
 
 
@@ -100,7 +100,7 @@ def test_layout_and_description_belong_together(options: dict[str, t.Any], told:
         ({"folders": ["a/b"]}, "custom.folders holds 'a/b'; give the name alone"),
         ({"locks": ["../pid"]}, r"custom.locks holds '\.\./pid'; give the name alone"),
         ({"databases": [".."]}, r"custom.databases holds '\.\.' where"),
-        ({"travels": ["/index"]}, "custom.travels holds '/index'; give a path relative"),
+        ({"companions": ["/index"]}, "custom.companions holds '/index'; give a path relative"),
         ({"depth": 6}, "custom.depth is 6; accounts lie 1 to 5"),
         ({"depth": -1}, "custom.depth is -1"),
         ({"origin": "https://web.whatsapp.com"}, "custom.origin is 'https://web.whatsapp.com'; give it as the browser"),
@@ -128,8 +128,8 @@ def test_every_option_of_the_spec_is_read() -> None:
                 "locks",
                 "caches",
                 "databases",
-                "beside",
-                "travels",
+                "ignored",
+                "companions",
                 "watched",
             )
             if getattr(plain, field) != getattr(other, field)
@@ -161,8 +161,8 @@ def test_accounts_are_found_by_their_markers(tmp_path: pathlib.Path) -> None:
         assert list(account_names(root, described(names=[]))) == ["line-1", "line-2", "other"]
         assert list(account_names(root, described(folders=["t"]))) == ["t/line-4"]
         assert list(companions(root, described())) == ["index", "line-5", "other", "t"]
-        assert list(companions(root, described(travels=["index"]))) == ["index"]
-        assert list(companions(root, described(travels=[]))) == []
+        assert list(companions(root, described(companions=["index"]))) == ["index"]
+        assert list(companions(root, described(companions=[]))) == []
         assert plain_count(root, described()) == 10
 
 
@@ -269,7 +269,7 @@ def test_accounts_move_and_are_told_of(tmp_path: pathlib.Path) -> None:
     moved = {str(path.relative_to(tmp_path / "new")) for path in (tmp_path / "new").rglob("*") if path.is_file()}
     assert moved == {f"line-{number}/{name}" for number in (1, 2) for name in ("keys/identity.key", "token")}
     told = _job.execute(_info, {"path": str(tmp_path / "new"), **how}, check_mode=False).report.values
-    assert (told["layout"], told["layout_reason"], told["sound"]) == ("custom", "it was named", 2)
+    assert (told["layout"], told["layout_reason"], told["linked_accounts"]) == ("custom", "it was named", 2)
     assert CANARY not in json.dumps(told)
 
 

@@ -122,7 +122,7 @@ def test_nothing_else_travels_with_them(root: pathlib.Path, layout: str) -> None
     assert beside(root, layout) == []
 
 
-@pytest.mark.parametrize("layout", [name for name, entry in LAYOUTS.items() if entry.travels is not None])
+@pytest.mark.parametrize("layout", [name for name, entry in LAYOUTS.items() if entry.companions is not None])
 def test_a_root_may_hold_the_program_itself(root: pathlib.Path, layout: str) -> None:
     made = set(put_root_of(layout, root))
     (root / "node_modules/x/Default").mkdir(parents=True)
@@ -189,7 +189,7 @@ def test_a_special_layout_that_does_not_see_all_is_not_taken(root: pathlib.Path)
     ],
 )
 def test_parts(layout: str, account: str, parts: tuple[str, ...]) -> None:
-    assert layout_named(layout).parts_of(account) == parts
+    assert layout_named(layout).sidecars_of(account) == parts
 
 
 def test_a_token_without_a_profile_travels_and_one_with_a_profile_is_part_of_it(root: pathlib.Path) -> None:
@@ -207,7 +207,7 @@ def test_a_directory_that_was_named_without_a_slash_is_found(root: pathlib.Path,
     assert auto(root).layout.name == "wppconnect"
     assert seen(root, "wppconnect") == {Made("userDataDirloja", "paired")}
     assert beside(root, "wppconnect") == []
-    assert layout_named("wppconnect").parts_of("userDataDirloja") == ("tokens/loja.data.json",)
+    assert layout_named("wppconnect").sidecars_of("userDataDirloja") == ("tokens/loja.data.json",)
     assert "loja" in layout_named("wppconnect").called("userDataDirloja")
 
 

@@ -180,7 +180,7 @@ def test_one_file_that_differs_is_one_file_that_is_written(host: Host) -> None:
 
 def test_what_comes_before_the_stop_is_written_apart_and_is_no_reason_to_stop(host: Host) -> None:
     stop = {"name": "10-stop", "daemon_reload": False, "validate": False, "sections": {"Service": {"KillSignal": "2"}}}
-    switch = read_switch({"before_stop": [stop]}, "wa.service")
+    switch = read_switch({"pre_stop_overrides": [stop]}, "wa.service")
     state = observe_switch(switch, host.unit)
     assert (state.early_differs, state.differs, files_of(switch, state)) == (True, False, [])
     assert "KillSignal=2" in state.early_diffs[0]["after"]
@@ -199,7 +199,7 @@ class Again(SessionsError):
 @pytest.mark.parametrize(("error", "left"), [(SessionsError("other"), False), (Again("again"), True)])
 def test_what_comes_before_the_stop_stays_for_another_stop(host: Host, error: SessionsError, left: bool) -> None:
     stop = {"name": "10-stop", "daemon_reload": False, "validate": False, "sections": {"Service": {"KillSignal": "2"}}}
-    switch = read_switch({"before_stop": [stop]}, "wa.service")
+    switch = read_switch({"pre_stop_overrides": [stop]}, "wa.service")
     with pytest.raises(type(error), match=str(error)), early_installed(switch, observe_switch(switch, host.unit)):
         assert host.drop_in.with_name("10-stop.conf").exists()
         raise error
@@ -214,7 +214,7 @@ def test_what_could_not_be_written_whole_before_the_stop_is_put_back(
         {"name": name, "daemon_reload": False, "validate": False, "sections": {"Service": {"KillSignal": "2"}}}
         for name in ("10-stop", "11-stop")
     ]
-    switch = read_switch({"before_stop": drop_ins}, "wa.service")
+    switch = read_switch({"pre_stop_overrides": drop_ins}, "wa.service")
     seen, install = observe_switch(switch, host.unit), _override.install
 
     def fail(steps: t.Any, wanted: t.Any) -> None:
