@@ -325,7 +325,7 @@ def test_two_devices_of_one_name_are_refused(host: Host, layout: str) -> None:
     before = looks(host.place)
     refused = host.migrate(src=[*map(str, roots)], layout=layout)
     assert f"are two different linked devices, one in {roots[0]} and one in {roots[1]}" in refused["msg"]
-    assert "nothing was changed: move one of the two into a directory" in refused["msg"]
+    assert "nothing was changed: move one of them to a directory" in refused["msg"]
     assert looks(host.place) == before
     assert counts(host.migrate(src=[str(roots[0])], layout=layout)) == {"migrated": 1}
 

@@ -338,7 +338,7 @@ def test_a_running_backend_without_an_account_is_not_interrupted() -> None:
     assert "'src' (role: wa_legacy_paths)" in str(refused.value)
     assert "allow_empty=true (role: wa_allow_empty)" in str(refused.value)
     with pytest.raises(
-        SessionsError, match="nor where its environment and its open files lead, nor in and below /opt/wa;"
+        SessionsError, match="nor where its environment and its open files lead, nor in or below /opt/wa;"
     ):
         plan(state(**EMPTY), params(src=[], unit="wa"))
 
@@ -364,7 +364,7 @@ def test_fewer_accounts_than_expected_are_found_out_before_the_interruption() ->
     require_expected(seen, 2)
     with pytest.raises(SessionsError) as refused:
         require_expected(seen, 3)
-    assert f"2 accounts would be linked at {PATH}, and it should be 3 (role: wa_expected_accounts)" in str(
+    assert f"2 accounts would be linked at {PATH}, but 3 are expected (role: wa_expected_accounts)" in str(
         refused.value
     )
     require_expected(state(present=["wa7"]), 3)  # nothing is interrupted, and it is said elsewhere
