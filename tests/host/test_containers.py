@@ -111,7 +111,7 @@ def test_a_volume_without_a_name(engines: Engines) -> None:
     """The engine removes it with the container. Two mounts at one place would keep it from starting."""
     before = engines.quadlet(f"Volume={INSIDE}")
     told = refusal(engines)
-    assert "on an anonymous volume" in told and f"replace the option that mounts {INSIDE} now" in told, told
+    assert "on an anonymous volume" in told and f"replace the option that mounts {INSIDE} by" in told, told
     require_untouched(engines, "podman", before)
     engines.sh(f"sed -i 's|^Volume={INSIDE}$|Volume={PATH}:{INSIDE}|' {QUADLET} && systemctl daemon-reload")
     done = engines.module("session_migrate", path=PATH, unit=UNIT)
