@@ -263,7 +263,7 @@ def test_a_web_application_tells_what_is_expected_and_neither_its_key_nor_its_na
         assert PHONE not in json.dumps(masked)
         assert len(masked["missing"]) == 1
         without_key = info(expected_from={**application.source, "headers": {"x-api-key": f"{CANARY}0"}})
-        assert "answered 403 instead of 200; see its address and the key in headers" in without_key["msg"]
+        assert "answered 403 instead of 200; check the URL and the key in headers" in without_key["msg"]
         both = info(expected=[], expected_from=application.source)
         assert "mutually exclusive" in both["msg"]
 

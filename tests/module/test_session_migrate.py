@@ -964,7 +964,7 @@ def refusals(place: pathlib.Path) -> dict[str, tuple[dict[str, t.Any], str]]:
         "source is a file": ({"src": [str(place / "file")]}, "is not a directory"),
         "unknown user": ({"owner": "nosuchuser"}, "the user 'nosuchuser' does not exist"),
         "unknown group": ({"group": "nosuchgroup"}, "the group 'nosuchgroup' does not exist"),
-        "number without group": ({"owner": "4242"}, "name one in 'group'"),
+        "number without group": ({"owner": "4242"}, "set 'group'"),
         "unknown layout": ({"layout": "telegram"}, "the layout 'telegram' is not known; choose one of baileys"),
         "unit without systemd": ({"unit": "whatsapp-backend"}, "systemd does not run here"),
         "bad unit": ({"unit": "a/b"}, "is not a name of a unit"),
