@@ -288,7 +288,7 @@ def test_tls_that_never_shakes_hands_is_cut_off(run_module: RunModule) -> None:
         ({}, "one of the following is required: url, unit"),
         ({"url": "gopher://127.0.0.1/"}, "url must begin with http:// or https://"),
         ({"url": "http://127.0.0.1/", "since": "now"}, "read the journal of unit; set unit"),
-        ({"unit": "wa", "signals": {"broken": "("}}, "the signal 'broken' is no regular expression"),
+        ({"unit": "wa", "signals": {"broken": "("}}, "the signal 'broken' is not a valid regular expression"),
         ({"unit": "wa", "require": {"needs_qr": "x"}}, "require must contain numbers of 0 or more"),
         ({"unit": "no-such-unit-anywhere"}, "no-such-unit-anywhere.service"),
     ],
