@@ -403,7 +403,7 @@ def test_the_plain_count_is_that_of_find(info: Info, sessions: pathlib.Path, mou
         ({"path": "/srv/a\nb"}, "control character"),
         ({"path": "/etc/hostname"}, "is not a directory"),
         ({"path": "/etc/hostname/x"}, "is not a directory"),
-        ({"layout": "telegram"}, "the layout 'telegram' is not known"),
+        ({"layout": "telegram"}, "the layout 'telegram' is unknown"),
         ({"inspect": "all"}, "value of inspect must be one of"),
     ],
 )
@@ -411,7 +411,7 @@ def test_bad_input(info: Info, options: dict[str, t.Any], words: str) -> None:
     result = info(**options)
     assert result["failed"]
     assert words in result["msg"]
-    assert "not foreseen" not in result["msg"]
+    assert "unexpected error" not in result["msg"]
 
 
 def test_who_may_not_read_is_told_so(info: Info, sessions: pathlib.Path) -> None:

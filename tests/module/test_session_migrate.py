@@ -965,7 +965,7 @@ def refusals(place: pathlib.Path) -> dict[str, tuple[dict[str, t.Any], str]]:
         "unknown user": ({"owner": "nosuchuser"}, "the user 'nosuchuser' does not exist"),
         "unknown group": ({"group": "nosuchgroup"}, "the group 'nosuchgroup' does not exist"),
         "number without group": ({"owner": "4242"}, "set 'group'"),
-        "unknown layout": ({"layout": "telegram"}, "the layout 'telegram' is not known; choose one of baileys"),
+        "unknown layout": ({"layout": "telegram"}, "the layout 'telegram' is unknown; choose one of baileys"),
         "unit without systemd": ({"unit": "whatsapp-backend"}, "systemd does not run here"),
         "bad unit": ({"unit": "a/b"}, "is not a name of a unit"),
         "drop-in for another unit": (
@@ -998,7 +998,7 @@ def test_bad_input_is_one_clear_sentence_and_changes_nothing(host: Host, name: s
         assert refused["failed"], refused
         assert words in refused["msg"], refused["msg"]
         assert "\n" not in refused["msg"]
-        assert "not foreseen" not in refused["msg"]
+        assert "unexpected error" not in refused["msg"]
         assert not refused.get("changed")
     assert looks(host.place) == before
 
@@ -1029,7 +1029,7 @@ def test_who_may_not_read_is_told_so(host: Host, locked: str) -> None:
     refused = host.migrate(uid=UID)
     assert refused["failed"]
     assert "Permission denied" in refused["msg"]
-    assert "not foreseen" not in refused["msg"]
+    assert "unexpected error" not in refused["msg"]
     assert looks(host.place) == before
 
 

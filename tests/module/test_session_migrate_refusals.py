@@ -425,7 +425,7 @@ def test_a_second_account_of_a_name_that_nobody_can_tell_apart_stops_the_switch(
     first = switched(host, variables, src=sources, **described)
     assert bool(first.get("failed")) == (kind in ("unknown", "damaged"))
     if first.get("failed"):
-        assert f" in {other}, because {host.legacy} has one of that name, too, and " in first["msg"]
+        assert f" in {other}, because {host.legacy} has an account of that name, too, and " in first["msg"]
         assert not host.path.exists()
         switched(host, variables, src=sources, accept_left_behind=["shop"], **described)
     assert is_switched(host, variables)
