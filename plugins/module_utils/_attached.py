@@ -108,7 +108,7 @@ def _why_not_trusted(directories: t.Iterable[str]) -> str:
     for directory in directories:
         why = who_else_can_swap(way_to(directory), (0, os.geteuid()))
         if why:
-            return f"it starts as root, and {why}, who could have the sessions mounted anywhere"
+            return f"it starts as root, and {why}, so another user could redirect the mount of the sessions"
     return ""
 
 

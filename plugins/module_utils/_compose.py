@@ -221,7 +221,7 @@ def _started(pid: int) -> int:
 
 
 def _untrusted(compose: Compose) -> str:
-    """Return why root must not let Compose read the project's files: whoever can write them controls what root starts; '' if it may."""
+    """Return why root must not let Compose read the project's files: a user who can write them controls what root starts; '' if it may."""
     if not compose.files:
         return "the container's labels do not name the Compose files that it was created from"
     for file in (*compose.read, *compose.environment_files):
@@ -235,7 +235,7 @@ def _untrusted(compose: Compose) -> str:
         if who:
             return f"{who}, so root does not let Compose read {file}: make root the only owner of the project's directory and files"
         if file not in compose.environment_files and _OTHER_FILES.search(text):
-            return f"{file} includes other files (include, extends), which are not checked for who can write them"
+            return f"{file} includes other files (include, extends), and their owners and permissions are not checked"
     with contextlib.suppress(FileNotFoundError):
         who = _who_else_can_write(f"{compose.directory}/.env")
         if who:

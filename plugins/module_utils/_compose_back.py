@@ -52,7 +52,7 @@ def put_back(place: Place, compose: Compose, back: WayBack, path: str, layout: L
     """
     intent = announce(place, [], [back.file], f"{control_path(path)}/{RECEIPT}")
     remove_tree(place.area, _BACK)  # one left by a killed run already has the owner and mode of the service
-    staged = open_private(place.area, _BACK, called="the directory of accounts on their way back")
+    staged = open_private(place.area, _BACK, called="the directory of accounts to roll back")
     try:
         rules = Rules(place.uid, place.gid, frozenset((place.uid,)), is_area, checksum=True)
         bring_up_to_date(place.path, staged, rules, {})
@@ -97,7 +97,7 @@ def _remove_durably(file: str) -> None:
 
 def _made_anew(compose: Compose) -> Box:
     up = [*compose.command, "up", "--no-start", "--no-deps", compose.service]
-    run_checked(up, purpose=f"make a container of {compose.service} without the mount", timeout=_SECONDS)
+    run_checked(up, purpose=f"create a container of {compose.service} without the mount", timeout=_SECONDS)
     box = inspected(DOCKER, compose.box.name)
     if box is None or box.id == compose.box.id or box.pid or not box.upper:
         raise SessionsError(f"Compose created no new container of {compose.service} that can be inspected; run again")

@@ -97,7 +97,7 @@ class Layout:
     ``depth``: how many directories below the root (or below a folder of ``folders``) an account may be.
     ``folders``: if a root has any of these, accounts are searched only below them: the root may be the directory of an application.
     ``direct``: names (patterns) of accounts that are in the root nevertheless.
-    ``beside``: entries of the root (path patterns) that are not migrated with accounts, and are no accounts unless they hold one directly.
+    ``beside``: entries of the root (path patterns) that are not migrated; one may be an account itself, but nothing below it is.
     ``excluded``: entries that are never accounts, because the operator says so.
     ``travels``: the only other entries (path patterns) that are migrated with accounts; None for all except ``beside``.
     ``parts_of``: relative paths in the root that belong to an account outside its directory. They may be missing.

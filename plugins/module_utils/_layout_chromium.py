@@ -66,7 +66,7 @@ WATCHED = tuple(
     for name in ("CURRENT", "MANIFEST-*", "*.log")
 )
 # Measured under real units (docs/stopping-browsers.md): a signal only to the main process lets it close its browsers. Without
-# KillMode=mixed, SIGTERM ends the process that holds Local Storage before that is written; SIGINT it ignores.
+# KillMode=mixed, SIGTERM ends the process that holds Local Storage before that is written; it ignores SIGINT.
 STOP = StopSettings(signal="SIGINT", timeout=45, mode="mixed")
 
 _LOCAL_STORAGE = "Default/Local Storage/leveldb"
