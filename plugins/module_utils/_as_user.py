@@ -46,11 +46,8 @@ def _write(directory: str) -> str:
     try:
         _write_unnamed(parent)
     except OSError as error:
-        if error.errno not in (
-            errno.EOPNOTSUPP,
-            errno.EISDIR,
-            errno.EINVAL,
-        ):  # errors of filesystems and kernels without O_TMPFILE
+        # Filesystems and kernels without O_TMPFILE return one of these.
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
             raise
         _write_named(parent)
     return ""

@@ -25,13 +25,14 @@ from ._restart import started_at
 from ._sources import Source, working_directories
 from ._unit import Unit
 
+# Patterns of names.
 _NOT_LOOKED_INTO = (
     ".git",
     "node_modules",
     "site-packages",
     f"*{AREA_INSIDE}",
     f"*{AREA_INSIDE}{ASIDE}*",
-)  # patterns of names
+)
 # Losing an unlinked account costs nothing, and other programs have a creds.json, too. 'unknown' may be linked.
 _LINKED = ("paired", "unknown")
 _NUMBER = re.compile(r"\d{6}")

@@ -142,9 +142,8 @@ class _Decision:
                 if real not in by_now
             ]
         if not (self.roots or self.ours or self.others) and self.scene.named:
-            added.append(
-                Binding(self.path, self.scene.named[0])
-            )  # a new host, where the program has not created it yet
+            # On a new host the program has not created that directory yet.
+            added.append(Binding(self.path, self.scene.named[0]))
         kept = [binding for binding in self.ours if not added or os.path.isdir(binding.directory)]
         return (*kept, *added), tuple(points)
 
@@ -158,9 +157,8 @@ class _Decision:
             with contextlib.suppress(OSError):
                 here = os.readlink(f"/proc/{pid}/cwd")
                 beside = leads_to != home and os.path.dirname(here) == os.path.dirname(leads_to)
-                if (
-                    pid == self.unit.main_pid and beside
-                ):  # the unit was started in a release that has been replaced since
+                # The unit may have been started in a release that has been replaced since.
+                if pid == self.unit.main_pid and beside:
                     above.append((home, here))
                 if is_plain(calls) and os.path.normpath(calls) == calls and os.path.realpath(calls) == here:
                     above.append((calls, here))

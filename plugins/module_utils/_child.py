@@ -115,9 +115,8 @@ def _read(reading: int, deadline: float, at_most: int) -> bytes:
 def _reap(child: int) -> None:
     deadline, pause = time.monotonic() + REAP_SECONDS, 0.0002
     while os.waitpid(child, os.WNOHANG) == (0, 0):
-        if (
-            time.monotonic() > deadline
-        ):  # killed, but blocked by a disk that does not respond: only its process table entry is left
+        # A killed process may be blocked by a disk that does not respond: then it cannot be reaped.
+        if time.monotonic() > deadline:
             raise PastLimit
         time.sleep(pause)
         pause = min(2 * pause, 0.05)

@@ -43,9 +43,8 @@ def close(control: int, points: t.Iterable[str], owners: t.Collection[int], gid:
         deadline = time.monotonic() + _LOOK_AT_MOST
         for point, status in own.items():
             if status.st_mode & stat.S_IXOTH and _holds_others(opened[point], (0, *owners), deadline, _DEEPEST):
-                _give(
-                    opened[point], gid, _MODE | stat.S_IXOTH
-                )  # the first matching class of user, group and others decides
+                # The kernel applies the first matching class of user, group and others.
+                _give(opened[point], gid, _MODE | stat.S_IXOTH)
             else:
                 _give(opened[point], 0, _MODE)
 

@@ -114,9 +114,8 @@ def run_for_lines(
             with process:
                 for line in iter(lambda: t.cast("t.IO[bytes]", process.stdout).readline(longest), b""):
                     at_most -= len(line)
-                    if (
-                        at_most < 0 or time.monotonic() > until
-                    ):  # reading what a killed program left in the pipe may take long, too
+                    # The time counts here too: reading what a killed program left in the pipe may take long.
+                    if at_most < 0 or time.monotonic() > until:
                         process.kill()
                         cut = True
                         break

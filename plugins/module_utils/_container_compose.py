@@ -25,7 +25,7 @@ if t.TYPE_CHECKING:
     from ._layouts import Layout
 
 _OVERRIDE = """\
-# Written by Ansible (whatsapp_ops.sessions): where the accounts of this service are stored on the host.
+# Written by Ansible (whatsapp_ops.sessions): where the accounts of this service lie on the host.
 services:
   "{service}":
     volumes:

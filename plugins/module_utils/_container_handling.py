@@ -297,9 +297,8 @@ def _stopped(container: Container, path: str) -> Handling:
     """
     real = os.path.realpath(path)
     sources = [mount.source for mount in container.line.mounts if mount.lasting] if container.line else []
-    if (
-        container.compose
-    ):  # its stopped container keeps its layer, which may hold accounts that the next container would not have
+    # A stopped container of Compose keeps its layer, which may hold accounts that the next container would not have.
+    if container.compose:
         sources = [mount.source for mount in container.compose.box.mounts if mount.lasting and mount.writable]
     if not container.active and any(place.startswith("/") and os.path.realpath(place) == real for place in sources):
         return Handling(container)
@@ -465,7 +464,7 @@ def _option(container: Container, path: str, inside: str) -> str:
 def _quadlet_drop_in(container: Container, root: Root, path: str) -> tuple[str, str]:
     place = f"{_QUADLETS}/{os.path.basename(container.quadlet)}.d/{DROP_IN}"
     text = (
-        "# Written by Ansible (whatsapp_ops.sessions): where the accounts of this container are stored on the host.\n"
+        "# Written by Ansible (whatsapp_ops.sessions): where the accounts of this container lie on the host.\n"
         f"[Container]\nVolume={path}:{root.inside}\n"
     )
     return place, text

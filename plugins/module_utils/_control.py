@@ -84,7 +84,7 @@ def locked(control: int, path: str) -> t.Iterator[int]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise SessionsError(f"another run is working on {path} ; wait until it has ended and run again") from error
+            raise SessionsError(f"another run is working on {path}; wait until it has ended and run again") from error
         yield descriptor
     finally:
         os.close(descriptor)

@@ -218,9 +218,8 @@ def pour(reading: int, writing: int, status: os.stat_result, *, checksum: bool, 
 
     Without the limit a file that grows faster than it is read would be copied forever, and a sparse file may be larger than any disk.
     """
-    if (
-        status.st_size < _BLOCK and status.st_blocks * 512 >= status.st_size
-    ):  # the common case: one block, no digest needed
+    # The common case: one block, no digest needed.
+    if status.st_size < _BLOCK and status.st_blocks * 512 >= status.st_size:
         block = os.read(reading, _block_for(status.st_size))
         _write_all(writing, block)
         if checksum and os.pread(writing, len(block) + 1, 0) != block:

@@ -97,9 +97,8 @@ def _connected(endpoint: Endpoint, seconds: float) -> t.Iterator[http.client.HTT
 
     def cut() -> None:
         with contextlib.suppress(OSError):
-            socket.socket.shutdown(
-                sockets[-1], socket.SHUT_RDWR
-            )  # below TLS, because the other thread owns the TLS state
+            # Below TLS, because the other thread owns the TLS state.
+            socket.socket.shutdown(sockets[-1], socket.SHUT_RDWR)
 
     timer = threading.Timer(max(deadline - time.monotonic(), 0.0), cut)
     timer.start()

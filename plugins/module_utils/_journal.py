@@ -52,9 +52,8 @@ _CURSOR = re.compile(r"s=[0-9a-f]+;i=[0-9a-f]+;b=[0-9a-f]+;m=[0-9a-f]+;t=[0-9a-f
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _DIGITS_AT_MOST = 6  # of a number in a line: enough for a number of accounts, too few for a phone number
 _ACCOUNTS_AT_MOST = 1000  # names per signal
-_ELSEWHERE = frozenset(
-    ("null", "file", "append", "truncate", "tty", "socket", "fd")
-)  # values of StandardOutput= other than the journal
+# Values of StandardOutput= other than the journal.
+_ELSEWHERE = frozenset(("null", "file", "append", "truncate", "tty", "socket", "fd"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -81,10 +81,8 @@ class Found(t.NamedTuple):
     linked: bool = False
 
 
-_FURTHER, _FURTHER_FOLDERS = (
-    2,
-    5000,
-)  # levels and directories of the search for accounts that are too deep, which are only reported
+# Levels and directories of the search for accounts that are too deep, which are only reported.
+_FURTHER, _FURTHER_FOLDERS = 2, 5000
 _FOLDER_LINK = "it is a link to a directory that contains accounts, and only links to accounts themselves are followed"
 
 

@@ -44,10 +44,8 @@ def run_module(
     if outcome is not None:
         for warning in outcome.report.warnings:
             module.warn(printable(warning))
-        diff, values = (
-            printable_diff(outcome.diff),
-            printable(outcome.report.values, kept="\t"),
-        )  # tabs are kept: values are compared
+        # Values keep tabs, because callers compare them.
+        diff, values = printable_diff(outcome.diff), printable(outcome.report.values, kept="\t")
         module.exit_json(changed=outcome.changed, diff=diff, **values)
     # Fail only here, with no exception pending: with -vvv Ansible adds the traceback of a pending exception to the result, and its
     # messages (and those of its causes) contain file names from inside accounts.
