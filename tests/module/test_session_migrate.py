@@ -978,7 +978,7 @@ def refusals(place: pathlib.Path) -> dict[str, tuple[dict[str, t.Any], str]]:
         "newline in a value": (
             {"switch": {"environment_file": {"path": f"{place}/env", "values": {"S": "a\nb"}}}}, "S"
         ),
-        "bad variable": ({"switch": {"environment_file": {"path": f"{place}/env", "values": {"A B": "a"}}}}, "'A B' is no name"),
+        "bad variable": ({"switch": {"environment_file": {"path": f"{place}/env", "values": {"A B": "a"}}}}, "'A B' is not a valid name"),
         "misspelt drop-in option": ({"unit": "wa", "switch": {"overrides": [{"section": {}}]}}, "in option 'overrides'"),
         "no source and no unit": ({"src": []}, "neither 'src' nor 'unit'"),
     }  # fmt: skip

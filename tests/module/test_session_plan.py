@@ -141,7 +141,7 @@ def test_drop_ins_are_planned_without_systemd(host: Host, mount: Mount) -> None:
             "in option 'overrides'",
         ),
         ({"environment_file": {"path": "env", "values": {}}}, "a relative path"),
-        ({"environment_file": {"path": "/srv/env", "values": {"A-B": "x"}}}, "'A-B' is no name"),
+        ({"environment_file": {"path": "/srv/env", "values": {"A-B": "x"}}}, "'A-B' is not a valid name"),
         ({"in_force": {"unit": "wa", "values": {}}}, "systemd does not run here"),
         ({"migrate": {"path": "/srv/x", "unit": "wa"}}, "systemd does not run here"),
     ],
