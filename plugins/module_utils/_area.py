@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The root-only directory on the filesystem of a sessions path where accounts are staged and displaced ones are kept.
+"""The root-only work area on the filesystem of a sessions path: holds staged accounts and accounts that were put aside.
 
-It lies beside the path (``.sessions.whatsapp-ops``), or inside it (``.whatsapp-ops``) where the path is a mount of its own, because
-rename(2) works only within one mount. Staged accounts lie three levels down, out of reach of ``find -maxdepth 3`` from the path.
+It is next to the path (``.sessions.whatsapp-ops``), or inside it (``.whatsapp-ops``) if the path is a mount of its own, because rename(2)
+works only within one mount. Staged accounts are three levels down, out of reach of ``find -maxdepth 3`` from the path.
 
-The owner of the parent can exchange it at any time. So a run opens it once and works on it by descriptor, and it counts only where it is
-the directory that the control directory (_control.py) knows. It holds accounts and how they were copied, and nothing that tells root
-what to do.
+The owner of the parent directory can replace the area at any time. Therefore a run opens it once, works on it by descriptor, and accepts it
+only if it is the directory recorded in the control directory (_control.py). It holds accounts and how they were copied, but nothing that
+root acts on.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def area_path(path: str) -> str:
-    """Return where the area of the sessions path ``path`` is, or would be."""
+    """Return where the area of the sessions path ``path`` is or would be."""
     parent, name = os.path.split(path)
     try:
         with opened_directory(path) as inside, opened_directory(parent) as beside:
             if not same_mount(inside, beside):
                 return f"{path}/{AREA_INSIDE}"
     except (FileNotFoundError, NotADirectoryError):
-        pass  # not made yet, or put out of use: it will be on the filesystem of its parent
+        pass  # does not exist yet, or was retired: it will be on the filesystem of its parent
     return f"{parent}/.{name}{AREA_INSIDE}"
 
 
 @contextlib.contextmanager
 def opened_area(path: str, control: int) -> t.Iterator[int]:
-    """Make (where needed) and open the area of ``path``, whose control directory is open.
+    """Open the area of ``path``, creating it if necessary; ``control`` is its open control directory.
 
-    What lies there and is not the directory that was made is set aside under another name, unread. Where nobody but root can have put it
-    there it is adopted; SessionsError is raised for one that is not private to root.
+    Any other directory at that place is renamed without being read. If only root can have created it, it is adopted instead; raises
+    SessionsError if it is not private to root.
     """
     place = area_path(path)
     with opened_directory(os.path.dirname(place)) as parent:
@@ -69,7 +69,7 @@ def opened_area(path: str, control: int) -> t.Iterator[int]:
 
 @contextlib.contextmanager
 def existing_area(path: str, control: int | None) -> t.Iterator[int | None]:
-    """Open the area of ``path`` for reading; None where there is none, or another one than was made."""
+    """Open the area of ``path`` for reading; yield None if there is none or if it is not the recorded one."""
     try:
         descriptor = os.open(area_path(path), _DIRECTORY) if control is not None else None
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -84,7 +84,7 @@ def existing_area(path: str, control: int | None) -> t.Iterator[int | None]:
 
 
 def known_document(path: str, name: str) -> dict[str, t.Any]:
-    """Return the JSON document ``name`` of ``path``, as its control directory has it, or an earlier release left it; empty for none."""
+    """Return the JSON document ``name`` of ``path`` from its control directory, or as an earlier release left it; empty if none."""
     with existing_control(path) as control:
         known = {} if control is None else read_document_at(control, name)
     if known:
@@ -94,7 +94,7 @@ def known_document(path: str, name: str) -> dict[str, t.Any]:
 
 
 def can_rename(source: str, path: str) -> bool:
-    """Whether rename(2) works from the directory ``source`` to where the area of ``path`` is, or would be."""
+    """Return whether rename(2) works from the directory ``source`` to where the area of ``path`` is or would be."""
     place = area_path(path)
     while place != "/":
         place = os.path.dirname(place)
@@ -105,7 +105,7 @@ def can_rename(source: str, path: str) -> bool:
 
 @contextlib.contextmanager
 def opened_staging(path: str, control: int | None) -> t.Iterator[int | None]:
-    """Open the staging area of ``path`` for reading, or yield None while there is none."""
+    """Open the staging area of ``path`` for reading; yield None if there is none."""
     with existing_area(path, control) as area:
         staging = None
         if area is not None:
@@ -119,7 +119,7 @@ def opened_staging(path: str, control: int | None) -> t.Iterator[int | None]:
 
 
 def remove_unused(path: str) -> None:
-    """Remove the area of ``path``, and ``path`` itself with the folders that were made in it, where nothing was ever put in."""
+    """Remove the area of ``path``, and ``path`` itself with the directories created in it, as far as they are empty."""
     place, levels = area_path(path), 16
     with contextlib.suppress(OSError), opened_directory(os.path.dirname(place)) as parent:
         _remove_empty(parent, os.path.basename(place), levels)
@@ -129,20 +129,20 @@ def remove_unused(path: str) -> None:
 
 @functools.cache
 def boot() -> str:
-    """Return the name of this boot."""
+    """Return the kernel's identifier of the current boot."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()
 
 
 def moment() -> str:
-    """Name this instant, in UTC and to the microsecond: two runs within one second may put the same account aside."""
+    """Return the current time in UTC with microseconds, because two runs within a second may put the same account aside."""
     now = time.time_ns()
     return time.strftime(f"%Y%m%dT%H%M%S.{now // 1000 % 1_000_000:06d}Z", time.gmtime(now // 1_000_000_000))
 
 
 @contextlib.contextmanager
 def _existing_trusted_area(path: str) -> t.Iterator[int | None]:
-    """Open the area of ``path`` for reading, where nobody but root can have put it there; None where there is no such."""
+    """Open the area of ``path`` for reading if only root can have created it; else yield None."""
     place, descriptor = area_path(path), None
     gone = contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError)
     with gone, opened_directory(os.path.dirname(place)) as parent:
@@ -163,25 +163,26 @@ def _open_known(parent: int, name: str, control: int, *, called: str) -> int:
         os.close(descriptor)
     if not _is_only_roots(parent):
         _set_aside(parent, name, called)
-    descriptor = open_private(parent, name, called=called)  # makes it, or says what is in the way
+    descriptor = open_private(parent, name, called=called)  # creates it, or raises an error that names the obstacle
     _remember(descriptor, control)
     return descriptor
 
 
 def _set_aside(parent: int, name: str, called: str) -> None:
-    """Get out of the way what somebody may have put there. Renaming that one entry is all that is done with it."""
+    """Rename an entry that another user may have created, and do nothing else with it."""
     try:
         os.rename(name, f"{name}{ASIDE}{moment()}", src_dir_fd=parent, dst_dir_fd=parent)
     except FileNotFoundError:
         return
     except OSError as error:
         raise SessionsError(
-            f"{called} is not the directory that was made there, and cannot be renamed ({error.strerror}); move it away and run again"
+            f"{called} is not the directory that this collection created, and cannot be renamed ({error.strerror}); "
+            "move it away and run again"
         ) from error
 
 
 def _is_only_roots(parent: int) -> bool:
-    """Whether nobody but root can have put something into the directory, or another directory into its place."""
+    """Return whether only root can have created entries in the directory or replaced the directory itself."""
     here = os.dup(parent)
     try:
         while True:
@@ -208,12 +209,12 @@ def _is_known(descriptor: int, control: int) -> bool:
 
 def _remember(descriptor: int, control: int) -> None:
     status = os.fstat(descriptor)
-    # Device numbers count only within one boot.
+    # Device numbers are stable only within one boot.
     write_document_at(control, AREA, {"device": status.st_dev, "inode": status.st_ino, "boot": boot()})
 
 
 def _remove_empty(parent: int, name: str, levels: int) -> None:
-    """Remove a directory of an open one, with the directories below it; OSError for the first that is not empty, which stays."""
+    """Remove the directory ``name`` and the directories below it; raise OSError at the first one that is not empty."""
     below = os.open(name, _DIRECTORY, dir_fd=parent)
     try:
         for entry in os.listdir(below) if levels else ():

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Argument specs of the modules, one name each, so that session_plan takes them as suboptions. Plain data, no Ansible."""
+"""Argument specs of the modules, each with its own name so that session_plan can nest them. Plain data, no Ansible imports."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ SESSION_HEALTH: Spec = {
     "interval": {"type": "float", "default": 2.0},
     "headers": {"type": "dict", "default": {}, "no_log": True},
 }
-# Rules between the options of session_health, by AnsibleModule's names; suboptions take the same keys.
+# Rules between the options of session_health, under AnsibleModule's names; suboptions take the same keys.
 SESSION_HEALTH_RULES: dict[str, t.Any] = {
     "required_one_of": [["url", "unit"]],
 }
 
 _NAMES: dict[str, t.Any] = {"type": "list", "elements": "str", "default": []}
-# The options that say how accounts are kept.
+# The options that describe how accounts are stored.
 LAYOUT: Spec = {
     "layout": {"type": "str", "default": "auto"},
     "custom": {
@@ -82,7 +82,7 @@ SESSION_INFO: Spec = {
     "show_accounts": {"type": "bool", "default": False},
 }
 
-# Rules between its options: one word on what should be there.
+# The expected accounts have one source only.
 SESSION_INFO_RULES: dict[str, t.Any] = {
     "mutually_exclusive": [["expected", "expected_from"]],
 }
@@ -153,7 +153,7 @@ SESSION_PLAN: Spec = {
     "expected_accounts": {"type": "int", "default": 0},
     "allow_stopped": {"type": "bool", "default": False},
 }
-# Without either there is nothing that tells where the accounts were, but for the receipt.
+# With neither, only the receipt could say where the accounts were.
 SESSION_MIGRATE_RULES: dict[str, t.Any] = {
     "required_if": [["state", state, ["src", "unit"], True] for state in ("staged", "migrated", "retired")],
 }
@@ -173,11 +173,11 @@ SYSTEMD_OVERRIDE: Spec = {
 SYSTEMD_OVERRIDE_RULES: dict[str, t.Any] = {
     "required_if": [["state", "present", ["sections"]]],
 }
-# A drop-in where the unit is known from elsewhere: its options and rules.
+# A drop-in for a unit that is known from the surrounding options: its options and rules.
 DROP_IN: tuple[Spec, dict[str, t.Any]] = ({**SYSTEMD_OVERRIDE, "unit": {"type": "str"}}, SYSTEMD_OVERRIDE_RULES)
-# What session_migrate's options hold.
+# Nested options of session_migrate.
 DROP_INS: dict[str, tuple[Spec, dict[str, t.Any]]] = {"switch.overrides": DROP_IN, "switch.pre_stop_overrides": DROP_IN}
-# What session_plan's options hold. The order matters: migrate's own drop-ins come after migrate.
+# Nested options of session_plan. The order matters: migrate must come before its own drop-ins.
 NESTED_IN_PLAN: dict[str, tuple[Spec, dict[str, t.Any]]] = {
     "dir": (SESSION_DIR, {}),
     "overrides": (SYSTEMD_OVERRIDE, SYSTEMD_OVERRIDE_RULES),

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""What another user can really do on this host: tried as that user, in a process of its own that has given up root for good."""
+"""Find out what another user can really do on this host, by trying it in a child process that has given up root for good."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ._errors import SessionsError
 from ._identity import Identity
 from ._limits import AS_USER_SECONDS
 
-# What a few system calls need. No limit on processes: it would count all that the user has.
+# Enough for a few system calls. The number of processes is not limited: that limit would count all processes of the user.
 _LIMITS = {resource.RLIMIT_CPU: int(AS_USER_SECONDS), resource.RLIMIT_FSIZE: 4096}
 
 
 def may_become(identity: Identity) -> bool:
-    """Whether this process can try things as ``identity``: root can, anybody else only as themselves."""
+    """Return whether this process can act as ``identity``: root can become any user, other users only themselves."""
     return os.geteuid() in (0, identity.uid)
 
 
 def first_closed(identity: Identity, directories: t.Sequence[str], groups: t.Sequence[int] = ()) -> str | None:
-    """Return the first of ``directories`` that ``identity`` may not pass through, or None. ``groups``: further gids it runs with."""
+    """Return the first of ``directories`` that ``identity`` cannot enter, or None. ``groups``: additional gids it runs with."""
     return (
         _asked(identity, groups, lambda: next((path for path in directories if not os.access(path, os.X_OK)), ""))
         or None
@@ -34,9 +34,9 @@ def first_closed(identity: Identity, directories: t.Sequence[str], groups: t.Seq
 
 
 def why_not_writable(identity: Identity, directory: str, groups: t.Sequence[int] = ()) -> str | None:
-    """Write a real file in ``directory`` as ``identity`` and let it vanish; return the system's words why that failed, or None.
+    """Write a real file in ``directory`` as ``identity``; return the system's error message if that fails, or None.
 
-    The file never has a name where the filesystem allows it (O_TMPFILE), so not even the directory's time changes.
+    Where the filesystem supports it (O_TMPFILE), the file never has a name, so not even the times of the directory change.
     """
     return _asked(identity, groups, lambda: _write(directory)) or None
 
@@ -46,11 +46,8 @@ def _write(directory: str) -> str:
     try:
         _write_unnamed(parent)
     except OSError as error:
-        if error.errno not in (
-            errno.EOPNOTSUPP,
-            errno.EISDIR,
-            errno.EINVAL,
-        ):  # what filesystems and kernels without O_TMPFILE say
+        # Filesystems and kernels without O_TMPFILE return one of these.
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
             raise
         _write_named(parent)
     return ""
@@ -62,7 +59,7 @@ def _write_unnamed(parent: int) -> None:
 
 
 def _write_named(parent: int) -> None:
-    """Make a file, remove it, and set the directory's times back."""
+    """Create and remove a file, then restore the times of the directory."""
     before = os.fstat(parent)
     name = f".{secrets.token_hex(8)}"
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=parent)
@@ -70,14 +67,14 @@ def _write_named(parent: int) -> None:
         os.write(descriptor, b"\0")
     finally:
         os.unlink(name, dir_fd=parent)
-        with contextlib.suppress(PermissionError):  # a group member who may write but does not own the directory
+        with contextlib.suppress(PermissionError):  # the user may write as a group member without owning the directory
             os.utime(parent, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def _asked(identity: Identity, groups: t.Sequence[int], question: t.Callable[[], str]) -> str:
-    """Let a child become ``identity`` and return its answer; an OSError there is answered by the system's words for it.
+    """Run ``question`` in a child process that has become ``identity``, and return its answer, or the system's message of an OSError.
 
-    Processes of that user can stop the child, so it is waited for only so long. Raises SessionsError when it did not answer.
+    Processes of that user can stop the child, so the wait has a limit. Raises SessionsError if the child does not answer in time.
     """
 
     def become(kept: int) -> None:
@@ -90,8 +87,8 @@ def _asked(identity: Identity, groups: t.Sequence[int], question: t.Callable[[],
         answer = answer_of(become, lambda: os.fsencode(_answered(question)), seconds=AS_USER_SECONDS, at_most=1 << 16)
     except PastLimit:
         raise SessionsError(
-            f"what the user {identity.owner} may do could not be tried within {AS_USER_SECONDS:g} seconds; nothing was changed, "
-            "see which process of that user stops others, or which filesystem does not answer, and run again"
+            f"the permissions of user {identity.owner} could not be tested within {AS_USER_SECONDS:g} seconds; nothing was changed, "
+            "check for a process of that user that stops other processes and for a filesystem that does not respond, and run again"
         ) from None
     return "the check itself failed" if answer is None else os.fsdecode(answer)
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Tells where a legacy path that was found is not the one that a backend uses, or not the only one.
+"""Find accounts that no setting of a backend refers to, where its legacy path is missing or incomplete.
 
-A program may have the name of the directory of its accounts written into it, so that nothing leads there. Which directory its library then
-takes for the root cannot be known from outside, so such accounts are told and not migrated: naming the root takes the operator a line, a
-wrong guess costs every account its link. So does an old copy in a directory that an earlier version of the program used.
+A program may have the directory of its accounts hard-coded, so that no setting leads to it. Which directory its library then treats as the
+root cannot be determined from outside, so such accounts are reported and not migrated: naming the root takes the operator one line, a wrong
+guess unlinks every account. The same holds for an old copy in a directory that an earlier version of the program used.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from ._restart import started_at
 from ._sources import Source, working_directories
 from ._unit import Unit
 
+# Patterns of names.
 _NOT_LOOKED_INTO = (
     ".git",
     "node_modules",
     "site-packages",
     f"*{AREA_INSIDE}",
     f"*{AREA_INSIDE}{ASIDE}*",
-)  # patterns of names
-# What nobody has linked is no loss, and other programs have a file called creds.json, too. Of 'unknown' ones nothing tells.
+)
+# Losing an unlinked account costs nothing, and other programs have a creds.json, too. 'unknown' may be linked.
 _LINKED = ("paired", "unknown")
 _NUMBER = re.compile(r"\d{6}")
 _DEEPEST = 4
@@ -40,7 +41,7 @@ _DIRECTORIES_AT_MOST = 5000
 
 
 class Astray(t.NamedTuple):
-    """A directory that has accounts in it, how many, and how one of them is called where others may read it."""
+    """A directory that contains accounts, their number, and the masked name of one of them."""
 
     directory: str
     number: int
@@ -50,10 +51,10 @@ class Astray(t.NamedTuple):
 def accounts_astray(
     unit: Unit, layout: Layout | None, known: t.Iterable[str], uid: int, *, only_used: bool
 ) -> Astray | None:
-    """Look below a unit's working directory for accounts of ``layout``, or of any, that ``uid`` owns; return where most of them are.
+    """Search below a unit's working directory for accounts of ``layout`` (or of any layout) owned by ``uid``.
 
-    ``known``: paths that are not looked into. ``only_used``: only those count that were written to since the unit was started, which
-    none was while it is down. Links are followed as far as they are safe.
+    Return the directory that holds most of them, or None. ``known``: paths that are not searched. ``only_used``: count only accounts that
+    were written to since the unit was started, so none while it is down. Symbolic links are followed only where that is safe.
     """
     if only_used and not unit.main_pid:
         return None
@@ -67,7 +68,7 @@ def accounts_astray(
             return False
         return fitting.judged(directory).state in _LINKED
 
-    # First by the name that it is known by: what it really is today may be another release tomorrow.
+    # Prefer the configured name: the directory it resolves to may belong to another release tomorrow.
     tops = [os.path.normpath(top) for top in dict.fromkeys((unit.working_directory, *working_directories(unit)))]
     anywhere = list(_found_below(tops, set(map(os.path.realpath, known)), uid, is_account))
     if not anywhere:
@@ -75,19 +76,19 @@ def accounts_astray(
     top = next(top for top in tops if anywhere[0].startswith(f"{top}/"))
     found = [path for path in anywhere if path.startswith(f"{top}/")]
     directory, number = collections.Counter(map(os.path.dirname, found)).most_common(1)[0]
-    if number == 1 < len(found):  # each lies in a directory of its own, which may be called after it
+    if number == 1 < len(found):  # each one is in a directory of its own, which may be named after it
         directory, number = os.path.commonpath(found), len(found)
     first = next(path for path in found if path.startswith(f"{directory}/"))
     return Astray(top + _shown(directory[len(top) :]), number, masked(os.path.basename(first)))
 
 
 def _shown(path: str) -> str:
-    """Give a path as others may read it: what lies above a single account may be called after its number, too."""
+    """Return a path that is safe to report: a directory above a single account may be named after its phone number."""
     return "/".join(masked(name) if _NUMBER.search(name) else name for name in path.split("/"))
 
 
 def idle_sources(unit: Unit, sources: t.Sequence[Source], layout: Layout) -> tuple[Source, ...]:
-    """Return those of several legacy roots that nothing was written to since the running unit was started, if there are others."""
+    """Return the legacy roots that were not written to since the running unit was started; empty if that is true of all of them."""
     since = started_at(unit) * 1e9
     idle = tuple(source for source in sources if not _is_used(source, layout, since))
     return idle if len(idle) < len(sources) else ()
@@ -107,7 +108,7 @@ def _layout_of(directory: int, name: str, chosen: Layout | None) -> Layout | Non
 def _found_below(
     tops: t.Iterable[str], seen: set[str], uid: int, is_account: t.Callable[[int, str], bool]
 ) -> t.Iterator[str]:
-    """Yield the paths of accounts below ``tops``, near ones first. ``seen``: real paths that are not looked into."""
+    """Yield the paths of accounts below ``tops``, nearest first. ``seen``: real paths that are not searched."""
     left = _DIRECTORIES_AT_MOST
     queue = collections.deque((top, 0) for top in tops if top.strip("/") and top.startswith("/"))
     while queue and left:
@@ -124,11 +125,11 @@ def _found_below(
                 elif level < _DEEPEST:
                     queue.extend((f"{path}/{name}", level + 1) for name in _folders(directory))
         except (OSError, SessionsError):
-            continue  # a guess of ours that leads nowhere sensible is no error of the operator
+            continue  # only a guess: its failure is not an error of the operator
 
 
 def _folders(directory: int) -> list[str]:
-    """Return the names of the directories in an open one, and of links to directories."""
+    """Return the names of the directories in an open directory, and of symbolic links to directories."""
     skipped = name_matcher(_NOT_LOOKED_INTO)
     with os.scandir(directory) as entries:
         return sorted(entry.name for entry in entries if not skipped(entry.name) and entry.is_dir())

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""How a backend is brought to its sessions path: by a variable that it reads, or by a binding where it looks for its accounts.
+"""Decide how a backend is attached to its sessions path: by a variable that it reads, or by a bind mount where it looks for its accounts.
 
-The switch that was asked for names a variable and says ``attach``. Decided here is what it really becomes, from what the unit is now:
+The requested switch names a variable and sets ``attach``. What it becomes depends on the current state of the unit:
 
 =============  =================================================================================================
-``variable``   the variable that was named
-``none``       neither: the program looks at the sessions path already
+``variable``   the named variable
+``none``       neither: the program uses the sessions path already
 ``bind``       ``BindPaths=`` in the first drop-in of the switch
-``auto``       what the drop-in says by now; else the variable that leads to the accounts, whatever it is called; else,
-               where there are accounts to be brought, a binding, and the variable for a program that does read it
+``auto``       what the drop-in has already; else the variable that leads to the accounts, whatever its name; else,
+               if there are accounts to migrate, a bind mount plus the variable in case the program reads it
 =============  =================================================================================================
 
-Looks, decides, and changes nothing.
+Only observes and decides, changes nothing.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ from ._unit import Unit
 from ._unitfile import Setting, environment_items, is_variable, quoted
 from ._values import same_value
 
-_VALUE_AT_MOST = 4096  # bytes, as long as a path may be
+_VALUE_AT_MOST = 4096  # bytes: PATH_MAX
 _DOTENV_BYTES = 1 << 16
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(.*?)\s*")
 
 
 class Scene(t.NamedTuple):
-    """What is decided about. ``named``: the legacy paths that the operator named. ``unprivileged``: nothing of the backend starts as root.
-    ``elsewhere``: it is known not to use the sessions path.
+    """The input of the decision. ``named``: the legacy paths given by the operator. ``unprivileged``: no part of the backend starts as
+    root. ``elsewhere``: the backend is known not to use the sessions path.
     """
 
     unit: Unit
@@ -65,7 +65,7 @@ class Scene(t.NamedTuple):
 
 
 def attached(asked: Switch, scene: Scene) -> Attachment:
-    """Decide what the switch becomes."""
+    """Decide how the backend is attached and return the resulting switch."""
     if asked.attach == NONE:
         return Attachment(NONE, _with_variables(asked, scene.path, ()))
     if asked.attach == VARIABLE:
@@ -74,7 +74,7 @@ def attached(asked: Switch, scene: Scene) -> Attachment:
 
 
 class _Decision:
-    """One decision between a variable and a binding."""
+    """One decision between a variable and a bind mount."""
 
     def __init__(self, asked: Switch, scene: Scene) -> None:
         self.asked, self.scene = asked, scene
@@ -98,12 +98,12 @@ class _Decision:
         return self._refused(why) if why else self._by_binding()
 
     def _refused(self, why: str) -> Attachment:
-        words = f"{self.unit.name} cannot be given a binding, and nothing was changed: {why}"
+        words = f"{self.unit.name} cannot be given a bind mount, and nothing was changed: {why}"
         return Attachment(BIND, self.asked, refusal=words)
 
     def _by_variable(self, names: t.Collection[str]) -> Attachment:
         if any(name in names for name, _value in _variables_for(self.asked, self.path)):
-            names = ()  # those that were named
+            names = ()  # the named variables lead to the accounts already
         dotenv = _dotenv(self.scene) if self.scene.seen.to_publish else ""
         switch = _with_variables(self.asked, self.path, names) if names else self.asked
         return Attachment(VARIABLE, switch, dotenv=dotenv)
@@ -119,14 +119,14 @@ class _Decision:
         known = {os.path.realpath(one.directory) for one in there}
         own = tuple(binding for binding in wanted if os.path.realpath(binding.directory) not in known)
         if own and self.carrier is None:
-            return self._refused("'switch' has no drop-in in 'overrides' that could hold it")
+            return self._refused("'switch' has no drop-in in 'overrides' to put the bind mount into")
         switch = self._with_bindings(self.asked, own) if own else self.asked
         if self.asked.attach == BIND:
             switch = _with_variables(switch, self.path, ())
         return Attachment(BIND, switch._replace(bindings=(*there, *own)), points=points)
 
     def _wanted(self) -> tuple[tuple[Binding, ...], tuple[str, ...]]:
-        """Return the bindings that are wanted, those that are there by now first, and the mount points at the legacy paths."""
+        """Return the required bindings, existing ones first, and the mount points at the legacy paths."""
         by_now = {os.path.realpath(binding.directory) for binding in self.ours}
         to_bring = {account.root for account in self.scene.seen.to_publish}
         points: list[str] = []
@@ -134,7 +134,7 @@ class _Decision:
         for root in self.roots:
             spots = {os.path.normpath(f"{root.path}/{spot}"): spot for spot in _spots(root, self.scene)}
             if self.ours and not by_now & set(spots) and root.path not in to_bring:
-                continue  # a copy that nobody uses any more
+                continue  # an old copy that is not in use
             points += spots
             added += [
                 Binding(os.path.normpath(f"{self.path}/{spot}"), self._as_called(real))
@@ -142,12 +142,13 @@ class _Decision:
                 if real not in by_now
             ]
         if not (self.roots or self.ours or self.others) and self.scene.named:
-            added.append(Binding(self.path, self.scene.named[0]))  # a new host, where the program has not made it yet
+            # On a new host the program has not created that directory yet.
+            added.append(Binding(self.path, self.scene.named[0]))
         kept = [binding for binding in self.ours if not added or os.path.isdir(binding.directory)]
         return (*kept, *added), tuple(points)
 
     def _as_called(self, real: str) -> str:
-        """Return a directory as the unit calls it, so that each release has it: below its working directory, unresolved."""
+        """Return the unresolved path below the unit's working directory, so that it is valid in each release."""
         home = self.unit.working_directory
         leads_to = os.path.realpath(home)
         above = [(home, leads_to)] if home.startswith("/") else []
@@ -156,9 +157,8 @@ class _Decision:
             with contextlib.suppress(OSError):
                 here = os.readlink(f"/proc/{pid}/cwd")
                 beside = leads_to != home and os.path.dirname(here) == os.path.dirname(leads_to)
-                if (
-                    pid == self.unit.main_pid and beside
-                ):  # the release that it was started in; another one is in its place by now
+                # The unit may have been started in a release that has been replaced since.
+                if pid == self.unit.main_pid and beside:
                     above.append((home, here))
                 if is_plain(calls) and os.path.normpath(calls) == calls and os.path.realpath(calls) == here:
                     above.append((calls, here))
@@ -189,7 +189,7 @@ class _Decision:
         return binding.source == self.path or binding.source.startswith(f"{self.path}/")
 
     def _is_respected(self, placed: Placed) -> bool:
-        """Whether a binding of the operator's has the sessions path where the backend looks for its accounts."""
+        """Return whether a binding of the operator mounts the sessions path where the backend looks for its accounts."""
         source, directory = placed.binding
         return placed.writable and directory != source and os.path.realpath(source) == os.path.realpath(self.path)
 
@@ -197,14 +197,14 @@ class _Decision:
         return bool(self.ours) or any(map(self._is_respected, self.others))
 
     def _needs_binding(self) -> bool:
-        """Whether accounts are to be brought that no variable leads to; a variable that leads to the sessions path by now may do."""
+        """Return whether a bind mount is needed: there are accounts that no variable leads to, and none leads to the sessions path yet."""
         if not self.roots or (self.scene.named and len(self.roots) > 1):
             return False
         wrong = self.scene.elsewhere or bool(self.scene.seen.to_publish)
         return wrong or not (self._names_by_now() or self._leads_to_path())
 
     def _names_by_now(self) -> tuple[str, ...]:
-        """Return the variables that the drop-in sends to the sessions path by now."""
+        """Return the variables that the drop-in already sets to the sessions path."""
         items = (
             (name, expand(value, self.files.name))
             for setting, file in self.files.settings
@@ -222,7 +222,7 @@ class _Decision:
         return processes_to_ask(self.unit)
 
     def _leading(self) -> tuple[str, ...]:
-        """Return the variables, set in the unit's files, that lead to a legacy path now: the one that was named if it is among them."""
+        """Return the variables, set in the unit's files, that lead to a legacy path; only the requested ones if they are among them."""
         roots = {root.path for root in self.roots}
         found: dict[str, None] = {}
         for name, value, directory in self._variables() if roots else ():
@@ -233,7 +233,7 @@ class _Decision:
         return tuple(wanted or sorted(found))
 
     def _variables(self) -> t.Iterator[tuple[str, str, str]]:
-        """Yield each variable with its value and the working directory: of the processes, else of the next start."""
+        """Yield each variable with its value and the working directory: of the running processes, else of the next start."""
         pids = self._pids()
         for pid in pids:
             with contextlib.suppress(OSError):
@@ -247,24 +247,24 @@ class _Decision:
                     yield name, last.value, here
 
     def _why_not(self) -> str:
-        """Say what keeps the unit from being given a binding, in the middle of a sentence."""
+        """Return, as part of a sentence, why the unit cannot be given a bind mount; '' if it can."""
         for name in ("RootDirectory", "RootImage"):
             if self.unit.properties[name] not in ("", "/"):
-                return f"it has {name}={self.unit.properties[name]}, and its paths mean other places than those of the host"
+                return f"it has {name}={self.unit.properties[name]}, so its paths are not paths of the host"
         if not (self.roots or self.scene.named or self._is_bound_already()):
-            return "nothing tells where its program looks for accounts; name that directory in 'src' (role: wa_legacy_paths)"
+            return "no setting shows where its program looks for accounts; set 'src' (role: wa_legacy_paths) to that directory"
         root = next((root for root in self.roots if not _spots(root, self.scene)), None)
         if root is not None:
-            return f"{root.path} also holds the program, which a binding would hide"
+            return f"{root.path} also holds the program, which a bind mount would hide"
         called = [Binding(self.path, self._as_called(root.path)) for root in self.roots]
         odd = next((binding for binding in called if not can_be_written(binding)), None)
         if odd is not None:
-            return f"systemd cannot mount {odd.source} at {odd.directory}, where a name has a quotation mark or a control character"
+            return f"systemd cannot mount {odd.source} at {odd.directory}: a name in them has a quotation mark or a control character"
         directories = (binding.directory for binding in called)
         return why_unsafe(self.files, self.own_file, directories, self.scene.unprivileged)
 
     def _taken(self, points: t.Collection[str]) -> str:
-        """Refuse where the unit has something else mounted at, or above, a mount point."""
+        """Return a refusal if the unit has something else mounted at or above a mount point; else ''."""
         for one in self.others:
             source, directory = one.binding
             real, is_same = os.path.realpath(directory), source == directory
@@ -273,7 +273,7 @@ class _Decision:
                 continue
             return (
                 f"{one.file} line {one.line} mounts {source} at {directory}, where {self.unit.name} keeps its accounts ({at}); "
-                "nothing was changed: name what it really uses in 'src' (role: wa_legacy_paths), or remove that line"
+                "nothing was changed: set 'src' (role: wa_legacy_paths) to the directory that it really uses, or remove that line"
             )
         return ""
 
@@ -283,10 +283,10 @@ class _Decision:
     def _several_roots(self) -> str:
         roots = ", ".join(root.given for root in self.roots)
         return (
-            f"{self.unit.name} keeps accounts in {len(self.roots)} directories ({roots}), as a unit that runs several programs does, "
-            "and one binding would lay them together; nothing was changed: run once for each of them, with 'src' (role: "
-            "wa_legacy_paths), a path (wa_sessions_path) and a drop-in (wa_drop_in) of its own and attach=bind (wa_attach), or, where one "
-            "program reads a variable for all, once with all of them in 'src' and attach=variable"
+            f"{self.unit.name} keeps accounts in {len(self.roots)} directories ({roots}), like a unit that runs several programs, "
+            "and one bind mount would merge them; nothing was changed: run once per directory, each time with its own 'src' (role: "
+            "wa_legacy_paths), path (wa_sessions_path) and drop-in (wa_drop_in) and with attach=bind (wa_attach), or, if one variable "
+            "sets the directory of all programs, run once with all of them in 'src' and attach=variable"
         )
 
 
@@ -299,7 +299,7 @@ def _has_account(source: Source, layout: Layout) -> bool:
 
 
 def _spots(source: Source, scene: Scene) -> tuple[str, ...]:
-    """Return what below a legacy path is bound: all of it, or only folders of the layout where it is the program's own directory."""
+    """Return what is bound below a legacy path: all of it, or only folders of the layout if it is the directory of the program itself."""
     homes = {os.path.realpath(directory) for directory in working_directories(scene.unit)}
     if not any(home == source.path or home.startswith(f"{source.path}/") for home in homes):
         return (".",)
@@ -310,7 +310,7 @@ def _spots(source: Source, scene: Scene) -> tuple[str, ...]:
 
 
 def _variables_for(switch: Switch, path: str) -> list[tuple[str, str]]:
-    """Return the variables that the switch sends to the sessions path."""
+    """Return the variables that the switch sets to the sessions path."""
     found = dict(switch.environment_file.values) if switch.environment_file else {}
     for wanted in switch.overrides:
         for setting in wanted.settings:
@@ -320,7 +320,7 @@ def _variables_for(switch: Switch, path: str) -> list[tuple[str, str]]:
 
 
 def _with_variables(switch: Switch, path: str, names: t.Collection[str]) -> Switch:
-    """Return the switch with ``names`` in the place of the variables that send the backend to ``path``."""
+    """Return the switch with ``names`` in place of the variables that it sets to ``path``."""
     gone = {name for name, _value in _variables_for(switch, path)}
     overrides = []
     for wanted in switch.overrides:
@@ -351,14 +351,14 @@ def _real(value: str, directory: str) -> str:
 
 
 def _dotenv(scene: Scene) -> str:
-    """Name a file ``.env`` in a working directory that has a variable which leads to a legacy path, and that variable."""
+    """Describe a ``.env`` file in a working directory that sets a variable to a legacy path; '' if there is none."""
     roots = {source.path for source in scene.sources}
     for directory in working_directories(scene.unit):
         try:
             with opened_directory(directory) as opened:
                 content = read_file_at(opened, ".env", at_most=_DOTENV_BYTES)
         except (OSError, SessionsError):
-            continue  # none, or none that a program could read, too
+            continue  # there is none, or the program could not read it either
         for name, value in _dotenv_items((content or b"").decode("utf-8", "replace")):
             if _real(value, os.path.realpath(directory)) in roots:
                 return f"{directory}/.env sets {name}, which leads to the legacy path"

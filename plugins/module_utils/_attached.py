@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""How a backend is attached to its sessions path, as its drop-in says by now: where nothing is left to bring, that stays as it is.
+"""Recognise an existing attachment of a backend from its drop-in: if there is nothing left to migrate, it is kept as it is.
 
-That a binding is safe is asked each time, since other lines of the unit, and who rules the way to the directory, can change.
-What has to be decided anew is decided in _attach.py, which a call that finds nothing to do need not load.
+Whether a bind mount is safe is checked each time, because other lines of the unit and the owners of parent directories can change.
+New decisions are made in _attach.py, which a call that finds nothing to do need not load.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if t.TYPE_CHECKING:
     from ._unit import Unit
 
 VARIABLE, BIND, NONE, AUTO = "variable", "bind", "none", "auto"
-# What runs as root although the unit has a user, and with the unit's mounts: systemd.service(5), "!". What has "+" has the host's mounts.
+# Commands that run as root with the mounts of the unit although it has a user: "!", systemd.service(5). "+" uses the mounts of the host.
 _PRIVILEGED = re.compile(r"[-@:|]*!")
 
 
 class Attachment(t.NamedTuple):
-    """What was decided: ``kind``, and the switch as it is carried out. ``points``: the directories of legacy paths (real paths) that become
-    mount points. ``refusal``: why nothing may be changed. ``hint``: what to say where the backend goes on using a legacy path.
+    """A decision: ``kind``, and the switch to apply. ``points``: directories of legacy paths (real paths) that become mount points.
+    ``refusal``: why nothing may be changed. ``dotenv``: a ``.env`` file that still leads to a legacy path.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class Attachment(t.NamedTuple):
 
     @property
     def hint(self) -> str:
-        """What to say where the backend goes on using a legacy path although it was given a variable."""
+        """Return a hint for a backend that goes on using a legacy path although its variable was set; '' for other attachments."""
         ways = (self.dotenv, "a program that reads no variable needs attach=bind (role: wa_attach)")
         return "; ".join(filter(None, ways)) if self.kind == VARIABLE else ""
 
@@ -53,9 +53,9 @@ class Attachment(t.NamedTuple):
 def attached_by_now(
     asked: Switch, unit: Unit, path: str, sources: t.Iterable[Source], *, unprivileged: bool
 ) -> Attachment | None:
-    """Return what an earlier run decided for the same switch, if its drop-in is still there as it was written; else None.
+    """Return the decision of an earlier run for the same switch if its drop-in is unchanged; else None.
 
-    To be asked where no account is left to be brought. None also for a binding that is not safe any more: to be decided anew.
+    Only valid if no account is left to migrate. Also None for a bind mount that is no longer safe, so that it is decided again.
     """
     carrier = next((wanted for wanted in asked.overrides if wanted.present), None)
     if asked.attach != AUTO or carrier is None:
@@ -96,24 +96,24 @@ def attached_by_now(
 
 
 def why_unsafe(files: Sources, own_file: str, directories: t.Iterable[str], unprivileged: bool) -> str:
-    """Say, in the middle of a sentence, why the unit must not have a mount at ``directories``; '' where it may.
+    """Return, as part of a sentence, why the unit must not have a mount at ``directories``; '' if it may.
 
-    ``own_file``: the drop-in that has the binding.
+    ``own_file``: the drop-in that contains the binding.
     """
     return _why_not_safe(files, own_file) if unprivileged else _why_not_trusted(directories)
 
 
 def _why_not_trusted(directories: t.Iterable[str]) -> str:
-    """Root's own programs look at what is mounted, so nobody else may rule where that is."""
+    """Programs of root use these mounts, so only root may control where the mount points are."""
     for directory in directories:
         why = who_else_can_swap(way_to(directory), (0, os.geteuid()))
         if why:
-            return f"it starts as root, and {why}, who could have the sessions mounted anywhere"
+            return f"it starts as root, and {why}, so another user could redirect the mount of the sessions"
     return ""
 
 
 def _why_not_safe(files: Sources, own_file: str) -> str:
-    """Its user rules what the path of a mount point leads to, so nothing may run as root among its mounts."""
+    """The unit's user controls where the path of a mount point leads, so nothing may run as root with these mounts."""
     section = execution_section(files.name)
     for setting, file in files.settings:
         if setting.section != section or file == own_file:
@@ -121,13 +121,13 @@ def _why_not_safe(files: Sources, own_file: str) -> str:
         as_root = setting.option == "PermissionsStartOnly" and same_value("", setting.value, "yes")
         if as_root or (setting.option.startswith("Exec") and _PRIVILEGED.match(setting.value)):
             return (
-                f"{file} line {setting.line} has commands run as root among its mounts, which its user could choose then; "
-                "mark them with '+' instead"
+                f"{file} line {setting.line} runs commands as root with the unit's mounts, which its user could then redirect; "
+                "mark these commands with '+' instead"
             )
     last = winning([one for one in option_history(files, section, "NoNewPrivileges") if one.source != own_file])
     if last is not None and same_value("", last.value or "no", "no"):
         return (
-            f"{last.source} line {last.line} has NoNewPrivileges=no, and with a binding programs that give root's rights could be "
-            "made to read files of its user"
+            f"{last.source} line {last.line} sets NoNewPrivileges=no, so with a bind mount a set-user-ID program could be "
+            "made to read files of the unit's user as root"
         )
     return ""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Stages what is not in an account's directory: what belongs to one account elsewhere below its root, and what lies beside all of them.
+"""Stage what is outside an account's directory: other entries of one account below its root, and files that all accounts share.
 
-Each entry is staged in a directory of its own, so that entries of one name do not get in each other's way.
+Each entry is staged in a directory of its own, so that entries with the same name do not collide.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def slot_of(path: str) -> str:
 def bring_entries(
     root: int, holder: int, paths: t.Sequence[str], rules: Rules, known: t.Mapping[str, Index]
 ) -> tuple[dict[str, Index], Tally]:
-    """Make the staged copies of ``paths``, relative to the open ``root``, equal to what is there; what is not there is not staged.
+    """Synchronise the staged copies of ``paths`` with the entries below the open ``root``; copies of missing entries are removed.
 
-    ``known`` is what the pass before returned, per path.
+    ``known``: the index of the previous pass per path. Returns the new index per path, and the totals.
     """
     tally = Tally()
     fresh: dict[str, Index] = {}
@@ -42,7 +42,7 @@ def bring_entries(
             remove_tree(holder, slot_of(path))
             continue
         with (
-            contextlib.suppress(FileNotFoundError, NotADirectoryError),  # it was removed since
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),  # removed in the meantime
             _opened_parent(root, path) as (parent, name),
             _opened_slot(holder, slot_of(path)) as slot,
         ):
@@ -52,7 +52,7 @@ def bring_entries(
 
 
 def take_entries(root: int, holder: int, paths: t.Sequence[str], rules: Rules) -> Tally:
-    """Move ``paths``, relative to the open ``root``, into the staging area as they are, and give them to their new owner there."""
+    """Move ``paths``, relative to the open ``root``, into the staging area unchanged, and give them to their new owner."""
     tally = Tally()
     for path in paths:
         if is_kept(root, path):
@@ -63,7 +63,7 @@ def take_entries(root: int, holder: int, paths: t.Sequence[str], rules: Rules) -
 
 
 def measure_entries(root: int, paths: t.Sequence[str]) -> Tally:
-    """Count the files among ``paths``, which are relative to the open ``root``."""
+    """Return the number, bytes and newest time of the files ``paths``, relative to the open ``root``."""
     tally = Tally()
     for path in paths:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), _opened_parent(root, path) as (parent, name):
@@ -73,7 +73,7 @@ def measure_entries(root: int, paths: t.Sequence[str]) -> Tally:
 
 
 def is_kept(root: int, path: str) -> bool:
-    """Whether something that is staged is at the relative ``path``: links, sockets and the like are not."""
+    """Return whether the relative ``path`` is a regular file or a directory: links, sockets and the like are not staged."""
     try:
         with _opened_parent(root, path) as (parent, name):
             mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
@@ -83,14 +83,15 @@ def is_kept(root: int, path: str) -> bool:
 
 
 def same_entries(one: int, other: int, paths: t.Sequence[str], is_volatile: t.Callable[[str], t.Any]) -> bool:
-    """Whether two open roots have the same content at each of the relative ``paths``."""
+    """Return whether two open roots have the same content at each of the relative ``paths``."""
     return all(_same_entry(one, other, path, is_volatile) for path in paths)
 
 
 def bring_database(root: int, holder: int, path: str, rules: Rules) -> bool:
-    """Stage the database at the relative ``path`` as one file; nobody may write to it any more. Raises UnfitTree, OSError.
+    """Stage the database at the relative ``path`` as one file. No process may write to it meanwhile. Raises UnfitTree, OSError.
 
-    What SQLite cannot read, and has no log, is staged as it is, for other programs call other files so, too. Returns whether it is one.
+    A file without a log that SQLite cannot read is copied as it is, because other programs may use the same file name. Returns whether
+    it is a database.
     """
     remove_tree(holder, slot_of(path))
     with (

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Bindings: the sessions path, mounted where a program looks for its accounts (``BindPaths=``, systemd.exec(5)). Reads only.
+"""Bind mounts of the sessions path to where a program looks for its accounts (``BindPaths=``, systemd.exec(5)). Reads only.
 
-Who owns the directory of a program decides where the path of a mount point leads at each start. So a unit with a binding gets no new
-privileges (see _attach.py): else its user could have the sessions mounted over /etc and become root with a set-user-ID program.
+The owner of a program's directory controls where the path of a mount point leads at each start. Therefore a unit with a binding gets no new
+privileges (see _attach.py): otherwise its user could have the sessions mounted over /etc and become root by a set-user-ID program.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _MOUNTS_AT_MOST = 2000
 
 
 class Binding(t.NamedTuple):
-    """``source`` is mounted at ``directory``, a path as the unit calls it: links on the way are followed at each start."""
+    """``source`` is mounted at ``directory``, both as written in the unit: symbolic links are resolved at each start."""
 
     source: str
     directory: str
 
 
 class Placed(t.NamedTuple):
-    """A binding, and the line that it stands in. ``writable``: the unit may write there."""
+    """A binding, and the file and line that define it. ``writable``: it is not read-only for the unit."""
 
     binding: Binding
     file: str
@@ -43,22 +43,22 @@ class Placed(t.NamedTuple):
 
 
 def can_be_written(binding: Binding) -> bool:
-    """Whether a unit can have the binding: systemd 257 starts nothing where a path of it has a quotation mark, seen."""
+    """Return whether a unit can have the binding: systemd 257 does not start a unit with a quotation mark in such a path (tested)."""
     return all(is_plain(path) and not set(path) & set(_QUOTES) for path in binding)
 
 
 def written(binding: Binding) -> str:
-    """Write a binding as one item of ``BindPaths=``. Raises SessionsError for a path that no unit can have."""
+    """Return a binding as an item of ``BindPaths=``. Raises SessionsError for a path that cannot be written in a unit."""
     if not can_be_written(binding):
         raise SessionsError(
-            f"{binding.source} cannot be mounted at {binding.directory}: systemd takes no path with a quotation mark or a control "
-            "character; nothing was changed, give both plain names and run again"
+            f"{binding.source} cannot be mounted at {binding.directory}: systemd accepts no path with a quotation mark or a control "
+            "character; nothing was changed, rename the directories and run again"
         )
     return ":".join(map(_escaped, binding))
 
 
 def read_items(value: str) -> tuple[Binding, ...]:
-    """Read the value of one ``BindPaths=`` line (config_parse_bind_paths() in systemd's load-fragment.c). Specifiers stay. Pure."""
+    """Parse the value of one ``BindPaths=`` line (config_parse_bind_paths() in systemd's load-fragment.c). Specifiers are kept."""
     found: list[Binding] = []
     position = 0
     while position < len(value):
@@ -66,7 +66,7 @@ def read_items(value: str) -> tuple[Binding, ...]:
         directory = source
         if mark == ":":
             directory, position, mark = _next_word(value, position)
-        if mark == ":":  # options follow, which say how deep is mounted
+        if mark == ":":  # mount options such as rbind follow
             _options, position, mark = _next_word(value, position)
         if source:
             found.append(Binding(source, directory or source))
@@ -74,7 +74,7 @@ def read_items(value: str) -> tuple[Binding, ...]:
 
 
 def placed_bindings(sources: Sources) -> tuple[Placed, ...]:
-    """Return all bindings of a unit's files, in systemd's order, specifiers expanded."""
+    """Return all bindings in a unit's files in systemd's order, with specifiers expanded."""
     found: dict[str, list[Placed]] = {"BindPaths": [], "BindReadOnlyPaths": []}
     for setting, file in sources.settings:
         if setting.section != sources.name.type.capitalize() or setting.option not in found:
@@ -88,9 +88,9 @@ def placed_bindings(sources: Sources) -> tuple[Placed, ...]:
 
 
 def are_bound(unit: Unit, bindings: t.Iterable[Binding]) -> bool:
-    """Whether the running unit has all ``bindings``: by device and inode, and as mounts of its own.
+    """Return whether the running unit has all ``bindings``, by device and inode, and as mounts of its own.
 
-    Its main process is asked, else each of its processes: a browser's helpers have mounts and roots of their own.
+    Checks its main process, or if there is none, each of its processes: helpers of a browser have their own mounts and roots.
     """
     pids = (unit.main_pid,) if unit.main_pid else processes_of((unit.properties["ControlGroup"],)).pids
     return any(all(_is_bound(pid, binding) for binding in bindings) for pid in pids[:_PROCESSES_AT_MOST])
@@ -104,7 +104,7 @@ def _is_bound(pid: int, binding: Binding) -> bool:
             found = binding_of(pid, binding.directory, place)
             if found.reached:
                 return found.mount is not None
-            # The release was replaced since the start: its path leads to another one, and the process still has its mount.
+            # The release was replaced since the start: the path leads to the new one, but the process still has its mount.
             name, wanted = os.path.basename(binding.directory), inode_of(place)
             with View(pid) as view:
                 points = [mount.mount_point for mount in view.mounts().values()][:_MOUNTS_AT_MOST]
@@ -113,7 +113,7 @@ def _is_bound(pid: int, binding: Binding) -> bool:
                     for point in points
                 )
     except (OSError, SessionsError):
-        return False  # the process ended, or the sessions path is not there
+        return False  # the process ended, or the sessions path does not exist
 
 
 def _escaped(path: str) -> str:
@@ -124,7 +124,7 @@ def _escaped(path: str) -> str:
 
 
 def _next_word(value: str, position: int) -> tuple[str, int, str]:
-    """Read a word by the rules of extract_first_word() with unquoting; return it, where reading goes on, and what ended it."""
+    """Read one word like extract_first_word() with unquoting; return it, the next position, and the separator that ended it."""
     while position < len(value) and value[position] in _BLANKS:
         position += 1
     word, quote = "", ""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Parses JSON that anybody may have written. How deep it may be nested the interpreter limits itself, with a RecursionError."""
+"""Parse untrusted JSON. The interpreter limits the depth of nesting by itself and raises a RecursionError."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ._limits import JSON_DIGITS
 
 
 def parsed_json(content: str | bytes, **options: t.Any) -> t.Any:
-    """Parse JSON; raises ValueError for what is none or has endless numbers, RecursionError for what is nested too deep.
+    """Parse JSON. Raises ValueError for invalid JSON and for numbers with too many digits, RecursionError for excessive nesting.
 
-    Converting digits takes a time that grows with their square. Interpreters have a limit of their own since 3.9.14, 3.10.7 and 3.11.
+    The time to convert digits grows with their square. Python has had a limit of its own since 3.9.14, 3.10.7 and 3.11.
     """
     if not hasattr(sys, "set_int_max_str_digits"):
         options["parse_int"] = _bounded_int
@@ -24,16 +24,16 @@ def parsed_json(content: str | bytes, **options: t.Any) -> t.Any:
 
 
 def parsed_as_node(content: bytes) -> t.Any:
-    """Parse a file as Node.js does, tried with Baileys 7.0.0-rc14 (tests/unit/recorded/baileys-reads.json).
+    """Parse a file as Node.js does, verified with Baileys 7.0.0-rc14 (tests/unit/recorded/baileys-reads.json).
 
-    It takes a byte that is no UTF-8 for U+FFFD, and refuses what Python takes besides JSON: byte-order marks, UTF-16, NaN, Infinity.
+    Node.js replaces invalid UTF-8 by U+FFFD and rejects what Python accepts beyond JSON: byte-order marks, UTF-16, NaN, Infinity.
     Raises ValueError, RecursionError.
     """
     return _parsed_text(content.decode("utf-8", "replace"))
 
 
 def parsed_as_dotnet(content: bytes) -> t.Any:
-    """Parse a file as .NET does after File.ReadAllText, which follows a byte-order mark. Raises ValueError, RecursionError."""
+    """Parse a file as .NET does after File.ReadAllText, which respects a byte-order mark. Raises ValueError, RecursionError."""
     marks = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
     mark, encoding = next((each for each in marks.items() if content.startswith(each[0])), (b"", "utf-8"))
     return _parsed_text(content[len(mark) :].decode(encoding, "replace"))
@@ -44,11 +44,11 @@ def _parsed_text(text: str) -> t.Any:
 
 
 def _refused(word: str) -> t.NoReturn:
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word} is not JSON")
 
 
 def _number(digits: str) -> float:
-    """What no float holds is infinite to both."""
+    """Both runtimes treat a number that exceeds the range of floats as infinite."""
     return int(digits) if len(digits) < sys.float_info.max_10_exp else math.copysign(math.inf, -(digits[0] == "-"))
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Asks a question in a process of its own that may never answer: bounded in time and in size, killed and reaped by its parent.
+"""Run a function in a child process that may never answer: limited in time and size, killed and reaped by its parent.
 
-The process works on what another user made, or as another user, who can stop it with a signal. So nothing is waited for without a
-deadline, and SIGKILL, which ends a stopped process too, ends it in any case.
+The child works on data of another user, or as another user, who can stop it with a signal. So every wait has a deadline, and the child is
+ended with SIGKILL, which also ends a stopped process.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 
 
 class PastLimit(Exception):
-    """The process did not answer in time, or its answer was too long. It is gone."""
+    """The child process did not answer in time, or its answer was too long. The process has been killed."""
 
 
 def answer_of(
     prepare: t.Callable[[int], None], work: t.Callable[[], bytes], *, seconds: float, at_most: int = ANSWER_BYTES
 ) -> bytes | None:
-    """Return what ``work`` answers in a child process; None when it failed or was killed by somebody else.
+    """Return the answer of ``work`` from a child process; None if it failed or another process killed it.
 
-    ``prepare`` is called before it with the descriptor that has to stay open. Raises PastLimit.
+    ``prepare`` is called first in the child with the descriptor that has to stay open. Raises PastLimit.
     """
     reading, writing = os.pipe()
     parent = os.getpid()
@@ -46,11 +46,11 @@ def answer_of(
     if child == 0:
         try:
             prepare(writing)
-            end_with(parent)  # after the last change of users, which forgets it
+            end_with(parent)  # after the last change of user, which resets this setting
             _write_all(writing, b"+" + work())
         except MemoryError:
             _write_all(writing, b"-")
-        finally:  # never back into the caller's code, whatever happens
+        finally:  # the child must never return into the caller's code
             os._exit(0)
     os.close(writing)
     try:
@@ -65,7 +65,7 @@ def answer_of(
 
 
 def limit(what: t.Mapping[int, int]) -> None:
-    """Set limits of this process (see resource(3)), never higher than they are."""
+    """Set resource limits of this process (resource(3)) without raising a hard limit."""
     for number, most in {**what, resource.RLIMIT_CORE: 0}.items():
         _soft, hard = resource.getrlimit(number)
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
@@ -73,19 +73,19 @@ def limit(what: t.Mapping[int, int]) -> None:
 
 
 def harden() -> None:
-    """Let no program that this process starts gain rights, and no other process of its user look into it, prctl(2)."""
+    """Keep programs started by this process from gaining privileges, and other processes of its user from tracing it, prctl(2)."""
     process_control(_PR_SET_NO_NEW_PRIVS, 1)
     process_control(_PR_SET_DUMPABLE, 0)
 
 
 def leave_open(kept: int) -> None:
-    """Close all that is open but ``kept``: what Ansible reads from this process, and open directories of root."""
+    """Close all descriptors except ``kept``: the output that Ansible reads from this process, and open directories of root."""
     nothing = os.open("/dev/null", os.O_RDWR)
     for standard in range(3):
         os.dup2(nothing, standard)
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) != kept:
-            with contextlib.suppress(OSError):  # it was the one that listed the others
+            with contextlib.suppress(OSError):  # the descriptor of the listing itself, closed already
                 os.close(int(name))
 
 
@@ -115,9 +115,8 @@ def _read(reading: int, deadline: float, at_most: int) -> bytes:
 def _reap(child: int) -> None:
     deadline, pause = time.monotonic() + REAP_SECONDS, 0.0002
     while os.waitpid(child, os.WNOHANG) == (0, 0):
-        if (
-            time.monotonic() > deadline
-        ):  # it waits for a disk that does not answer: it is no more than a number in a table by then
+        # A killed process may be blocked by a disk that does not respond: then it cannot be reaped.
+        if time.monotonic() > deadline:
             raise PastLimit
         time.sleep(pause)
         pause = min(2 * pause, 0.05)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Closes the directories that became mount points to everybody but root, and gives them back; see _mount_points.py, which only looks."""
+"""Restrict directories that became mount points to root, and restore their owners; see _mount_points.py, which only observes them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _DEEPEST = 64
 
 
 def close(control: int, points: t.Iterable[str], owners: t.Collection[int], gid: int) -> None:
-    """Give ``points`` to root alone, and write down whose they were. One that was exchanged since it was looked at is left alone.
+    """Give ``points`` to root and record their former owners. A directory that was replaced in the meantime is left alone.
 
-    Other users who could go through one to what is theirs in it still can: its service is kept out as the group ``gid`` then.
+    If other users own something in a directory, they keep access to it: the directory then gets the group ``gid`` to exclude the service.
     """
     with contextlib.ExitStack() as stack:
         opened: dict[str, int] = {}
@@ -43,13 +43,14 @@ def close(control: int, points: t.Iterable[str], owners: t.Collection[int], gid:
         deadline = time.monotonic() + _LOOK_AT_MOST
         for point, status in own.items():
             if status.st_mode & stat.S_IXOTH and _holds_others(opened[point], (0, *owners), deadline, _DEEPEST):
-                _give(opened[point], gid, _MODE | stat.S_IXOTH)  # of user, group and others the first that fits decides
+                # The kernel applies the first matching class of user, group and others.
+                _give(opened[point], gid, _MODE | stat.S_IXOTH)
             else:
                 _give(opened[point], 0, _MODE)
 
 
 def _holds_others(directory: int, owners: t.Collection[int], deadline: float, levels: int) -> bool:
-    """Whether something in an open directory belongs to another user; what takes too long to see, or is exchanged meanwhile, does not."""
+    """Return whether another user owns something in an open directory; False if the search takes too long or an entry is replaced."""
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
@@ -77,10 +78,10 @@ def _give(directory: int, gid: int, mode: int) -> None:
 def given_back(
     path: str, notes: t.Mapping[str, Note], uid: int, gid: int, is_bound: t.Callable[[], bool]
 ) -> t.Iterator[None]:
-    """Open what was closed at ``path`` and below it, because its accounts come back there; an error closes it again.
+    """Restore the owner of the closed directories at and below ``path``, because their accounts return; an error closes them again.
 
-    ``uid``, ``gid``: whose an empty directory becomes that systemd made for the mount in a later release; it must not lie in one
-    of root's. ``is_bound``: asked after an error, whether the unit is still to have its mount there.
+    ``uid``, ``gid``: the owner of an empty directory that systemd created for the mount in a later release; its parent must not be
+    owned by root. ``is_bound``: called after an error; returns whether the unit still needs its mount there.
     """
     real = os.path.realpath(path)
     modes = [note["mode"] for note in notes.values()]
@@ -89,7 +90,7 @@ def given_back(
         points = [point for point in notes if point == real or point.startswith(f"{real}/")]
         for point in points or [path] * bool(notes):
             try:
-                # By its name in a later release: who made a link on the way must not get what it leads to.
+                # Found by its name in a later release: a user who created a symbolic link there must not be given its target.
                 directory = opened_point(point) if points else open_directory(point)
             except (OSError, SessionsError):
                 continue
@@ -99,7 +100,7 @@ def given_back(
                 continue
             above = status_of_point(os.path.dirname(real_path(directory)))
             if note is None and (above is None or above.st_uid == 0):
-                continue  # one of the host's own, that a user may have had root led to
+                continue  # a directory of the host, to which a user may have redirected root
             whose = note or {"uid": uid, "gid": gid, "mode": modes[0]}
             os.fchown(directory, whose["uid"], whose["gid"])
             os.fchmod(directory, whose["mode"])

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Runs other programs: argument lists only, C locale, a time limit, an environment that is made anew each time."""
+"""Run other programs: argument lists only, C locale, a time limit, and a fresh environment for each call."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ._errors import SessionsError
 from ._limits import COMMAND_SECONDS
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-CUT_OFF = -signal.SIGKILL  # the exit code of a program whose time was over
-_WORDS_AT_MOST = 4096  # bytes of what a program says about itself
+CUT_OFF = -signal.SIGKILL  # the exit code of a program that exceeded its time limit
+_WORDS_AT_MOST = 4096  # bytes of standard error
 
 
 class Completed(t.NamedTuple):
-    """What a finished program left: exit code and its decoded output."""
+    """The result of a finished program: its exit code and decoded output."""
 
     argv: tuple[str, ...]
     rc: int
@@ -38,17 +38,17 @@ def run(
     pass_fds: t.Sequence[int] = (),
     directory: str | None = None,
 ) -> Completed:
-    """Run ``argv`` in ``directory`` and return its outcome, whatever its exit code. ``timeout`` in seconds.
+    """Run ``argv`` in ``directory`` and return its result, whatever its exit code. ``timeout`` in seconds.
 
-    ``identity`` is (uid, gid) to run as; the directory is entered before, so that it may be one which only we can reach.
+    ``identity``: (uid, gid) to run as. The directory is entered before switching, so it may be accessible only to this process.
 
-    Raises SessionsError when the program is missing or does not end in time.
+    Raises SessionsError if the program is missing or does not end in time.
     """
     account: dict[str, t.Any] = {}
     if identity is not None and identity[0] != os.geteuid():
         account = {"user": identity[0], "group": identity[1], "extra_groups": []}
     try:
-        # run_command knows no deadline and needs AnsibleModule, which nothing here has.
+        # run_command has no time limit and needs AnsibleModule, which module_utils does not use.
         done = subprocess.run(  # pylint: disable=ansible-bad-function
             list(argv),
             stdin=subprocess.DEVNULL,
@@ -64,7 +64,7 @@ def run(
         raise _missing(argv) from error
     except subprocess.TimeoutExpired as error:
         raise SessionsError(
-            f"{' '.join(argv[:2])!r} did not end within {timeout:g} seconds; see why and run again"
+            f"{' '.join(argv[:2])!r} did not end within {timeout:g} seconds; check what blocks it and run again"
         ) from error
     return Completed(tuple(argv), done.returncode, _text(done.stdout), _text(done.stderr))
 
@@ -76,12 +76,13 @@ def run_checked(
     timeout: float = COMMAND_SECONDS,
     environment: t.Mapping[str, str] | None = None,
 ) -> Completed:
-    """Run ``argv``; raise SessionsError naming ``purpose`` and the program's own last words when it fails."""
+    """Run ``argv``; if it fails, raise SessionsError with ``purpose`` and the last line of its output."""
     done = run(argv, timeout=timeout, environment=environment)
     if done.rc != 0:
         words = (done.stderr or done.stdout).strip().splitlines()
         raise SessionsError(
-            f"cannot {purpose}: {' '.join(argv[:2])!r} ended with {done.rc}" + (f": {words[-1]}" if words else "")
+            f"cannot {purpose}: {' '.join(argv[:2])!r} failed with exit code {done.rc}"
+            + (f": {words[-1]}" if words else "")
         )
     return done
 
@@ -89,14 +90,14 @@ def run_checked(
 def run_for_lines(
     argv: t.Sequence[str], take: t.Callable[[bytes], None], *, timeout: float, longest: int, at_most: int
 ) -> Completed:
-    """Run ``argv`` and hand over each line of its output as it comes, so that it may print more than memory holds.
+    """Run ``argv`` and pass each line of its output to ``take`` as it arrives, so that the output may exceed memory.
 
-    A line of more than ``longest`` bytes comes in pieces. When ``timeout`` seconds are over, or ``at_most`` bytes were read, the program is
-    killed, so the outcome has the exit code CUT_OFF; it never has the output itself. Raises SessionsError when the program is missing.
+    A line of more than ``longest`` bytes arrives in pieces. After ``timeout`` seconds or ``at_most`` bytes the program is killed, and the
+    result has the exit code CUT_OFF; it never contains the output itself. Raises SessionsError if the program is missing.
     """
     with tempfile.TemporaryFile() as words:
         try:
-            # run_command hands over all of the output at the end.
+            # run_command returns all output only at the end.
             process = subprocess.Popen(  # pylint: disable=ansible-bad-function
                 list(argv),
                 stdin=subprocess.DEVNULL,
@@ -113,9 +114,8 @@ def run_for_lines(
             with process:
                 for line in iter(lambda: t.cast("t.IO[bytes]", process.stdout).readline(longest), b""):
                     at_most -= len(line)
-                    if (
-                        at_most < 0 or time.monotonic() > until
-                    ):  # what a killed program leaves in the pipe may take long, too
+                    # The time counts here too: reading what a killed program left in the pipe may take long.
+                    if at_most < 0 or time.monotonic() > until:
                         process.kill()
                         cut = True
                         break
@@ -127,7 +127,9 @@ def run_for_lines(
 
 
 def _missing(argv: t.Sequence[str]) -> SessionsError:
-    return SessionsError(f"the program {argv[0]!r} is not on this host; install the package that has it and run again")
+    return SessionsError(
+        f"the program {argv[0]!r} is not on this host; install the package that provides it and run again"
+    )
 
 
 def _text(output: bytes) -> str:

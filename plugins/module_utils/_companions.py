@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Stages what lies beside the accounts of a legacy path and travels with them as it is: indexes, settings, databases of the program."""
+"""Stage files that accounts of a legacy path share and that are migrated unchanged: indexes, settings, databases of the program."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _INDEX = "index"
 
 
 def bring_companions(stage: Stage, companions: t.Sequence[Companion]) -> None:
-    """Copy them while their program may be writing; a database waits until it does not."""
+    """Copy companions while their program may be writing, except databases, which have to wait until it is stopped."""
     if companions:
         with _opened_holder(stage) as holder:
             _bring(stage, holder, [companion for companion in companions if not _is_database(stage, companion)])
 
 
 def finish_companions(stage: Stage, companions: t.Sequence[Companion]) -> int:
-    """Bring the copies up to date with what nobody writes to any more; return how many databases were copied as they are."""
+    """Update the copies after all writers have stopped, and copy databases; return how many of these SQLite could not read."""
     bring_companions(stage, companions)
     unread = 0
     databases = [companion for companion in companions if _is_database(stage, companion)]
@@ -44,7 +44,7 @@ def finish_companions(stage: Stage, companions: t.Sequence[Companion]) -> int:
 
 
 def clear_companions(area: int) -> None:
-    """Remove the copies, what is known of them first, as _staging.py does."""
+    """Remove the copies, their index first, as _staging.py does."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         os.unlink(f"{COMPANIONS}/{_INDEX}", dir_fd=area)
     remove_tree(area, COMPANIONS)
@@ -64,10 +64,10 @@ def _bring(stage: Stage, holder: int, companions: t.Sequence[Companion]) -> None
 
 @contextlib.contextmanager
 def _opened_root(companion: Companion) -> t.Iterator[int]:
-    """Open the directory that a companion lies in, which is that of the look as far as whose it is counts."""
+    """Open the directory of a companion. Raises UnfitTree if its owner differs from the one observed earlier."""
     with opened_directory(companion.root) as root:
         if not companion_owners(companion.owners, os.fstat(root)):
-            raise UnfitTree("the legacy path was exchanged for a directory of another user; see what it is")
+            raise UnfitTree("the legacy path was replaced by a directory of another user; check what it is")
         yield root
 
 
@@ -77,7 +77,7 @@ def _opened_holder(stage: Stage) -> t.Iterator[int]:
     try:
         yield holder
     except UnfitTree as error:
-        raise SessionsError(f"cannot copy what lies beside the accounts: {error}; nothing was published") from error
+        raise SessionsError(f"cannot copy files that the accounts share: {error}; nothing was published") from error
     finally:
         os.close(holder)
 

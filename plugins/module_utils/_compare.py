@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Looks into two copies of an account where a conflict has to be judged: which was written last, and whether they are the same."""
+"""Compare two copies of an account to resolve a conflict: which was written last, and whether they are equal."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ._tree import measure, same_content
 
 
 def newest_ns(root: int, name: str, layout: Layout) -> int:
-    """Return when a file of the account ``name`` in the open ``root`` was last written, 0 where the account is gone."""
+    """Return when a file of the account ``name`` in the open ``root`` was last written, in ns; 0 if the account is gone."""
     try:
         directory = open_account(root, name)
     except FileNotFoundError:
-        return 0  # it was removed since it was listed
+        return 0  # removed since it was listed
     try:
         parts = measure_entries(root, layout.sidecars_of(name))
         return max(parts.newest_ns, measure(directory, layout.volatile_matcher, _cache_test(layout)).newest_ns)
@@ -28,7 +28,7 @@ def newest_ns(root: int, name: str, layout: Layout) -> int:
 
 
 def same_account(root: int, target: int, name: str, layout: Layout) -> bool:
-    """Whether the account ``name`` holds the same in both open roots, locks and caches left out."""
+    """Return whether the account ``name`` is equal in both open roots, ignoring locks and caches."""
     with opened_account(root, name) as one, opened_account(target, name) as other:
         apart = name_matcher((*layout.volatile, *OF_A_PROGRAM, *store_patterns(layout)))
         return (

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""To be imported before all others: halves what loading them costs a host.
+"""Halve the time to load the other files; must be imported before them.
 
-Ansible sends modules in a zip file. What Python imports from one it compiles twice, first only to learn the file's name
-(python/cpython#141276). With the last outcome kept, each file is compiled once: 0.1 s of CPU less for each call of a module.
+Ansible sends modules in a zip file. Python compiles each file imported from a zip file twice, the first time only to learn its name
+(python/cpython#141276). With the last result cached, each file is compiled once, which saves 0.1 s of CPU per call of a module.
 
-Nor is anything that loading makes ever garbage, so nobody has to look for some meanwhile: 0.02 s less. ``loaded`` ends that.
+Garbage collection is off while loading, because nothing becomes garbage then: this saves 0.02 s more. ``loaded`` switches it on again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if _SENT:
 
 
 def loaded() -> None:
-    """Have garbage collected again, but never in what was loaded so far: not by processes forked off either, nor at the end."""
+    """Switch garbage collection on again, except for objects loaded so far, so that forked processes and the exit skip them too."""
     if _SENT:
         gc.freeze()
         gc.enable()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Services of Docker Compose that no unit starts, described as a unit is: what runs, since when, and how it can be stopped and started.
+"""Describe services of Docker Compose that no unit starts in the terms of a unit: state, start time, and how to stop and start them.
 
-Compose keeps the container, and with it the container's own layer, when it stops it. It throws both away when it makes the container anew:
-at the next ``up`` after a change of the project, or with ``--force-recreate``. Where the project lies is written on the container.
+Compose keeps a container and its writable layer when it stops the container. It discards both when it recreates the container: at the next
+``up`` after a change of the project, or with ``--force-recreate``. Labels of the container name the directory of the project.
 Reads only; stopping and starting is in _compose_run.py.
 """
 
@@ -31,7 +31,7 @@ _BOXES_AT_MOST = 20
 LABEL = "com.docker.compose."
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _ID = re.compile(r"[0-9a-f]{64}")
-# What Compose looks for where no file is named, in its order, and what it merges into that by itself.
+# The files that Compose looks for by default, in its order, and those that it merges into them automatically.
 _BASES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 _OVERRIDES = (
     "compose.override.yml",
@@ -39,15 +39,15 @@ _OVERRIDES = (
     "docker-compose.override.yml",
     "docker-compose.override.yaml",
 )
-# They bring in other files, which nothing here would look at.
+# Keys that include other files, whose owners are not checked here.
 _OTHER_FILES = re.compile(rb"^(include|[ \t]+extends)[ \t]*:", re.MULTILINE)
-# How programs end that end because they were asked to, and by SIGKILL, as the engine does where they do not in time.
+# Exit codes of programs that end on request, and of SIGKILL, which the engine sends to those that do not end in time.
 _STOPPED_WITH = (0, 130, 137, 143)
 
 
 class Compose(t.NamedTuple):
-    """One service of a project and its only container. ``directory``: of the project; ``files``: those that the container was made of;
-    ``environment_files``: those named on the command line then. ``config``: what Compose knows the service's configuration by.
+    """One service of a project and its only container. ``directory``: of the project; ``files``: the Compose files that the container
+    was created from; ``environment_files``: those given on that command line. ``config``: Compose's hash of the service's configuration.
     """
 
     project: str
@@ -60,12 +60,12 @@ class Compose(t.NamedTuple):
 
     @property
     def called(self) -> str:
-        """How to call it in a sentence."""
+        """The service's name in messages."""
         return f"Docker Compose, service {self.service} of the project {self.project}, container {self.box.name}"
 
     @property
     def command(self) -> list[str]:
-        """The command of Compose for the project, without its verb. Files that Compose finds by itself are not named: it merges then."""
+        """The Compose command for the project, without its verb. Default files are not named, so that Compose still merges them."""
         words = [DOCKER, "compose", "--project-name", self.project, "--project-directory", self.directory]
         for file in self.environment_files:
             words += ["--env-file", file]
@@ -75,19 +75,19 @@ class Compose(t.NamedTuple):
 
     @property
     def finds_its_files(self) -> bool:
-        """Whether the container was made of the files that Compose finds by itself in the project's directory."""
+        """Whether the container was created from the default files in the project's directory."""
         merged = {f"{self.directory}/{name}" for name in _OVERRIDES}
         base, rest = self.files[:1], self.files[1:]
         return bool(base) and base == found_files(self.directory)[:1] and len(rest) <= 1 and merged.issuperset(rest)
 
     @property
     def read(self) -> tuple[str, ...]:
-        """The files that Compose reads now: an override file may have come or gone since the container was made."""
+        """The files that Compose reads now: an override file may have been added or removed since the container was created."""
         return found_files(self.directory) if self.finds_its_files else self.files
 
     @property
     def override(self) -> str:
-        """The file that Compose merges by itself; '' where it would not, or one is there already."""
+        """The path of an override file that Compose would merge automatically; '' if it would not or if there is one already."""
         found = found_files(self.directory)
         if len(found) != 1 or self.files != found:
             return ""
@@ -96,9 +96,9 @@ class Compose(t.NamedTuple):
 
 
 def compose_service(name: str) -> Compose | None:
-    """Find the service or container of Compose that is called ``name``; None where there is none, or no Docker.
+    """Return the Compose service or container ``name``; None if there is none, or no Docker.
 
-    Raises SessionsError where it has several containers.
+    Raises SessionsError if several containers have that name.
     """
     for condition in conditions_for(DOCKER, name):
         found = [_described(box) for box in _boxes(condition)]
@@ -106,8 +106,9 @@ def compose_service(name: str) -> Compose | None:
         if len(ours) > 1:
             names = ", ".join(compose.box.name for compose in ours)
             raise SessionsError(
-                f"{len(ours)} containers are called {name} by Docker Compose ({names}); nothing was changed: name the one that is meant by "
-                "the name of its container (role: wa_service), and give each of them a sessions path of its own"
+                f"{len(ours)} containers of Docker Compose match the name {name} ({names}); nothing was changed: "
+                "set the service name to the name of the right container (role: wa_service), "
+                "and give each of them a sessions path of its own"
             )
         if ours:
             return ours[0]
@@ -115,7 +116,7 @@ def compose_service(name: str) -> Compose | None:
 
 
 def properties_of(compose: Compose) -> dict[str, str]:
-    """Say how the container is in the words of systemd, as far as anybody asks for them of a container."""
+    """Return the state of the container as systemd properties, as far as they are used for containers."""
     box = compose.box
     state = "active" if box.pid else "failed"
     if box.status == "restarting":
@@ -133,13 +134,13 @@ def properties_of(compose: Compose) -> dict[str, str]:
         with contextlib.suppress(SessionsError, OSError, ValueError, IndexError):
             since = _started(box.pid)
             shown["ExecMainStartTimestampMonotonic"] = str(since)
-            shown["InvocationID"] = f"{box.id[:16]}{since:016x}"  # Docker starts the same container again and again
+            shown["InvocationID"] = f"{box.id[:16]}{since:016x}"  # a restart does not change the container's ID
             shown["ControlGroup"] = payload_groups(box)[0]
     return shown
 
 
 def next_line(compose: Compose) -> Line:
-    """Ask Compose what it would make the container of now. Raises SessionsError where it does not say, or must not be asked."""
+    """Return what Compose would create the container from now. Raises SessionsError if it fails or root must not run it."""
     why = _untrusted(compose)
     if why:
         raise SessionsError(why)
@@ -150,12 +151,12 @@ def next_line(compose: Compose) -> Line:
         volumes = told.get("volumes") or {}
         mounts = [_mounted(one, volumes) for one in told["services"][compose.service].get("volumes") or ()]
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        raise SessionsError("Compose describes the project in a way that is not known") from error
+        raise SessionsError("the output of 'docker compose config' has an unknown format") from error
     return Line(DOCKER, "up", compose.box.name, "", tuple(mounts), (compose.service,))
 
 
 def is_changed(compose: Compose) -> bool:
-    """Whether Compose would make the container of something else now than it did. Raises SessionsError where it does not say."""
+    """Return whether Compose would now create the container from another configuration. Raises SessionsError if it does not say."""
     lines: list[bytes] = []
     _ask([*compose.command, "config", "--hash", compose.service], lines)
     words = b"".join(lines).decode("ascii", "replace").split()
@@ -163,21 +164,21 @@ def is_changed(compose: Compose) -> bool:
 
 
 def found_files(directory: str) -> tuple[str, ...]:
-    """Return the files that Compose finds by itself in the directory of a project: its own, and one that is merged into that."""
+    """Return the default files of a project's directory: the Compose file, and the override file that is merged into it."""
     base = [name for name in _BASES if os.path.lexists(f"{directory}/{name}")][:1]
     merged = [name for name in _OVERRIDES if base and os.path.lexists(f"{directory}/{name}")][:1]
     return tuple(f"{directory}/{name}" for name in (*base, *merged))
 
 
 def conditions_for(engine: str, name: str) -> tuple[str, ...]:
-    """How to ask for what is called ``name``: the containers of a Compose service, else one of that name. None where there is no engine."""
+    """Return filters for ``name``: containers of a Compose service, else a container of that name. Empty if there is no engine."""
     if not _NAME.fullmatch(name) or not any(os.path.exists(f"{folder}/{engine}") for folder in SEARCH_PATH.split(":")):
         return ()
     return f"label={LABEL}service={name}", f"name=^/?{re.escape(name)}$"
 
 
 def identities(engine: str, condition: str, *options: str) -> list[str]:
-    """Return the containers that ``ps`` of an engine shows for a condition, a number of them at most."""
+    """Return the IDs of containers that an engine's ``ps`` lists for a filter, limited in number."""
     lines: list[bytes] = []
     argv = [engine, "ps", *options, "--quiet", "--no-trunc", "--filter", condition]
     done = run_for_lines(argv, lines.append, timeout=_SECONDS, longest=4096, at_most=_ANSWER_AT_MOST)
@@ -197,7 +198,7 @@ def _described(box: Box) -> Compose | None:
     directory = label("project.working_dir")
     named = bool(_NAME.fullmatch(label("project")) and _NAME.fullmatch(label("service")))
     if not named or label("oneoff") == "True" or not directory.startswith("/"):
-        return None  # of `docker compose run`, or of something that only looks like Compose
+        return None  # created by `docker compose run`, or not by Compose
     files, environment_files = (
         tuple(os.path.join(directory, file) for file in label(name).split(",") if file)
         for name in ("project.config_files", "project.environment_file")
@@ -214,15 +215,15 @@ def _described(box: Box) -> Compose | None:
 
 
 def _started(pid: int) -> int:
-    """Return when a process was started, in microseconds since the boot, proc_pid_stat(5)."""
+    """Return when a process was started, in microseconds since boot, proc_pid_stat(5)."""
     ticks = int(process_file(pid, "stat").rpartition(b")")[2].split()[19])
     return ticks * 1_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 def _untrusted(compose: Compose) -> str:
-    """Say why root must not have Compose read the files of the project: who can write them rules what it starts; '' where nobody can."""
+    """Return why root must not let Compose read the project's files: a user who can write them controls what root starts; '' if it may."""
     if not compose.files:
-        return "Compose did not write on the container which files it was made of"
+        return "the container's labels do not name the Compose files that it was created from"
     for file in (*compose.read, *compose.environment_files):
         try:
             who = _who_else_can_write(file)
@@ -230,34 +231,34 @@ def _untrusted(compose: Compose) -> str:
         except (OSError, SessionsError):
             text = None
         if text is None:
-            return f"{file}, which the project was made of, cannot be read"
+            return f"{file}, a file of the project, cannot be read"
         if who:
-            return f"{who}, so root does not have Compose read {file}: let root alone own the project's directory and files"
+            return f"{who}, so root does not let Compose read {file}: make root the only owner of the project's directory and files"
         if file not in compose.environment_files and _OTHER_FILES.search(text):
-            return f"{file} brings in other files (include, extends), and nothing says who can write those"
+            return f"{file} includes other files (include, extends), and their owners and permissions are not checked"
     with contextlib.suppress(FileNotFoundError):
         who = _who_else_can_write(f"{compose.directory}/.env")
         if who:
-            return f"{who}, so root does not have Compose read {compose.directory}/.env: let root alone own it"
+            return f"{who}, so root does not let Compose read {compose.directory}/.env: make root the only owner of that file"
     return ""
 
 
 def _who_else_can_write(file: str) -> str:
-    """Say who but root can write a file, or put another one in its place; '' where nobody can. Raises OSError where it is not there."""
+    """Return which user besides root can write or replace a file; '' if none can. Raises OSError if it does not exist."""
     real = os.path.realpath(file)
     status = os.stat(real)
     why = who_else_can_swap(way_to(file), (0,)) or who_else_can_swap(way_to(real), (0,)) or ""
     if not why and (status.st_uid or not stat.S_ISREG(status.st_mode) or status.st_mode & 0o022):
-        why = f"{real} is not a file that root alone can write"
+        why = f"{real} is not a file that only root can write"
     return why
 
 
 def _ask(argv: t.Sequence[str], lines: list[bytes]) -> None:
     done = run_for_lines(argv, lines.append, timeout=_SECONDS, longest=1 << 16, at_most=_ANSWER_AT_MOST)
     if done.rc:
-        # What it says of a file may show what is in it, a password, say.
+        # Its error message may quote the file, for example a password.
         raise SessionsError(
-            "Compose cannot make sense of the project: see what 'docker compose config' says in its directory"
+            "Compose cannot read the project's configuration: see the output of 'docker compose config' in its directory"
         )
 
 

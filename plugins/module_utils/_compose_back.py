@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The way back of a service of Docker Compose: its accounts go into the layer of a new container, and our override file away.
+"""Roll a Docker Compose service back: copy its accounts into the layer of a new container and remove the override file of this collection.
 
-They stay at the sessions path as well. Until everything is in the new container, which is made and not started, any failure is taken back:
-the override file is written again, and Compose makes a container of it that has the sessions path mounted.
+The accounts stay at the sessions path as well. Until they are complete in the new container, which is created but not started, any failure
+is undone: the override file is written again, and Compose creates a container from it that mounts the sessions path.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from ._unit import read_unit
 if t.TYPE_CHECKING:
     from ._container_handling import WayBack
 
-_BACK = COMPANIONS  # where only root reaches it, and where the next run removes what a killed one leaves
-_SECONDS = 600.0  # for Docker to copy that, and to make a container
+_BACK = COMPANIONS  # accessible only to root, and the next run removes what a killed one leaves
+_SECONDS = 600.0  # for Docker to copy the accounts and to create a container
 _STARTS_WITHIN = 30.0
 
 
 def starts_back(compose: Compose) -> str:
-    """Return, as JSON, the commands that start the service on the sessions path again, and those once all is in the new container."""
+    """Return, as JSON, the commands that start the service on the sessions path again, and those that start the new container."""
     up = [*compose.command, "up", "--detach", "--no-deps", compose.service]
     policy = [DOCKER, "update", f"--restart={compose.box.policy}", compose.box.id]
     return json.dumps({"former": [policy, up], "published": [[DOCKER, "start", compose.box.name]]})
 
 
 def put_back(place: Place, compose: Compose, back: WayBack, path: str, layout: Layout) -> None:
-    """Make a container without the mount, have the accounts in it, say so in the receipt, and commit. The service is stopped.
+    """Create a container without the mount, copy the accounts into it, write the receipt, and commit. The service must be stopped.
 
-    Raises SessionsError, OSError; what was done has to be taken back then.
+    Raises SessionsError, OSError; the caller then has to undo what was done.
     """
     intent = announce(place, [], [back.file], f"{control_path(path)}/{RECEIPT}")
-    remove_tree(place.area, _BACK)  # a killed run's has its owner's rights already
-    staged = open_private(place.area, _BACK, called="the directory of accounts on their way back")
+    remove_tree(place.area, _BACK)  # one left by a killed run already has the owner and mode of the service
+    staged = open_private(place.area, _BACK, called="the directory of accounts to roll back")
     try:
         rules = Rules(place.uid, place.gid, frozenset((place.uid,)), is_area, checksum=True)
         bring_up_to_date(place.path, staged, rules, {})
@@ -64,7 +64,7 @@ def put_back(place: Place, compose: Compose, back: WayBack, path: str, layout: L
         layer = f"{os.path.realpath(new.upper)}{back.inside}"
         with opened_plain(layer) as there:
             if not same_content(staged, there, is_area):
-                raise SessionsError(f"not all accounts came to {back.inside} in {new.name}; run again")
+                raise SessionsError(f"the accounts in {back.inside} of {new.name} are not complete; run again")
             sync_filesystem(there)
             _write_receipt(place, there, layer, path, layout)
         commit(place.control, intent)
@@ -74,7 +74,7 @@ def put_back(place: Place, compose: Compose, back: WayBack, path: str, layout: L
 
 
 def require_back(unit: str, back: WayBack) -> None:
-    """See that the service runs with its accounts in its container's layer. Raises SessionsError."""
+    """Check that the service runs with its accounts in its container's layer. Raises SessionsError."""
     deadline = time.monotonic() + _STARTS_WITHIN
     while True:
         compose = read_unit(unit).compose
@@ -83,13 +83,13 @@ def require_back(unit: str, back: WayBack) -> None:
             return
         if time.monotonic() > deadline:
             raise SessionsError(
-                f"the container of {unit} was made anew with its accounts in {back.inside}, and does not run; see why, and start it"
+                f"the container of {unit} was recreated with its accounts in {back.inside}, but does not run; see its log and start it"
             )
         time.sleep(0.1)
 
 
 def _remove_durably(file: str) -> None:
-    """Were it there again after a power cut, the next container would have the sessions path, whose keys are the older ones by then."""
+    """Remove the override file durably: if a power cut restored it, the next container would use the older keys of the sessions path."""
     os.unlink(file)
     with opened_directory(os.path.dirname(file)) as directory:
         os.fsync(directory)
@@ -97,15 +97,15 @@ def _remove_durably(file: str) -> None:
 
 def _made_anew(compose: Compose) -> Box:
     up = [*compose.command, "up", "--no-start", "--no-deps", compose.service]
-    run_checked(up, purpose=f"make a container of {compose.service} without the mount", timeout=_SECONDS)
+    run_checked(up, purpose=f"create a container of {compose.service} without the mount", timeout=_SECONDS)
     box = inspected(DOCKER, compose.box.name)
     if box is None or box.id == compose.box.id or box.pid or not box.upper:
-        raise SessionsError(f"Compose made no new container of {compose.service} that can be looked into; run again")
+        raise SessionsError(f"Compose created no new container of {compose.service} that can be inspected; run again")
     return box
 
 
 def _write_receipt(place: Place, there: int, layer: str, path: str, layout: Layout) -> None:
-    """Write down that the accounts went to the layer: used there from now on, they are the newer ones at the next run."""
+    """Record in the receipt that the accounts moved to the layer, so that the next run treats them as newer once they are used."""
     entries = {}
     for name in account_names(place.path, layout):
         with opened_account(place.path, name) as here, opened_account(there, name) as back:

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Stops and starts the container of a service of Docker Compose, by the engine's own means.
+"""Stop and start the container of a Docker Compose service by means of the engine.
 
-Compose keeps the layer of a container that it stops. So what the program writes while it stops is there afterwards, and is copied from the
-stopped container; the container is thrown away only when a new one is made of the project, after all of that is published. While accounts
-are on their way Docker starts the container at no boot and no crash (its restart policy is taken away), and whoever starts it by hand is
-noticed before anything is committed.
+Compose keeps the layer of a stopped container. So what the program writes while it stops is still there and is copied from the stopped
+container; the container is discarded only when a new one is created, after everything is published. During the migration Docker does not
+start the container at boot or after a crash (its restart policy is suspended), and a manual start is detected before anything is committed.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ from ._proc import stat_of
 from ._rescue import run_all, start_of
 
 _KILLED = 137
-_ENDED_WELL = (0, 130, 143)  # by itself, or by a signal that it was asked to end by
+_ENDED_WELL = (0, 130, 143)  # exited by itself, or by SIGINT or SIGTERM
 _ENDS_WITHIN = 10.0  # seconds, after SIGKILL
 _OFTEN = 0.05
 
 
 def starts_of(compose: Compose, active: bool, anew: bool) -> str:
-    """Return, as JSON, the commands that have the service as it was before, and those once all is published, see _rescue.py.
+    """Return, as JSON, the commands that restore the service's former state, and those for after publishing, see _rescue.py.
 
-    ``active``: whether it ran. ``anew``: whether it then gets a container that has the sessions path mounted.
+    ``active``: whether it was running. ``anew``: whether to recreate the container so that it mounts the sessions path.
     """
     box = compose.box
     former = [[DOCKER, "update", f"--restart={box.policy}", box.id], *([[DOCKER, "start", box.id]] if active else [])]
@@ -43,35 +42,37 @@ def starts_of(compose: Compose, active: bool, anew: bool) -> str:
 
 
 def started(compose: Compose, starts: str, intent: str, timeout: float) -> str:
-    """Have the service run if it ran; return why it does not, '' where it does."""
+    """Start the service if it was running; return why that failed, or ''."""
     why = run_all(start_of(starts, intent), timeout)
     return f"{compose.service} of the project {compose.project} did not start: {why}" if why else ""
 
 
 def keep_from_starting(compose: Compose) -> None:
-    """Have Docker start the container by itself no more."""
+    """Keep Docker from starting the container automatically."""
     run_checked(
         [DOCKER, "update", "--restart=no", compose.box.id], purpose=f"keep {compose.box.name} from being started"
     )
 
 
 def stop(compose: Compose, timeout: float) -> None:
-    """Stop whatever container the service has, as Docker does it. Raises SessionsError when it takes longer than ``timeout`` seconds."""
+    """Stop the service's current container as Docker does. Raises SessionsError if that takes longer than ``timeout`` seconds."""
     done = run([DOCKER, "stop", compose.box.name], timeout=timeout)
     if done.rc:
-        raise SessionsError(f"docker cannot stop {compose.box.name}; nothing was published, see why and run again")
+        raise SessionsError(
+            f"docker cannot stop {compose.box.name}; nothing was published, see the log of Docker and run again"
+        )
 
 
 def stop_cleanly(compose: Compose, inside: str, timeout: float) -> None:
-    """Stop the container by its own signal, and by force only at a moment when no file below ``inside`` is open in it.
+    """Stop the container by its own signal, or by SIGKILL only while no file below ``inside`` is open in it.
 
-    Programs that are the first process of a container often know no signal, and are ended by force at each stop. Raises SessionsError where
-    the last writes may be torn.
+    Programs that are the first process of a container often ignore signals and are killed at each stop. Raises SessionsError if the last
+    writes may be incomplete.
     """
     box = inspected(DOCKER, compose.box.id)
     if box is None or not box.pid:
         raise SessionsError(
-            f"{compose.box.name} does not run any more; nothing was changed, see why it ended and run again"
+            f"{compose.box.name} is no longer running; nothing was changed, see why it ended and run again"
         )
     groups = payload_groups(box)
     run_checked([DOCKER, "kill", f"--signal={box.signal}", box.id], purpose=f"stop {box.name}")
@@ -83,29 +84,29 @@ def stop_cleanly(compose: Compose, inside: str, timeout: float) -> None:
         except SessionsError as error:
             if not _has_ended(box.pid, 0):
                 raise SessionsError(
-                    f"{box.name} did not end within {box.grace:g} seconds after {box.signal}, and cannot be ended by force without tearing "
-                    f"what it writes ({error}); nothing was published: have it end when it is asked to, and run again"
+                    f"{box.name} did not end within {box.grace:g} seconds after {box.signal}, and killing it could leave its files "
+                    f"incomplete ({error}); nothing was published: make the program end on this signal, and run again"
                 ) from error
         well = (*_ENDED_WELL, _KILLED)
     after = _stopped(box)
     if after.exit_code not in well:
         raise SessionsError(
-            f"{box.name} did not stop cleanly (exit code {after.exit_code}), so its last writes may be torn; nothing was published, "
-            "see why it cannot end and run again"
+            f"{box.name} did not stop cleanly (exit code {after.exit_code}), so its last writes may be incomplete; nothing was published, "
+            "see in its log why it does not stop cleanly, and run again"
         )
 
 
 def require_next(compose: Compose, inside: str, path: str) -> None:
-    """See that the container is stopped still, and that the next one has ``path`` at ``inside``. Raises SessionsError."""
+    """Check that the container is still stopped, and that the next one mounts ``path`` at ``inside``. Raises SessionsError."""
     now = inspected(DOCKER, compose.box.id)
     if now is None or now.pid:
         raise SessionsError(
-            f"somebody started {compose.box.name}, or made it anew, while its accounts were copied; run again"
+            f"another process started or recreated {compose.box.name} while its accounts were copied; run again"
         )
     planned = lasting_mount_over(next_line(compose), inside)
     if planned is None or planned.destination != inside or os.path.realpath(planned.source) != os.path.realpath(path):
         raise SessionsError(
-            f"Compose would not mount {path} at {inside} in the next container of {compose.service}, so something overrides it"
+            f"Compose would not mount {path} at {inside} in the next container of {compose.service}: another setting overrides it"
         )
 
 
@@ -122,7 +123,7 @@ def _has_ended(pid: int, seconds: float) -> bool:
 
 
 def _stopped(box: Box) -> Box:
-    """Wait until Docker knows that a container has ended."""
+    """Wait until Docker reports the container as stopped."""
     deadline = time.monotonic() + _ENDS_WITHIN
     while True:
         now = inspected(DOCKER, box.id)

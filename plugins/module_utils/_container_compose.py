@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Containers that no unit starts, found where a unit was named that does not exist: what is to be done about them. Reads only.
+"""Decide what to do about containers that no unit starts, if the named unit does not exist. Reads only.
 
-Those of Docker Compose get the same verbs as units (_compose.py): their sessions path is mounted by an override file that Compose merges by
-itself. Others (`docker run -d` by hand, Compose with Podman) are not touched, for nothing says how they are made anew: the operator gets
-the steps.
+Services of Docker Compose are handled like units (_compose.py): an override file that Compose merges automatically mounts their sessions
+path. Other containers (`docker run -d`, Compose with Podman) are not changed, because it is unknown how they are recreated: the error lists
+the manual steps.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ services:
 
 
 def container_of_compose(unit: str, compose: Compose, active: bool) -> Container:
-    """Say how a service of Compose runs its program, and what Compose would make its next container of."""
+    """Describe how a Compose service runs its program, and what Compose would create its next container from."""
     line, trouble = None, ""
     try:
         line = next_line(compose)
@@ -48,45 +48,45 @@ def container_of_compose(unit: str, compose: Compose, active: bool) -> Container
 
 
 def brought(container: Container, root: Root, path: str, head: str, trouble: str) -> tuple[str, str] | None:
-    """Return the override file, and its text, that has the next container mount ``path``; None where the project does so by itself.
+    """Return the path and content of the override file that makes the next container mount ``path``; None if the project does already.
 
-    Raises SessionsError, with the steps, where the accounts cannot be brought there, or the project's own files have to be changed.
+    Raises SessionsError, with manual steps, if the accounts cannot be migrated or the project's own files have to be changed.
     """
     compose, line = t.cast("Compose", container.compose), container.line
     option = option_of(compose, path, root.there)
     if trouble or line is None:
         raise SessionsError(
             f"{head}, because {trouble}: add {option}, copy the accounts out ({by_hand(container, root.there, path, root.owner)}), "
-            f"and have Compose make the container anew ({' '.join(compose.command)} up -d {compose.service})"
+            f"and let Compose recreate the container ({' '.join(compose.command)} up -d {compose.service})"
         )
     follow_no_link_below(root.path)
     planned = lasting_mount_over(line, root.inside)
     if planned and planned.destination == root.inside and os.path.realpath(planned.source) == os.path.realpath(path):
         return None
-    then = "without having Compose make the container anew (no 'up'), and run again, which stops it, copies its accounts and makes it anew"
+    then = "do not let Compose recreate the container yet (no 'up'), and run again, which stops it, copies its accounts and recreates it"
     if planned:
         raise SessionsError(
-            f"{head}: its next container has {planned.source} at {planned.destination} instead; make that {option}, {then}"
+            f"{head}: its next container has {planned.source} at {planned.destination} instead; change that to {option}, {then}"
         )
     if not compose.override:
         raise SessionsError(
-            f"{head}: Compose merges no file of ours into this project by itself, for it has an override file already or was started with "
-            f"files that are named (-f); add {option}, {then}"
+            f"{head}: Compose does not merge an additional file into this project, because it has an override file already or was started "
+            f"with named files (-f); add {option}, {then}"
         )
     if is_changed(compose):
         raise SessionsError(
-            f"{head}: its next container would differ from this one in more than the mount, for the project's files, or variables that "
-            f"they take from a shell, are not what they were; put them back, or add {option}, {then}"
+            f"{head}: its next container would differ from this one in more than the mount, because the project's files, or variables that "
+            f"they take from a shell, have changed; restore them, or add {option}, {then}"
         )
     return compose.override, _override(compose.service, path, root.inside)
 
 
 def way_back(container: Container, path: str, layout: Layout | None) -> Handling:
-    """Say how the accounts at ``path`` go back into the container. Raises SessionsError where they cannot."""
+    """Decide how the accounts at ``path`` are rolled back into the container. Raises SessionsError if they cannot be."""
     compose, box = t.cast("Compose", container.compose), container.box
     if box is None or not box.pid:
         raise SessionsError(
-            f"the container of {container.unit} does not run, so nothing was changed: start it and run again"
+            f"the container of {container.unit} is not running, so nothing was changed: start it and run again"
         )
     mount = next(
         (one for one in box.mounts if one.kind == "bind" and os.path.realpath(one.source) == os.path.realpath(path)),
@@ -97,28 +97,26 @@ def way_back(container: Container, path: str, layout: Layout | None) -> Handling
     if mount is None:
         roots = roots_of(box, layout)
         if not text and roots and roots[0].kind == LAYER:
-            return Handling(container)  # it is there already
+            return Handling(container)  # rolled back already
     elif text == _override(compose.service, path, mount.destination):
         why = container.trouble
         if not why and is_changed(compose):
-            why = (
-                "the project's files, or variables that they take from a shell, are not what the container was made of"
-            )
+            why = "the project's files, or variables that they take from a shell, have changed since the container was created"
         if why:
             raise SessionsError(
-                f"Compose cannot make the container of {container.unit} anew without {file}: {why}; nothing was changed, put that right "
+                f"Compose cannot recreate the container of {container.unit} without {file}: {why}; nothing was changed, correct that "
                 "and run again"
             )
         return Handling(container, back=WayBack(file, mount.destination))
     raise SessionsError(
-        f"{container.unit} runs its program in a container ({container.called}), and no override file that persist wrote, unchanged since, "
-        f"has {path} mounted there, so its accounts stay where they are; nothing was changed: to have it keep them elsewhere, stop it, "
-        "copy them, change its volume, and have Compose make the container anew"
+        f"{container.unit} runs its program in a container ({container.called}), and there is no unchanged override file of this "
+        f"collection that mounts {path}, so its accounts stay in place; nothing was changed: to store them elsewhere, stop it, "
+        "copy them, change its volume, and let Compose recreate the container"
     )
 
 
 def option_of(compose: Compose, path: str, inside: str) -> str:
-    """Say what has to be added to the project's own files."""
+    """Return what has to be added to the project's own files."""
     file = compose.read[-1] if compose.files else "the project's file"
     return f"'{path}:{inside}' to 'volumes' of {compose.service} in {file}"
 
@@ -128,7 +126,7 @@ def _override(service: str, path: str, inside: str) -> str:
 
 
 def way_out(unit: str) -> str:
-    """Say what to do where there is no unit ``unit``, but a container of its name runs without one; '' where there is none."""
+    """Return what to do if there is no unit ``unit`` but a running container of that name without one; '' if there is none."""
     name = unit.removesuffix(".service")
     with contextlib.suppress(SessionsError, OSError):
         for engine in (DOCKER, PODMAN):
@@ -140,7 +138,7 @@ def way_out(unit: str) -> str:
 
 
 def _called(engine: str, name: str) -> list[str]:
-    """Return the running containers that are the Compose service ``name``, else those of that name."""
+    """Return the running containers of the Compose service ``name``, else those with that name."""
     found = (identities(engine, condition) for condition in conditions_for(engine, name))
     return next(filter(None, found), [])
 
@@ -149,21 +147,21 @@ def _steps(box: Box, name: str) -> str:
     project, service = (box.labels.get(f"{LABEL}{label}", "") for label in ("project", "service"))
     file = box.labels.get(f"{LABEL}project.config_files", "").partition(",")[0]
     what = f"service {service} of the Compose project {project}" if project and service else "which no unit starts"
-    head = f"the container {box.name} is there instead ({box.engine}, {what})"
+    head = f"a container {box.name} exists instead ({box.engine}, {what})"
     roots = roots_of(box, None)
     if not roots:
         return f"{head}, and no account was found in it"
     if len(roots) > 1:
         places = ", ".join(root.there for root in roots)
-        return f"{head}, with accounts in {len(roots)} directories ({places}): give each of them a volume of its own"
+        return f"{head}, with accounts in {len(roots)} directories ({places}): mount a separate volume at each of them"
     root = roots[0]
     if root.kind == MOUNT:
         return (
-            f"{head}, and keeps its accounts on {root.on_host} (there: {root.there}), which outlives it: "
-            "it needs nothing of this collection, keep that volume when the container is made anew"
+            f"{head}, and keeps its accounts on {root.on_host} (in the container: {root.there}), which outlives it: "
+            "no migration is needed, keep that volume when the container is recreated"
         )
     return (
-        f"{head}, and keeps its accounts in what goes with the container (there: {root.there}): "
+        f"{head}, and keeps its accounts in storage that is deleted with the container (in the container: {root.there}): "
         f"{_to_do(box, root, f'/var/lib/{name}/sessions', service, file)}"
     )
 
@@ -174,12 +172,12 @@ def _to_do(box: Box, root: Root, path: str, service: str, file: str) -> str:
     added = (
         f"add {option} to 'volumes' of {service} in {file}"
         if service
-        else f"have '-v {path}:{root.there}' in its next 'run'"
+        else f"add '-v {path}:{root.there}' to its next 'run'"
     )
     made = f"{engine} compose -f {file} up -d {service}" if service else f"{engine} rm {box.name} and 'run' it"
     archive = "-a " if engine == DOCKER else ""
     return (
         f"{added}, then copy the accounts out so that nothing is written after the copy (mkdir -p {path} && {engine} pause {box.name} && "
         f"{engine} cp {archive}{box.name}:{root.there}/. {path}/ && chown -R {uid}:{gid} {path} && {engine} kill {box.name}), "
-        f"and make it anew ({made})"
+        f"and recreate it ({made})"
     )

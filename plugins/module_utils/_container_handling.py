@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""What can be done about a unit whose program runs in a container (Podman, Docker), decided before anything is touched.
+"""Decide how to handle a unit whose program runs in a container (Podman, Docker), before anything is changed. Reads only.
 
-The main process of such a unit is conmon or the client of the engine, so its environment and its files say nothing about the program, a
-variable in a drop-in never reaches it, and each stop may throw away what it wrote. Reads only.
+The main process of such a unit is conmon or the client of the engine. So its environment and open files show nothing about the program, a
+variable in a drop-in never reaches it, and each stop may discard what the program wrote.
 
-Four cases: the container has the sessions path mounted already (nothing is to be done); its accounts lie on another directory of the
-host, which outlives it (that directory is the sessions path, so the operator is asked to name it); they lie in what goes with the
-container, and the next start mounts the sessions path there (they are brought there, see _container_run.py); anything else is refused with
-the steps that lead on.
+Four cases: the container mounts the sessions path already (nothing to do); its accounts are in another directory of the host that outlives
+the container (that directory is the sessions path, so the operator is asked to configure it); they are in storage that is deleted with the
+container, and the next start mounts the sessions path there (they are migrated, see _container_run.py); anything else is refused with the
+manual steps.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ if t.TYPE_CHECKING:
 
 DROP_IN = "20-sessions.conf"
 _QUADLETS = "/etc/containers/systemd"
-_GENERATIONS = 8  # between what keeps a container and its first process
+_GENERATIONS = 8  # between the process that supervises a container and its first process
 _ID = re.compile(r"[0-9a-f]{64}")
-# What Quadlet and `-v` take as it stands: neither separates nor quotes anything.
+# Paths that Quadlet and `-v` accept without quoting or separators.
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./@+~=-]+")
 
 
 class Container(t.NamedTuple):
-    """How a unit runs its program. ``line``: the command of the next start, None where a program in between makes it. ``box``: the
-    running container, None where there is none or it cannot be told which it is (``trouble`` says why). ``quadlet``: its file, '' for none.
-    ``active``: whether the unit runs, or is on its way up or down. ``compose``: the service that it is of Docker Compose, without a unit.
+    """How a unit runs its program. ``line``: the command of the next start, None if another program builds it. ``box``: the running
+    container, None if there is none or it is unknown which one it is (``trouble`` says why). ``quadlet``: its file, '' if none.
+    ``active``: whether the unit is running, starting or stopping. ``compose``: the Docker Compose service that stands in for a unit.
     """
 
     unit: str
@@ -70,7 +70,7 @@ class Container(t.NamedTuple):
 
     @property
     def called(self) -> str:
-        """How to call it in a sentence."""
+        """How to refer to it in messages."""
         if self.compose:
             return self.compose.called
         how = "a Quadlet" if self.quadlet else f"{self.engine} {self.line.verb}" if self.line else self.engine
@@ -78,16 +78,15 @@ class Container(t.NamedTuple):
 
 
 class WayBack(t.NamedTuple):
-    """How the accounts of a service of Compose go back into its container: without ``file``, which mounts them at ``inside``."""
+    """How a Compose service is rolled back into its container: by removing ``file``, which mounts the accounts at ``inside``."""
 
     file: str
     inside: str
 
 
 class Handling(t.NamedTuple):
-    """What is to be done about a container. ``root``: the accounts that have to be brought to the sessions path, None where it has that
-    mounted already. ``drop_in``: a file for Quadlet or Compose and its text, where the next start does not mount that by itself.
-    ``back``: what is to be undone where that is asked for.
+    """How to handle a container. ``root``: the accounts to migrate to the sessions path, None if it is mounted already. ``drop_in``:
+    path and content of a file for Quadlet or Compose that adds the mount, None if the next start has it. ``back``: how to roll back.
     """
 
     container: Container
@@ -97,7 +96,7 @@ class Handling(t.NamedTuple):
 
 
 def owner_in(container: Container) -> tuple[int, int] | None:
-    """Return as whom its program keeps accounts (user and group, the host's numbers); None where it does not run."""
+    """Return the host's uid and gid of the program's accounts; None if the container is not running."""
     if container.box is None or not container.box.pid:
         return None
     roots = _roots(container.unit, None)
@@ -105,7 +104,7 @@ def owner_in(container: Container) -> tuple[int, int] | None:
 
 
 def handling_of(container: Container, path: str, layout: Layout | None) -> Handling:
-    """Say what is to be done so that its accounts are at ``path``. Raises SessionsError, with what to do, where nothing can be."""
+    """Decide how the accounts get to ``path``. Raises SessionsError with the next step if that is impossible."""
     container_box = container.box
     follow_no_link_below(os.path.realpath(path))
     if container_box:
@@ -125,64 +124,64 @@ def handling_of(container: Container, path: str, layout: Layout | None) -> Handl
     roots = _roots(container.unit, layout)
     if not roots:
         raise SessionsError(
-            f"{container.unit} runs its program in a container ({container.called}), no account was found in it, and it does not have "
-            f"{path} mounted; nothing was changed: mount the directory of the accounts ({_option(container, path, 'DIRECTORY')}) "
-            "or name it in wa_sessions_path where it is mounted already"
+            f"{container.unit} runs its program in a container ({container.called}), no account was found in it, and it does not mount "
+            f"{path}; nothing was changed: mount the directory of the accounts ({_option(container, path, 'DIRECTORY')}), "
+            "or, if that is mounted already, set wa_sessions_path to it"
         )
     if len(roots) > 1:
         raise SessionsError(
             f"the container of {container.unit} has accounts in {len(roots)} directories ({', '.join(root.there for root in roots)}); "
-            "nothing was changed: give each of them a volume of its own, or remove the copies that are not used"
+            "nothing was changed: mount a separate volume at each of them, or remove the copies that are not in use"
         )
     return _brought(container, container_box, roots[0], path)
 
 
 def _follow_none_of(box: Box) -> None:
-    """Follow no link in what the container can write: its root makes links that look like those of the host's root."""
+    """Do not follow symbolic links in storage that the container can write: they may look like links of the host's root."""
     places = [box.upper, *(mount.source for mount in box.mounts if mount.writable and mount.kind in ("bind", "volume"))]
     for place in filter(None, places):
         real = os.path.realpath(place)
-        if real != "/":  # who writes there is root of the host anyway
+        if real != "/":  # a container that can write there is root on the host anyway
             follow_no_link_below(real)
 
 
 def require_outside(handling: Handling, sources: t.Iterable[str]) -> None:
-    """Refuse legacy paths that were named where they make no sense: in what goes with the container at the stop, or beside what it uses."""
+    """Refuse legacy paths that cannot be right: in storage that is deleted with the container, or not where it keeps its accounts."""
     box, root, unit = handling.container.box, handling.root, handling.container.unit
     for given in sources:
         real = os.path.realpath(given)
         if root is not None and real != root.path and os.path.isdir(real):
             raise SessionsError(
                 f"the container of {unit} keeps its accounts in {root.there} (on the host: {root.on_host}), not in {given}; nothing was "
-                "changed: name no legacy path, this one is found by itself; bring others in later, when the sessions path is mounted"
+                "changed: set no legacy path, this directory is found automatically; migrate others after the sessions path is mounted"
             )
         gone = [box.upper, *(mount.source for mount in box.mounts if not mount.lasting)] if box else []
         if root is None and any(place and same_or_below(real, os.path.realpath(place)) for place in gone):
             raise SessionsError(
-                f"{given} goes with the container of {unit} when that stops; nothing was changed: copy what is in it to a directory of the "
-                "host first, and name that"
+                f"{given} is deleted with the container of {unit} when that stops; nothing was changed: copy its content to a directory of "
+                "the host first, and use that as the legacy path"
             )
 
 
 def require_attach(handling: Handling, attach: str, path: str) -> None:
-    """Refuse ways to bring a backend to its sessions path that no container can be brought by."""
+    """Refuse values of ``attach`` that are impossible for containers."""
     container, root = handling.container, handling.root
     if attach == "bind":
         raise SessionsError(
-            f"'attach' is bind, and {container.unit} runs its program in a container ({container.called}), which has mounts of its own; "
-            "nothing was changed: leave it at auto (role: wa_attach), or make it volume"
+            f"'attach' is bind, but {container.unit} runs its program in a container ({container.called}), which has its own mounts; "
+            "nothing was changed: set 'attach' to auto (role: wa_attach) or volume"
         )
     if attach == "none" and root is not None and handling.drop_in:
         raise SessionsError(
-            f"'attach' is none, and the next container of {container.unit} does not have {path} mounted; nothing was changed: add "
+            f"'attach' is none, but the next container of {container.unit} does not mount {path}; nothing was changed: add "
             f"{_option(container, path, root.there)}, without restarting it{_reload(container)}, and run again"
         )
 
 
 def by_hand(container: Container, inside: str, path: str, owner: tuple[int, int] | None = None) -> str:
-    """Say how to copy accounts out without losing what is written meanwhile: the program gets no chance to write after the copy."""
+    """Return commands to copy accounts out without losing writes: the program cannot write after the copy."""
     name = container.box.name if container.box else "CONTAINER"
-    if container.compose:  # it keeps its layer when it is stopped
+    if container.compose:  # a stopped Compose container keeps its layer
         owned = f" && chown -R {owner[0]}:{owner[1]} {path}" if owner else ""
         return f"docker stop {name} && mkdir -p {path} && docker cp -a {name}:{inside}/. {path}/{owned}"
     copied = f"{container.engine} cp {name}:{inside}/. {path}/" + (
@@ -190,13 +189,13 @@ def by_hand(container: Container, inside: str, path: str, owner: tuple[int, int]
     )
     if container.engine == DOCKER:
         return f"docker pause {name} && {copied} && docker kill {name}"
-    # Podman cannot end what it paused where control groups are of version 1.
+    # Podman cannot kill a paused container with control groups of version 1.
     group = _scope_of(container)
     return f"systemctl kill -s STOP {group} && {copied} && systemctl kill -s KILL {group}"
 
 
 def _scope_of(container: Container) -> str:
-    """Return what systemd has the program of a Podman container in: its unit, as Quadlet has it, or a scope beside that."""
+    """Return the systemd unit of a Podman container's processes: its own unit (Quadlet) or a scope."""
     identity, pid = (container.box.id, container.box.pid) if container.box else ("", 0)
     parts = group_of(pid).split("/") if pid else []
     if container.unit in parts or (container.quadlet and not parts[1:]):
@@ -206,7 +205,7 @@ def _scope_of(container: Container) -> str:
 
 @asked_once
 def recognised(name: str) -> Container:
-    """Say how the unit ``name``, which runs its program in a container, does so."""
+    """Describe how the unit ``name`` runs its program in a container."""
     from ._unit import read_unit
 
     unit = read_unit(name)
@@ -223,14 +222,16 @@ def recognised(name: str) -> Container:
     if source.endswith((".kube", ".pod")) or (line and line.verb in ("compose", "play", "kube", "pod")):
         return container._replace(trouble=f"'{line.verb if line else source}' may start several containers")
     if engine == PODMAN and unit.properties["User"] not in ("", "root"):
-        return container._replace(trouble=f"the containers of {unit.properties['User']} are not root's (rootless)")
+        return container._replace(trouble=f"the containers of user {unit.properties['User']} are rootless")
     if not unit.active:
         return container
     called, keeper = _name_of(line, running)
     box = inspected(engine, called) if called else None
     if not called or (box and box.pid and keeper and not _descends(box.pid, keeper)):
-        return container._replace(trouble="nothing says which container is its own; give it a name (--name)")
-    return container._replace(box=box, trouble="" if box else f"{engine} knows no container {called}")
+        return container._replace(
+            trouble="it is unknown which container belongs to the unit; give the container a name (--name)"
+        )
+    return container._replace(box=box, trouble="" if box else f"{engine} has no container {called}")
 
 
 def _engine_of(running: t.Iterable[tuple[str, int]]) -> str:
@@ -239,7 +240,7 @@ def _engine_of(running: t.Iterable[tuple[str, int]]) -> str:
 
 
 def next_line(unit: Unit) -> Line | None:
-    """Read the command of an engine that the next start runs from the unit's files; None where it runs none."""
+    """Return the engine command of the next start from the unit's files; None if there is none."""
     sources = read_sources(unit.name)
     lines: list[Line] = []
     for place in option_history(sources, "Service", "ExecStart"):
@@ -252,7 +253,7 @@ def next_line(unit: Unit) -> Line | None:
 
 
 def _descends(pid: int, ancestor: int) -> bool:
-    """Whether a process was started by another one, or by one that this started."""
+    """Return whether a process is a descendant of another one."""
     for _generation in range(_GENERATIONS):
         if pid == ancestor:
             return True
@@ -264,7 +265,7 @@ def _descends(pid: int, ancestor: int) -> bool:
 
 
 def _name_of(line: Line | None, running: t.Iterable[tuple[str, int]]) -> tuple[str, int]:
-    """Return what the engine knows the container by, and, where that is told by the process alone that keeps it, that one's number."""
+    """Return the container's name or ID, and the PID of its supervising process if only that process shows it, else 0."""
     if line and line.name and "$" not in line.name:
         return line.name, 0
     if line and line.cidfile.startswith("/"):
@@ -290,23 +291,22 @@ def _roots(unit: str, layout: Layout | None) -> tuple[Root, ...]:
 
 
 def _stopped(container: Container, path: str) -> Handling:
-    """Of a container that does not run only one thing can be told: that the next one will have the sessions path.
+    """Handle a container that is not running: accept it only if the next one will mount the sessions path.
 
-    Of one that may run and cannot be seen not even that counts: a restart could destroy what it has.
+    A container that may be running but cannot be inspected is never accepted: a restart could destroy its accounts.
     """
     real = os.path.realpath(path)
     sources = [mount.source for mount in container.line.mounts if mount.lasting] if container.line else []
-    if (
-        container.compose
-    ):  # its stopped container still has its layer, and may have accounts there that the next one would be without
+    # A stopped container of Compose keeps its layer, which may hold accounts that the next container would not have.
+    if container.compose:
         sources = [mount.source for mount in container.compose.box.mounts if mount.lasting and mount.writable]
     if not container.active and any(place.startswith("/") and os.path.realpath(place) == real for place in sources):
         return Handling(container)
-    why = container.trouble or "it does not run now"
+    why = container.trouble or "it is not running"
     then = "stop it" if container.active else "or start it"
     raise SessionsError(
-        f"{container.unit} runs its program in a container ({container.called}), and where that keeps accounts cannot be seen: {why}; "
-        f"nothing was changed: mount {path} where its program keeps them ({_option(container, path, 'DIRECTORY')}) and copy what is there "
+        f"{container.unit} runs its program in a container ({container.called}), and it is unknown where it keeps accounts: {why}; "
+        f"nothing was changed: mount {path} where the program keeps them ({_option(container, path, 'DIRECTORY')}), copy them out "
         f"first ({by_hand(container, 'DIRECTORY', path)}), {then}, and run again"
     )
 
@@ -314,32 +314,32 @@ def _stopped(container: Container, path: str) -> Handling:
 def _require_alone(container: Container, others: t.Sequence[Root], path: str) -> None:
     if others:
         raise SessionsError(
-            f"the container of {container.unit} has {path} mounted and keeps accounts in {others[0].there}, too; nothing was changed: "
-            "move those that are used to the sessions path while it is stopped, and remove the others"
+            f"the container of {container.unit} mounts {path} but also keeps accounts in {others[0].there}; nothing was changed: "
+            "move those in use to the sessions path while it is stopped, and remove the others"
         )
 
 
 def _require_next_start(container: Container, box: Box, inside: str, path: str) -> None:
-    """The container has the sessions path now, to write in; see that the next one will."""
+    """Check that the sessions path is mounted writable in the running container, and will be in the next one."""
     over = [mount for mount in box.mounts if same_or_below(inside, os.path.normpath(mount.destination))]
     deepest = max(over, key=lambda mount: len(mount.destination), default=None)
     if deepest and not deepest.writable:
         raise SessionsError(
-            f"the running container of {container.unit} has {path} at {inside}, and cannot write there; nothing was changed: "
-            "mount it without an option that keeps it from that (ro), and run again"
+            f"the running container of {container.unit} mounts {path} at {inside} read-only; nothing was changed: "
+            "remove the option that makes the mount read-only (ro), and run again"
         )
     if not container.line or not container.line.makes_anew:
         return  # the same container is started again
     planned = lasting_mount_over(container.line, inside)
     if planned is None or not _leads_to(planned, box, inside, path):
         raise SessionsError(
-            f"the running container of {container.unit} has {path} at {inside}, but its next start does not mount that there for writing; "
+            f"the running container of {container.unit} mounts {path} at {inside}, but its next start does not mount it there writable; "
             f"nothing was changed: add {_option(container, path, inside)}{_reload(container)} and run again"
         )
 
 
 def _leads_to(planned: Mounted, box: Box, inside: str, path: str) -> bool:
-    """Whether a mount of the next start brings ``path`` to ``inside``, where the running container has it."""
+    """Return whether a mount of the next start provides ``path`` at ``inside``, as in the running container."""
     if planned.source.startswith("/"):
         place = os.path.normpath(f"{planned.source}/{inside[len(planned.destination.rstrip('/')) :]}")
         return os.path.realpath(place) == os.path.realpath(path)
@@ -355,16 +355,16 @@ def _brought(container: Container, box: Box, root: Root, path: str) -> Handling:
     inside = root.there
     if root.kind == MOUNT:
         raise SessionsError(
-            f"the container of {container.unit} ({container.called}) keeps its accounts on {root.on_host} (there: {inside}), "
-            "which outlives the container, so that is its sessions path; nothing was changed: "
+            f"the container of {container.unit} ({container.called}) keeps its accounts on {root.on_host} (in the container: {inside}), "
+            "which outlives the container and therefore is its sessions path; nothing was changed: "
             f"set wa_sessions_path={root.on_host} and run again"
         )
-    where = {LAYER: "in the container's own layer", ANONYMOUS: "on a volume without a name"}.get(
-        root.kind, "where it cannot be reached"
+    where = {LAYER: "in the container's own layer", ANONYMOUS: "on an anonymous volume"}.get(
+        root.kind, "where root cannot access them"
     )
     head = (
-        f"the container of {container.unit} ({container.called}) keeps its accounts {where} (there: {inside}), "
-        "which goes with the container; nothing was changed"
+        f"the container of {container.unit} ({container.called}) keeps its accounts {where} (in the container: {inside}), "
+        "which is deleted with the container; nothing was changed"
     )
     trouble = _trouble(container, box, root, path)
     if container.compose:
@@ -385,12 +385,12 @@ def _brought(container: Container, box: Box, root: Root, path: str) -> Handling:
     if planned:
         raise SessionsError(
             f"{head}: the next start of {container.unit} mounts {planned.source} at {planned.destination} instead; "
-            f"make that {option} and reload systemd, without restarting the unit, and run again"
+            f"change that to {option}, reload systemd without restarting the unit, and run again"
         )
     taken = container.line and any(mount.destination == root.inside for mount in container.line.mounts)
-    if taken:  # engines refuse two mounts at one place
+    if taken:  # engines reject two mounts at the same directory
         raise SessionsError(
-            f"{head}: replace what mounts {inside} now by {option}, reload systemd ('systemctl daemon-reload') without restarting "
+            f"{head}: replace the option that mounts {inside} by {option}, reload systemd ('systemctl daemon-reload') without restarting "
             f"{container.unit}, and run again, which then copies the accounts out of the running container before it restarts it"
         )
     if not container.quadlet or _is_template(container.quadlet):
@@ -402,28 +402,28 @@ def _brought(container: Container, box: Box, root: Root, path: str) -> Handling:
 
 
 def _trouble(container: Container, box: Box, root: Root, path: str) -> str:
-    """Say why accounts cannot be taken out of the running container; '' where they can."""
+    """Return why accounts cannot be copied from the running container; '' if they can."""
     if not root.path:
-        return "that place cannot be reached from the host"
+        return "that directory is not accessible from the host"
     if root.holds_program:
-        return "the directory of its program itself would be hidden by a mount"
+        return "a mount would hide the directory of its program"
     if not _PLAIN_PATH.fullmatch(path) or not _PLAIN_PATH.fullmatch(root.inside):
-        return "a path with such characters cannot be written as a mount"
+        return "a path has characters that are not supported in a mount option"
     if box.paused:
         return "it is paused"
     if container.line is None or not container.line.makes_anew:
-        return container.trouble or "how its next container is made cannot be told"
+        return container.trouble or "it is unknown how its next container is created"
     if root.kind == LAYER and image_has_files(box, root.inside):
-        return "its image brings files in that directory"
+        return "its image contains files in that directory"
     if _is_enforcing():
-        return "SELinux would keep it from a directory that is not labelled for it"
+        return "SELinux would deny it access to a directory without a container label"
     return _trouble_with_users(box)
 
 
 def _trouble_with_users(box: Box) -> str:
     try:
         if os.readlink(f"/proc/{box.pid}/ns/user") != os.readlink("/proc/self/ns/user"):
-            return "its users are other ones on the host (a user namespace)"
+            return "it uses a user namespace, so its users have other numbers on the host"
     except OSError:
         return "it has just ended"
     return ""
@@ -438,7 +438,7 @@ def _is_enforcing() -> bool:
 
 
 def _is_template(quadlet: str) -> bool:
-    """Whether a Quadlet is that of all instances of a unit: what is in it, or in a drop-in of it, counts for each of them."""
+    """Return whether a Quadlet is a template: its content and its drop-ins apply to all instances."""
     return "@." in os.path.basename(quadlet)
 
 
@@ -453,8 +453,8 @@ def _option(container: Container, path: str, inside: str) -> str:
         return option_of(container.compose, path, inside)
     if _is_template(container.quadlet):
         return (
-            f"'Volume={path}:{inside}' below [Container] in a Quadlet of {container.unit} alone, not in {container.quadlet}, which is that "
-            "of all instances"
+            f"'Volume={path}:{inside}' below [Container] in a Quadlet of {container.unit} alone, not in {container.quadlet}, which applies "
+            "to all instances"
         )
     if container.quadlet:
         return f"'Volume={path}:{inside}' below [Container] in {container.quadlet}"

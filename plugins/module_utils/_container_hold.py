@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Holds the processes of a running container still, and mounts a directory of the host over one that they see.
+"""Suspend the processes of a running container, and mount a directory of the host over one inside it.
 
-What a program writes while it stops would be lost with its container. So its accounts are brought to the sessions path while it is held
-still, that is mounted where it keeps them, and only then is it stopped: all it writes from then on goes to the sessions path. This is safe
-where none of its files in there is open: what is written is written through an open file, so nothing is half written then, and nothing
-goes on to the former place. A program that keeps files open (SQLite, a browser) is left alone.
+What a program writes while it stops would be lost with its container. Therefore its accounts are copied to the sessions path while it is
+suspended, the sessions path is mounted over its directory, and only then is it stopped: everything it writes from then on goes to the
+sessions path. This is safe if none of its files there is open: writes go through open files, so nothing is half written and no later write
+goes to the former directory. A program that keeps files open (SQLite, a browser) is left alone.
 
-Signals are used and no freezer of control groups: they work with every engine and both versions of groups, and whoever continues the
-processes (_rescue.py, should this run be killed) needs to know nothing else.
+It uses signals instead of the control group freezer: they work with every engine and both versions of control groups, and the process that
+resumes the container (_rescue.py, if this run is killed) needs no other information.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from ._errors import SessionsError
 from ._proc import stat_of
 from ._process_view import View, inode_of
 
-_STILL_WITHIN = 5.0  # seconds: signals take effect at once but for who waits for a disk
-_CLOSED_WITHIN = 10.0  # seconds: programs like Baileys open a file for a moment
-_LATE = 5.0  # seconds: a look that began in time may end so much later
+_STILL_WITHIN = 5.0  # seconds: signals take effect at once, except for processes that wait for a disk
+_CLOSED_WITHIN = 10.0  # seconds: programs like Baileys open a file only briefly
+_LATE = 5.0  # seconds: extra time for a check that began before the deadline
 _BETWEEN = 0.05
-_OPEN_TREE, _MOVE_MOUNT = 428, 429  # the same numbers on all architectures, Linux 5.2
+_OPEN_TREE, _MOVE_MOUNT = 428, 429  # system call numbers, equal on all architectures, Linux 5.2
 _CLONE = 1
 _FROM_EMPTY_PATH, _TO_EMPTY_PATH, _AT_EMPTY_PATH = 0x4, 0x40, 0x1000
 _NEW_MOUNTS = 0x20000  # CLONE_NEWNS
@@ -43,9 +43,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextlib.contextmanager
 def held_still(groups: t.Sequence[str], inside: str) -> t.Iterator[None]:
-    """Hold all processes of the control groups still while nothing below ``inside`` is open; let them go on in the end.
+    """Suspend all processes of the control groups at a moment when nothing below ``inside`` is open; resume them at the end.
 
-    Raises SessionsError where they cannot be held so.
+    Raises SessionsError if that is impossible.
     """
     deadline = time.monotonic() + _CLOSED_WITHIN
     try:
@@ -56,7 +56,7 @@ def held_still(groups: t.Sequence[str], inside: str) -> t.Iterator[None]:
                 break
             if time.monotonic() > deadline:
                 raise SessionsError(
-                    f"PID {busy} in the container keeps files of its accounts open, so they cannot be taken from it while it runs"
+                    f"PID {busy} in the container keeps files of its accounts open, so they cannot be migrated while it is running"
                 )
             continue_all(groups)
             time.sleep(_BETWEEN)
@@ -66,40 +66,40 @@ def held_still(groups: t.Sequence[str], inside: str) -> t.Iterator[None]:
 
 
 def require_still(groups: t.Sequence[str], inside: str) -> None:
-    """See once more that all processes of the groups are held still with nothing below ``inside`` open. Raises SessionsError."""
+    """Check again that all processes of the groups are suspended with nothing below ``inside`` open. Raises SessionsError."""
     processes = processes_of(groups)
     if not processes.complete or not processes.pids or not all(map(_is_still, processes.pids)):
-        raise SessionsError("a process of the container was let go on, or is new, while its accounts were copied")
+        raise SessionsError("a process of the container was resumed or started while its accounts were copied")
     busy = _who_has_open(groups, inside, time.monotonic() + _CLOSED_WITHIN)
     if busy:
-        raise SessionsError(f"PID {busy} in the container has files of its accounts open by now")
+        raise SessionsError(f"PID {busy} in the container has opened files of its accounts")
 
 
 def stop_all(groups: t.Sequence[str]) -> None:
-    """Stop all processes of the groups, those too that are made meanwhile. Raises SessionsError where one goes on."""
+    """Suspend all processes of the groups, including new ones. Raises SessionsError if one keeps running."""
     deadline = time.monotonic() + _STILL_WITHIN
     while True:
         processes = processes_of(groups)
         if not processes.complete or not processes.pids:
-            raise SessionsError("the processes of the container cannot all be seen, so they cannot be held still")
+            raise SessionsError("not all processes of the container are visible, so they cannot be suspended")
         moving = [pid for pid in processes.pids if not _is_still(pid)]
         if not moving:
             return
         for pid in moving:
             _send(pid, signal.SIGSTOP)
         if time.monotonic() > deadline:
-            raise SessionsError(f"PID {moving[0]} in the container does not let itself be held still")
+            raise SessionsError(f"PID {moving[0]} in the container cannot be suspended")
         time.sleep(0.002)
 
 
 def continue_all(groups: t.Sequence[str]) -> None:
-    """Let all processes of the groups go on."""
+    """Resume all processes of the groups."""
     for pid in processes_of(groups).pids:
         _send(pid, signal.SIGCONT)
 
 
 def require_whole(pid: int, root: Root) -> None:
-    """See that what lies on the host is all that the container sees there. Raises SessionsError where it is not."""
+    """Check that the directory on the host is all that the container sees there. Raises SessionsError if it is not."""
     try:
         with View(pid) as view, view.opened(root.inside) as looked_at:
             directory = os.open(f"/proc/self/fd/{looked_at}", _DIRECTORY)
@@ -109,25 +109,25 @@ def require_whole(pid: int, root: Root) -> None:
         finally:
             os.close(directory)
     except OSError as error:
-        raise SessionsError(f"cannot look at {root.there} in the container: {error.strerror}") from error
+        raise SessionsError(f"cannot read {root.there} in the container: {error.strerror}") from error
     if not same:
-        raise SessionsError(f"what the container sees in {root.there} is not what lies in {root.on_host} on the host")
+        raise SessionsError(f"the content of {root.there} in the container differs from {root.on_host} on the host")
 
 
 def mount_over(pid: int, root: Root, path: str) -> None:
-    """Mount the directory ``path`` of the host over a directory that the container of process ``pid`` sees.
+    """Mount the directory ``path`` of the host over a directory in the container of process ``pid``.
 
-    Raises SessionsError where the kernel cannot, or it is another directory by now.
+    Raises SessionsError if the kernel cannot, or if the directory was replaced.
     """
     try:
         with View(pid) as view, view.opened(root.inside) as target:
             if inode_of(target) != root.inode:
-                raise SessionsError(f"{root.there} in the container is not the directory that it was")
+                raise SessionsError(f"{root.there} in the container was replaced by another directory")
             source = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 _attach(source, target, pid)
                 if view.inode(root.inside) != inode_of(source):
-                    raise SessionsError(f"{path} was mounted in the container, and is not seen at {root.there}")
+                    raise SessionsError(f"{path} was mounted in the container but is not visible at {root.there}")
             finally:
                 os.close(source)
     except OSError as error:
@@ -142,7 +142,7 @@ def _attach(source: int, target: int, pid: int) -> None:
     )
     mounts = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        child = os.fork()  # a process that has threads cannot enter another one's mounts, setns(2)
+        child = os.fork()  # a multithreaded process cannot enter another mount namespace, setns(2)
         if not child:
             os._exit(_attached(mounts, tree, target))
         number = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -154,7 +154,7 @@ def _attach(source: int, target: int, pid: int) -> None:
 
 
 def _attached(mounts: int, tree: int, target: int) -> int:
-    """Enter the mounts, attach the tree; return 0 or what the kernel says. Run in a process of its own."""
+    """Enter the mount namespace and attach the tree; return 0 or the error number. Runs in a child process."""
     try:
         _checked(_libc.setns(mounts, _NEW_MOUNTS))
         flags = ctypes.c_uint(_FROM_EMPTY_PATH | _TO_EMPTY_PATH)
@@ -169,7 +169,7 @@ def _attached(mounts: int, tree: int, target: int) -> int:
 
 
 def _is_still(pid: int) -> bool:
-    """Whether all threads of a process are stopped, or it has ended."""
+    """Return whether all threads of a process are stopped, or the process has ended."""
     try:
         return all(_state(pid, int(thread)) in "TtZX" for thread in os.listdir(f"/proc/{pid}/task"))
     except OSError:
@@ -189,9 +189,9 @@ def _send(pid: int, number: int) -> None:
 
 
 def _who_has_open(groups: t.Sequence[str], inside: str, deadline: float) -> int:
-    """Return a process that has something below ``inside`` open, mapped, or stands in it, or has other mounts than the rest; 0 for none.
+    """Return a PID that uses something below ``inside`` (open, mapped, working directory) or has other mounts than the rest; else 0.
 
-    Raises SessionsError where that takes too long.
+    Raises SessionsError if the check takes too long.
     """
     mounts = ""
     for pid in processes_of(groups).pids:
@@ -208,7 +208,7 @@ def _who_has_open(groups: t.Sequence[str], inside: str, deadline: float) -> int:
                 if any(same_or_below(_mapped(line), inside) for line in _in_time(maps, deadline)):
                     return pid
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended
+            continue  # the process ended
         except OSError:
             return pid
     return 0
@@ -218,7 +218,7 @@ def _in_time(items: t.Iterable[str], deadline: float) -> t.Iterator[str]:
     for item in items:
         if time.monotonic() > deadline:
             raise SessionsError(
-                "the container has more open files and processes than can be looked at while it is held"
+                "the container has more open files and processes than can be checked while it is suspended"
             )
         yield item
 

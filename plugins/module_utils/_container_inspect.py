@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Asks a container engine about one container, with a limit on time and answer. Changes nothing."""
+"""Query a container engine for one container, with limits on time and output. Changes nothing."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ._command import run_for_lines
 from ._errors import SessionsError
 
 _SECONDS = 20.0
-_ANSWER_AT_MOST = 4 << 20  # bytes; a container with a thousand mounts has less
+_ANSWER_AT_MOST = 4 << 20  # bytes; enough for a container with a thousand mounts
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
 _ID = re.compile(r"[0-9a-f]{64}")
 
 
 class BoxMount(t.NamedTuple):
-    """A mount of a container. ``kind``: bind, volume, tmpfs or another one; ``name``: of a volume, '' for a directory of the host."""
+    """A mount of a container. ``kind``: bind, volume, tmpfs, ...; ``name``: of a volume, '' for a directory of the host."""
 
     kind: str
     source: str
@@ -28,14 +28,14 @@ class BoxMount(t.NamedTuple):
 
     @property
     def lasting(self) -> bool:
-        """Whether what is in it outlives the container."""
+        """Whether its content outlives the container."""
         return self.kind == "bind" or (self.kind == "volume" and not is_anonymous(self.name))
 
 
 class Box(t.NamedTuple):
-    """A container. ``pid``: of its first process, 0 where it does not run. ``upper``: the directory of the host where its own layer
-    lies, '' where that is not known; ``lowers``: those of its image. ``removed``: whether the engine removes it when it ends.
-    ``policy``: when the engine starts it by itself; ``signal`` and ``grace``: what it is asked to end by, and within how many seconds.
+    """A container. ``pid``: of its first process, 0 if it is not running. ``upper``: the directory of its own layer on the host, '' if
+    unknown; ``lowers``: those of its image. ``removed``: whether the engine removes it when it ends. ``policy``: its restart policy;
+    ``signal`` and ``grace``: the stop signal, and the seconds until it is killed.
     """
 
     engine: str
@@ -56,14 +56,14 @@ class Box(t.NamedTuple):
 
 
 def is_anonymous(name: str) -> bool:
-    """Whether an engine made up the name of a volume: it removes that with the container."""
+    """Return whether the engine generated the volume's name: it then removes the volume with its container."""
     return bool(_ID.fullmatch(name))
 
 
 def inspected(engine: str, name: str) -> Box | None:
-    """Return the container ``name`` (or id) of an engine; None where it has none of that name.
+    """Return the container with the name or ID ``name``; None if the engine has none.
 
-    Raises SessionsError where the engine gives no answer that can be read.
+    Raises SessionsError if the engine gives no readable answer.
     """
     if not _NAME.fullmatch(name):
         return None
@@ -78,20 +78,20 @@ def inspected(engine: str, name: str) -> Box | None:
     if done.rc and "no such" in done.stderr.lower():
         return None
     if done.rc:
-        last = (done.stderr.strip().splitlines() or ["it gave no answer in time"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no answer in time"])[-1]
         raise SessionsError(
-            f"cannot ask {engine} about the container {name}: {last}; nothing was changed, see that {engine} runs and run again"
+            f"cannot inspect the container {name} with {engine}: {last}; nothing was changed, make sure that {engine} works and run again"
         )
     try:
         return parse_box(engine, parsed_json(b"".join(kept))[0])
     except (ValueError, RecursionError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise SessionsError(
-            f"{engine} describes the container {name} in a way that is not known; nothing was changed, see '{engine} inspect {name}'"
+            f"the output of '{engine} inspect {name}' has an unknown format; nothing was changed, check that output"
         ) from error
 
 
 def parse_box(engine: str, told: t.Mapping[str, t.Any]) -> Box:
-    """Read the description of one container. Raises KeyError, TypeError, AttributeError for what is none."""
+    """Parse the description of one container. Raises KeyError, TypeError, AttributeError if it is malformed."""
     state, host, config = told["State"], told.get("HostConfig") or {}, told.get("Config") or {}
     layers = (told.get("GraphDriver") or {}).get("Data") or {}
     upper = str(layers.get("UpperDir") or "")
@@ -115,7 +115,7 @@ def parse_box(engine: str, told: t.Mapping[str, t.Any]) -> Box:
 
 
 def _policy(told: t.Mapping[str, t.Any]) -> str:
-    """Return when an engine starts a container by itself, in the words of its option --restart."""
+    """Return the restart policy in the syntax of the option --restart."""
     name, most = str(told.get("Name") or "no"), int(told.get("MaximumRetryCount") or 0)
     return f"{name}:{most}" if most else name
 

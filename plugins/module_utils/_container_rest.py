@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Counts what lies in a container's directory of accounts and is not copied with them: a mount over that directory would hide it."""
+"""Count entries in a container's directory of accounts that are not copied: a mount over that directory would hide them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ._layouts import is_area
 if t.TYPE_CHECKING:
     from ._survey import Survey
 
-_OF_DATABASES = ("-wal", "-shm", "-journal")  # they come with theirs
+_OF_DATABASES = ("-wal", "-shm", "-journal")  # copied with their database
 
 
 def not_copied(root: str, seen: Survey) -> int:
-    """Count the entries of the directory ``root`` that are neither accounts nor what travels with them, nor made anew by the library."""
+    """Count the entries of ``root`` that are neither accounts, nor migrated with them, nor recreated by the library."""
     accounts = {account.name for account in seen.accounts}
     if "." in accounts:
         return 0  # all of it is one account
@@ -51,7 +51,7 @@ def _is_of_database(path: str, copied: t.Collection[str]) -> bool:
 def _is_empty_folder(directory: int, name: str) -> bool:
     status = status_of(directory, name)
     if status is None:
-        return True  # it is gone
+        return True  # the entry is gone
     if not stat.S_ISDIR(status.st_mode):
         return False
     try:

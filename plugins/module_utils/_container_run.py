@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Brings the accounts of a running container to the sessions path, and has its next container use them there.
+"""Migrate the accounts of a running container to the sessions path, and make its next container use them there.
 
-The engine throws away what lies in a container's own layer at each stop, also what the program writes while it stops. So the order is:
-copy while it runs; hold its processes still (_container_hold.py); copy the difference, publish, write the drop-in for Quadlet, commit;
-mount the sessions path over the directory in the running container; let it go on; restart the unit. Until it goes on nothing has used
-the sessions path, so any failure is taken back as a whole. From then on the sessions path has all that is written.
+At each stop the engine discards the container's own layer, including what the program writes while it stops. Hence this order: copy while
+it is running; suspend its processes (_container_hold.py); copy the difference, publish, write the drop-in for Quadlet, commit; mount the
+sessions path over the directory in the running container; resume it; restart the unit. Nothing uses the sessions path before the processes
+are resumed, so until then any failure is rolled back completely. From then on every write goes to the sessions path.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _GENERATORS = (
     "/lib/systemd/system-generators/podman-system-generator",
 )
 _GENERATOR_SECONDS = 30.0
-_USED_WITHIN = 30.0  # seconds: a container is made anew, and its image may be large
+_USED_WITHIN = 30.0  # seconds: creating a container from a large image takes long
 
 
 class Parts(t.NamedTuple):
-    """What the run does by itself: publish everything, and take back what was done of it. ``is_gone``: whether the container has ended;
-    ``is_committed``: whether everything is published. ``watched``: watches where accounts are opened, ``start``: what has to be proved.
+    """The callbacks of the run: publish everything, and undo that. ``is_gone``: whether the container has ended; ``is_committed``:
+    whether everything is published. ``watched``: watches where accounts are opened; ``start``: what has to be proved.
     """
 
     publish: t.Callable[[], None]
@@ -55,14 +55,15 @@ class Parts(t.NamedTuple):
 
 
 def cut_over(cutover: Cutover, handling: Handling, path: str, parts: Parts) -> tuple[str, ...]:
-    """Carry the cutover out and return warnings. Raises SessionsError, the container being as it was, or, once it was restarted, with what
-    to do.
+    """Perform the cutover and return warnings.
+
+    Raises SessionsError: before the restart with the container unchanged, afterwards with the next step.
     """
     container, root, unit = handling.container, handling.root, cutover.unit
     box = container.box
     if box is None or root is None:
         raise SessionsError(
-            f"{unit.name} has no running container to take accounts from; nothing was changed, run again"
+            f"{unit.name} has no running container to migrate accounts from; nothing was changed, run again"
         )
     if handling.drop_in:
         _require_taken(handling, *handling.drop_in)
@@ -83,15 +84,15 @@ def cut_over(cutover: Cutover, handling: Handling, path: str, parts: Parts) -> t
                     if not parts.is_gone():
                         parts.take_back()
                         raise
-                    # Its layer goes with it, and what was copied is all that is left. Published as a whole, it is what is to be used.
+                    # The container's layer is lost with it; the copy is all that is left. It is only usable if it was published completely.
                     if not parts.is_committed() or not isinstance(error, Exception):
                         raise
                     daemon_reload()
         except SessionsError as error:
             shown = root.there
             raise SessionsError(
-                f"{error}; the container of {unit.name} goes on as before and nothing was changed. If that stays so, see that it has "
-                f"{path} mounted at {shown}, copy the accounts out ({by_hand(container, shown, path, root.owner)}) "
+                f"{error}; the container of {unit.name} keeps running as before and nothing was changed. If this error persists, make the "
+                f"container mount {path} at {shown}, copy the accounts out ({by_hand(container, shown, path, root.owner)}) "
                 "and start the unit",
                 **error.facts,
             ) from error
@@ -106,7 +107,7 @@ def cut_over(cutover: Cutover, handling: Handling, path: str, parts: Parts) -> t
 
 
 def _require_taken(handling: Handling, place: str, text: str) -> None:
-    """See, before anything is changed, that this release of Podman reads the drop-in: those before 5.0 do not."""
+    """Check, before anything is changed, that this release of Podman reads the drop-in: releases before 5.0 do not."""
     container = handling.container
     generator = next(filter(os.path.exists, _GENERATORS), None)
     wanted = _volume_of(text)
@@ -121,7 +122,7 @@ def _require_taken(handling: Handling, place: str, text: str) -> None:
         if any(wanted in words(value) for value in starts):
             return
     raise SessionsError(
-        f"Podman on this host does not take {place} (drop-ins for Quadlet need Podman 5.0); nothing was changed: add 'Volume={wanted}' "
+        f"Podman on this host does not read {place} (drop-ins for Quadlet need Podman 5.0); nothing was changed: add 'Volume={wanted}' "
         f"below [Container] in {container.quadlet}, reload systemd ('systemctl daemon-reload') without restarting {container.unit}, "
         "and run again, which then copies the accounts out of the running container before it restarts it"
     )
@@ -137,12 +138,12 @@ def _write(path: str, content: bytes) -> None:
 
 
 def _require_next_start(unit: Unit, inside: str, path: str) -> None:
-    """See that what systemd has read by now mounts the sessions path."""
+    """Check that the configuration that systemd has loaded mounts the sessions path."""
     line = next_line(unit)
     planned = lasting_mount_over(line, inside) if line else None
     if planned is None or os.path.realpath(planned.source) != os.path.realpath(path) or planned.destination != inside:
         raise SessionsError(
-            f"the next start of {unit.name} would not mount {path} where its accounts are now, so something overrides it"
+            f"the next start of {unit.name} would not mount {path} where its accounts are: another setting overrides it"
         )
 
 
@@ -156,43 +157,45 @@ def _restart(unit: Unit, path: str, timeout: float) -> None:
         ) from error
     if done.rc:
         result = read_unit(unit.name).properties["Result"]
-        raise SessionsError(f"{unit.name} did not start again (result {result}); {kept(unit, path)}")
+        raise SessionsError(f"{unit.name} did not restart (result {result}); {kept(unit, path)}")
 
 
 def kept(unit: Unit, path: str) -> str:
-    """Say where the accounts are of a container that is not what it should be after its start, and what to do."""
+    """Return a sentence for a container that failed after its start: where its accounts are, and what to do."""
     what = f"docker logs {unit.compose.box.name}" if unit.compose else f"systemctl status {unit.name}"
     return (
-        f"its accounts are all at {path}, with what it wrote last, and its next container has that mounted: "
-        f"see '{what}', put that right and start it"
+        f"all its accounts are at {path}, including its last writes, and its next container mounts that directory: "
+        f"see '{what}', correct the cause and start it"
     )
 
 
 def prove_container(start: Start, watch: UseWatch | None, but: str = "") -> tuple[str, ...]:
-    """Wait until a container (another one than ``but``) runs that has the sessions path mounted, and opens accounts there.
+    """Wait until a container (other than ``but``) is running with the sessions path mounted and opens accounts there.
 
-    Raises StartFailed where it does not; returns a warning where that could not be watched, or where none was opened and nobody said how
-    long that may take.
+    Raises StartFailed if that does not happen. Returns a warning if it could not be watched, or if no account was opened and no
+    ``use_timeout`` is set.
     """
     box = _running(start, but)
     if not start.has_accounts:
         return ()
-    unseen = f"which accounts the container of {start.unit} opens could not be watched; seen was that {start.path} is mounted in it"
+    unseen = (
+        f"which accounts the container of {start.unit} opens could not be watched, but {start.path} is mounted in it"
+    )
     if watch is None:
         return (unseen,)
     try:
-        watch.cgroups = payload_groups(box)  # the container is another one than when the watch began
+        watch.cgroups = payload_groups(box)  # a new container since the watch began
     except SessionsError:
-        return (unseen,)  # nothing distinguishes its processes from others
+        return (unseen,)  # its processes cannot be distinguished from others
     seconds = start.use_timeout or OPENED_WITHIN
     if watch.wait_for(lambda seen: start.path in seen and bool(seen[start.path].opens), seconds):
         return ()
     words = f"the container of {start.unit} opened none of the accounts in {start.path} within {seconds:g} seconds after its start"
     if start.use_timeout:
         raise StartFailed(
-            f"{words}, so nothing shows that it uses them; see why, or give it longer ('use_timeout', role: wa_use_timeout)"
+            f"{words}, so it is not proved that it uses them; see its log, or set a longer 'use_timeout' (role: wa_use_timeout)"
         )
-    return (f"{words}; see that it uses them",)
+    return (f"{words}; check that it uses them",)
 
 
 def _running(start: Start, but: str) -> Box:
@@ -204,5 +207,7 @@ def _running(start: Start, but: str) -> Box:
             if container and box and box.pid and box.id != but and has_mounted(container, start.path, start.layout):
                 return box
         if time.monotonic() > deadline:
-            raise StartFailed(f"the container of {start.unit} does not run with {start.path} where its accounts are")
+            raise StartFailed(
+                f"the container of {start.unit} is not running with {start.path} mounted where it keeps its accounts"
+            )
         time.sleep(0.1)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Where the program in a running container keeps accounts, and where that is on the host: a mount, or the container's own layer.
+"""Find where the program in a running container keeps accounts, and where that is on the host: on a mount or in the container's own layer.
 
-It is looked for where the program itself would look: in its environment, below its working directory, around its open files, and on
-what is mounted, each path as the container sees it. Who is root in the container decides what lies there, so links are resolved inside
-it alone (_process_view.py), and what is found on the host is reached without following any.
+The search covers the places where the program would look: its environment, its working directory, the surroundings of its open files, and
+the mounts, each path as the container sees it. Root in the container controls what is there, so symbolic links are resolved only inside the
+container (_process_view.py), and no link is followed to reach the result on the host.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ _CANDIDATES_AT_MOST = 4000
 _FOUND_AT_MOST = 100
 _SECONDS = 20.0
 _ENTRIES_AT_MOST = 10_000
-# Variables that images and engines set: where a user lives is not where sessions are kept.
+# Variables that images and engines set: the home directory of a user does not show where sessions are kept.
 _NOT_OF_THE_BACKEND = NOT_OF_THE_BACKEND | {"container"}
 _LOOKED_AT_MOST = 1_000_000
 _DEEPEST = 64
-_NUMBER = re.compile(r"[0-9]")  # what is called after a phone has one
+_NUMBER = re.compile(r"[0-9]")  # a name with a phone number has digits
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Root(t.NamedTuple):
-    """A directory with accounts. ``inside``: its path in the container, free of links. ``kind``: what it lies on. ``path``: where that is
-    on the host, '' where root cannot get at it. ``inode``: which directory the container sees. ``holds_program``: whether the
-    working directory of a process is in it. ``owner``: user and group of its first account. ``whole``: whether it is an account itself.
+    """A directory with accounts. ``inside``: its path in the container, free of links. ``kind``: its storage. ``path``: where it is on the
+    host, '' if root cannot access it. ``inode``: the directory that the container sees. ``holds_program``: whether it contains the working
+    directory of a process. ``owner``: uid and gid of its first account. ``whole``: whether it is an account itself.
     """
 
     inside: str
@@ -59,39 +59,39 @@ class Root(t.NamedTuple):
 
     @property
     def there(self) -> str:
-        """Its path in the container, as others may read it."""
+        """Its path in the container, with account names masked."""
         return self._shown(self.inside)
 
     @property
     def on_host(self) -> str:
-        """Its path on the host, as others may read it."""
+        """Its path on the host, with account names masked."""
         return self._shown(self.path)
 
     def _shown(self, path: str) -> str:
-        """Mask an account that may be called after a phone; one that has a name of its library is not."""
+        """Mask an account that may be named after a phone number, unless the name is a default of its library."""
         folder, slash, name = path.rpartition("/")
         own = any(name in layout.legacy_names for layout in LAYOUTS.values())
         return f"{folder}{slash}{masked(name)}" if self.whole and not own and _NUMBER.search(name) else path
 
 
 def payload_groups(box: Box) -> tuple[str, ...]:
-    """Return the control groups of a running container. Raises SessionsError where its processes cannot be told from others."""
+    """Return the control groups of a running container. Raises SessionsError if its processes cannot be distinguished from others."""
     group = group_of(box.pid)
     before, found, rest = group.partition(box.id)
     if not found:
         raise SessionsError(
-            f"the container {box.name} has no control group of its own, so its processes cannot be told from others; nothing was changed, "
-            f"run it without an option for control groups (--cgroups=disabled, --cgroupns) of its own"
+            f"the container {box.name} has no control group of its own, so its processes cannot be distinguished from others; nothing was "
+            f"changed, run it without options that change its control group (--cgroups=disabled, --cgroupns)"
         )
-    # An init in the container makes groups below the one of the container, and is in one of these itself.
+    # An init system in the container is itself in one of the groups that it creates below the container's group.
     return (f"{before}{found}{rest.partition('/')[0]}",)
 
 
 def roots_of(box: Box, layout: Layout | None) -> tuple[Root, ...]:
-    """Find the directories with accounts that the processes of a running container may use, likely ones first.
+    """Return the directories with accounts that the processes of a running container may use, likely ones first.
 
-    What holds the program itself is none, however many accounts lie somewhere in it. Where nothing else is found, it is searched.
-    No link in the place of an account is followed: it would be followed on the host.
+    A directory that contains the program itself does not count, however many accounts are below it; it is searched only if nothing else is
+    found. Symbolic links in place of an account are not followed, because they would be resolved on the host.
     """
     with following_no_link():
         return _found(box, layout)
@@ -120,7 +120,7 @@ def _found(box: Box, layout: Layout | None) -> tuple[Root, ...]:
 
 
 class _Look:
-    """What was found so far. Each place is looked at once, and none any more when the time is over."""
+    """The roots found so far. Each directory is checked once, and none after the deadline."""
 
     def __init__(self, box: Box, layout: Layout | None, deadline: float) -> None:
         self.box, self.layout, self.deadline = box, layout, deadline
@@ -128,7 +128,7 @@ class _Look:
         self._seen: set[str] = set()
 
     def at(self, view: View, candidate: str) -> None:
-        """Look at a place."""
+        """Check one directory."""
         if candidate in self._seen or len(self._seen) > _CANDIDATES_AT_MOST or time.monotonic() > self.deadline:
             return
         self._seen.add(candidate)
@@ -138,7 +138,7 @@ class _Look:
 
 
 def inode_inside(box: Box, path: str) -> Inode | None:
-    """Return what ``path`` leads to in a running container."""
+    """Return the inode that ``path`` leads to in a running container; None if there is none."""
     try:
         with View(box.pid) as view:
             return view.inode(path)
@@ -147,7 +147,7 @@ def inode_inside(box: Box, path: str) -> Inode | None:
 
 
 def sees(box: Box, wanted: Inode, host_path: str) -> str:
-    """Return where a directory of the host is seen in a running container by one of its mounts, '' where it is not."""
+    """Return where a running container sees a directory of the host through one of its mounts; '' if it does not."""
     for mount in box.mounts:
         source = os.path.realpath(mount.source) if mount.source else ""
         if source and same_or_below(host_path, source):
@@ -158,7 +158,7 @@ def sees(box: Box, wanted: Inode, host_path: str) -> str:
 
 
 def payload_owner(box: Box) -> tuple[int, int] | None:
-    """Return user and group of the container's first process, in the host's numbers."""
+    """Return the host's uid and gid of the container's first process."""
     try:
         status = os.stat(f"/proc/{box.pid}")
     except OSError:
@@ -167,13 +167,13 @@ def payload_owner(box: Box) -> tuple[int, int] | None:
 
 
 def host_directory(box: Box, inside: str, inode: Inode, mount_point: str) -> tuple[str, str]:
-    """Return the kind of what a directory of the container lies on, and its path on the host."""
+    """Return the kind of storage of a directory in the container, and its path on the host."""
     if mount_point == "/":
         path = f"{os.path.realpath(box.upper)}{inside}" if box.upper else ""
         return (LAYER, path) if path and is_plain_directory(path) else (UNREACHABLE, "")
     for mount in box.mounts:
         if mount.kind in ("bind", "volume") and os.path.normpath(mount.destination) == mount_point:
-            # Links that lead to it are the host's. That it is what the container sees is told by the inode.
+            # Symbolic links to the mount's source belong to the host. The inode proves that the container sees the same directory.
             path = os.path.normpath(f"{os.path.realpath(mount.source)}/{inside[len(mount_point) :]}")
             if is_plain_directory(path) and _inode_of(path) == inode:
                 return (MOUNT if mount.lasting else ANONYMOUS), path
@@ -181,7 +181,7 @@ def host_directory(box: Box, inside: str, inode: Inode, mount_point: str) -> tup
 
 
 def image_has_files(box: Box, inside: str) -> bool:
-    """Whether the image itself brings files below a directory: then the layer alone is not all that the program sees there."""
+    """Return whether the image contains files below a directory: then the layer alone is not all that the program sees there."""
     for lower in box.lowers:
         with contextlib.suppress(OSError), opened_plain(f"{os.path.realpath(lower)}{inside}") as directory:
             if _has_file(directory, [_ENTRIES_AT_MOST]):
@@ -190,7 +190,7 @@ def image_has_files(box: Box, inside: str) -> bool:
 
 
 def is_plain_directory(path: str) -> bool:
-    """Whether a directory is there that no link leads to."""
+    """Return whether a directory exists at ``path`` without symbolic links on the way."""
     try:
         with opened_plain(path):
             return True
@@ -199,9 +199,9 @@ def is_plain_directory(path: str) -> bool:
 
 
 def is_same_tree(one: int, other: int) -> bool:
-    """Whether two open directories hold the same files and directories, by name, type and size.
+    """Return whether two open directories hold the same files and directories, by name, type and size.
 
-    Raises SessionsError where that cannot be told in time, or something is mounted below one of them.
+    Raises SessionsError if the comparison takes too long, or if something is mounted below one of them.
     """
     devices = os.fstat(one).st_dev, os.fstat(other).st_dev
     return _is_same(one, other, devices, [_LOOKED_AT_MOST], time.monotonic() + _SECONDS, _DEEPEST)
@@ -209,7 +209,7 @@ def is_same_tree(one: int, other: int) -> bool:
 
 def _is_same(one: int, other: int, devices: tuple[int, int], left: list[int], deadline: float, levels: int) -> bool:
     if not levels:
-        raise SessionsError("an account has directories deeper than any library makes; see what they are")
+        raise SessionsError("an account has directories nested deeper than any library creates; check what they are")
     if (os.fstat(one).st_dev, os.fstat(other).st_dev) != devices:
         raise SessionsError("something is mounted below the directory of accounts in the container")
     looks = _looks_in(one, left, deadline)
@@ -223,14 +223,14 @@ def _is_same(one: int, other: int, devices: tuple[int, int], left: list[int], de
 
 
 def _looks_in(directory: int, left: list[int], deadline: float) -> dict[str, tuple[int, int]]:
-    """Return type and size of each entry of an open directory; sizes count of files alone."""
+    """Return type and size of each entry of an open directory; the size is 0 unless it is a file."""
     found: dict[str, tuple[int, int]] = {}
     with os.scandir(directory) as entries:
         for entry in entries:
             left[0] -= 1
             if left[0] < 0 or time.monotonic() > deadline:
                 raise SessionsError(
-                    "the accounts have more files than can be looked at while they are held; see what they are"
+                    "the accounts have more files than can be checked while the container is suspended; check what they are"
                 )
             status = entry.stat(follow_symlinks=False)
             size = status.st_size if stat.S_ISREG(status.st_mode) else 0
@@ -244,7 +244,7 @@ def _root_at(view: View, box: Box, candidate: str, layout: Layout | None) -> Roo
             if not stat.S_ISDIR(os.fstat(looked_at).st_mode):
                 return None
             inside = os.readlink(f"/proc/self/fd/{looked_at}")
-            directory = os.open(f"/proc/self/fd/{looked_at}", _DIRECTORY)  # that very one, proc_pid_fd(5)
+            directory = os.open(f"/proc/self/fd/{looked_at}", _DIRECTORY)  # opens the same directory, proc_pid_fd(5)
         try:
             working = os.readlink(f"/proc/{view.pid}/cwd")
             holds_program = inside == "/" or not inside.startswith("/") or same_or_below(working, inside)
@@ -266,7 +266,7 @@ def _root_at(view: View, box: Box, candidate: str, layout: Layout | None) -> Roo
 
 
 def _is_application(directory: int, layout: Layout | None) -> bool:
-    """Whether a directory has accounts in folders of their library, or by names that only their library gives, and in nothing else."""
+    """Return whether a directory has accounts in folders of its library, or with names that only that library uses."""
     fitting = recognised(directory, layout)
     told = fitting.companions is not None and "*" not in fitting.names
     told = told or any(is_folder(directory, folder) for folder in fitting.folders)
@@ -274,7 +274,7 @@ def _is_application(directory: int, layout: Layout | None) -> bool:
 
 
 def _below(view: View, directory: str, layout: Layout | None) -> list[str]:
-    """Return the directories with accounts below the one that a program works in: an account right in it is one by itself."""
+    """Return the directories with accounts below a program's working directory; an account directly in it counts by itself."""
     try:
         with view.opened(directory) as looked_at:
             opened = os.open(f"/proc/self/fd/{looked_at}", _DIRECTORY)
@@ -288,7 +288,7 @@ def _below(view: View, directory: str, layout: Layout | None) -> list[str]:
 
 
 def _mount_point(view: View, inside: str) -> str:
-    """Return where what a path lies on is mounted."""
+    """Return the mount point that a path is on."""
     points = [mount.mount_point for mount in view.mounts().values() if same_or_below(inside, mount.mount_point)]
     return max(points, key=len, default="/")
 
@@ -347,7 +347,7 @@ def _around_open_files(pid: int) -> t.Iterator[str]:
 
 @contextlib.contextmanager
 def opened_plain(path: str) -> t.Iterator[int]:
-    """Open a directory and follow no link at all: below what engines keep, root of a container makes them."""
+    """Open a directory without following any symbolic link: root of a container can create links in its storage."""
     root = os.open("/", _DIRECTORY)
     try:
         with opened_below(root, path.strip("/")) as directory:

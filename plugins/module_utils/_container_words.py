@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Reads the command lines of container engines: which container a line starts, and what it mounts. Pure; runs nothing."""
+"""Parse command lines of container engines: which container a line starts, and what it mounts. Pure; runs nothing."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import typing as t
 from ._container_inspect import is_anonymous
 
 DOCKER, PODMAN = "docker", "podman"
-# systemd's own signs in front of a program, systemd.service(5).
+# Prefixes of systemd in front of a program, systemd.service(5).
 _SIGNS = "-@:+!|"
-# Options of `docker run` and `podman run` that stand alone. Every other one takes the next word, unless it has a "=".
+# Options of `docker run` and `podman run` without a value. All others take the next word, unless they contain a "=".
 _ALONE = frozenset(
     (
         "detach disable-content-trust env-host help http-proxy init interactive no-healthcheck no-hostname no-hosts oom-kill-disable "
@@ -22,17 +22,17 @@ _ALONE = frozenset(
     ).split()
 )
 _SHORT_ALONE = frozenset("diPqt")
-# Options of a mount that keep what is written from its source, or that bring only a part of that there.
+# Mount options that keep writes from the source, or that mount only a part of it.
 _NOT_PASSING = frozenset(("ro", "readonly", "O", "subpath", "volume-subpath"))
 _VOLUME_OPTIONS = ("v", "volume", "mount")
-# Options of `docker` and `podman` themselves that stand alone.
+# Options of `docker` and `podman` themselves without a value.
 _ALONE_BEFORE = frozenset(("debug", "D", "tls", "tlsverify", "noout", "remote", "r", "syslog", "transient-store"))
 
 
 class Mounted(t.NamedTuple):
-    """A mount that a line asks for: ``source`` is a directory of the host, or the name of a volume, or empty for one without a name.
+    """A mount of a command line: ``source`` is a directory of the host, the name of a volume, or empty for an anonymous volume.
 
-    ``passing``: whether what is written there is written to all of that source, and not kept aside (``O`` of Podman) or refused (``ro``).
+    ``passing``: whether writes reach the source itself, instead of being redirected (``O`` of Podman) or refused (``ro``).
     """
 
     source: str
@@ -41,13 +41,13 @@ class Mounted(t.NamedTuple):
 
     @property
     def lasting(self) -> bool:
-        """Whether what is written there is there again in the next container: a volume without a name goes with its container."""
+        """Whether its content outlives the container: an anonymous volume is deleted with its container."""
         return bool(self.source) and not is_anonymous(self.source) and self.passing
 
 
 class Line(t.NamedTuple):
-    """One command of an engine. ``verb``: run, create, start, attach or another one; up: what Compose makes. ``name``: as what it knows its
-    container, '' where nothing says so. ``tail``: the words behind the options, image or names first.
+    """One command of an engine. ``verb``: run, create, start, attach, ...; up for Compose. ``name``: of its container, '' if unknown.
+    ``tail``: the words after the options, the image or names first.
     """
 
     engine: str
@@ -59,12 +59,12 @@ class Line(t.NamedTuple):
 
     @property
     def makes_anew(self) -> bool:
-        """Whether it makes the container anew, with the mounts that it names."""
+        """Whether it creates a new container with the mounts that it names."""
         return self.verb in ("run", "up")
 
 
 def parse_line(words: t.Sequence[str]) -> Line | None:
-    """Parse a command line; None where it runs no container engine."""
+    """Parse a command line; return None if it runs no container engine."""
     if not words:
         return None
     program = os.path.basename(words[0].lstrip(_SIGNS))
@@ -84,12 +84,12 @@ def parse_line(words: t.Sequence[str]) -> Line | None:
 
 
 def same_or_below(path: str, directory: str) -> bool:
-    """Whether a normal path is ``directory`` or lies in it."""
+    """Return whether a normalized path is ``directory`` or below it."""
     return path == directory or path.startswith(f"{directory.rstrip('/')}/")
 
 
 def lasting_mount_over(line: Line, path: str) -> Mounted | None:
-    """Return the mount that ``path`` of the next container lies in, if it lasts: the one that is mounted deepest counts."""
+    """Return the lasting mount that contains ``path`` in the next container: the deepest mount point counts."""
     over = [mount for mount in line.mounts if same_or_below(path, mount.destination)]
     deepest = max(over, key=lambda mount: len(mount.destination), default=None)
     return deepest if deepest and deepest.lasting else None
@@ -114,7 +114,7 @@ def _run_line(engine: str, verb: str, words: t.Sequence[str]) -> Line:
 
 
 def _option(word: str, rest: list[str]) -> tuple[str, str]:
-    """Return name and value of an option; its value is taken from ``rest`` where it is a word of its own."""
+    """Return name and value of an option; a value that is a word of its own is removed from ``rest``."""
     if word.startswith("--"):
         name, mark, value = word[2:].partition("=")
         if not mark and name not in _ALONE:
@@ -154,7 +154,7 @@ def _normal(path: str) -> str:
 
 
 def _without_options(words: t.Sequence[str], alone: t.Collection[str]) -> list[str]:
-    """Leave out the options in front."""
+    """Return the words without leading options."""
     rest = list(words)
     while rest and rest[0].startswith("-"):
         name, mark, _value = rest.pop(0).lstrip("-").partition("=")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Whether a unit runs its program in a container. What follows from that is in _container_handling.py, which other units do not need."""
+"""Detect whether a unit runs its program in a container. Units without one do not need _container_handling.py, which handles them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if t.TYPE_CHECKING:
     from ._unit import Unit
 
 _ENGINES = ("docker", "podman", "docker-compose", "podman-compose")
-# What may stand between systemd and an engine.
+# Programs that may run between systemd and an engine.
 _SHELLS = ("bash", "busybox", "dash", "sh")
 _STARTING = frozenset(("run", "start", "attach", "compose", "up"))
 _STARTED = re.compile(r"path=(\S+) ;")
 
 
 def container_of(unit: Unit) -> Container | None:
-    """Say how the unit, or the service of Compose, runs its program in a container; None where it runs it by itself."""
+    """Describe how the unit or Compose service runs its program in a container; None if it runs without one."""
     if not unit.compose and not _may_be_one(unit):
         return None
     from ._container_handling import recognised
@@ -33,7 +33,7 @@ def container_of(unit: Unit) -> Container | None:
 
 
 def has_mounted(container: Container, path: str, layout: Layout | None) -> bool:
-    """Whether the running container has ``path`` mounted where its program keeps accounts, and the next one will."""
+    """Return whether the running container mounts ``path`` where its program keeps accounts, and the next one will."""
     from ._container_handling import handling_of
     from ._errors import SessionsError
 
@@ -46,9 +46,9 @@ def has_mounted(container: Container, path: str, layout: Layout | None) -> bool:
 
 
 def engine_processes(unit: Unit) -> list[tuple[str, int]]:
-    """Return the processes of the unit by which an engine runs a container, those of the host's root only.
+    """Return name and PID of the unit's processes by which an engine runs a container; only processes of the host's root.
 
-    Others can call a process what they like, root of the container among them, whose processes may be the unit's, too.
+    Other users can choose any process name, and so can root of the container, whose processes may belong to the unit, too.
     """
     found = []
     for pid in processes_of((unit.properties.get("ControlGroup", ""),)).pids:
@@ -62,7 +62,7 @@ def engine_processes(unit: Unit) -> list[tuple[str, int]]:
 
 
 def is_of_host(pid: int) -> bool:
-    """Whether a process sees the host's processes and files, as an engine does, and not those of a container. Raises OSError."""
+    """Return whether a process sees the host's processes and files, like an engine, instead of those of a container. Raises OSError."""
     if os.readlink(f"/proc/{pid}/ns/pid") != os.readlink("/proc/self/ns/pid"):
         return False
     return os.path.samestat(os.stat(f"/proc/{pid}/root"), os.stat("/proc/self/root"))
@@ -75,7 +75,7 @@ def _may_be_one(unit: Unit) -> bool:
     programs = (os.path.basename(program) for program in _STARTED.findall(started))
     if any(program in _ENGINES for program in programs):
         return True
-    # A program that only calls an engine now and then runs by itself.
+    # A program that only calls an engine occasionally runs outside a container.
     main = _program(unit.main_pid) if unit.properties.get("MainPID") else ""
     return main in ("conmon", *_ENGINES, *_SHELLS) and bool(engine_processes(unit))
 

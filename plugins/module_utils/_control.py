@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The control directory of a sessions path: receipt, intent, programs and notes, in a place where only root gets.
+"""The control directory of a sessions path: receipt, intent, programs and notes, in a directory that only root can access.
 
-``/var/lib/whatsapp-ops/<id>``, root's, mode 0700, below directories that only root can change. What lies here tells root what to do,
-and the parent of a sessions path may belong to the service user, who could exchange whatever lies there. The id is made from the
-sessions path alone: two units on one path must not get a lock each, and a look at the path has to find its receipt without a unit.
+It is ``/var/lib/whatsapp-ops/<id>``, owned by root with mode 0700, below directories that only root can change. Root acts on its content,
+so it cannot be next to the sessions path, where the service user may own the parent and replace entries. The ID depends on the sessions
+path alone, so that two units with the same path share a lock, and the receipt of a path is found without a unit.
 
-A user other than root has nothing to gain from itself: there it lies beside the sessions path.
+For a user other than root it is next to the sessions path, because such a user can only harm itself.
 
-Nothing from a sessions path or a legacy path is ever copied here but names, times and digests.
+Only names, times and digests from a sessions path or legacy path are ever stored here.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from ._errors import SessionsError
 from ._paths import read_file_at, write_atomic_at
 
 HOME = "/var/lib/whatsapp-ops"
-INTENT = "intent.json"  # what a cutover is about to do, see _publish.py
-PROGRAM = "rescue.py"  # undoes a cutover whose run was killed or whose host lost power, see _cutover.py
-AREA = "area.json"  # which directory the area is, see _area.py
-NOTES = "displaced"  # what each displaced account was, see _displaced.py
+INTENT = "intent.json"  # the planned steps of a cutover, see _publish.py
+PROGRAM = "rescue.py"  # undoes a cutover after its run was killed or its host lost power, see _cutover.py
+AREA = "area.json"  # identifies the work area, see _area.py
+NOTES = "displaced"  # describe displaced accounts, see _displaced.py
 _LARGEST = 1 << 28  # bytes: a receipt with ten thousand accounts has about ten million
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_READABLE = 60  # characters of the path that its id keeps
+_READABLE = 60  # characters of the path that its ID contains
 
 
 def control_path(path: str) -> str:
-    """Return where the control directory of the sessions path ``path`` is, or would be.
+    """Return where the control directory of the sessions path ``path`` is or would be.
 
-    Accounts that are on their way to or from another host lie in a control directory themselves: theirs is beside them, and goes with them.
+    Accounts in transit between hosts are in a control directory themselves: theirs is next to them and is removed with them.
     """
     directory, name = os.path.split(path)
     real = os.path.join(os.path.realpath(directory), name)
@@ -51,9 +51,9 @@ def control_path(path: str) -> str:
 
 @contextlib.contextmanager
 def opened_control(path: str) -> t.Iterator[int]:
-    """Make (where needed) and open the control directory of ``path``.
+    """Open the control directory of ``path``, creating it if necessary.
 
-    Raises SessionsError where somebody else than root could exchange it.
+    Raises SessionsError if another user than root could replace it.
     """
     descriptor = _open_trusted(control_path(path), make=True)
     try:
@@ -64,7 +64,7 @@ def opened_control(path: str) -> t.Iterator[int]:
 
 @contextlib.contextmanager
 def existing_control(path: str) -> t.Iterator[int | None]:
-    """Open the control directory of ``path`` for reading; None where there is none, or this user may not look."""
+    """Open the control directory of ``path`` for reading; yield None if there is none or this user has no access."""
     try:
         descriptor = _open_trusted(control_path(path), make=False)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -78,45 +78,43 @@ def existing_control(path: str) -> t.Iterator[int | None]:
 
 @contextlib.contextmanager
 def locked(control: int, path: str) -> t.Iterator[int]:
-    """Hold the lock of ``path``, for one run at a time; yields the lock's descriptor. Raises SessionsError when another run has it."""
+    """Hold the lock of ``path`` against other runs; yield its descriptor. Raises SessionsError if another run holds it."""
     descriptor = os.open("lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=control)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise SessionsError(
-                f"another run is working on {path} right now; wait for it to end and run again"
-            ) from error
+            raise SessionsError(f"another run is working on {path}; wait until it has ended and run again") from error
         yield descriptor
     finally:
         os.close(descriptor)
 
 
 def open_private(parent: int, name: str, *, called: str) -> int:
-    """Make (where needed) and open a directory that only root enters; ``called`` is its path, for the error."""
+    """Open a directory that only root can enter, creating it if necessary; ``called``: its path for error messages."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=parent)
     try:
         descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
     except OSError as error:
         raise SessionsError(
-            f"{called} is in the way: it has to be a directory of root; move it away and run again"
+            f"{called} cannot be used: it must be a directory that root owns; move it away and run again"
         ) from error
     if not is_private(os.fstat(descriptor)):
         os.close(descriptor)
         raise SessionsError(
-            f"{called} is not private to root, so somebody may have put it there; look at it, move it away and run again"
+            f"{called} is not private to root, so another user may have created it; check it, move it away and run again"
         )
     return descriptor
 
 
 def is_private(status: os.stat_result) -> bool:
-    """Whether a directory belongs to this user (root, as a rule) and nobody else can enter it."""
+    """Return whether a directory belongs to the effective user (usually root) and no other user can enter it."""
     return status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077
 
 
 def read_document_at(control: int, name: str) -> dict[str, t.Any]:
-    """Return the JSON document ``name`` of an open directory; empty when there is none."""
+    """Return the JSON document ``name`` of an open directory; empty if there is none."""
     content = read_file_at(control, name, at_most=_LARGEST)
     if content is None:
         return {}
@@ -130,29 +128,29 @@ def read_document_at(control: int, name: str) -> dict[str, t.Any]:
 
 
 def damaged(name: str) -> SessionsError:
-    """Give the error for a document ``name`` that is not what this collection wrote."""
+    """Return the error for a document ``name`` that this collection did not write."""
     return SessionsError(
         f"{name} in the control directory of the sessions path (below {HOME}) is damaged; "
-        "move it away and run again, conflicts are then judged without it"
+        "move it away and run again, conflicts are then resolved without it"
     )
 
 
 def write_document_at(control: int, name: str, document: t.Mapping[str, t.Any]) -> None:
-    """Write the JSON document ``name`` in one durable step, root only."""
+    """Write the JSON document ``name`` atomically and durably, readable by root only."""
     write_atomic_at(
         control, name, json.dumps(document, separators=(",", ":")).encode(), 0o600, uid=os.geteuid(), gid=os.getegid()
     )
 
 
 def remove_document_at(control: int, name: str) -> None:
-    """Remove the JSON document ``name``, durably, if it is there."""
+    """Remove the JSON document ``name`` durably if it exists."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=control)
         os.fsync(control)
 
 
 def remove_unused_control(path: str) -> None:
-    """Remove the control directory of ``path`` where nothing was ever written down in it."""
+    """Remove the control directory of ``path`` if nothing was ever recorded in it."""
     place = control_path(path)
     with contextlib.suppress(OSError), existing_control(path) as control:
         disposable = ("lock", AREA, PROGRAM)
@@ -164,9 +162,9 @@ def remove_unused_control(path: str) -> None:
 
 
 def is_guarded(status: os.stat_result) -> bool:
-    """Whether nobody but root (and this user) can put something else in the place of what root has in this directory.
+    """Return whether only root (and the effective user) can replace root's entries in this directory.
 
-    In a sticky directory others can make entries, but neither rename nor remove those of root.
+    In a sticky directory others can create entries, but neither rename nor remove those of root.
     """
     if status.st_uid not in (0, os.geteuid()):
         return False
@@ -175,9 +173,9 @@ def is_guarded(status: os.stat_result) -> bool:
 
 
 def _open_trusted(path: str, *, make: bool) -> int:
-    """Open the directory ``path``, each directory on the way being one that only root can change.
+    """Open the directory ``path`` and check that only root can change each directory above it.
 
-    Links on the way are resolved first: whatever they lead to, it is the way without links that is walked and has to be trusted.
+    Symbolic links are resolved first: the resulting path without links is the one that is walked and checked.
     """
     here = os.open("/", _DIRECTORY)
     done = ""
@@ -185,8 +183,8 @@ def _open_trusted(path: str, *, make: bool) -> int:
         for part in os.path.realpath(path).strip("/").split("/"):
             if not is_guarded(os.fstat(here)):
                 raise SessionsError(
-                    f"others than root can write in {done or '/'}, so {path} cannot be trusted to tell root what to do; "
-                    f"take that right away (chown root, chmod go-w) and run again"
+                    f"users other than root can write to {done or '/'}, so root cannot trust the content of {path}; "
+                    f"remove that permission (chown root, chmod go-w) and run again"
                 )
             done += f"/{part}"
             if make:
@@ -197,7 +195,7 @@ def _open_trusted(path: str, *, make: bool) -> int:
             here = below
         if not is_private(os.fstat(here)):
             raise SessionsError(
-                f"{path} is not private to root, so what it says cannot be trusted; look at it, move it away and run again"
+                f"{path} is not private to root, so its content cannot be trusted; check it, move it away and run again"
             )
         return here
     except BaseException:

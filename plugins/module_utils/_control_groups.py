@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Which control group a process is in, and which processes are in one and below it: cgroups(7), version 1 as systemd uses it, and 2."""
+"""Find the control group of a process, and the processes in and below a group: cgroups(7), version 1 as used by systemd, and 2."""
 
 from __future__ import annotations
 
 import os
 import typing as t
 
-# Where systemd has the hierarchy that it keeps processes in: version 2, mixed, version 1.
+# Mount points of the hierarchy in which systemd tracks processes: version 2, hybrid, version 1.
 _HIERARCHIES = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd")
 _STARTERS = ("cron.service", "crond.service", "atd.service", "ssh.service", "sshd.service")
 _GROUPS_AT_MOST = 1000
@@ -16,14 +16,14 @@ _LONGEST = 1 << 16  # bytes of /proc/PID/cgroup
 
 
 class Processes(t.NamedTuple):
-    """The processes of a control group, and whether these are all of them."""
+    """The processes of a control group, and whether the list is complete."""
 
     pids: tuple[int, ...]
     complete: bool
 
 
 def group_of(pid: int) -> str:
-    """Return the control group of a process as systemd calls it, '' when the process is gone."""
+    """Return the control group of a process as systemd names it; '' if the process is gone."""
     try:
         with open(f"/proc/{pid}/cgroup", "rb") as file:
             return parse_group(os.fsdecode(file.read(_LONGEST)))
@@ -32,7 +32,7 @@ def group_of(pid: int) -> str:
 
 
 def parse_group(text: str) -> str:
-    """Return systemd's group out of the lines of ``/proc/PID/cgroup``; the other hierarchies are the engines' own."""
+    """Return systemd's group from the lines of ``/proc/PID/cgroup``; container engines manage other hierarchies on their own."""
     found = {}
     for line in text.split("\n"):
         hierarchy, _mark, rest = line.partition(":")
@@ -43,20 +43,20 @@ def parse_group(text: str) -> str:
 
 
 def unit_in(group: str) -> str:
-    """Return the service that a control group belongs to, '' where that is none: a login, or what only starts what others ask for."""
+    """Return the service that a control group belongs to; '' for a login or a service that starts commands for others."""
     services = [part for part in group.split("/") if part.endswith(".service") and not part.startswith("user@")]
     return services[-1] if services and services[-1] not in _STARTERS else ""
 
 
 def is_of(group: str, groups: t.Iterable[str]) -> bool:
-    """Whether ``group`` is one of ``groups`` or lies below one."""
+    """Return whether ``group`` is one of ``groups`` or below one."""
     return any(
         wanted.strip("/") and (group == wanted or group.startswith(f"{wanted.rstrip('/')}/")) for wanted in groups
     )
 
 
 def processes_of(groups: t.Iterable[str], hierarchies: t.Sequence[str] = _HIERARCHIES) -> Processes:
-    """List the processes in ``groups`` and below them."""
+    """Return the processes in ``groups`` and below them."""
     pids: dict[int, None] = {}
     complete = True
     left = _GROUPS_AT_MOST
@@ -70,7 +70,7 @@ def processes_of(groups: t.Iterable[str], hierarchies: t.Sequence[str] = _HIERAR
         listed, below = _members(directory)
         pids.update(dict.fromkeys(listed))
         queue.extend(below)
-    found = tuple(pid for pid in pids if pid)  # 0: one that cannot be seen from here
+    found = tuple(pid for pid in pids if pid)  # 0: a process outside this PID namespace
     return Processes(found[:_PROCESSES_AT_MOST], complete)
 
 
@@ -79,11 +79,11 @@ def _directories_of(group: str, hierarchies: t.Sequence[str]) -> list[str]:
 
 
 def _members(directory: str) -> tuple[list[int], list[str]]:
-    """Return the processes of one group, and the groups right below it."""
+    """Return the processes of one group, and the directories of its child groups."""
     try:
         with os.scandir(directory) as entries:
             below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
         with open(f"{directory}/cgroup.procs", encoding="ascii") as file:
             return [int(line) for line in file if line.strip().isdecimal()], below
     except OSError:
-        return [], []  # it ended since, or it holds threads alone
+        return [], []  # the group is gone, or it contains only threads

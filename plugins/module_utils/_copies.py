@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Which accounts in a sessions path are copies of others: a backend starts each directory that it finds, and logs both out.
+"""Detect accounts in a sessions path that are copies of others: a backend starts every directory it finds, and WhatsApp logs both out.
 
-Pure decisions over names, fingerprints and times. An account called ``x-2`` is no copy of ``x``: people number accounts like that.
+Pure decisions based on names, fingerprints and times. An account named ``x-2`` is not a copy of ``x``: such numbering is common.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ _DATE = (
     r"(?:19|20)\d\d[-_.]?(?:0[1-9]|1[0-2])[-_.]?(?:0[1-9]|[12]\d|3[01])(?:[-_.T ]?\d\d[-_.:]?\d\d(?:[-_.:]?\d\d)?Z?)?"
 )
 _MARK = r"[-_. ~]"
-# After a name: a word or a date, and whatever numbers and further words follow; or what file managers add.
+# After a name: a word or a date, followed by further words and numbers; or the suffixes of file managers.
 _AFTER = re.compile(
     rf"(?P<of>.+?)(?:{_MARK}+\(?(?:{_WORD}|{_DATE})\)?(?:{_MARK}*\(?(?:{_WORD}|{_DATE}|\d+)\)?)*|~+| \(\d+\))",
     re.IGNORECASE,
 )
-# Before a name: a word, and perhaps a time behind it, as programs call their backups.
+# Before a name: a word, and optionally a time at the end, as programs name their backups.
 _BEFORE = re.compile(rf"{_WORD}(?:{_MARK}+of)?{_MARK}+(?P<of>.+?)(?:{_MARK}+(?:{_DATE}|\d{{8,}}))?", re.IGNORECASE)
 
 
 class Candidate(t.NamedTuple):
-    """What a copy is told by. ``newest``: when the account was last used, in nanoseconds."""
+    """An account with the properties that reveal copies. ``newest``: when it was last used, in nanoseconds."""
 
     name: str
     fingerprints: tuple[str, ...]
@@ -33,9 +33,9 @@ class Candidate(t.NamedTuple):
 
 
 def copies_among(accounts: t.Sequence[Candidate]) -> dict[str, str]:
-    """Return the accounts that look like a copy, each with the account that it is one of.
+    """Return the accounts that look like copies, each mapped to its original.
 
-    A name says so, or one linked device in several places; then the one used last is taken for the original.
+    Either the name indicates a copy, or several accounts hold the same linked device; then the last used one is the original.
     """
     names = {account.name for account in accounts}
     told = {name: original for name in names for original in _originals(name) if original in names}
@@ -48,7 +48,7 @@ def copies_among(accounts: t.Sequence[Candidate]) -> dict[str, str]:
 
 
 def devices_shared(accounts: t.Iterable[Candidate]) -> list[list[Candidate]]:
-    """Group the accounts that hold one linked device."""
+    """Return groups of accounts that hold the same linked device."""
     groups: dict[str, list[Candidate]] = {}
     for account in accounts:
         for fingerprint in account.fingerprints:
@@ -61,7 +61,7 @@ def _last_used(account: Candidate) -> tuple[int, str]:
 
 
 def _originals(name: str) -> t.Iterator[str]:
-    """Yield the names that this name could be the name of a copy of, in the same directory."""
+    """Yield the possible originals in the same directory that this name could be a copy of."""
     folder, slash, last = name.rpartition("/")
     for pattern in (_AFTER, _BEFORE):
         found = pattern.fullmatch(last)

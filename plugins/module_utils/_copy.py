@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Copies one file from a tree that its owner may be changing, by descriptor.
+"""Copy one file by descriptor from a tree that its owner may be changing.
 
-Only a regular file is taken, and only one that belongs to the account or that everybody may read anyway. Set-id bits are dropped. A
-file that changed while it was read does not count as copied.
+Only a regular file is copied, and only if it belongs to the account or is world-readable. Set-ID bits are dropped. A file that changed
+while it was read does not count as copied.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from ._room import Room
 _OPEN_TARGET = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK = 1 << 18
 _READS_AT_MOST = 3
-_NOT_READ_BACK = "what was read back is not what was written"
+_NOT_READ_BACK = "the data read back differs from the data written"
 _PRIVATE = {False: "private ", True: ""}
 _KEPT_ATTRIBUTES = ("user.", "system.posix_acl_")
 
-# Filesystems before Linux 6.13 stamp with the timer tick (4 ms at most), some network ones with whole seconds: a file written again
-# within that grain looks untouched, the "racily clean" case of git.
+# Filesystems before Linux 6.13 use timestamps of timer tick resolution (4 ms at most), some network filesystems whole seconds: a file that
+# is rewritten within that resolution looks unchanged, the "racily clean" case of git.
 _GRAIN_FINE = 20_000_000
 _GRAIN_COARSE = 2_000_000_000
 
-# Inode, size, mtime_ns and ctime_ns of a source file when its copy was made.
+# Inode, size, mtime_ns and ctime_ns of a source file at the time of its copy.
 Record = tuple[int, int, int, int]
-UNSETTLED: Record = (0, 0, 0, 0)  # fits no file
+UNSETTLED: Record = (0, 0, 0, 0)  # matches no file
 
 
 class UnfitTree(SessionsError):
-    """The tree holds something that must not be copied as it is; the text names what, never where."""
+    """The tree contains something that must not be copied; the message names the kind, never the path."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """How to copy: who owns the copy, whose files may be taken, which names are left out, whether copies are read back.
+    """How to copy: owner of the copies, allowed owners of the sources, names to skip, and whether copies are read back.
 
-    ``is_cache``: which paths, relative to the top of the tree, are left out as well; None where none is. ``room``: what must stay free
-    where copies are made. ``strict``: nothing of other owners is taken, not even what everybody may read. ``until``: the monotonic time
-    at which copying has to be done.
+    ``is_cache``: matches further paths to skip, relative to the top of the tree; None for none. ``room``: the space that must stay free on
+    the target. ``strict``: nothing of other owners is copied, not even world-readable files. ``until``: the monotonic time by which
+    copying has to be finished.
     """
 
     uid: int
@@ -64,10 +64,10 @@ class Rules:
 
 @dataclasses.dataclass
 class Seen:
-    """What was seen while files were copied from one directory to another.
+    """Observations while copying files from one directory to another.
 
-    ``fitting``: modes with which new files got the right owner and mode at once, so that nobody has to look again. ``linked``: how many
-    files have another name as well.
+    ``fitting``: modes with which new files got the right owner and mode at creation, so that no further check is needed. ``linked``:
+    number of files with more than one hard link.
     """
 
     fitting: set[int] = dataclasses.field(default_factory=set)
@@ -75,7 +75,7 @@ class Seen:
 
 
 def copy_until_settled(source: int, target: int, name: str, rules: Rules, seen: Seen | None = None) -> Record:
-    """Copy one file; return its record, or UNSETTLED when it kept changing (the copy is then whatever was read last)."""
+    """Copy one file; return its record, or UNSETTLED if it kept changing (the copy then has the content that was read last)."""
     seen = seen or Seen()
     for attempt in range(_READS_AT_MOST):
         if attempt:
@@ -87,7 +87,7 @@ def copy_until_settled(source: int, target: int, name: str, rules: Rules, seen: 
 
 
 def copied_already(source: int, target: int, name: str, rules: Rules) -> Record | None:
-    """Return the record of a source file that the target, made by another engine, is a faithful copy of; what that left out is added."""
+    """Return the record of a source file if the target, made by another engine, is a faithful copy; add what that engine omitted."""
     found = os.stat(name, dir_fd=source, follow_symlinks=False)
     return record_of(found) if _is_copy(source, target, name, found, rules) else None
 
@@ -116,14 +116,14 @@ def _is_copy(source: int, target: int, name: str, found: os.stat_result, rules: 
 
 
 def record_of(status: os.stat_result) -> Record:
-    """Return what tells whether a file was changed."""
+    """Return the values that reveal a change of the file."""
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def require_own(status: os.stat_result, rules: Rules) -> None:
-    """Raise UnfitTree unless the file belongs to the account, or everybody may read it: copying it must disclose nothing.
+    """Raise UnfitTree unless the file belongs to the account or is world-readable: a copy must not disclose anything.
 
-    A user can move or hard-link a file of root into his own tree (rename(2) asks only for rights on the directories).
+    A user can move or hard-link a file of root into a tree of the user (rename(2) only checks permissions of directories).
     """
     if status.st_uid not in rules.owners and (rules.strict or not status.st_mode & stat.S_IROTH):
         raise UnfitTree(
@@ -132,9 +132,9 @@ def require_own(status: os.stat_result, rules: Rules) -> None:
 
 
 def require_open(status: os.stat_result, rules: Rules) -> None:
-    """Raise UnfitTree unless the directory belongs to the account, or everybody may look into it.
+    """Raise UnfitTree unless the directory belongs to the account or is accessible to everyone.
 
-    A directory that is closed protects files that are not: they must not be taken out of it.
+    A closed directory protects world-readable files in it: they must not be copied out of it.
     """
     closed = status.st_mode & (stat.S_IROTH | stat.S_IXOTH) != stat.S_IROTH | stat.S_IXOTH
     if status.st_uid not in rules.owners and (rules.strict or closed):
@@ -144,9 +144,9 @@ def require_open(status: os.stat_result, rules: Rules) -> None:
 
 
 def dress(descriptor: int, like: os.stat_result, rules: Rules) -> bool:
-    """Set owner, mode (never set-id or sticky bits) and times, where they are not so yet; return whether owner and mode were.
+    """Apply owner, mode (without set-ID and sticky bits) and times where they differ; return whether owner and mode were right already.
 
-    Owner first: chown(2) clears mode bits.
+    The owner comes first because chown(2) clears mode bits.
     """
     status, mode = os.fstat(descriptor), _plain_mode(like)
     foreign = (status.st_uid, status.st_gid) != (rules.uid, rules.gid) and os.geteuid() == 0
@@ -164,11 +164,11 @@ def _plain_mode(status: os.stat_result) -> int:
 
 
 def digest_of(directory: int, name: str) -> bytes:
-    """Digest a regular file of an open directory. Raises OSError for anything else."""
+    """Return the digest of a regular file in an open directory. Raises OSError for anything else."""
     descriptor = open_regular(directory, name)
     try:
         digest, size = hashlib.blake2b(digest_size=16), os.fstat(descriptor).st_size
-        left = size + 1  # of a file that grows one byte more, so that it differs
+        left = size + 1  # one byte more, so that the digest differs if the file grew
         while left > 0:
             block = os.read(descriptor, min(_block_for(size), left))
             if not block:
@@ -185,10 +185,10 @@ def _copy(source: int, target: int, name: str, rules: Rules, seen: Seen) -> Reco
     try:
         before = os.fstat(reading)
         if not stat.S_ISREG(before.st_mode):
-            raise UnfitTree("a file became something else while it was copied")
+            raise UnfitTree("a file was replaced by something else while it was copied")
         require_own(before, rules)
         if rules.room and not rules.room.is_left(target, before.st_size):
-            raise UnfitTree("copying it would leave next to nothing free on the disk; free space")
+            raise UnfitTree("copying it would fill up the disk; free space")
         writing = os.open(name, _OPEN_TARGET, _plain_mode(before), dir_fd=target)
         try:
             poured = pour(reading, writing, before, checksum=rules.checksum, until=rules.until)
@@ -204,7 +204,7 @@ def _copy(source: int, target: int, name: str, rules: Rules, seen: Seen) -> Reco
 
 
 def _finish(reading: int, writing: int, like: os.stat_result, rules: Rules, fitting: set[int]) -> None:
-    """Give a new copy its attributes, owner, mode and times."""
+    """Apply attributes, owner, mode and times to a new copy."""
     if _keep_attributes(reading, writing):
         dress(writing, like, rules)  # an ACL changes the mode
     elif (mode := _plain_mode(like)) in fitting:
@@ -214,11 +214,12 @@ def _finish(reading: int, writing: int, like: os.stat_result, rules: Rules, fitt
 
 
 def pour(reading: int, writing: int, status: os.stat_result, *, checksum: bool, until: float) -> int:
-    """Copy as much content as ``status`` says that there is, and return how many bytes that were: more than that when the file grew.
+    """Copy as many bytes as ``status`` announces and return their number: one more than that if the file grew.
 
-    A file that grows faster than it is read would never end otherwise, and one of holes alone may claim to be larger than any disk.
+    Without the limit a file that grows faster than it is read would be copied forever, and a sparse file may be larger than any disk.
     """
-    if status.st_size < _BLOCK and status.st_blocks * 512 >= status.st_size:  # nearly every file: one block, no digest
+    # The common case: one block, no digest needed.
+    if status.st_size < _BLOCK and status.st_blocks * 512 >= status.st_size:
         block = os.read(reading, _block_for(status.st_size))
         _write_all(writing, block)
         if checksum and os.pread(writing, len(block) + 1, 0) != block:
@@ -234,17 +235,18 @@ def pour(reading: int, writing: int, status: os.stat_result, *, checksum: bool, 
 
 
 def require_time(until: float) -> None:
-    """Raise UnfitTree when the time is over."""
+    """Raise UnfitTree if the deadline has passed."""
     if time.monotonic() > until:
         raise UnfitTree(
-            "copying it takes longer than a backend may be down; see what writes so much to it, make it smaller and run again"
+            "copying it takes longer than a backend may be down; see what writes so much to it, reduce its size and run again"
         )
 
 
 def _block_for(size: int) -> int:
-    """How much to ask read(2) for: one byte more than there should be shows that a file grew.
+    """Return the size for read(2): one byte more than expected, so that growth is noticed.
 
-    Never a whole block for a small file: Python makes a buffer of what is asked for, and one that large is mapped and unmapped each time.
+    Less than a whole block for a small file: Python allocates a buffer of the requested size, and one that large is mapped and unmapped
+    each time.
     """
     return min(_BLOCK, size + 1)
 
@@ -263,7 +265,7 @@ def _pour_dense(reading: int, writing: int, expected: int, update: t.Callable[[b
 
 
 def _pour_sparse(reading: int, writing: int, size: int, checksum: bool, until: float) -> int:
-    """Copy the data of a file with holes, leaving the holes, which are never read: they may be larger than any disk."""
+    """Copy the data of a sparse file without reading its holes, which may be larger than any disk."""
     os.ftruncate(writing, size)
     position = 0
     while position < size:
@@ -272,7 +274,7 @@ def _pour_sparse(reading: int, writing: int, size: int, checksum: bool, until: f
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
-            break  # ENXIO: nothing but a hole up to the end, lseek(2)
+            break  # ENXIO: only a hole up to the end, lseek(2)
         position = min(os.lseek(reading, data, os.SEEK_HOLE), size)
         while data < position:
             require_time(until)
@@ -305,7 +307,7 @@ def _read_back(writing: int, until: float) -> bytes:
 
 
 def _keep_attributes(reading: int, writing: int) -> bool:
-    """Carry ACLs and the user's attributes over and return whether there are any; security.* of a tree not trusted stays behind."""
+    """Copy ACLs and user attributes and return whether there are any; security.* of an untrusted tree is not copied."""
     try:
         names = os.listxattr(reading)
     except OSError as error:

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Stops a backend, keeps everybody from starting it, and has it running again in the end, whatever happens in between.
+"""Stop a backend, keep it from being started, and make sure that it runs again at the end, whatever happens in between.
 
-The guard is a drop-in in /run with ``AssertPathExists=!FLAG``: while the flag exists a start fails (a masked unit whose file lies in
-/etc could still be started, proven on systemd 252 and 257). Should this very process be killed, a transient unit (_rescue.py) takes
-back what is half done, lifts the guard and starts the backend: systemd is its parent, so it survives us, the connection and the login.
-It also ends a run that holds the backend stopped for too long, whatever keeps it.
+The guard is a drop-in in /run with ``AssertPathExists=!FLAG``: while the flag exists, a start fails (a masked unit with a file in /etc can
+still be started, tested on systemd 252 and 257). If this process is killed, a transient unit (_rescue.py) undoes incomplete work, lifts the
+guard and starts the backend: systemd is its parent, so it survives this process, the connection and the login session. It also ends a run
+that keeps the backend stopped for too long.
 
-All of that is gone when the host loses power. So there is a unit in /etc, too, while accounts are on their way: should the host boot
-meanwhile, the same program takes them back before the backend starts. It is a unit of its own, ordered before the backend, and not a line
-in the backend's unit: there it would run as root in an environment that the service user may rule (``LD_PRELOAD`` in an environment file).
+A power failure removes all of that. So during the cutover there is also a unit in /etc: if the host boots meanwhile, it runs the same
+program, which undoes the work before the backend starts. It is a unit of its own, ordered before the backend. As a command in the backend's
+unit it would run as root in an environment that the service user may control (``LD_PRELOAD`` in an environment file).
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from ._unit import Unit, daemon_reload, read_unit
 
 _RUNTIME = "/run/whatsapp-ops"
 _DEFERRED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGQUIT)
-# A wrapper (sh, npm) that passes on how its child ended by SIGINT or SIGTERM, sh(1): 128 + number.
+# A wrapper (sh, npm) that passes on that its child ended by SIGINT or SIGTERM, sh(1): 128 + number.
 _ENDED_BY_OUR_SIGNAL = ("130", "143")
 
 
 class Stopwatch:
-    """Names the phases of a run and how long each took, in seconds."""
+    """Measure the phases of a run, in seconds."""
 
     def __init__(self) -> None:
         self.phases: dict[str, float] = {}
@@ -46,7 +46,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def down(self, counted: bool) -> t.Iterator[None]:
-        """Time the interruption; a backend that did not run before is not interrupted."""
+        """Measure the downtime; ``counted`` is false for a backend that was not running before."""
         begin = time.monotonic()
         try:
             yield
@@ -56,7 +56,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> t.Iterator[None]:
-        """Time one phase; a phase that comes again adds up."""
+        """Measure one phase; repeated phases add up."""
         begin = time.monotonic()
         try:
             yield
@@ -66,7 +66,7 @@ class Stopwatch:
 
 @contextlib.contextmanager
 def undisturbed() -> t.Iterator[None]:
-    """Let no hang-up and no polite kill end the process in between: a dropped connection must not leave a backend stopped."""
+    """Ignore hang-up and termination signals: a dropped connection must not leave a backend stopped."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in _DEFERRED}
     try:
         yield
@@ -76,15 +76,15 @@ def undisturbed() -> t.Iterator[None]:
 
 
 class StartFailed(SessionsError):
-    """The unit was released but did not come up."""
+    """The unit was released but did not start."""
 
 
 class Cutover(t.NamedTuple):
-    """What is held stopped and how: ``intent`` is the path where the run keeps its intent (see _rescue.py), ``timeout`` the seconds for
-    each of stop and start, ``mounts`` the paths that have to be mounted before the intent can be undone. ``frozen``: control groups of a
-    container that is held still instead, see _container_run.py. ``restored``: it is down on its way back, and has to run in the end.
-    ``inside``: where in a container of Compose the accounts are that are taken from its layer, '' where none are, see _compose_run.py.
-    ``back``: they go into a new one, see _compose_back.py.
+    """How a backend is held stopped: ``intent`` is the path of the run's intent (see _rescue.py), ``timeout`` the seconds for each stop and
+    start, ``mounts`` the paths that must be mounted to undo the intent. ``frozen``: control groups of a container that is suspended
+    instead, see _container_run.py. ``restored``: the backend is stopped for a rollback and must run at the end. ``inside``: the directory
+    in a Compose container whose layer holds the accounts to migrate, '' if none, see _compose_run.py. ``back``: the accounts are rolled
+    back into a new container, see _compose_back.py.
     """
 
     unit: Unit
@@ -99,12 +99,12 @@ class Cutover(t.NamedTuple):
 
     @property
     def start(self) -> str:
-        """What is to be done in the end should the run be killed, see _rescue.py."""
+        """What to start if the run is killed, see _rescue.py."""
         return "only" if self.restored else "yes" if self.unit.active else "no"
 
     @property
     def starts(self) -> str:
-        """How a container of Compose is started, for _rescue.py; '' for a unit."""
+        """The commands that start a Compose container, for _rescue.py; '' for a unit."""
         if not self.unit.compose:
             return ""
         if self.back:
@@ -118,16 +118,16 @@ class Cutover(t.NamedTuple):
 
 @contextlib.contextmanager
 def watched_over(cutover: Cutover) -> t.Iterator[None]:
-    """Have systemd finish, or take back, what the body does with the unit, should this process be killed or hang."""
+    """Let systemd finish or undo the body's work on the unit if this process is killed or hangs."""
     with _rescued(cutover, cutover.unit.name):
         yield
 
 
 @contextlib.contextmanager
 def run_in_the_end(cutover: Cutover) -> t.Iterator[None]:
-    """Have systemd start the unit, which the body stops, should this process be killed. Nothing is taken back by that.
+    """Let systemd start the unit, which the body stops, if this process is killed. Nothing else is undone.
 
-    The body may hold it stopped for another cutover: the guard of that keeps this one from starting the unit before it was taken back.
+    The body may hold the unit stopped for another cutover, whose guard keeps this one from starting the unit before that is undone.
     """
     with _rescued(cutover._replace(restored=True), f"{cutover.unit.name}.back"):
         yield
@@ -135,7 +135,7 @@ def run_in_the_end(cutover: Cutover) -> t.Iterator[None]:
 
 @contextlib.contextmanager
 def _rescued(cutover: Cutover, called: str) -> t.Iterator[None]:
-    """``called``: what the lock and the files of this run are named after; one within another has names of its own."""
+    """``called``: the base name of the lock and files of this run; a nested run has its own."""
     with undisturbed(), _alive(called):
         with cutover.watch.phase("guard"):
             _leave_rescuer(cutover, called)
@@ -148,7 +148,7 @@ def _rescued(cutover: Cutover, called: str) -> t.Iterator[None]:
 
 @contextlib.contextmanager
 def stopped(cutover: Cutover) -> t.Iterator[None]:
-    """Hold the unit stopped, see guarded. Raises SessionsError when it does not stop cleanly (it then runs again)."""
+    """Hold the unit stopped, see guarded. Raises SessionsError if it does not stop cleanly (it is then started again)."""
     with guarded(cutover):
         with cutover.watch.phase("stop"):
             _stop(cutover)
@@ -157,7 +157,7 @@ def stopped(cutover: Cutover) -> t.Iterator[None]:
 
 @contextlib.contextmanager
 def held_frozen(cutover: Cutover) -> t.Iterator[None]:
-    """Mark, for the rescuer, that the processes of a container are held still. To be used within watched_over, around what holds them."""
+    """Mark for the rescuer that a container's processes are suspended. Used within watched_over, around the code that suspends them."""
     write_atomic(_flag(cutover.unit.name), b"", 0o644)
     try:
         yield
@@ -167,9 +167,9 @@ def held_frozen(cutover: Cutover) -> t.Iterator[None]:
 
 @contextlib.contextmanager
 def guarded(cutover: Cutover) -> t.Iterator[None]:
-    """Let nobody start the unit, and start it in the end if it ran before, also when the body raises.
+    """Keep the unit from being started, and start it at the end if it ran before, even if the body raises.
 
-    To be used within watched_over. Raises StartFailed when the body is through and the unit does not start.
+    Used within watched_over. Raises StartFailed if the body succeeded and the unit does not start.
     """
     unit, watch = cutover.unit, cutover.watch
     with watch.phase("guard"):
@@ -207,15 +207,15 @@ def _release(cutover: Cutover) -> None:
 
 
 def _release_after(error: SessionsError, cutover: Cutover) -> None:
-    """Both are told when the start fails, too: what went wrong first is what has to be fixed."""
+    """Release the unit after an error; if its start fails too, raise both errors, the original one first."""
     try:
         _release(cutover)
     except StartFailed as second:
-        raise SessionsError(f"{error}. After that {second}", **error.facts) from error
+        raise SessionsError(f"{error}. After that, {second}", **error.facts) from error
 
 
 def start(unit: str, timeout: float) -> None:
-    """Start ``unit``, whatever its start limit says (several stops and starts in a row reach it). Raises StartFailed."""
+    """Start ``unit`` regardless of its start limit, which repeated stops and starts reach. Raises StartFailed."""
     run(["systemctl", "reset-failed", "--", unit])
     try:
         done = run(["systemctl", "start", "--", unit], timeout=timeout)
@@ -230,7 +230,7 @@ def start(unit: str, timeout: float) -> None:
 
 
 def stop_again(cutover: Cutover) -> None:
-    """Stop what was started, without asking how it ended. Raises SessionsError when it takes too long."""
+    """Stop the backend again without checking its result. Raises SessionsError if that takes too long."""
     if cutover.unit.compose:
         from ._compose_run import stop
 
@@ -240,18 +240,18 @@ def stop_again(cutover: Cutover) -> None:
 
 
 def stop_now(unit: str, timeout: float) -> None:
-    """Stop ``unit`` without asking how it ended. Raises SessionsError when it takes longer than ``timeout`` seconds."""
+    """Stop ``unit`` without checking its result. Raises SessionsError if that takes longer than ``timeout`` seconds."""
     try:
         run(["systemctl", "stop", "--", unit], timeout=timeout)
     except SessionsError as error:
         raise SessionsError(
             f"{unit} did not stop within {timeout:g} seconds; nothing was published. "
-            "Raise the option 'unit_timeout' or see why it cannot end, and run again"
+            "Increase the option 'unit_timeout' or find out why it does not stop, and run again"
         ) from error
 
 
 def lift_leftover_guard(unit: str) -> None:
-    """Remove what a run that was killed together with its rescuer (a power cut, say) may have left in /run."""
+    """Remove files in /run and /etc left by a run that was killed together with its rescuer, for example by a power failure."""
     links = (_boot_link(unit), _boot_link(unit, of_compose=True))
     left = (_busy_file(unit), _flag(unit), _guard_file(unit), _boot_unit(unit), *links, _boot_drop_in(unit))
     if any(map(os.path.lexists, left)):
@@ -273,14 +273,14 @@ def _raise_guard(unit: Unit) -> None:
 def _raise_guard_of_unit(unit: str) -> None:
     os.makedirs(os.path.dirname(_guard_file(unit)), mode=0o755, exist_ok=True)
     assertion = f"AssertPathExists=!{_flag(unit).replace('%', '%%')}"
-    text = f"# whatsapp_ops.sessions is moving this unit's sessions; gone when it is done\n[Unit]\n{assertion}\n"
+    text = f"# whatsapp_ops.sessions is moving this unit's sessions; removed when it is done\n[Unit]\n{assertion}\n"
     write_atomic(_guard_file(unit), text.encode(), 0o644)
     daemon_reload()
     write_atomic(_flag(unit), b"", 0o644)
 
 
 def _leave_rescuer(cutover: Cutover, called: str) -> None:
-    """Have systemd run a copy of _rescue.py, which does nothing unless this process is gone and the flag still there."""
+    """Let systemd run a copy of _rescue.py, which acts only if this process is gone and the flag still exists."""
     unit, program = cutover.unit, _program(cutover.intent)
     write_atomic(program, inspect.getsource(_rescue).encode(), 0o600)
     given = _rescue.Rescue(
@@ -301,22 +301,22 @@ def _leave_rescuer(cutover: Cutover, called: str) -> None:
     )
     name = f"whatsapp-ops-rescue-{os.getpid()}-{time.monotonic_ns()}"
     waiting = ["systemd-run", "--quiet", "--collect", f"--unit={name}", "--", sys.executable, "-I", program, *given]
-    run_checked(waiting, purpose="leave a helper that starts the backend if this run dies")
+    run_checked(waiting, purpose="start a helper that restores the backend if this run is killed")
 
 
 def _leave_rescuer_at_boot(cutover: Cutover) -> None:
-    """Have systemd run a copy of _rescue.py before it starts the unit, should the host boot before this is removed again."""
+    """Let systemd run a copy of _rescue.py before it starts the unit, if the host boots before this is removed again."""
     unit, program, compose = cutover.unit.name, _program(cutover.intent), cutover.unit.compose
     place, link = _boot_unit(unit), _boot_link(unit, bool(compose))
     words = (sys.executable, "-I", program, "boot", cutover.intent, place, link, cutover.starts)
-    # Docker itself starts no container of Compose that is being moved, see _compose_run.py.
+    # Docker itself does not start a Compose container that is being migrated, see _compose_run.py.
     order = "Wants=docker.service\nAfter=docker.service" if compose else f"Before={unit}"
     command = " ".join(map(_word, words)).replace("$", "$$")
     mounts = " ".join(map(_word, (os.path.dirname(program), *cutover.mounts)))
     text = (
-        "# whatsapp_ops.sessions is moving the sessions of this unit; gone when it is done\n"
+        "# whatsapp_ops.sessions is moving the sessions of this unit; removed when it is done\n"
         f"[Unit]\nDescription=Undo an interrupted move of the sessions of {unit}\n{order}\n"
-        # The flag is gone after a boot. Before one the run itself does all of this.
+        # A boot removes the flag. While it exists, the run itself or its rescuer undoes the work.
         f"ConditionPathExists=!{_flag(unit).replace('%', '%%')}\n"
         f"ConditionPathExists=!{_busy_file(unit).replace('%', '%%')}\n"
         f"RequiresMountsFor={mounts}\n"
@@ -328,11 +328,11 @@ def _leave_rescuer_at_boot(cutover: Cutover) -> None:
         with contextlib.suppress(FileExistsError):
             os.symlink(f"../{os.path.basename(place)}", link)
     except OSError:
-        pass  # /etc is read-only: less is certain then, and nothing is wrong yet
+        pass  # /etc is read-only: only the protection against a power failure is missing
 
 
 def let_go(unit: str) -> None:
-    """Let systemd start ``unit`` from the next reload on, at a boot, too: it would be right to, with what is on the disk by now."""
+    """Let systemd start ``unit`` from the next reload on, even at boot: the data on disk is consistent again."""
     links = (_boot_link(unit), _boot_link(unit, of_compose=True))
     for path in (*links, _boot_unit(unit), _boot_drop_in(unit), _guard_file(unit)):
         _remove(path)
@@ -342,14 +342,14 @@ def let_go(unit: str) -> None:
 
 
 def _word(text: str) -> str:
-    """Write one word of a unit file so that systemd reads exactly ``text``, systemd.syntax(7)."""
+    """Return ``text`` quoted as one word of a unit file, systemd.syntax(7)."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{escaped}"'
 
 
 @contextlib.contextmanager
 def _alive(unit: str) -> t.Iterator[None]:
-    """Hold the lock that tells the rescuer that this process lives."""
+    """Hold the lock that shows the rescuer that this process is alive."""
     os.makedirs(_RUNTIME, mode=0o755, exist_ok=True)
     descriptor = os.open(_lock_file(unit), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -374,8 +374,8 @@ def _stop(cutover: Cutover) -> None:
     clean = result == "success" or (result == "exit-code" and status in _ENDED_BY_OUR_SIGNAL)
     if state not in ("inactive", "failed") or (unit.active and not clean):
         raise SessionsError(
-            f"{unit.name} did not stop cleanly (state {state}, result {result}), so its last writes may be torn; "
-            "nothing was published. Raise TimeoutStopSec= or see why it cannot end, and run again"
+            f"{unit.name} did not stop cleanly (state {state}, result {result}), so its last writes may be incomplete; "
+            "nothing was published. Increase TimeoutStopSec= or find out why it does not stop, and run again"
         )
 
 
@@ -423,5 +423,5 @@ def _boot_link(unit: str, of_compose: bool = False) -> str:
 
 
 def _boot_drop_in(unit: str) -> str:
-    """Give the file by which the first release had the same done; it ran in the backend's environment."""
+    """Return the drop-in that the first release used for this purpose; it ran in the backend's environment."""
     return f"/etc/systemd/system/{unit}.d/00-whatsapp-ops-boot.conf"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The job of session_dir: a directory for sessions that lasts, that its owner can use and that nobody else can take away.
+"""The job of session_dir: a persistent directory for sessions that its owner can use and no other user can replace.
 
-Every reason against it is found before anything is changed (_dir_reasons.py), and what is done is done to the directory that
-was looked at (_dir_state.py), whatever is put at its path meanwhile (_dir_work.py).
+All reasons against it are found before anything is changed (_dir_reasons.py). Changes are made to the directory that was observed
+(_dir_state.py), even if its path is replaced meanwhile (_dir_work.py).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from ._unit import unit_name
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
-    """Make the parameters; raises SessionsError for a path or a mode that no host could accept."""
+    """Return the parameters; raises SessionsError for a path or mode that is invalid on any host."""
     path = normal_path(options["path"], "path")
     if is_taken(path):
         raise SessionsError(
-            f"path is {path}, a directory of the system or of a person; give one that is to hold nothing but sessions"
+            f"path is {path}, a system or home directory; set it to a directory that is used for sessions only"
         )
     return Params(
         path=path,
@@ -47,12 +47,12 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
 
 
 def observe(params: Params) -> State:
-    """Look at the path and everything above it; below it only for ``recurse``. Reads, and tries one write that leaves no trace."""
+    """Observe the path and the directories above it; those below only for ``recurse``. Tries one write as the owner, without a trace."""
     return observed(params)
 
 
 def plan(state: State, params: Params) -> tuple[Step, ...]:
-    """Say what is to be done; raises SessionsError with the first reason against it."""
+    """Return the steps to take; raises SessionsError with the first reason against it."""
     for reason in AGAINST[params.state]:
         found = reason(state, params)
         if found:
@@ -63,7 +63,7 @@ def plan(state: State, params: Params) -> tuple[Step, ...]:
 
 
 def diff(state: State, steps: tuple[Step, ...], params: Params) -> dict[str, t.Any]:
-    """Show owner, group and mode, and how many corrections are needed below, before and after."""
+    """Return owner, group, mode and the number of corrections needed below, before and after."""
     before = {"path": params.path, **_shown(state.entry)}
     after = {"path": params.path, **_shown(_predicted(state, steps))}
     if state.below is not None:
@@ -73,23 +73,23 @@ def diff(state: State, steps: tuple[Step, ...], params: Params) -> dict[str, t.A
 
 
 def apply(steps: tuple[Step, ...], state: State, params: Params) -> Tally:
-    """Carry the steps out; return what a repair below corrected and what it left."""
+    """Apply the steps; return what a repair below corrected and left."""
     from ._dir_work import carried_out
 
     return carried_out(steps, state, params)
 
 
 def verify(state: State, params: Params) -> None:
-    """Require that a second look would find nothing to do at the path. Below it the backend may have written since."""
+    """Check that another run would find nothing to do at the path. Below it the backend may have written in the meantime."""
     undone = state.entry is not None if params.state == "absent" else bool(_steps_at_path(state, params))
     if undone:
         raise SessionsError(
-            f"{params.path} is not as this run left it a moment ago: something else changes it; find out what and run again"
+            f"{params.path} changed after this run had set it: find the process that changes it and run again"
         )
 
 
 def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Tally | None) -> Report:
-    """Describe the directory as it is, or in check mode (``evidence`` is None) as the steps would make it."""
+    """Return the state of the directory; in check mode (``evidence`` is None) the state after the steps."""
     if params.state == "absent":
         return Report({"path": params.path})
     foreseen = evidence is None and bool(_steps_at_path(state, params))
@@ -113,7 +113,7 @@ def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Tall
 
 
 def _steps_at_path(state: State, params: Params) -> tuple[Step, ...]:
-    """Say what is to be done for the directory itself."""
+    """Return the steps for the directory itself."""
     if state.entry is None:
         parents = (MakeParents(),) if state.way.missing else ()
         return (*parents, MakeDirectory(state.wanted, directory_bits(wanted_mode(state, params))))
@@ -123,12 +123,12 @@ def _steps_at_path(state: State, params: Params) -> tuple[Step, ...]:
 
 
 def _steps_below(state: State, params: Params) -> tuple[Step, ...]:
-    """Say whether what is below has to be repaired. It comes first: the directory is handed over last."""
+    """Return the repair of entries below, if needed. It comes first: the owner of the directory itself is set last."""
     return (RepairBelow(Wanted(state.wanted, params.mode)),) if state.below and state.below.wrong else ()
 
 
 def _predicted(state: State, steps: tuple[Step, ...]) -> Entry | None:
-    """Say what would be at the path once the steps are done."""
+    """Return what would be at the path after the steps."""
     entry = state.entry
     for step in steps:
         if isinstance(step, (MakeDirectory, ChangeDirectory)):
@@ -150,7 +150,7 @@ def _shown(entry: Entry | None) -> dict[str, t.Any]:
 
 
 def _warnings(params: Params, state: State, entry: Entry | None, foreseen: bool) -> t.Iterator[str]:
-    """Say what is not forbidden but will hurt."""
+    """Yield warnings about problems that are allowed."""
     if entry and entry.mode & 0o007:
         remedy = (
             f"{state.kept.mode_option}=0750 in a drop-in of {params.unit} keeps"
@@ -158,17 +158,17 @@ def _warnings(params: Params, state: State, entry: Entry | None, foreseen: bool)
             else "'0750' or '0700' keeps"
         )
         yield (
-            f"mode {octal(entry.mode)} of {params.path} lets every user of this host in, and sessions are keys; {remedy} them out"
+            f"mode {octal(entry.mode)} of {params.path} gives every user of this host access to the keys in it; {remedy} them out"
         )
     if entry and state.not_writable and not foreseen:
         yield (
             f"{owner_name(entry.uid)} cannot write in {params.path}: {state.not_writable}; "
-            "see what forbids it (quota, immutable flag, SELinux, export options of a network filesystem)"
+            "check what prevents it (quota, immutable flag, SELinux, export options of a network filesystem)"
         )
     below = state.below or Tally()
     if below.left:
         yield (
-            f"{below.left} entries below {params.path} were left as they are, for it is not safe to give them away: "
-            f"{below.hard_links} with more than one name (hard links), {below.special} neither file nor directory, "
+            f"{below.left} entries below {params.path} were not changed, because changing their owner is not safe: "
+            f"{below.hard_links} with more than one name (hard links), {below.special} that are neither file nor directory, "
             f"{below.other_filesystems} on other filesystems"
         )

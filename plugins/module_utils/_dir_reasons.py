@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Every reason against a sessions directory, as one table. Pure: each reason looks at what is known and answers with a sentence or None."""
+"""All reasons against a sessions directory, as one table. Pure: each reason checks the observed state and returns a sentence or None."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ _SYSTEM = frozenset(
     "/var/lib/apt /var/lib/containers /var/lib/dbus /var/lib/docker /var/lib/dpkg /var/lib/rpm /var/lib/systemd "
     "/run/lock /run/systemd /run/user".split()
 )
-# Nothing below these is a place for data either: programs, or what the kernel shows. A home directory belongs to a person.
+# Directories below these hold programs or kernel interfaces, not data. A home directory belongs to a person.
 _PROGRAMS_AND_KERNEL = re.compile(
     r"/(bin|sbin|lib(|32|64|x32)|proc|sys|usr/(|local/)(bin|sbin|include|lib(|32|64|x32|exec)))(/.*)?|/dev(/(?!shm/).*|)|/home/[^/]+|/boot/.*"
 )
 
 
 def is_taken(path: str) -> bool:
-    """Whether ``path`` is a directory of the system or of a person, so never one for sessions alone."""
+    """Return whether ``path`` is a system or home directory, so never one for sessions only."""
     return path in _SYSTEM or _PROGRAMS_AND_KERNEL.fullmatch(path) is not None
 
 
 def _taken_behind_a_link(state: State, params: Params) -> str | None:
-    """A link above may lead to a directory that is_taken() would have refused by name."""
+    """A symbolic link above may lead to a directory that is_taken() would have refused by name."""
     if not is_taken(state.way.path):
         return None
     return (
-        f"{params.path} is in truth {state.way.path}, a directory of the system or of a person; "
-        "give one that is to hold nothing but sessions"
+        f"{params.path} resolves to {state.way.path}, a system or home directory; "
+        "set it to a directory that is used for sessions only"
     )
 
 
@@ -47,10 +47,10 @@ def _not_a_directory(state: State, params: Params) -> str | None:
         return None
     if state.entry.kind == "link":
         return (
-            f"{params.path} is a symbolic link, which somebody could turn elsewhere; "
-            "give the directory that it leads to, or remove the link"
+            f"{params.path} is a symbolic link, which another user could redirect; "
+            "set the path to its target, or remove the link"
         )
-    return f"{params.path} is there already and is not a directory; move it away or give another path"
+    return f"{params.path} exists and is not a directory; move it away or set another path"
 
 
 def _swappable(state: State, params: Params) -> str | None:
@@ -58,8 +58,8 @@ def _swappable(state: State, params: Params) -> str | None:
     if who is None:
         return None
     return (
-        f"{params.path} is not safe: {who}, so somebody other than root and {state.wanted.owner} could put another directory in its place; "
-        "take that right away or give a path below directories that only root can write"
+        f"{params.path} is not safe: {who}, so a user other than root and {state.wanted.owner} could replace the directory; "
+        "remove that permission or set a path below directories that only root can write"
     )
 
 
@@ -67,7 +67,7 @@ def _ephemeral(state: State, params: Params) -> str | None:
     why = None if params.allow_ephemeral else why_ephemeral(state.filesystem, state.way.path)
     if why is None:
         return None
-    return f"{params.path} would not outlive a restart: {why}; give a path on a disk, or set allow_ephemeral where sessions may be lost"
+    return f"{params.path} would not survive a restart: {why}; set a path on a disk, or set allow_ephemeral if sessions may be lost"
 
 
 def _without_its_mount(state: State, params: Params) -> str | None:
@@ -84,7 +84,7 @@ def _read_only(state: State, params: Params) -> str | None:
         return None
     return (
         f"{params.path} is on a filesystem that is mounted read-only (at {state.filesystem.mount_point}); "
-        "see why (after an error of the disk the kernel does that), mount it writable and run again"
+        "find out why (the kernel does that after disk errors), mount it writable and run again"
     )
 
 
@@ -104,7 +104,7 @@ def _too_few_inodes(state: State, params: Params) -> str | None:
         return None
     return (
         f"the filesystem of {params.path} (mounted at {state.filesystem.mount_point}) has room for {free} more files, "
-        f"fewer than the {params.min_free_inodes} of min_free_inodes; remove files that nobody needs and run again"
+        f"fewer than the {params.min_free_inodes} of min_free_inodes; remove unneeded files and run again"
     )
 
 
@@ -112,8 +112,8 @@ def _closed_to_owner(state: State, params: Params) -> str | None:
     if state.closed_to_owner is None:
         return None
     return (
-        f"{state.wanted.owner} cannot get to {params.path}: it may not pass {state.closed_to_owner}; "
-        f"let it (chmod o+x {state.closed_to_owner}) or give another path"
+        f"{state.wanted.owner} cannot access {params.path}: it may not enter {state.closed_to_owner}; "
+        f"allow that (chmod o+x {state.closed_to_owner}) or set another path"
     )
 
 
@@ -123,7 +123,7 @@ def _sandboxed(state: State, params: Params) -> str | None:
     lines = " and ".join(state.sandbox.lines)
     return (
         f"{state.sandbox.directive} keeps the unit {params.unit} from writing in {params.path}; "
-        f"add {lines} to [Service] in a drop-in of the unit, or give another path"
+        f"add {lines} to [Service] in a drop-in of the unit, or set another path"
     )
 
 
@@ -134,20 +134,20 @@ def _another_mode_at_each_start(state: State, params: Params) -> str | None:
     if bits == state.kept.bits:
         return None
     return (
-        f"{params.unit} has {state.kept.line}, so that systemd gives {params.path} the mode {octal(state.kept.bits)} at each start, and "
-        f"mode is {octal(bits)} (role: wa_mode); set {state.kept.mode_option}={octal(bits)} in a drop-in of the unit, or leave mode out"
+        f"{params.unit} has {state.kept.line}, so systemd sets the mode of {params.path} to {octal(state.kept.bits)} at each start, but "
+        f"mode is {octal(bits)} (role: wa_mode); set {state.kept.mode_option}={octal(bits)} in a drop-in of the unit, or omit mode"
     )
 
 
 def _not_empty(state: State, params: Params) -> str | None:
     if not state.entries:
         return None
-    return f"{params.path} holds {state.entries} entries, and only an empty directory is removed; move away what is in it first"
+    return f"{params.path} holds {state.entries} entries, and only an empty directory is removed; move them away first"
 
 
 Reason = t.Callable[[State, Params], t.Optional[str]]
 
-# By state: the first that applies is told, so what explains the others comes before them.
+# Per state, the first that applies is reported. So a reason that causes others comes before them.
 AGAINST: dict[str, tuple[Reason, ...]] = {
     "present": (
         _taken_behind_a_link,

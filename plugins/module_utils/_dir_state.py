@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""What session_dir wants to know about a path, and the look that finds it out. Changes nothing."""
+"""Observe what session_dir needs to know about a path. Changes nothing."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Params(t.NamedTuple):
-    """Options of the module; ``path`` is absolute and normal.
+    """Options of the module; ``path`` is absolute and normalized.
 
-    ``read_write_paths``: what a drop-in that is still to be written will list in ReadWritePaths= of the unit. ``mode_given``: somebody
-    asked for the mode.
+    ``read_write_paths``: ReadWritePaths= of a drop-in of the unit that is still to be written. ``mode_given``: whether the mode option was
+    set.
     """
 
     path: str
@@ -50,7 +50,7 @@ class Params(t.NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What is at the path. ``kind``: directory, link or other; ``place`` is (device, inode), by which it is known again."""
+    """What exists at the path. ``kind``: directory, link or other; ``place``: (device, inode), to recognise it later."""
 
     kind: str
     uid: int
@@ -60,12 +60,12 @@ class Entry:
 
 
 class State(t.NamedTuple):
-    """All that is known about the path.
+    """Everything observed about the path.
 
-    ``wanted``: who is to own it. ``sandbox``: what the unit may do there, None without a unit. ``closed_to_owner``: the first
-    directory above that the owner may not pass. ``not_writable``: why a real write as the owner failed, empty when it succeeded,
-    None when it could not be tried. ``entries``: how many a directory to be removed holds. ``own_uid``: as whom this runs.
-    ``kept``: what has systemd keep the directory for the unit, with a mode of its own.
+    ``wanted``: its intended owner. ``sandbox``: the unit's permissions there, None without a unit. ``closed_to_owner``: the first directory
+    above that the owner may not enter. ``not_writable``: why a real write as the owner failed, empty if it succeeded, None if it could not
+    be tried. ``entries``: the number of entries of a directory to be removed. ``own_uid``: the user that this process runs as. ``kept``: a
+    setting by which systemd manages the directory for the unit with its own mode.
     """
 
     way: Way
@@ -82,14 +82,14 @@ class State(t.NamedTuple):
 
     @property
     def trusted(self) -> frozenset[int]:
-        """Who may be able to change the directories above: root, the owner to be, and whoever runs this."""
+        """The users that may be able to change the directories above: root, the intended owner, and the user of this process."""
         return frozenset((0, self.wanted.uid, self.own_uid))
 
 
 def observed(params: Params) -> State:
-    """Look at the path and everything above it; below it only for ``recurse``.
+    """Observe the path and the directories above it; those below only for ``recurse``.
 
-    Raises SessionsError for a unit, user or group that this host does not have.
+    Raises SessionsError if this host does not have the unit, user or group.
     """
     wants = params.state == "present"
     unit = read_unit(params.unit) if params.unit and wants else None
@@ -110,11 +110,13 @@ def observed(params: Params) -> State:
 
 @contextlib.contextmanager
 def opened_base(way: Way) -> t.Iterator[int]:
-    """Open the deepest directory of ``way``; raise SessionsError when another one has taken its place since."""
+    """Open the deepest existing directory of ``way``; raise SessionsError if it was replaced."""
     descriptor = open_directory(way.base)
     try:
         if real_path(descriptor) != way.base:
-            raise SessionsError(f"{way.base} was replaced by a link while this ran; find out who did it and run again")
+            raise SessionsError(
+                f"{way.base} was replaced by a link during this run; find out which process did it and run again"
+            )
         yield descriptor
     finally:
         os.close(descriptor)
@@ -122,31 +124,33 @@ def opened_base(way: Way) -> t.Iterator[int]:
 
 @contextlib.contextmanager
 def opened_same(base: int, way: Way, entry: Entry | None) -> t.Iterator[int]:
-    """Open the directory at the path without reading it; raise SessionsError when it is not the one that was looked at."""
+    """Open the directory at the path without read access; raise SessionsError if it is not the one observed before."""
     try:
         descriptor = os.open(way.name, _LOOK, dir_fd=base)
     except OSError as error:
-        raise SessionsError(f"{way.path} was replaced while this ran; find out who did it and run again") from error
+        raise SessionsError(
+            f"{way.path} was replaced during this run; find out which process did it and run again"
+        ) from error
     try:
         if entry is None or _place(os.fstat(descriptor)) != entry.place:
-            raise SessionsError(f"{way.path} was replaced while this ran; find out who did it and run again")
+            raise SessionsError(f"{way.path} was replaced during this run; find out which process did it and run again")
         yield descriptor
     finally:
         os.close(descriptor)
 
 
 def reopened(directory: int) -> int:
-    """Return a descriptor that can list the directory which ``directory`` only pins."""
+    """Return a descriptor that can list the directory, which ``directory`` (O_PATH) cannot."""
     return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
 
 
 def wanted_mode(state: State, params: Params) -> Mode:
-    """Return the mode that the directory is to have: where nobody asked for one, that which systemd gives it at each start."""
+    """Return the intended mode of the directory: the option, or the mode that systemd sets at each start if the option is not set."""
     return Mode(state.kept.bits) if state.kept and not params.mode_given else params.mode
 
 
 def _named_identity(params: Params, unit: Unit | None) -> Identity | None:
-    """Return who the options say is to own the path; None where they leave that to what is there."""
+    """Return the owner according to the options; None if they do not name one."""
     by_unit = unit_identity(unit) if unit else None
     if params.owner is not None:
         named = identity_of(params.owner, params.group)
@@ -155,7 +159,7 @@ def _named_identity(params: Params, unit: Unit | None) -> Identity | None:
 
 
 def _kept_identity(group: str | None, entry: Entry | None) -> Identity:
-    """Return who owns what is there; whoever runs this (root) where nothing is."""
+    """Return the current owner; the user of this process (root) if nothing exists."""
     uid, gid = (entry.uid, entry.gid) if entry else (os.geteuid(), os.getegid())
     kept = Identity(uid, gid, owner_name(uid), group_name(gid))
     return kept if group is None else _in_group(kept, group)
@@ -176,7 +180,7 @@ def _entry_at(base: int, name: str) -> Entry | None:
 
 
 def _with_use(state: State, unit: Unit | None, read_write_paths: tuple[str, ...]) -> State:
-    """Add what the owner can do at the path, by itself and inside the unit."""
+    """Add what the owner can do at the path, on its own and inside the unit."""
     groups = _supplementary_groups(unit) if unit else ()
     kept = kept_by_systemd(unit, state.way.path) if unit else None
     state = state._replace(kept=kept)
@@ -190,7 +194,7 @@ def _with_use(state: State, unit: Unit | None, read_write_paths: tuple[str, ...]
 
 
 def _with_below(state: State, params: Params, directory: int) -> State:
-    """Add how much below the path has another owner or mode, where that is to be repaired."""
+    """Add the number of entries below the path with the wrong owner or mode, for ``recurse``."""
     if not params.recurse:
         return state
     try:
@@ -200,16 +204,14 @@ def _with_below(state: State, params: Params, directory: int) -> State:
         finally:
             os.close(below)
     except OSError as error:
-        raise SessionsError(
-            f"cannot look at everything below {state.way.path}: {error.strerror}; run as root"
-        ) from error
+        raise SessionsError(f"cannot read everything below {state.way.path}: {error.strerror}; run as root") from error
 
 
 def _count_entries(directory: int, path: str) -> int:
     try:
         below = reopened(directory)
     except OSError as error:
-        raise SessionsError(f"cannot look into {path}: {error.strerror}; run as root") from error
+        raise SessionsError(f"cannot list {path}: {error.strerror}; run as root") from error
     try:
         return len(os.listdir(below))
     finally:

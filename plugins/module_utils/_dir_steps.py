@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""What session_dir can do; how it is done is in _dir_work.py, which who only looks need not load."""
+"""The steps of session_dir; they are carried out in _dir_work.py, which read-only calls need not load."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if t.TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class MakeParents:
-    """Make the directories above that are missing; they belong to root."""
+    """Create the missing directories above the path, owned by root."""
 
 
 @dataclasses.dataclass(frozen=True)
 class MakeDirectory:
-    """Make the directory itself."""
+    """Create the directory itself."""
 
     identity: Identity
     bits: int
@@ -27,14 +27,14 @@ class MakeDirectory:
 
 @dataclasses.dataclass(frozen=True)
 class RepairBelow:
-    """Give everything below its owner and mode."""
+    """Set owner and mode of everything below."""
 
     wanted: Wanted
 
 
 @dataclasses.dataclass(frozen=True)
 class ChangeDirectory:
-    """Give the directory that is there its owner and mode."""
+    """Set owner and mode of the existing directory."""
 
     identity: Identity
     bits: int
@@ -42,7 +42,7 @@ class ChangeDirectory:
 
 @dataclasses.dataclass(frozen=True)
 class RemoveDirectory:
-    """Remove the directory, which is empty."""
+    """Remove the empty directory."""
 
 
 Step = t.Union[MakeParents, MakeDirectory, RepairBelow, ChangeDirectory, RemoveDirectory]

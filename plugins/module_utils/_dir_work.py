@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Makes, hands over and removes a sessions directory, by descriptors: whatever is put at its path meanwhile is not touched."""
+"""Create, change and remove a sessions directory by descriptor, so that a replacement at its path is never touched."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ._dir_steps import ChangeDirectory, MakeDirectory, MakeParents, RemoveDirec
 from ._errors import SessionsError
 from ._ownership import Tally, repair
 
-_PARENT_BITS = 0o755  # as install -d makes them
+_PARENT_BITS = 0o755  # as install -d creates them
 _ENTER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def carried_out(steps: t.Sequence[Step], state: State, params: Params) -> Tally:
-    """Carry ``steps`` out; return what a repair below corrected and what it left.
+    """Carry out ``steps``; return what a repair below corrected and left.
 
-    What was made is removed again when a later step fails. Raises SessionsError, which names no entry below the path.
+    New directories are removed if a later step fails. Raises SessionsError, which names no entry below the path.
     """
     tally = Tally()
     made: list[tuple[int, str]] = []
@@ -42,7 +42,7 @@ def carried_out(steps: t.Sequence[Step], state: State, params: Params) -> Tally:
             if not isinstance(error, OSError):
                 raise
             raise SessionsError(
-                f"cannot finish {params.path}: {error.strerror}; see what forbids it (immutable entries, a quota, a mount) and run again"
+                f"cannot finish {params.path}: {error.strerror}; check what prevents it (immutable entries, a quota, a mount) and run again"
             ) from error
     return tally
 
@@ -58,14 +58,16 @@ def _make_parents(
 def _make(
     parent: int, name: str, uid: int, gid: int, bits: int, made: list[tuple[int, str]], opened: contextlib.ExitStack
 ) -> int:
-    """Make one directory, closed to everybody until it has its owner, and return a descriptor of it."""
+    """Create one directory, accessible to root only until it has its owner, and return its descriptor."""
     os.mkdir(name, 0o700, dir_fd=parent)
     made.append((parent, name))
     directory = os.open(name, _ENTER, dir_fd=parent)
     opened.callback(os.close, directory)
-    # The owner of the parent could have put another directory of root there by a rename: one made just now is empty and ours.
+    # The owner of the parent could have replaced it by another directory of root with a rename; a new one is empty and ours.
     if os.fstat(directory).st_uid != os.geteuid() or os.listdir(directory):
-        raise SessionsError(f"the directory {name!r} was replaced while it was made; find out who did it and run again")
+        raise SessionsError(
+            f"the directory {name!r} was replaced while it was created; find out which process did it and run again"
+        )
     _hand_over(directory, uid, gid, bits)
     return directory
 
@@ -77,7 +79,7 @@ def _unmake(made: t.Sequence[tuple[int, str]]) -> None:
 
 
 def _change(parent: int, state: State, step: RepairBelow | ChangeDirectory) -> Tally | None:
-    """Do a step inside or at the directory that is there."""
+    """Carry out a step at or below the existing directory."""
     with _entered(parent, state) as directory:
         if isinstance(step, RepairBelow):
             return repair(directory, step.wanted)
@@ -92,7 +94,7 @@ def _remove(parent: int, state: State) -> None:
 
 @contextlib.contextmanager
 def _entered(parent: int, state: State) -> t.Iterator[int]:
-    """Open the very directory that was looked at."""
+    """Open exactly the directory that was observed."""
     with opened_same(parent, state.way, state.entry) as pinned:
         directory = reopened(pinned)
         try:
@@ -102,7 +104,7 @@ def _entered(parent: int, state: State) -> t.Iterator[int]:
 
 
 def _hand_over(directory: int, uid: int, gid: int, bits: int) -> None:
-    """Set owner and mode of an open directory where they differ."""
+    """Set owner and mode of an open directory if they differ."""
     status = os.fstat(directory)
     if (status.st_uid, status.st_gid) != (uid, gid):
         os.fchown(directory, uid, gid)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Accounts that were put aside because another copy of them won: what each was, in a note of the control directory, and the list of them.
+"""List accounts that were put aside because another copy won a conflict, and record what each was in a note of the control directory.
 
-Nothing here may remove one. The way back is one rename, with the backend stopped.
+Nothing here removes one. To restore an account, stop the backend and rename it back.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ._paths import read_file_at
 
 
 class Displaced(t.NamedTuple):
-    """One account that was put aside: its name, the moment (``_area.moment``), and where it is now."""
+    """One account that was put aside: its name, the time (``_area.moment``), and its current path."""
 
     account: str
     moment: str
@@ -26,7 +26,7 @@ class Displaced(t.NamedTuple):
 
 
 def note(control: int, new_name: str, account: str, source: str) -> None:
-    """Write down, in the open control directory, what the account is that is about to be put aside under ``new_name``."""
+    """Record in the open control directory which account is about to be put aside under ``new_name``."""
     notes = open_private(control, NOTES, called="the directory of notes about displaced accounts")
     try:
         known = {"account": account, "from": source, "displaced": _moment_of(new_name)}
@@ -36,7 +36,7 @@ def note(control: int, new_name: str, account: str, source: str) -> None:
 
 
 def listed(path: str) -> tuple[Displaced, ...]:
-    """List what was put aside from the sessions path ``path``, oldest first. Empty for who may not look: only root may."""
+    """Return the accounts put aside from the sessions path ``path``, oldest first. Empty for users without access: only root has it."""
     place = f"{area_path(path)}/{DISPLACED}"
     try:
         with existing_control(path) as control, existing_area(path, control) as area:

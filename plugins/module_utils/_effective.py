@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""What the next start of a unit will really use, and which line of which file says so. Reads only.
+"""Determine what the next start of a unit will use, and the file and line that decide it. Reads only.
 
-``systemctl show -p Environment`` is no proof: environment files beat it and it does not show them. The order of strength is
-systemd's own (systemd.exec(5), "Environment Variables in Spawned Processes"): the manager's environment, ``Environment=``,
-``EnvironmentFile=``, and ``UnsetEnvironment=`` over all. The values may be secrets: whoever reports them decides.
+``systemctl show -p Environment`` is not sufficient: environment files override it and are not shown. The precedence is systemd's
+(systemd.exec(5), "Environment Variables in Spawned Processes"): the manager's environment, ``Environment=``, ``EnvironmentFile=``, and
+``UnsetEnvironment=`` last. The values may be secrets: the caller decides what to report.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MANAGER = "systemctl show-environment"
 
 
 class Effective(t.NamedTuple):
-    """What a variable will be at the next start (None: not set), and where that is written (empty: nowhere)."""
+    """The value of a variable at the next start (None: not set), and where it is defined (empty: nowhere)."""
 
     value: str | None
     source: str
@@ -37,7 +37,7 @@ class Effective(t.NamedTuple):
 
 
 class Assignment(t.NamedTuple):
-    """One place that sets a variable or an option; ``value`` is None where it is unset or reset. ``wins``: nothing beats it."""
+    """One definition of a variable or option; ``value`` is None if it is unset or reset. ``wins``: it takes effect."""
 
     name: str
     value: str | None
@@ -47,14 +47,14 @@ class Assignment(t.NamedTuple):
 
 
 class Placed(t.NamedTuple):
-    """A setting and the file that it stands in."""
+    """A setting and its file."""
 
     setting: Setting
     file: str
 
 
 class EnvironmentFile(t.NamedTuple):
-    """A file that ``EnvironmentFile=`` names (``declared`` there), and what it sets. ``found`` is false where it is missing."""
+    """A file named by ``EnvironmentFile=`` (in ``declared``), and its variables. ``found`` is false if it does not exist."""
 
     path: str
     declared: Placed
@@ -64,7 +64,7 @@ class EnvironmentFile(t.NamedTuple):
 
 
 class Sources(t.NamedTuple):
-    """All that decides about a unit, read once: its settings in systemd's order, and its environment files."""
+    """All configuration of a unit, read once: its settings in systemd's order, and its environment files."""
 
     name: UnitName
     files: tuple[str, ...]
@@ -73,15 +73,15 @@ class Sources(t.NamedTuple):
 
 
 def effective_variable(unit: Unit, name: str, *, overlay: Overlay | None = None) -> Effective:
-    """Say what the next start of ``unit`` will get for the environment variable ``name``, files read from disk.
+    """Return the value that the next start of ``unit`` will have for the environment variable ``name``, from the files on disk.
 
-    ``overlay`` gives texts of files as they are going to be. Specifiers are expanded where that can be known here.
+    ``overlay``: future contents of files. Specifiers are expanded if their value is known.
     """
     return effective_in(read_sources(unit.name, overlay), name)
 
 
 def effective_in(sources: Sources, name: str) -> Effective:
-    """Do as effective_variable, from sources that were read before."""
+    """Like effective_variable, from sources that were read before."""
     winner = winning(variable_history(sources, name))
     if winner is not None:
         return Effective(winner.value, winner.source, winner.line)
@@ -90,19 +90,19 @@ def effective_in(sources: Sources, name: str) -> Effective:
 
 
 def contradictions(unit: Unit, name: str, wanted: str, *, overlay: Overlay | None = None) -> tuple[Assignment, ...]:
-    """Give every place that sets ``name`` to something other than ``wanted``, weak ones first, with whether it wins."""
+    """Return all definitions of ``name`` with a value other than ``wanted``, in increasing precedence."""
     history = variable_history(read_sources(unit.name, overlay), name)
     return tuple(place for place in history if place.value != wanted and (place.wins or place.value is not None))
 
 
 @asked_once
 def sources_now(name: str) -> Sources:
-    """Do as read_sources, with all files as they are."""
+    """Like read_sources, with all files as they are on disk."""
     return read_sources(name)
 
 
 def read_sources(name: str, overlay: Overlay | None = None) -> Sources:
-    """Read everything that decides about the unit ``name``. Raises SessionsError when there is no such unit on disk."""
+    """Read the configuration of the unit ``name``. Raises SessionsError if no file of such a unit exists."""
     parts = name_parts(name)
     files = unit_files(name, overlay)
     settings = tuple(
@@ -116,7 +116,7 @@ def read_sources(name: str, overlay: Overlay | None = None) -> Sources:
 
 
 def variable_history(sources: Sources, name: str) -> tuple[Assignment, ...]:
-    """Give all places that say something about the variable ``name``, weak ones first."""
+    """Return all definitions of the variable ``name``, in increasing precedence."""
     history: list[Assignment] = []
     for placed in _execution_settings(sources, "Environment"):
         if placed.setting.value:
@@ -140,9 +140,9 @@ def variable_history(sources: Sources, name: str) -> tuple[Assignment, ...]:
 
 
 def option_history(sources: Sources, section: str, option: str) -> tuple[Assignment, ...]:
-    """Give all places that set ``option`` of ``section``, weak ones first; a reset has the value None. Pure.
+    """Return all definitions of ``option`` in ``section``, in increasing precedence; a reset has the value None. Pure.
 
-    Of an option that accumulates, each place since the last reset is in force.
+    For an option that accumulates, each definition since the last reset takes effect.
     """
     settings = [
         placed for placed in sources.settings if (placed.setting.section, placed.setting.option) == (section, option)
@@ -153,12 +153,12 @@ def option_history(sources: Sources, section: str, option: str) -> tuple[Assignm
 
 
 def winning(history: t.Sequence[Assignment]) -> Assignment | None:
-    """Give the place that decides, or None where nothing is said."""
+    """Return the definition that takes effect, or None if there is none."""
     return history[-1] if history else None
 
 
 def environment_names(sources: Sources, settings: t.Iterable[Setting]) -> tuple[str, ...]:
-    """Give the variables that ``settings`` touch: set, unset, or set in an environment file that they name. Pure."""
+    """Return the variables that ``settings`` set or unset, directly or in an environment file that they name. Pure."""
     names: dict[str, None] = {}
     for setting in settings:
         if setting.section != execution_section(sources.name):
@@ -175,7 +175,7 @@ def environment_names(sources: Sources, settings: t.Iterable[Setting]) -> tuple[
 
 
 def in_force(sources: Sources, settings: t.Iterable[Setting]) -> dict[str, dict[str, t.Any]]:
-    """Give section -> option -> what is in force for each option of ``settings``; variables of Environment by name."""
+    """Return section -> option -> effective value for the options of ``settings``; the variables of Environment by name."""
     result: dict[str, dict[str, t.Any]] = {}
     for setting in settings:
         options = result.setdefault(setting.section, {})
@@ -194,7 +194,7 @@ def in_force(sources: Sources, settings: t.Iterable[Setting]) -> dict[str, dict[
 def shadowed(
     sources: Sources, own_path: str, settings: t.Iterable[Setting]
 ) -> tuple[tuple[Setting, str, Assignment], ...]:
-    """Give (setting, variable, what beats it) for each of our ``settings`` that another place overrules with another value.
+    """Return (setting, variable, what overrides it) for each of ``settings`` that another definition overrides with another value.
 
     ``variable`` is empty for options other than Environment.
     """
@@ -213,12 +213,12 @@ def shadowed(
 
 
 def execution_section(name: UnitName) -> str:
-    """Give the section that holds the options of a unit's processes: Service for a service."""
+    """Return the section with the options for a unit's processes, for example Service."""
     return name.type.capitalize()
 
 
 def loaded_environment(unit: Unit) -> dict[str, str]:
-    """Give the variables of ``Environment=`` as systemd has them loaded, specifiers expanded; without environment files."""
+    """Return the variables of ``Environment=`` as systemd has loaded them, with specifiers expanded; without environment files."""
     return dict(environment_items(_from_shell(unit.properties["Environment"])))
 
 
@@ -255,7 +255,7 @@ def _since_reset(settings: t.Sequence[Placed]) -> list[Placed]:
 
 
 def _expectations(sources: Sources, setting: Setting) -> t.Iterator[tuple[str, str | None, tuple[Assignment, ...]]]:
-    """Give (variable, value that we want, history) for each variable that an Environment= line of ours sets."""
+    """Yield (variable, wanted value, history) for each variable of an Environment= line of this collection."""
     for name, value in environment_items(setting.value):
         yield name, _specifiers.expand(value, sources.name), variable_history(sources, name)
 
@@ -263,7 +263,7 @@ def _expectations(sources: Sources, setting: Setting) -> t.Iterator[tuple[str, s
 def _plain_expectations(
     sources: Sources, own_path: str, setting: Setting
 ) -> t.Iterator[tuple[str, str | None, tuple[Assignment, ...]]]:
-    """Do so for another option. Where it accumulates, only a reset behind our line beats us."""
+    """Do the same for another option. If it accumulates, only a later reset overrides our line."""
     for option in canonical_options(setting.option):
         history = option_history(sources, setting.section, option)
         if not accumulates(option):
@@ -278,7 +278,7 @@ def _plain_expectations(
 
 
 def _hider(sources: Sources, own_path: str, name: str) -> Assignment | None:
-    """Give the file of the same name in a directory that comes before ours: of two, systemd reads only that one."""
+    """Return the file with the same name in a directory of higher priority: systemd reads only that one of the two."""
     if own_path in sources.files:
         return None
     file = own_path.rpartition("/")[2]
@@ -304,7 +304,7 @@ def _read_environment_files(
             number += 1
             if number > ENVIRONMENT_FILES:
                 raise SessionsError(
-                    f"the unit {parts.full} has more than {ENVIRONMENT_FILES} environment files ({pattern}); see what makes them, "
+                    f"the unit {parts.full} has more than {ENVIRONMENT_FILES} environment files ({pattern}); find out what creates them, "
                     "remove those that are not needed and run again"
                 )
             text = read_linked(path, overlay)
@@ -325,7 +325,7 @@ def _parsed(text: str) -> tuple[_environment_file.Assignment, ...]:
 
 
 def _systemd_version() -> int:
-    """Give the release of systemd on this host; the newest where none can be asked."""
+    """Return the version of systemd on this host; the newest if it is unknown."""
     try:
         answer = re.match(r"systemd (\d+)", run(["systemctl", "--version"]).stdout)
     except SessionsError:
@@ -336,7 +336,7 @@ def _systemd_version() -> int:
 def _manager_environment() -> dict[str, str]:
     if not systemd_runs():
         return {}
-    shown = run_checked(["systemctl", "show-environment"], purpose="ask systemd for its own environment")
+    shown = run_checked(["systemctl", "show-environment"], purpose="read the environment of systemd")
     pairs = (line.partition("=") for line in shown.stdout.splitlines())
     return {
         name: "".join(words(_from_shell(value.removeprefix("$"))))
@@ -346,5 +346,5 @@ def _manager_environment() -> dict[str, str]:
 
 
 def _from_shell(text: str) -> str:
-    """Turn the quoting of a shell, in which systemctl prints, into that of unit files: ``\\$`` is no escape there."""
+    """Convert the shell quoting of systemctl's output to that of unit files, where ``\\$`` is not an escape."""
     return re.sub(r"\\(.)", lambda escape: escape[1] if escape[1] in "$`!" else escape[0], text, flags=re.DOTALL)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The syntax of the files that ``EnvironmentFile=`` names, exactly as systemd reads them. No look at the host.
+"""Parse and edit the files that ``EnvironmentFile=`` names, exactly as systemd reads them. Does not access the host.
 
-Whoever writes such a file decides what is in it, so all of this takes a time that grows with its size and no faster.
+The content of such a file is untrusted, so all algorithms take time at most linear in its size.
 
-It is not the shell's: nothing is expanded, ``export`` makes a name that systemd drops, a quote counts only where a value begins
-(systemd.exec(5), parse_env_file_internal() in systemd's env-file.c). No message here holds a value: it may be a secret.
+The syntax is not that of a shell: nothing is expanded, ``export`` makes a name that systemd drops, a quote counts only at the start of a
+value (systemd.exec(5), parse_env_file_internal() in systemd's env-file.c). No message contains a value, which may be a secret.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from ._limits import VARIABLES
 from ._unitfile import is_assignment, is_control, is_variable
 
 NEWEST = 999
-# Before this release of systemd a backslash at the end of a comment made the next line part of the comment.
+# Before this version of systemd, a backslash at the end of a comment made the next line part of the comment.
 _COMMENTS_END_SINCE = 254
 
 _BLANKS = " \t"
 _NEWLINES = "\n\r"
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]*")
-# What loses its meaning inside double quotes only behind a backslash, SHELL_NEED_ESCAPE in systemd's escape.h.
+# Characters that need a backslash inside double quotes, SHELL_NEED_ESCAPE in systemd's escape.h.
 _ESCAPED_IN_QUOTES = '"\\`$'
 
 
 class Assignment(t.NamedTuple):
-    """One variable that a file sets, and the line on which it begins."""
+    """One variable set by a file, and the line on which the assignment begins."""
 
     name: str
     value: str
@@ -38,10 +38,10 @@ class Assignment(t.NamedTuple):
 
 
 def with_values(text: str, values: t.Mapping[str, str | None]) -> str:
-    """Give ``text`` with each of ``values`` set once and for all, or (None) not at all; all else stays as it is, byte for byte.
+    """Return ``text`` with each variable of ``values`` set to its value, or removed if that is None; all else is kept byte for byte.
 
-    The last assignment of a variable is replaced where it stands (it is the one that counts), earlier ones that say something
-    else are removed, and a variable that was not there comes last. An empty ``text`` makes a new file.
+    The last assignment of a variable is replaced in place (it is the one that counts), earlier ones with another value are removed, and a
+    new variable is appended. An empty ``text`` creates a new file.
     Raises SessionsError for a name or value that such a file cannot hold, and for a file with an unclosed quote.
     """
     for name, value in values.items():
@@ -51,9 +51,9 @@ def with_values(text: str, values: t.Mapping[str, str | None]) -> str:
 
 
 def parse(text: str, *, version: int = NEWEST) -> tuple[Assignment, ...]:
-    """Read a file as systemd of release ``version`` does. What systemd would drop with a line in the journal is left out.
+    """Parse a file like systemd of the given ``version``. Lines that systemd would drop with a log message are omitted.
 
-    Raises SessionsError for a file with more assignments than any process needs.
+    Raises SessionsError for a file with more assignments than a process can need.
     """
     return tuple(
         Assignment(found.name, found.value, line)
@@ -63,12 +63,12 @@ def parse(text: str, *, version: int = NEWEST) -> tuple[Assignment, ...]:
 
 
 def depends_on_version(text: str) -> bool:
-    """Whether releases of systemd read ``text`` in different ways."""
+    """Return whether versions of systemd read ``text`` differently."""
     return parse(text) != parse(text, version=_COMMENTS_END_SINCE - 1)
 
 
 class _Found(t.NamedTuple):
-    """An assignment and its place: ``text[start:end]``, without the newline that ends it."""
+    """An assignment at ``text[start:end]``, without the newline at its end."""
 
     name: str
     value: str
@@ -79,11 +79,11 @@ class _Found(t.NamedTuple):
 def _require_writable(name: str, value: str) -> None:
     if not is_variable(name):
         raise SessionsError(
-            f"{name!r} is no name of a variable; use letters, digits and underscores, no digit in front"
+            f"{name!r} is not a valid name of a variable; use letters, digits and underscores, not starting with a digit"
         )
     if any(is_control(character) and character != "\t" for character in value) or not is_assignment(name, value):
         raise SessionsError(
-            f"the value of {name} holds a newline or another control character, or is not UTF-8; leave it out"
+            f"the value of {name} has a newline or another control character, or is not UTF-8; remove that character"
         )
 
 
@@ -94,7 +94,7 @@ def _changed(text: str, name: str, value: str | None) -> str:
         if _proves(text, changed, name, value):
             return changed
     raise SessionsError(
-        f"cannot set {name} in the environment file so that every release of systemd reads it; set it by hand"
+        f"cannot set {name} in the environment file so that every version of systemd reads it; set it manually"
     )
 
 
@@ -103,10 +103,10 @@ def _written_in(text: str, name: str, value: str) -> tuple[str, str]:
 
 
 def _require_closed(text: str, name: str) -> None:
-    """Raise SessionsError where an unclosed quote, or a backslash at the end, takes in what follows: nobody can tell what was meant."""
+    """Raise SessionsError if an unclosed quote or a backslash at the end would include what follows: the intention is unknown."""
     if "\0" in text:
         raise SessionsError(
-            f"cannot set {name} in the environment file: it holds a NUL byte, at which systemd gives up; remove it"
+            f"cannot set {name} in the environment file: it contains a NUL byte, which makes systemd reject it; remove that byte"
         )
     *_others, last = _assignments(f"{text}\nX=1", NEWEST)
     if last.start != len(text) + 1:
@@ -117,7 +117,7 @@ def _require_closed(text: str, name: str) -> None:
 
 
 def _proves(before: str, after: str, name: str, value: str | None) -> bool:
-    """Whether every release of systemd reads ``value`` from ``after`` (None: nothing), and all other variables as it did before."""
+    """Return whether every version of systemd reads ``value`` from ``after`` (None: nothing) and all other variables unchanged."""
     own = {} if value is None else {name: value}
     for version in (NEWEST, _COMMENTS_END_SINCE - 1):
         found = _last_values(parse(after, version=version))
@@ -148,13 +148,13 @@ def _removed(text: str, name: str) -> str:
 
 
 def _blanked(text: str, name: str) -> str:
-    """Do as _removed, with empty lines left: they end a comment that an older systemd would otherwise continue."""
+    """Like _removed, but keep empty lines: they end a comment that an older systemd would otherwise continue."""
     found = (found for found in _assignments(text, NEWEST) if found.name == name)
     return _edited(text, [(each.start, each.end, "") for each in found])
 
 
 def _edited(text: str, edits: t.Iterable[tuple[int, int, str]]) -> str:
-    """Replace places (start, end) of ``text``, which come in order."""
+    """Replace the ranges (start, end) of ``text``, given in order."""
     pieces, position = [], 0
     for start, end, new in edits:
         pieces += [text[position:start], new]
@@ -163,7 +163,7 @@ def _edited(text: str, edits: t.Iterable[tuple[int, int, str]]) -> str:
 
 
 def _appended(text: str, name: str, value: str) -> str:
-    """Do as _replaced, at the end: for a file where a comment in front of the old place would swallow the line."""
+    """Like _replaced, but at the end: for a file in which a comment before the old line would include it."""
     # The empty line ends a comment that an older systemd would otherwise continue.
     return _added(_added(_removed(text, name), ""), _written(name, value))
 
@@ -173,7 +173,7 @@ def _added(text: str, line: str) -> str:
 
 
 def _place_of(text: str, found: _Found) -> tuple[int, int]:
-    """Give the place of an assignment with the blanks before it and the newline behind it."""
+    """Return the range of an assignment including the blanks before it and the newline after it."""
     start = found.start
     while start and text[start - 1] in _BLANKS:
         start -= 1
@@ -211,7 +211,7 @@ def _assignments(text: str, version: int) -> t.Iterator[_Found]:
             number += 1
             if number > VARIABLES:
                 raise SessionsError(
-                    f"the environment file has more than {VARIABLES} assignments, which no backend needs; see what it is"
+                    f"the environment file has more than {VARIABLES} assignments, more than a backend needs; check what it is"
                 )
             name = text[start:position].rstrip(_BLANKS)
             value, position = _value(text, position + 1)
@@ -229,7 +229,7 @@ def _after_comment(text: str, position: int, version: int) -> int:
 
 
 def _value(text: str, position: int) -> tuple[str, int]:
-    """Read a value from behind its ``=``; give it and the place of the newline that ends it."""
+    """Parse a value after its ``=``; return it and the position of the newline that ends it."""
     parts: list[str] = []
     while position < len(text) and text[position] not in _NEWLINES:
         character = text[position]
@@ -263,8 +263,8 @@ def _double_quoted(text: str, position: int) -> tuple[str, int]:
 
 
 def _bare(text: str, position: int) -> tuple[str, int]:
-    """Read a value from its first character outside of quotes on: quotes are plain characters from here."""
-    kept: list[str] = []  # what a backslash wrote is not stripped as a trailing blank
+    """Parse a value from its first character outside of quotes: from there on quotes are plain characters."""
+    kept: list[str] = []  # escaped blanks at the end are not stripped
     while True:
         special = _first_of(text, position, "\\" + _NEWLINES)
         plain = text[position:special]
@@ -280,7 +280,7 @@ def _line(text: str, position: int) -> int:
 
 
 def _first_of(text: str, position: int, characters: str) -> int:
-    """Give the place of the first of ``characters`` from ``position`` on, or the end."""
+    """Return the position of the first of ``characters`` at or after ``position``, or the end of the text."""
     found = _any_of(characters).search(text, position)
     return found.start() if found else len(text)
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The one exception that this collection raises on purpose.
+"""The only exception that this collection raises deliberately.
 
-Its text is shown to an operator: one sentence that says what is wrong, where, and what to do.
-It never holds anything read from inside a session, nor a file name from inside an account.
+Its message is shown to an operator: one sentence that says what is wrong, where, and what to do.
+It never contains data from inside a session, nor a file name from inside an account.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import typing as t
 
 
 class SessionsError(Exception):
-    """Something that the operator has to know or decide.
+    """A condition that needs the attention or a decision of the operator.
 
     ``facts`` (metadata only) become return values of the failed module, for example counts per action.
     """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Opens of files as the kernel reports them with the process that did it: fanotify(7), which needs CAP_SYS_ADMIN of the host itself.
+"""Events of opened files with the PID of the process that opened them: fanotify(7), which needs CAP_SYS_ADMIN of the host itself.
 
-The kernel passes an open file with each event. It is closed again at once; nothing is ever read from it. It is an open all the same: a
-lease (fcntl(2), F_SETLEASE) on a file of an account is broken by it; no library of the table takes any.
+The kernel passes an open file with each event. It is closed immediately and never read. Still, this open breaks a lease (fcntl(2),
+F_SETLEASE) on a file of an account; no supported library uses leases.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _OPEN, _QUEUE_OVERFLOW, _EVENT_ON_CHILD = 0x20, 0x4000, 0x08000000
 _METADATA = struct.Struct("=IBBHQii")  # length, version, reserved, length of this, mask, descriptor, PID
 _VERSION = 3
 _NO_FILE = -1
-# The kernel opens a file for each event of a block, and a process may have 1024 of them.
+# The kernel opens a file for each event of a block, and a process may have 1024 open files.
 _BLOCK = _METADATA.size * 128
-# O_NONBLOCK: neither a pipe nor a lease that the service user laid there makes root wait.
+# O_NONBLOCK: root must not block on a pipe or lease that the service user created.
 _OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | getattr(os, "O_LARGEFILE", 0)
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -29,14 +29,14 @@ _UNSIGNED_64 = ctypes.c_uint64
 
 
 class Opened(t.NamedTuple):
-    """A file was opened by the process ``pid`` (0: one that cannot be seen from here), by the name ``path`` in that process's mounts."""
+    """A file was opened by the process ``pid`` (0: outside this PID namespace) under the name ``path`` in that process's mounts."""
 
     pid: int
     path: str
 
 
 def has_fanotify() -> bool:
-    """Whether this process may be told who opens a file: containers often may not, in one of the two calls or in both."""
+    """Return whether this process may watch opens: containers often lack the permission for one or both system calls."""
     try:
         queue = fanotify_new()
     except OSError:
@@ -55,13 +55,13 @@ def has_fanotify() -> bool:
 
 
 def fanotify_new() -> int:
-    """Return a queue of events that reading never waits for, fanotify_init(2). Raises OSError where it cannot be had."""
+    """Return a nonblocking queue of events, fanotify_init(2). Raises OSError if that is not permitted."""
     flags = _CLASS_NOTIFICATION | _CLOSE_ON_EXEC | _NONBLOCK | _UNLIMITED_MARKS
     return _checked(_call("fanotify_init")(flags, _OPEN_FLAGS))
 
 
 def fanotify_add(queue: int, directory: int, name: str | None = None) -> None:
-    """Report opens of the files in an open directory, or of its entry ``name`` alone, fanotify_mark(2)."""
+    """Report opens of the files in an open directory, or only of its entry ``name``, fanotify_mark(2)."""
     flags = _MARK_ADD | _MARK_DONT_FOLLOW
     mask = _OPEN | (_EVENT_ON_CHILD if name is None else 0)
     target = os.fsencode("." if name is None else name)
@@ -69,13 +69,13 @@ def fanotify_add(queue: int, directory: int, name: str | None = None) -> None:
 
 
 def read_opened(queue: int) -> tuple[list[Opened], bool]:
-    """Return the next events, none where there are none, and whether some were lost."""
+    """Return the pending events, possibly none, and whether some were lost."""
     try:
         block = os.read(queue, _BLOCK)
     except BlockingIOError:
         return [], False
     except OSError:
-        return [], True  # a file that could not be opened for its event, which is gone then
+        return [], True  # the file of an event could not be opened, and that event is lost
     found, lost, place = [], False, 0
     while place + _METADATA.size <= len(block):
         length, version, _reserved, _metadata, mask, descriptor, pid = _METADATA.unpack_from(block, place)

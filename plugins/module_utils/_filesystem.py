@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Which filesystem an open directory lies on, whether it outlives a restart, and how much room it has.
+"""Find the filesystem of an open directory, whether it survives a restart, and how much space it has.
 
-Asks the kernel by descriptor (the mount's number in fdinfo), never by the longest path that fits: mounts hide each other.
+Asks the kernel by descriptor (the mount ID in fdinfo) instead of comparing paths, because mounts can hide each other.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ._errors import SessionsError
 
 UNKNOWN = "unknown"
 
-# Filesystems whose content is gone after a restart of the host or of the container, and what to call them in a sentence.
+# Filesystems that lose their content at a restart of the host or container, and their description in messages.
 _TYPES_WITHOUT_A_DISK = {
     "aufs": "the writable layer of a container",
     "devtmpfs": "memory",
@@ -24,15 +24,15 @@ _TYPES_WITHOUT_A_DISK = {
     "rootfs": "memory",
     "tmpfs": "memory",
 }
-# Emptied at boot or by systemd-tmpfiles (tmpfiles.d(5)), whatever filesystem they are on.
+# Emptied at boot or by systemd-tmpfiles (tmpfiles.d(5)) on any filesystem.
 _EMPTIED = ("/dev/shm", "/run", "/tmp", "/var/run", "/var/tmp")
-# Where the operating system itself may have filesystems: a volume for sessions is none of these.
+# Mount points of the operating system itself: none of them is a volume for sessions.
 _MOUNTS_OF_THE_SYSTEM = frozenset(("/", "/boot", "/etc", "/root", "/usr", "/var", "/var/lib"))
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 class Mount(t.NamedTuple):
-    """One line of mountinfo: the kernel's number for it, where it is mounted, the type of its filesystem."""
+    """One line of mountinfo: the mount ID, the mount point, and the type of the filesystem."""
 
     number: int
     mount_point: str
@@ -40,9 +40,9 @@ class Mount(t.NamedTuple):
 
 
 class Filesystem(t.NamedTuple):
-    """The filesystem of one directory. Bytes and inodes are those that a user other than root may still take.
+    """The filesystem of one directory. Bytes and inodes are those available to users other than root.
 
-    ``free_inodes`` is None where the filesystem makes them as needed (btrfs).
+    ``free_inodes`` is None if the filesystem creates inodes as needed (btrfs).
     """
 
     type: str
@@ -53,7 +53,7 @@ class Filesystem(t.NamedTuple):
 
 
 def filesystem_of(descriptor: int) -> Filesystem:
-    """Return the filesystem that an open directory lies on; ``type`` is ``unknown`` where a chroot hides the mount."""
+    """Return the filesystem of an open directory; ``type`` is ``unknown`` if a chroot hides the mount."""
     numbers = os.fstatvfs(descriptor)
     try:
         with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as file:
@@ -62,7 +62,7 @@ def filesystem_of(descriptor: int) -> Filesystem:
             mounts = parse_mountinfo(os.fsdecode(file.read()))
     except FileNotFoundError as error:
         raise SessionsError(
-            "/proc is not mounted here, so filesystems cannot be told apart; mount it and run again"
+            "/proc is not mounted on this host, so filesystems cannot be identified; mount it and run again"
         ) from error
     mount = mounts.get(number, Mount(number, "/", UNKNOWN))
     return Filesystem(
@@ -75,13 +75,13 @@ def filesystem_of(descriptor: int) -> Filesystem:
 
 
 def parse_mountinfo(text: str) -> dict[int, Mount]:
-    """Parse ``/proc/self/mountinfo``, proc_pid_mountinfo(5), into mounts by number; lines of another shape are left out."""
+    """Parse ``/proc/self/mountinfo``, proc_pid_mountinfo(5), into mounts by ID; malformed lines are skipped."""
     mounts = (_parse_line(line) for line in text.split("\n"))
     return {mount.number: mount for mount in mounts if mount}
 
 
 def why_ephemeral(filesystem: Filesystem, path: str) -> str | None:
-    """Say why what is written at ``path`` does not last ("it is on tmpfs, which is memory"), or None when it does. Pure."""
+    """Return why data at ``path`` does not last ("it is on tmpfs, which is memory"), or None if it does. Pure."""
     for directory in _EMPTIED:
         if path == directory or path.startswith(f"{directory}/"):
             return f"it is below {directory}, which is emptied when the host restarts or by age"
@@ -90,7 +90,7 @@ def why_ephemeral(filesystem: Filesystem, path: str) -> str | None:
 
 
 def is_own_mount(filesystem: Filesystem) -> bool:
-    """Whether the filesystem is mounted for data, not the one (or one of those) of the operating system. Pure."""
+    """Return whether the filesystem is mounted for data instead of the operating system. Pure."""
     return filesystem.mount_point not in _MOUNTS_OF_THE_SYSTEM
 
 
@@ -104,7 +104,7 @@ def _parse_line(line: str) -> Mount | None:
 
 
 def _unescaped(field: str) -> str:
-    """Undo the kernel's octal escapes of space, tab, newline and backslash; one escape may stand for a byte of a character."""
+    """Decode the kernel's octal escapes of space, tab, newline and backslash; one escape may be a single byte of a character."""
     raw = _ESCAPE.sub(
         lambda found: chr(0xDC00 + int(found[1], 8)) if int(found[1], 8) > 127 else chr(int(found[1], 8)), field
     )

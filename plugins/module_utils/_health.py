@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The job of session_health: looks at a backend until it is well, or until the time is over.
+"""The job of session_health: check a backend until it is healthy or the timeout is reached.
 
-Of what the backend answers, only the status and the values that were asked for leave this file: the rest may be anything. Of what it
-writes to the journal, only counts do, see _journal.py.
+Of the backend's answer, only the status and the requested values leave this file: the rest may be anything. Of its journal, only counts do,
+see _journal.py.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from ._unit import Unit, process_environment, read_unit, unit_name
 if t.TYPE_CHECKING:
     from ._journal import Query, Reading
 
-_ONE_LOOK = 10.0  # seconds for one answer at most, however long the whole wait may be
-_ONE_READING = 1.0  # seconds that the journal gets even when the answer took all the time
+_ONE_LOOK = 10.0  # seconds: maximum for one answer, whatever the timeout
+_ONE_READING = 1.0  # seconds: minimum for the journal, even if the answer took all the time
 
 
 @dataclasses.dataclass(frozen=True)
 class Wait:
-    """Look again until the backend is well. Waiting changes nothing."""
+    """Check again until the backend is healthy. Waiting changes nothing."""
 
     bookkeeping = True
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
-    """Make the parameters; raises SessionsError for a URL, header, time, pattern or number that makes no sense."""
+    """Return the parameters; raises SessionsError for an invalid URL, header, time, pattern or number."""
     if options["timeout"] < 0 or options["interval"] < 0.1:
-        raise SessionsError("timeout has to be 0 or more and interval at least 0.1 seconds; give such numbers")
+        raise SessionsError("timeout must be 0 or more and interval at least 0.1 seconds; correct these options")
     for option in ("expect", "at_least", "equal_keys", "return_keys", "headers"):
         if options[option] and not options["url"]:
-            raise SessionsError(f"{option} goes with url, and there is no url; give it or leave {option} out")
+            raise SessionsError(f"{option} requires url; set url or remove {option}")
     query = _read_query(options)
     params = Params(
         endpoint=endpoint_of(options["url"], options["headers"] or {}) if options["url"] else None,
@@ -59,23 +59,21 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
     for signal in (*params.require, *params.forbid):
         if signal not in known:
             raise SessionsError(
-                f"there is no signal {signal!r}; describe it in signals, or name one of {', '.join(known)}"
+                f"there is no signal {signal!r}; define it in signals, or use one of {', '.join(known)}"
             )
     if params.variables and params.unit is None:
         raise SessionsError(
-            "equal_keys names a variable of unit's process, and there is no unit; give it or name a key instead"
+            "equal_keys refers to a variable of the unit's process and requires unit; set unit or use a key instead"
         )
     return params
 
 
 def _read_query(options: t.Mapping[str, t.Any]) -> Query | None:
-    """Make the query when anything is asked about the journal: reading it costs time on a host where much is logged."""
+    """Return the query if any option needs the journal: reading it takes long on a host that logs a lot."""
     if options["signals"] is None and not (options["since"] or options["require"] or options["forbid"]):
         return None
     if not options["unit"]:
-        raise SessionsError(
-            "since, signals, require and forbid are about the journal of unit, and there is no unit; give it or leave them out"
-        )
+        raise SessionsError("since, signals, require and forbid read the journal of unit; set unit or remove them")
     from ._journal import read_query
 
     return read_query(options["since"] or None, options["signals"] or {})
@@ -85,7 +83,7 @@ _Number = t.TypeVar("_Number", int, float)
 
 
 def _numbers(given: t.Mapping[str, t.Any], option: str, kind: type[_Number]) -> dict[str, _Number]:
-    """Read numbers, also as templates and command lines give them, as text."""
+    """Convert numbers, also from text, as templates and command lines pass them."""
     numbers = {}
     for name, value in given.items():
         try:
@@ -94,29 +92,29 @@ def _numbers(given: t.Mapping[str, t.Any], option: str, kind: type[_Number]) -> 
             number = kind(-1)
         if not (0 <= number < math.inf):
             raise SessionsError(
-                f"{option} needs numbers of 0 or more, and for {name!r} it has {value!r}; give such a number"
+                f"{option} must contain numbers of 0 or more, but {name!r} has {value!r}; correct that number"
             )
         numbers[str(name)] = number
     return numbers
 
 
 def observe(params: Params) -> Look:
-    """Look once."""
+    """Check the backend once."""
     return _look(params, min(_ONE_LOOK, params.timeout or _ONE_LOOK))
 
 
 def plan(state: Look, params: Params) -> tuple[Wait, ...]:
-    """Wait when anything is not as it has to be."""
+    """Wait if anything is wrong."""
     return (Wait(),) if complaints(state, params) else ()
 
 
 def diff(state: Look, steps: tuple[Wait, ...], params: Params) -> dict[str, t.Any]:
-    """Looking changes nothing, so there is nothing to show."""
+    """Return empty values: checking changes nothing."""
     return {"before": {}, "after": {}}
 
 
 def apply(steps: tuple[Wait, ...], state: Look, params: Params) -> Look:
-    """Look again every ``interval`` until all is well; raise SessionsError, with what was seen last, when the time is over."""
+    """Check every ``interval`` until the backend is healthy; raise SessionsError with the last observation at the timeout."""
     deadline = state.started + params.timeout
     last = state
     while True:
@@ -130,7 +128,7 @@ def apply(steps: tuple[Wait, ...], state: Look, params: Params) -> Look:
 
 
 def _pause(look: Look, params: Params) -> float:
-    """Say in how many seconds to look again: where all is well but for the age of the process, once it is old enough."""
+    """Return the seconds until the next check: if only the process is too young, until it is old enough."""
     age = look.main_process_age
     if age is None or age >= params.interval or len(complaints(look, params)) > 1:
         return params.interval
@@ -138,32 +136,32 @@ def _pause(look: Look, params: Params) -> float:
 
 
 def verify(state: Look, params: Params) -> None:
-    """The look that ended the wait is the proof."""
+    """Nothing to verify: the last check is the proof."""
 
 
 def report(params: Params, state: Look, steps: tuple[Wait, ...], evidence: Look | None) -> Report:
-    """Tell what was seen: in the look that ended the wait, else in the only one."""
+    """Return the observations of the check that ended the wait, else of the only check."""
     look = evidence or state
     return Report(_values(look, params), tuple(_findings(look, params)))
 
 
 def _findings(look: Look, params: Params) -> t.Iterator[str]:
-    """Say what is wrong on the host although the backend may be well."""
+    """Yield problems of the host that do not make the backend unhealthy."""
     lines = look.journal.key_material if look.journal else 0
     if lines:
         yield (
-            f"the journal of {params.unit} has {lines} lines that look like private keys, printed by the backend: who may read the "
-            "journal may take its accounts over. Keep the backend from printing them, and remove them from the journal "
+            f"the journal of {params.unit} has {lines} lines that look like private keys, printed by the backend: anyone who can read the "
+            "journal may take over its accounts. Keep the backend from printing them, and remove them from the journal "
             "(journalctl --rotate, then journalctl --vacuum-time=1s)"
         )
 
 
 def _look(params: Params, seconds: float, before: Reading | None = None) -> Look:
-    """Look once, for about ``seconds`` at most. ``before`` is what was counted in the journal so far."""
+    """Check once, for about ``seconds`` at most. ``before``: the journal counts so far."""
     started = time.monotonic()
     answer = fetched(params.endpoint, seconds, with_body=bool(params.keys)) if params.endpoint else Answer()
     found, trouble = _found(answer, params)
-    # After the answer: whoever gave it is still the same process.
+    # After the answer, so that this process is the one that gave it.
     unit = read_unit(params.unit) if params.unit else None
     ended = time.monotonic()
     left = max(seconds - (ended - started), _ONE_READING)
@@ -187,13 +185,13 @@ def _read_on(unit: Unit, query: Query, before: Reading | None, seconds: float) -
 
 
 def _main_process_age(unit: Unit, now: float) -> float | None:
-    """Return since when (seconds) the main process runs; systemd's clock is CLOCK_MONOTONIC in microseconds, as Python's."""
+    """Return the age of the main process in seconds; systemd uses CLOCK_MONOTONIC in microseconds, like Python."""
     begun = unit.properties["ExecMainStartTimestampMonotonic"]
     return now - int(begun) / 1e6 if unit.main_pid and begun.isdecimal() else None
 
 
 def _found(answer: Answer, params: Params) -> tuple[dict[str, t.Any], str | None]:
-    """Return the values of the keys asked for, and what is wrong with the answer as a whole."""
+    """Return the values of the requested keys, and what is wrong with the answer as a whole."""
     if answer.trouble or not params.keys:
         return {}, answer.trouble
     try:
@@ -205,9 +203,9 @@ def _found(answer: Answer, params: Params) -> tuple[dict[str, t.Any], str | None
 def _gave_up(look: Look, params: Params) -> SessionsError:
     waited = f"{look.ended - look.started:.1f}"
     return SessionsError(
-        f"the backend was not well after {waited} seconds: {'; '.join(complaints(look, params))}; see its journal"
+        f"the backend was not healthy after {waited} seconds: {'; '.join(complaints(look, params))}; see its journal"
         + (f" (journalctl -u {params.unit})" if params.unit else "")
-        + " on the host, or give it more time with timeout",
+        + " on the host, or increase timeout",
         **_values(look, params),
     )
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""What one look at a backend saw, and what of it is not as it has to be. Pure.
+"""The observations of one check of a backend, and which conditions fail. Pure.
 
-Complaints are shown: they hold the values that were asked for and counts, nothing else.
+Failures are shown: they contain the requested values and counts, nothing else.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ._unit import Unit
 if t.TYPE_CHECKING:
     from ._journal import Query, Reading
 
-_VARIABLE = "$"  # begins what is a variable of the unit's main process, not a key
+_VARIABLE = "$"  # prefix of a variable of the unit's main process, in place of a key
 
 
 @dataclasses.dataclass(frozen=True)
 class Params:
-    """Options of the module; times in seconds. Keys are dotted paths into the JSON reply.
+    """Options of the module; times in seconds. ``expect``, ``at_least``, ``equal_keys`` and ``return_keys`` use dotted keys of the JSON reply.
 
-    ``equal_keys``: key -> another key, or ``$VARIABLE``. ``query``: None when nobody asked about the journal.
+    ``equal_keys``: key -> another key, or ``$VARIABLE``. ``query``: None if the journal is not needed.
     """
 
     endpoint: Endpoint | None = None
@@ -41,23 +41,23 @@ class Params:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Every key that is asked for, once."""
+        """All keys that are used, without duplicates."""
         others = (other for other in self.equal_keys.values() if not other.startswith(_VARIABLE))
         return tuple(dict.fromkeys((*self.expect, *self.at_least, *self.equal_keys, *others, *self.return_keys)))
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """The variables of the main process that the reply is compared with."""
+        """The variables of the main process that are compared with the reply."""
         return tuple(other[1:] for other in self.equal_keys.values() if other.startswith(_VARIABLE))
 
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What one look at the backend saw. ``started`` and ``ended`` are monotonic seconds.
+    """The observations of one check. ``started`` and ``ended`` are monotonic seconds.
 
-    ``status``: of the answer, None without one; ``trouble``: why there is no answer or no JSON. ``found``: values of those keys asked
-    for that the reply has. ``main_process_age``: seconds, None without a main process. ``environment``: its variables asked for.
-    ``journal``: all that was counted so far.
+    ``status``: of the answer, None without one; ``trouble``: why there is no answer or no JSON. ``found``: values of the requested keys
+    that the reply has. ``main_process_age``: seconds, None without a main process. ``environment``: its requested variables.
+    ``journal``: all counts so far.
     """
 
     started: float
@@ -75,7 +75,7 @@ Condition = t.Callable[[Look, Params], t.Optional[str]]
 
 
 def complaints(look: Look, params: Params) -> list[str]:
-    """Say everything that is not as it has to be, in the order of the table."""
+    """Return all failures, in the order of the table."""
     found = (condition(look, params) for condition in CONDITIONS)
     return [complaint for complaint in found if complaint]
 
@@ -87,10 +87,10 @@ def _unit_is_active(look: Look, params: Params) -> str | None:
 
 
 def _main_process_is_steady(look: Look, params: Params) -> str | None:
-    """A unit that crashes and is restarted is active too, each time for a moment: its process has to outlive one interval."""
+    """A unit that crashes and restarts is active, too, but only briefly: its process must outlive one interval."""
     if look.unit is None or look.main_process_age is None or look.main_process_age >= params.interval:
         return None
-    return f"the main process of {look.unit.name} has been the same for less than {params.interval:g} seconds"
+    return f"the main process of {look.unit.name} is younger than {params.interval:g} seconds"
 
 
 def _answers_well(look: Look, params: Params) -> str | None:
@@ -132,16 +132,16 @@ def _not_the_same(look: Look, params: Params) -> t.Iterator[str]:
 
 
 def _value(name: str, look: Look) -> tuple[t.Any] | None:
-    """Return the value of a key or of a ``$VARIABLE`` as a tuple of one, None when it has none."""
+    """Return the value of a key or ``$VARIABLE`` as a tuple of one, or None if it has none."""
     where, key = (look.environment, name[1:]) if name.startswith(_VARIABLE) else (look.found, name)
     return (where[key],) if key in where else None
 
 
 def _other(name: str, look: Look, params: Params) -> str:
-    """Say what a value should be the same as. A variable may hold anything, so its value is not shown."""
+    """Describe the value to compare with. A variable may contain anything, so its value is not shown."""
     if not name.startswith(_VARIABLE):
         return f"{name}={_seen(name, look, params)}"
-    return f"{name[1:]} of its process" + ("" if name[1:] in look.environment else ", which has none")
+    return f"{name[1:]} of its process" + ("" if name[1:] in look.environment else ", which is not set")
 
 
 def _journal_says_enough(look: Look, params: Params) -> str | None:
@@ -162,10 +162,10 @@ def _journal_says_enough(look: Look, params: Params) -> str | None:
 def _journal_was_read(look: Look, params: Params) -> str | None:
     if look.journal is None or look.journal.complete:
         return None
-    return "the journal was not read to its end in the time there was; name a later time in since"
+    return "the journal could not be read to its end in time; set since to a later time"
 
 
-# Each looks at one thing; all have to hold.
+# Each checks one condition; all must hold.
 CONDITIONS: tuple[Condition, ...] = (
     _unit_is_active,
     _main_process_is_steady,
@@ -181,10 +181,10 @@ def _seen(key: str, look: Look, params: Params) -> str:
 
 
 def shown_value(key: str, look: Look, params: Params) -> t.Any:
-    """Return what may be shown of a value that the reply has."""
+    """Return the part of a value in the reply that may be shown."""
     return shown(params.expect[key] if key in params.expect else object(), look.found[key])
 
 
 def unit_state(unit: Unit) -> str:
-    """Say in which state a unit is, and what that means for its kind of unit."""
+    """Return the state of a unit and its type-specific substate."""
     return f"{unit.properties['ActiveState']} ({unit.properties['SubState']})"

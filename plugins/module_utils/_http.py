@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Asks a backend one question over HTTP, bounded in time and size.
+"""Send one HTTP request to a backend, with limits on time and size.
 
-No proxy (backends answer on loopback), no redirect (it could lead anywhere, with the headers), no body in any error.
+No proxy (backends listen on loopback), no redirects (they could lead anywhere, with the headers), no body in any error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token of RFC 9110, 
 
 @dataclasses.dataclass(frozen=True)
 class Endpoint:
-    """Where to ask. As text it is the URL without its query, which may hold a key."""
+    """The address of the request. As text it is the URL without its query, which may contain a key."""
 
     secure: bool
     host: str
@@ -41,7 +41,7 @@ class Endpoint:
 
 
 class Answer(t.NamedTuple):
-    """What came back: ``status`` is None, and ``trouble`` says why, when nothing did. ``trouble`` may also tell about the body."""
+    """The response. Without one, ``status`` is None and ``trouble`` says why. ``trouble`` may also describe a problem of the body."""
 
     status: int | None = None
     body: bytes = b""
@@ -49,28 +49,28 @@ class Answer(t.NamedTuple):
 
 
 def endpoint_of(url: str, headers: t.Mapping[str, t.Any]) -> Endpoint:
-    """Make an Endpoint; raises SessionsError for what cannot be asked. Its message holds neither query nor headers."""
+    """Return the Endpoint; raises SessionsError for an unusable URL or header. The message contains neither query nor headers."""
     try:
         parts = urllib.parse.urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise SessionsError("url is not a URL; give one such as http://127.0.0.1:8080/health") from error
+        raise SessionsError("url is not a valid URL; set it to one such as http://127.0.0.1:8080/health") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SessionsError(
-            "url has to begin with http:// or https:// and a host; give one such as http://127.0.0.1:8080/health"
+            "url must begin with http:// or https:// and a host; set it to one such as http://127.0.0.1:8080/health"
         )
     if parts.username is not None or parts.password is not None:
         raise SessionsError(
-            "url holds a user name or password, which would be seen in messages; give it in headers (Authorization)"
+            "url contains a user name or password, which would be visible in messages; put them into headers (Authorization)"
         )
     if any(ord(character) <= 32 or ord(character) >= 127 for character in url):
-        raise SessionsError("url holds a space, a control character or one outside ASCII; give them percent-encoded")
+        raise SessionsError("url contains a space, a control character or one outside ASCII; percent-encode it")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Endpoint(parts.scheme == "https", parts.hostname, port, parts.path or "/", target, tuple(_checked(headers)))
 
 
 def fetched(endpoint: Endpoint, seconds: float, *, with_body: bool) -> Answer:
-    """Send one GET and return the answer, with at most 1 MiB of its body; everything together takes at most ``seconds``."""
+    """Send one GET request and return the response with at most 1 MiB of its body, within ``seconds`` in total."""
     deadline = time.monotonic() + seconds
     try:
         with _connected(endpoint, seconds) as connection:
@@ -80,7 +80,7 @@ def fetched(endpoint: Endpoint, seconds: float, *, with_body: bool) -> Answer:
     except (OSError, http.client.HTTPException) as error:
         late = isinstance(error, TimeoutError) or time.monotonic() >= deadline
         return Answer(trouble=_too_late(seconds) if late else _words(error))
-    if time.monotonic() >= deadline:  # a body without a length ends wherever it was cut off
+    if time.monotonic() >= deadline:  # a body without a length ends where the connection was cut
         return Answer(trouble=_too_late(seconds))
     if len(body) > BODY_BYTES:
         return Answer(response.status, trouble=f"it is larger than {BODY_BYTES} bytes")
@@ -89,7 +89,7 @@ def fetched(endpoint: Endpoint, seconds: float, *, with_body: bool) -> Answer:
 
 @contextlib.contextmanager
 def _connected(endpoint: Endpoint, seconds: float) -> t.Iterator[http.client.HTTPConnection]:
-    """Connect, and cut the connection after ``seconds``: a socket's own time limit starts anew with every byte that drips in."""
+    """Connect, and cut the connection after ``seconds``: a socket's own timeout restarts with every byte that arrives."""
     kind = http.client.HTTPSConnection if endpoint.secure else http.client.HTTPConnection
     connection = kind(endpoint.host, endpoint.port)
     deadline = time.monotonic() + seconds
@@ -97,7 +97,8 @@ def _connected(endpoint: Endpoint, seconds: float) -> t.Iterator[http.client.HTT
 
     def cut() -> None:
         with contextlib.suppress(OSError):
-            socket.socket.shutdown(sockets[-1], socket.SHUT_RDWR)  # below TLS, whose state belongs to the other thread
+            # Below TLS, because the other thread owns the TLS state.
+            socket.socket.shutdown(sockets[-1], socket.SHUT_RDWR)
 
     timer = threading.Timer(max(deadline - time.monotonic(), 0.0), cut)
     timer.start()
@@ -118,7 +119,7 @@ def _connected(endpoint: Endpoint, seconds: float) -> t.Iterator[http.client.HTT
 
 
 def _first_socket(host: str, port: int, deadline: float) -> socket.socket:
-    """Connect to the first address that answers; all of them together have until ``deadline``."""
+    """Connect to the first address that answers; the deadline applies to all addresses together."""
     failed: OSError = TimeoutError()
     for family, kind, protocol, _name, address in _addresses(host, port, deadline):
         left = deadline - time.monotonic()
@@ -136,7 +137,7 @@ def _first_socket(host: str, port: int, deadline: float) -> socket.socket:
 
 
 def _addresses(host: str, port: int, deadline: float) -> list[t.Any]:
-    """Resolve a name, in a thread that may be left behind: the resolver knows no deadline but its own."""
+    """Resolve a name in a thread that may be abandoned: the resolver has only a timeout of its own."""
     outcome: list[t.Any] = []
 
     def resolve() -> None:
@@ -161,7 +162,7 @@ def _headers(endpoint: Endpoint) -> dict[str, str]:
 
 
 def _too_late(seconds: float) -> str:
-    return f"nothing complete within {seconds:.1f} seconds"
+    return f"no complete answer within {seconds:.1f} seconds"
 
 
 def _checked(headers: t.Mapping[str, t.Any]) -> t.Iterator[tuple[str, str]]:
@@ -173,13 +174,13 @@ def _checked(headers: t.Mapping[str, t.Any]) -> t.Iterator[tuple[str, str]]:
             or any(ord(character) < 32 for character in text)
         ):
             raise SessionsError(
-                f"the header {str(name)!r} cannot be sent: names are of letters, digits and hyphens, values one line of ASCII"
+                f"the header {str(name)!r} cannot be sent: names consist of letters, digits and hyphens, values of one line of ASCII"
             )
         yield str(name), text
 
 
 def _words(error: Exception) -> str:
-    """Say what went wrong in words that hold nothing of what the other side sent."""
+    """Describe an error without any data that the other side sent."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Whether variables of a unit are what they should be: in its files, as systemd reads them, and in the running process.
+"""Check whether variables of a unit have the right values: in its files, as systemd reads them, and in the running process.
 
-A program that reads no variable may have the path that one is to have mounted where it looks for its accounts: then that counts.
+For a program that does not read a variable, the path may be mounted where it looks for its accounts: then the mount counts.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Params(t.NamedTuple):
 
 
 class Variable(t.NamedTuple):
-    """One variable: does the next start give it the wanted value, which file and line decides, and does the process have it?
+    """One variable: whether the next start sets it to the wanted value, the file and line that decide, and whether the process has it.
 
-    ``file`` is empty where nothing sets it; ``running`` is None where no process runs. ``attached_by``: how the next start leads to the
-    wanted value: ``variable``, which may be another one than ``name``, ``bind``, ``volume`` (of a container), or not at all.
+    ``file`` is empty if nothing sets it; ``running`` is None if no process is running. ``attached_by``: how the next start provides the
+    wanted value: ``variable`` (possibly another one than ``name``), ``bind``, ``volume`` (of a container), or empty.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Variable(t.NamedTuple):
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
-    """Make the typed parameters."""
+    """Return the typed parameters."""
     return Params(unit_name(options["unit"]), {str(name): str(value) for name, value in options["values"].items()})
 
 
@@ -73,14 +73,14 @@ def _observed(unit: Unit, sources: Sources, name: str, wanted: str) -> Variable:
 
 
 def _leads_there(unit: Unit, value: str | None, wanted: str, bound: str) -> bool:
-    """Whether a program that does read the variable ends at the same place as one that does not."""
+    """Return whether a program that reads the variable uses the same directory as one that does not."""
     if value is None or value == wanted:
         return True
     return os.path.realpath(os.path.join(unit.working_directory, value)) == os.path.realpath(bound)
 
 
 def _other_variable(sources: Sources, name: str, wanted: str) -> tuple[str, Effective] | None:
-    """Return another variable that has the wanted path: the one that the program reads may be called anything."""
+    """Return another variable with the wanted path: the variable that the program reads may have any name."""
     if not wanted.startswith("/"):
         return None
     for other in environment_names(sources, [placed.setting for placed in sources.settings]):
@@ -91,14 +91,14 @@ def _other_variable(sources: Sources, name: str, wanted: str) -> tuple[str, Effe
 
 
 def _mounted(container: Container, unit: Unit, params: Params) -> tuple[Variable, ...]:
-    """A container reads no variable of its unit: what counts is that it has the paths mounted, now and after its next start."""
+    """A container does not read variables of its unit: it must mount the paths, now and after its next start."""
     from ._container_handling import handling_of
 
     for path in params.values.values():
         if handling_of(container, path, None).root:
             raise SessionsError(
-                f"the running container of {unit.name} does not have {path} mounted, and keeps its accounts in what goes with it; "
-                "nothing was changed: run the role persist, which brings them there"
+                f"the running container of {unit.name} does not mount {path} and keeps its accounts in storage that is deleted with it; "
+                "nothing was changed: run the role persist, which migrates them there"
             )
     running = True if unit.active else None
     return tuple(Variable(name, True, "", 0, running, "volume") for name in sorted(params.values))

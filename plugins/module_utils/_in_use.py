@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The one definition of when a backend uses a path; persist, verify, restart, rollback and retiring all ask here. Reads only.
+"""The single definition of when a backend uses a path, shared by persist, verify, restart, rollback and retirement. Reads only.
 
-Seen from before its start on: a backend uses the places at which its processes opened accounts (_use_watch.py).
-Of a running one: the places that open files, mounts, environments and working directories of all its processes lead to, each as the
-process itself sees them, unless newer keys at a former place say otherwise.
+If it was watched since before its start, a backend uses the directories in which its processes opened accounts (_use_watch.py).
+A running backend uses the directories that open files, mounts, environments and working directories of all its processes lead to, each
+resolved as the process itself sees it, unless newer keys at a former directory show otherwise.
 
-The service user decides what stands in there: every read has a limit, and nothing of it is ever returned but the names of places.
+The service user controls these data: every read has a limit, and only names of known directories are returned.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from ._receipts import mark_with_parts
 from ._restart import started_at
 from ._unit import Unit
 
-USED = "used"  # the sessions path, and no other place
-ELSEWHERE = "elsewhere"  # another place
-NOWHERE = "nowhere"  # none that is known
-UNKNOWN = "unknown"  # not all could be seen, and what could says nothing
+USED = "used"  # the sessions path and no other directory
+ELSEWHERE = "elsewhere"  # another directory
+NOWHERE = "nowhere"  # no known directory
+UNKNOWN = "unknown"  # not everything was visible, and the rest is no evidence
 
 _VALUES_AT_MOST = 1000
 _OPEN_FILES_AT_MOST = 5000
@@ -42,11 +42,11 @@ _REMEMBERED_AT_MOST = 20000  # paths
 
 
 class Use(t.NamedTuple):
-    """What a watch saw at one place, see _use_watch.py.
+    """What a watch observed at one directory, see _use_watch.py.
 
-    ``opens``: those by the processes that were asked about (with inotify: by any). ``accounts``: the accounts these were in, as far as
-    they can be told apart. ``unknown``: opens by processes that had ended before they were identified. ``others``: the control groups of
-    everybody else who opened something. ``complete``: nothing was missed. ``named``: openers were told apart.
+    ``opens``: number of opens by the watched processes (with inotify: by any). ``accounts``: the opened accounts, as far as known.
+    ``unknown``: opens by processes that had ended before they were identified. ``others``: control groups of all other processes that
+    opened something. ``complete``: nothing was missed. ``named``: the opening processes were identified.
     """
 
     opens: int = 0
@@ -58,15 +58,15 @@ class Use(t.NamedTuple):
 
 
 class Verdict(t.NamedTuple):
-    """One of the four words above, and the other places that are used, as the caller called them."""
+    """One of the four states above, and the other directories in use, under the caller's names."""
 
     state: str
     where: tuple[str, ...] = ()
 
 
 class Known(t.NamedTuple):
-    """Places by what they are made of. ``directories``: roots and accounts. ``held``: what a process that uses an account has open or has
-    open something below. ``names``: real path of each root.
+    """Known directories by inode. ``directories``: roots and accounts. ``held``: files and directories that a process using an account has
+    open, or below which it has files open. ``names``: real path of each root.
     """
 
     directories: dict[Inode, str]
@@ -75,7 +75,7 @@ class Known(t.NamedTuple):
 
 
 class Leads(t.NamedTuple):
-    """The places that something of the processes leads to. ``complete``: all of it could be read."""
+    """The directories that the processes lead to, by kind of evidence. ``complete``: all evidence could be read."""
 
     open_files: frozenset[str] = frozenset()
     mounts: frozenset[str] = frozenset()
@@ -86,7 +86,7 @@ class Leads(t.NamedTuple):
 
 
 def verdict(seen: t.Mapping[str, Use], path: str) -> Verdict:
-    """Decide by what was seen since before the start; ``path`` is the place that is the sessions path. Pure."""
+    """Decide from what was observed since before the start; ``path``: the sessions path. Pure."""
     others = {place: use for place, use in seen.items() if place != path}
     where = tuple(sorted(place for place, use in others.items() if use.opens))
     if where:
@@ -104,11 +104,11 @@ def verdict_of_leads(
 ) -> Verdict:
     """Decide about running processes. Pure.
 
-    ``newer``: the former places that hold newer keys than the sessions path ``path``. ``written``: the places where keys were written
-    since the processes were started.
+    ``newer``: former directories with newer keys than the sessions path ``path``. ``written``: directories where keys were written since
+    the processes were started.
 
-    Open files come first, then keys. An environment is what the program was given, not what it does, and the directory in which a
-    program lies may be a former place by itself, so that a working directory counts last.
+    Open files count most, then keys. The environment shows what the program was given, not what it does. Working directories count least,
+    because the directory of a program may itself be a former directory of accounts.
     """
     for found in (leads.open_files - {path}, frozenset(newer) - {path}):
         if found:
@@ -125,9 +125,9 @@ def verdict_of_leads(
 
 
 def use_of(unit: Unit, path: str, former: t.Iterable[str], layout: Layout, newer: t.Collection[str] = ()) -> Verdict:
-    """Decide about the running processes of ``unit``: do they use ``path``, or one of the places ``former``? UNKNOWN where none runs.
+    """Decide whether the running processes of ``unit`` use ``path`` or one of the directories ``former``; UNKNOWN if none is running.
 
-    Those of a container use what it has mounted where they keep accounts.
+    A container uses what it has mounted where its program keeps accounts.
     """
     container = container_of(unit)
     if container is not None:
@@ -142,7 +142,7 @@ def use_of(unit: Unit, path: str, former: t.Iterable[str], layout: Layout, newer
 
 
 def leads_to(unit: Unit, path: str, former: t.Iterable[str], layout: Layout) -> Leads:
-    """Say which of the places the running processes of ``unit`` lead to."""
+    """Return the known directories that the running processes of ``unit`` lead to."""
     with _opened((path, *former), layout) as places:
         return leads_of((unit.properties["ControlGroup"],), known_places(places))
 
@@ -152,13 +152,13 @@ def _opened(paths: t.Iterable[str], layout: Layout) -> t.Iterator[dict[str, tupl
     with contextlib.ExitStack() as stack:
         places: dict[str, tuple[int, Layout]] = {}
         for path in dict.fromkeys(paths):
-            with contextlib.suppress(OSError, SessionsError):  # it is gone, or put out of use
+            with contextlib.suppress(OSError, SessionsError):  # it is gone or was retired
                 places[path] = (stack.enter_context(opened_directory(path)), layout)
         yield places
 
 
 def written_since(places: t.Mapping[str, tuple[int, Layout]], since: float) -> frozenset[str]:
-    """Return the places (open roots) where an account's keys were written after ``since``, seconds on the clock of files."""
+    """Return the places (open roots) where an account's keys were written after ``since``, in seconds since the epoch."""
     return frozenset(
         place
         for place, (root, layout) in places.items()
@@ -167,16 +167,16 @@ def written_since(places: t.Mapping[str, tuple[int, Layout]], since: float) -> f
 
 
 def changed_ns(root: int, name: str, layout: Layout) -> int:
-    """Return when an account's keys were last written, in nanoseconds on the clock of files; 0 where it is gone."""
+    """Return when an account's keys were last written, in nanoseconds since the epoch; 0 if the account is gone."""
     try:
         with opened_account(root, name) as account:
             return mark_with_parts(root, name, account, layout).changed_ns
     except (FileNotFoundError, NotADirectoryError):
-        return 0  # it was removed since it was listed
+        return 0  # removed since it was listed
 
 
 def known_places(places: t.Mapping[str, tuple[int, Layout]]) -> Known:
-    """Look at roots (open directories) with their layouts. What is at two places belongs to the first: name the sessions path first."""
+    """Index open roots by inode. What is part of two roots belongs to the first, so the sessions path must come first."""
     known = Known({}, {}, {})
     for place, (root, layout) in places.items():
         known.names[place] = real_path(root)
@@ -188,7 +188,7 @@ def known_places(places: t.Mapping[str, tuple[int, Layout]]) -> Known:
                     known.directories.setdefault(inode_of(directory), place)
                     known.held.setdefault(inode_of(directory), place)
                 continue
-            # The root may be an application's directory, where its program has other files open, too.
+            # The root may be the directory of an application, which has other files open there, too.
             for path in layout.watched_in(root):
                 status = status_below(root, path)
                 if status is not None:
@@ -199,7 +199,7 @@ def known_places(places: t.Mapping[str, tuple[int, Layout]]) -> Known:
 
 
 def leads_of(cgroups: t.Iterable[str], known: Known, seconds: float = 5.0) -> Leads:
-    """Follow what all processes of the control groups have, for at most ``seconds``."""
+    """Follow the evidence of all processes in the control groups, for at most ``seconds``."""
     deadline = time.monotonic() + seconds
     processes = processes_of(cgroups)
     complete = processes.complete
@@ -216,7 +216,7 @@ def leads_of(cgroups: t.Iterable[str], known: Known, seconds: float = 5.0) -> Le
                 complete = _Look(view, known, memory, deadline).into(found) and complete
                 looked_at += 1
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended
+            continue  # the process ended
         except OSError:
             complete = False
     return Leads(
@@ -230,14 +230,14 @@ def leads_of(cgroups: t.Iterable[str], known: Known, seconds: float = 5.0) -> Le
 
 
 class _Path(t.NamedTuple):
-    """A path to be looked at with the directories it lies in, as far as ``above``, which is not looked at."""
+    """A path to look up including the directories above it, up to but excluding ``above``."""
 
     path: str
     above: str = "/"
 
 
 class _Memory:
-    """What is the same for all processes that share root and mounts: where paths led, and whether the mounts were looked at."""
+    """Results shared by all processes with the same root and mounts: inodes of paths, and whether the mounts were checked."""
 
     def __init__(self) -> None:
         self.inodes: dict[str, Inode | None] = {}
@@ -245,14 +245,14 @@ class _Memory:
 
 
 class _Look:
-    """One look at one process."""
+    """The examination of one process."""
 
     def __init__(self, view: View, known: Known, memory: _Memory, deadline: float) -> None:
         self.view, self.known, self.memory, self.deadline = view, known, memory, deadline
         self.complete = True
 
     def into(self, found: dict[str, set[str]]) -> bool:
-        """Add what was found; say whether all could be looked at."""
+        """Add what was found; return whether everything could be examined."""
         working = self._link("cwd")
         found["working"].update(self._places([_Path(working)]))
         found["environment"].update(self._places(self._values(working)))
@@ -266,7 +266,7 @@ class _Look:
         return {place for place in (self._place_of(path, self.known.directories) for path in paths) if place}
 
     def _place_of(self, looked_for: _Path, inodes: t.Mapping[Inode, str]) -> str | None:
-        """Return the place that a path lies in: the first of its directories, from the inmost outwards, that is known."""
+        """Return the place that contains a path: the innermost of its directories that is known."""
         path = looked_for.path
         for _level in range(_DEEPEST):
             if path in ("", "/", looked_for.above) or not path.startswith("/"):
@@ -289,10 +289,10 @@ class _Look:
         return inodes[path]
 
     def _values(self, working: str) -> t.Iterator[_Path]:
-        """Yield the paths that the environment may name."""
+        """Yield the paths that environment variables may name."""
         try:
             items = environment_of(self.view.pid)
-        except (OSError, SessionsError):  # it ended, or does not let itself be looked at
+        except (OSError, SessionsError):  # the process ended or is not accessible
             self.complete = False
             return
         self.complete = self.complete and len(items) <= _VALUES_AT_MOST
@@ -319,7 +319,7 @@ class _Look:
                     yield place
 
     def _mounted(self) -> t.Iterator[str]:
-        """Yield the places that are mounted by another name, or below another root: that all see them where they are says nothing."""
+        """Yield places mounted under another name or root; a directory visible under its own path is no evidence."""
         try:
             mounts = self.view.mounts()
         except OSError:
@@ -343,7 +343,7 @@ class _Look:
 
 
 def paths_in(value: str, working: str) -> t.Iterator[_Path]:
-    """Yield the paths that the value of a variable may mean: itself, below the working directory, or a database's directory. Pure."""
+    """Yield the paths that a variable's value may mean: itself, below the working directory, or the directory of a database. Pure."""
     if len(value) > _VALUE_AT_MOST:
         return
     for path in named_paths(value):
@@ -351,7 +351,7 @@ def paths_in(value: str, working: str) -> t.Iterator[_Path]:
             yield _Path(os.path.normpath(path))
         elif path and working.startswith("/"):
             joined = os.path.normpath(f"{working}/{path}")
-            # What lies above the working directory says nothing, or each word would lead there.
+            # Directories above the working directory are no evidence: any word would lead to them.
             above = os.path.commonpath((joined, working))
             yield _Path(joined, os.path.dirname(above) if joined == above else above)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The job behind session_info: how many accounts there are and in what state, judged by structure on the host itself.
+"""The job behind session_info: the accounts and their states, judged by structure on the host itself.
 
-Nothing but metadata comes out: states, counts, sizes, times, and account names in masked form unless they are asked for.
+Only metadata is returned: states, counts, sizes, times, and account names, which are masked unless requested.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ if t.TYPE_CHECKING:
 _LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z
 _NAMED_AT_MOST = 5
 STATES = ("paired", "pending", "fresh", "corrupt", "unknown")
-# Locks that keep a browser from starting, so that they are a problem of the account.
+# Locks that keep a browser from starting and therefore are a problem of the account.
 _BLOCKING = {FOREIGN: "lock_of_another_host", DAMAGED: "lock_damaged"}
 
 
 class Params(t.NamedTuple):
-    """Options of session_info. ``expected``: account names that should be there, None when nobody said; ``source``: who says so.
+    """Options of session_info. ``expected``: names of accounts that should exist, None if unknown; ``source``: where to query them.
 
-    ``expected_are_all``: whether no others should be there.
+    ``expected_are_all``: whether no other accounts should exist.
     """
 
     path: str
@@ -55,9 +55,9 @@ class Params(t.NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class AccountFacts:
-    """What may be told of one account.
+    """The reportable facts of one account.
 
-    ``newest`` in nanoseconds; ``files`` and ``bytes`` None unless sizes were asked for. ``linked``: how many devices are linked in it.
+    ``newest`` in nanoseconds; ``files`` and ``bytes`` are None unless sizes were requested. ``linked``: number of linked devices.
     ``is_link``: its directory is reached by a symbolic link.
     """
 
@@ -77,10 +77,10 @@ class AccountFacts:
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What is at the path, and which accounts should be, None when nobody said. ``reason``: why it is that layout.
+    """What exists at the path, and which accounts should, None if unknown. ``reason``: why it has that layout.
 
-    ``same_mount``: whether rename(2) works between the path and its control directory. ``left``: links that may be accounts and are not
-    followed. ``miscount``: why the plain count is another one, '' where it is not. ``deeper``: that there are accounts too far down.
+    ``same_mount``: whether rename(2) works between the path and its control directory. ``left``: symbolic links that may be accounts but
+    are not followed. ``miscount``: why the plain count differs, '' if it does not. ``deeper``: a message about accounts nested too deep.
     """
 
     exists: bool
@@ -97,7 +97,7 @@ class State:
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
-    """Make the typed parameters; raise SessionsError for a relative path or an unknown layout."""
+    """Return the typed parameters; raise SessionsError for a relative path or an unknown layout."""
     expected = options.get("expected")
     return Params(
         path=normal_path(options["path"], "path"),
@@ -112,12 +112,12 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
 
 
 def observe(params: Params) -> State:
-    """Look at each account. A path that is not there has no accounts; one that is no directory is an error."""
+    """Judge each account. A path that does not exist has no accounts; one that is not a directory is an error."""
     expected = names_from(params.source) if params.source else params.expected
     try:
         with opened_directory(params.path) as root:
             layout, reason = recognition(root, params.layout)
-            named = functools.cache(owner_name)  # looking into the user database costs as much as judging an account
+            named = functools.cache(owner_name)  # a lookup of a user takes as long as judging an account
             found = list(found_in(root, layout))
             seen = (_facts(root, one, layout, params, named) for one in found if not one.left)
             accounts = tuple(account for account in seen if account is not None)
@@ -138,18 +138,20 @@ def observe(params: Params) -> State:
     except FileNotFoundError:
         return State(False, params.layout or first_layout(), 0, (), expected, "there is no such directory")
     except NotADirectoryError as error:
-        raise SessionsError(f"{params.path} is not a directory; name the directory that holds the accounts") from error
+        raise SessionsError(
+            f"{params.path} is not a directory; set path to the directory that holds the accounts"
+        ) from error
     except PermissionError as error:
         raise SessionsError(f"cannot read {params.path}: {error.strerror}; run as root (become)") from error
 
 
 def plan(state: State, params: Params) -> tuple[t.Any, ...]:
-    """Nothing is ever to be done: this job only looks."""
+    """Return no steps: this job only reads."""
     return ()
 
 
 def diff(state: State, steps: tuple[t.Any, ...], params: Params) -> t.Mapping[str, t.Any]:
-    """Nothing changes."""
+    """Return nothing: this job changes nothing."""
     return {}
 
 
@@ -162,7 +164,7 @@ def verify(state: State, params: Params) -> None:
 
 
 def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: t.Any) -> Report:
-    """Describe what was seen."""
+    """Return what was observed."""
     label: t.Callable[[str], str] = str if params.show_accounts else masked
     compared = {word: sorted(map(label, names)) for word, names in _against(state, params).items()}
     return Report(
@@ -206,7 +208,7 @@ def _deeper(root: int, layout: Layout, params: Params, any_found: bool) -> str:
 
 
 def _counted(state: State, params: Params) -> dict[str, int]:
-    """Count the accounts in each state; unknown ones only where there can be any."""
+    """Return the number of accounts per state; 'unknown' only if it can occur."""
     counts = {name: sum(account.state == name for account in state.accounts) for name in STATES}
     if not counts["unknown"] and params.inspect != "metadata":
         del counts["unknown"]
@@ -214,14 +216,14 @@ def _counted(state: State, params: Params) -> dict[str, int]:
 
 
 def _against(state: State, params: Params) -> dict[str, set[str]]:
-    """Compare with what is expected: not on disk, on disk but not linked, on disk but not expected. Empty when nobody said."""
+    """Compare with the expected accounts: not on disk, on disk but not linked, on disk but not expected. Empty sets if unknown."""
     if state.expected is None:
         return {"missing": set(), "unlinked": set(), "orphaned": set()}
     expected = set(state.expected)
     called = {account.name: state.layout.called(account.name) for account in state.accounts}
     unsound = {account.name for account in state.accounts if account.state not in (*SOUND, "unknown")}
     exact = called.keys() & expected
-    loose = expected - exact  # a name that is a whole path means that account alone
+    loose = expected - exact  # a complete relative path matches only that account
     found = exact | {account for account, names in called.items() if names & loose}
     return {
         "missing": loose.difference(*called.values()),
@@ -231,22 +233,22 @@ def _against(state: State, params: Params) -> dict[str, set[str]]:
 
 
 def _warnings(orphaned: t.Sequence[str], state: State, label: t.Callable[[str], str]) -> t.Iterator[str]:
-    """Whoever says what is expected does not ask for what is not, nor for what nobody can look into: it would go on unseen."""
+    """Yield warnings about what the caller did not ask for: unexpected accounts, and links that cannot be examined."""
     if state.left:
         named = "; ".join(f"{label(one.name)}: {one.left}" for one in state.left[:_NAMED_AT_MOST])
-        yield f"{len(state.left)} links may be accounts and are not followed ({named})"
+        yield f"{len(state.left)} symbolic links may be accounts, but are not followed ({named})"
     if state.miscount:
         yield state.miscount
     if state.deeper:
         yield state.deeper
     if orphaned:
         yield (
-            f"{len(orphaned)} accounts on disk are not expected ({', '.join(orphaned)}): nobody knows of them, or the wrong place was asked"
+            f"{len(orphaned)} accounts on disk are not expected ({', '.join(orphaned)}): no application knows them, or the path is wrong"
         )
 
 
 def _doubles(state: State, label: t.Callable[[str], str]) -> dict[str, t.Any]:
-    """Tell which accounts are one linked device, and which look like copies: a backend that starts both gets both logged out."""
+    """Return accounts with the same linked device, and likely copies: WhatsApp logs both out if a backend starts both."""
     candidates = [Candidate(account.name, account.fingerprints, account.newest) for account in state.accounts]
     shared = {tuple(account.name for account in group) for group in devices_shared(candidates)}
     copies = copies_among(candidates)
@@ -257,7 +259,7 @@ def _doubles(state: State, label: t.Callable[[str], str]) -> dict[str, t.Any]:
 
 
 def sound_count(state: State) -> int:
-    """Count the accounts that come back by themselves."""
+    """Return the number of accounts that reconnect without a new link."""
     return sum(account.state in SOUND for account in state.accounts)
 
 
@@ -268,10 +270,10 @@ def _facts(
     try:
         directory = open_account(root, name) if found.linked else open_below(root, name)
     except (FileNotFoundError, NotADirectoryError):
-        return None  # the backend removed it since it was listed
+        return None  # removed since it was listed
     try:
         if found.linked and not layout.is_account(directory):
-            return None  # it leads elsewhere since it was listed
+            return None  # the link was changed since it was listed
         status = os.fstat(directory)
         judgement = layout.judged(directory) if params.inspect == "structure" else None
         sizes = _sizes(directory, layout) if params.sizes else None
@@ -302,7 +304,7 @@ def _sizes(directory: int, layout: Layout) -> Tally:
 
 
 def _problems(judgement: Judgement | None, lock: str, root: int) -> tuple[str, ...]:
-    """Give what is wrong. A wide mode is not, for it lets nobody in while the directory above is closed."""
+    """Return the problems. A wide mode is none while the directory above keeps other users out."""
     found = judgement.problems if judgement else ()
     if not os.fstat(root).st_mode & stat.S_IXOTH:
         found = tuple(problem for problem in found if problem not in (READABLE, WRITABLE))
@@ -317,7 +319,7 @@ def _watched_times(directory: int, layout: Layout) -> t.Iterator[int]:
 
 
 def _described(account: AccountFacts, label: t.Callable[[str], str]) -> dict[str, t.Any]:
-    # Anybody may set any time; Python knows years 1 to 9999 only.
+    # File times are arbitrary, but Python supports only years 1 to 9999.
     newest = datetime.datetime.fromtimestamp(min(max(account.newest / 1e9, 0), _LAST_SECOND), datetime.timezone.utc)
     return {
         "id": label(account.name),

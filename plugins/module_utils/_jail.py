@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Has work on files that nobody vouches for done by a process that has given up root and sees one directory only.
+"""Process untrusted files in a child process that has given up root and sees a single directory.
 
-A library that takes path names (SQLite, say) can then not be led to any other file, and what a crafted file makes it do harms nobody:
-time, memory and what it writes are limited. The process runs as a user of its own, whom nobody else is, so no process of the service
-user can stop, trace or kill it.
+Then a library that takes path names (for example SQLite) cannot be redirected to another file, and what a crafted file makes it do is
+harmless: time, memory and output are limited. The child runs as a user that no other process uses, so no process of the service user can
+stop, trace or kill it.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from ._limits import JAIL_BYTES_PER_SECOND, JAIL_FILE_MARGIN, JAIL_MEMORY, JAIL_
 
 __all__ = ["JailUser", "PastLimit", "in_jail", "jail_user", "seconds_for"]
 
-# Numbers that neither systemd (https://systemd.io/UIDS-GIDS) nor Debian (Policy 9.2.2) gives to anybody, and that containers have, too.
+# Numbers that neither systemd (https://systemd.io/UIDS-GIDS) nor Debian (Policy 9.2.2) assigns, and that exist in containers, too.
 _NUMBERS = range(65530, 65519, -1)
 
 
 class JailUser(t.NamedTuple):
-    """Who the jail's process runs as."""
+    """The uid and gid of the jail's process."""
 
     uid: int
     gid: int
 
 
 def seconds_for(size: int) -> float:
-    """Say how long work on databases of ``size`` bytes may take."""
+    """Return the time limit in seconds for work on databases of ``size`` bytes."""
     return JAIL_SECONDS + size / JAIL_BYTES_PER_SECOND
 
 
 @functools.cache
 def jail_user() -> JailUser:
-    """Choose a user and a group that no account of this host has. Who is not root works as what he is."""
+    """Return a user and group that no account of this host has; without root, the current user."""
     if os.geteuid() != 0:
         return JailUser(os.geteuid(), os.getegid())
     uid = next((number for number in _NUMBERS if not _has(pwd.getpwuid, number)), _NUMBERS[0])
@@ -48,10 +48,10 @@ def jail_user() -> JailUser:
 
 
 def in_jail(directory: int, work: t.Callable[[], str], *, size: int, seconds: float | None = None) -> str | None:
-    """Return what ``work`` answers with the open ``directory`` for its root; None when it failed or was killed.
+    """Return the answer of ``work``, run with the open ``directory`` as its root; None if it failed or was killed.
 
-    It runs as jail_user(), to whom what is in the directory has to belong. ``size``: bytes of the files there, which it may write once
-    more; ``seconds``: how long it may take. Raises PastLimit. Import beforehand what ``work`` needs: a jail has nothing to import.
+    It runs as jail_user(), who must own the content of the directory. ``size``: bytes of the files there, which it may write once more;
+    ``seconds``: time limit. Raises PastLimit. ``work`` cannot import modules in the jail, so import them beforehand.
     """
     seconds = seconds_for(size) if seconds is None else seconds
 
@@ -59,7 +59,7 @@ def in_jail(directory: int, work: t.Callable[[], str], *, size: int, seconds: fl
         _lock_up(directory, kept)
         limit(
             {
-                resource.RLIMIT_CPU: int(seconds) + 1,  # for the case that the parent itself is held up
+                resource.RLIMIT_CPU: int(seconds) + 1,  # in case the parent process is blocked
                 resource.RLIMIT_AS: JAIL_MEMORY,
                 resource.RLIMIT_FSIZE: size + JAIL_FILE_MARGIN,
                 resource.RLIMIT_NOFILE: JAIL_OPEN_FILES,
@@ -72,7 +72,7 @@ def in_jail(directory: int, work: t.Callable[[], str], *, size: int, seconds: fl
 
 
 def _lock_up(directory: int, kept: int) -> None:
-    """Leave the process nothing but the directory and the open file ``kept``: an open directory of root leads out of every jail."""
+    """Leave the process only the directory and the open file ``kept``: an open directory of root would allow it to leave the jail."""
     os.fchdir(directory)
     user = jail_user()
     leave_open(kept)
@@ -86,7 +86,7 @@ def _lock_up(directory: int, kept: int) -> None:
 
 
 def _require_powerless() -> None:
-    """Securebits that a caller has changed would leave the capabilities where they are, capabilities(7)."""
+    """End the process if it can become root again: with changed securebits capabilities would be kept, capabilities(7)."""
     try:
         os.setresuid(0, 0, 0)
     except PermissionError:
@@ -103,7 +103,7 @@ def _has(look: t.Callable[[int], t.Any], number: int) -> bool:
 
 
 def _mapped(kind: str, number: int) -> int:
-    """Return ``number``, or the highest one that this user namespace knows: a container may have few, user_namespaces(7)."""
+    """Return ``number``, or the highest one of this user namespace: a container may have few, user_namespaces(7)."""
     with open(f"/proc/self/{kind}_map", encoding="ascii") as file:
         ranges = [(int(first), int(length)) for first, _outside, length in (line.split() for line in file)]
     if any(first <= number < first + length for first, length in ranges):

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The one way in which every module works: read params, observe, plan, apply, verify, report.
+"""The common sequence of every module: read params, observe, plan, apply, verify, report.
 
-A job is a Python module (``_dir``, ``_override``, ...) that has the functions of ``Job``. ``plan`` is pure, so check mode,
-diff mode and idempotence are the same code path. Nothing here may know what a job is about.
+A job is a Python module (``_dir``, ``_override``, ...) with the functions of ``Job``. ``plan`` is pure, so that check mode, diff mode and
+idempotence share one code path. Nothing here depends on a particular job.
 
-What only carrying out needs is imported there and not at the top of a file. A host compiles what it imports anew in each call of a
-module: without this a call that finds nothing to do would take a quarter more of its CPU.
+Imports that only ``apply`` needs are made there and not at the top of a file, because a host compiles them again in each call of a module:
+otherwise a call that finds nothing to do would take a quarter more CPU time.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import typing as t
 
 
 class Report(t.NamedTuple):
-    """What a job tells: return values of the module (metadata only) and warnings, one sentence each."""
+    """The result of a job: return values of the module (metadata only) and warnings, one sentence each."""
 
     values: t.Mapping[str, t.Any]
     warnings: tuple[str, ...] = ()
 
 
-# One difference, or several: each has the keys ``before`` and ``after``.
+# One or several differences, each with the keys ``before`` and ``after``.
 Diff = t.Union[t.Mapping[str, t.Any], t.Sequence[t.Mapping[str, t.Any]]]
 
 
@@ -34,38 +34,38 @@ class Outcome(t.NamedTuple):
 
 
 class Job(t.Protocol):
-    """What a job's module has to define. ``Any`` stands for the job's own Params, State and Step types."""
+    """The functions that a job's module defines. ``Any`` stands for the job's own Params, State and Step types."""
 
     def read_params(self, options: t.Mapping[str, t.Any]) -> t.Any:
-        """Make the typed parameters from a module's options; raise SessionsError for what no host could accept."""
+        """Return the typed parameters from a module's options; raise SessionsError for values that are invalid on any host."""
 
     def observe(self, params: t.Any) -> t.Any:
-        """Look at the host. Reads only."""
+        """Return the state of the host. Reads only."""
 
     def plan(self, state: t.Any, params: t.Any) -> tuple[t.Any, ...]:
-        """Say what has to be done. Pure: no look at the host, nothing written.
+        """Return the steps to take. Pure: no access to the host.
 
-        A step may have an attribute ``bookkeeping``, true when it only writes down what was seen: it does not count as a change.
+        A step may have a true attribute ``bookkeeping`` if it only records observations: then it does not count as a change.
         """
 
     def diff(self, state: t.Any, steps: tuple[t.Any, ...], params: t.Any) -> Diff:
-        """Give ``before`` and ``after`` as the steps would make it. Pure, metadata only."""
+        """Return ``before``, and ``after`` as it will be after the steps. Pure, metadata only."""
 
     def apply(self, steps: tuple[t.Any, ...], state: t.Any, params: t.Any) -> t.Any:
-        """Carry the steps out; return whatever evidence ``report`` needs (timings, say)."""
+        """Carry out the steps; return the evidence that ``report`` needs (for example timings)."""
 
     def verify(self, state: t.Any, params: t.Any) -> None:
-        """Raise SessionsError when the state read back is not what was promised."""
+        """Raise SessionsError if the state read back is not the intended one."""
 
     def report(self, params: t.Any, state: t.Any, steps: tuple[t.Any, ...], evidence: t.Any) -> Report:
-        """Describe the state (after the steps, or before them in check mode); ``evidence`` is None when nothing was applied."""
+        """Return the state (after the steps, or before them in check mode); ``evidence`` is None if nothing was applied."""
 
 
 def execute(job: Job, options: t.Mapping[str, t.Any], *, check_mode: bool) -> Outcome:
-    """Run one job from options to outcome. In check mode nothing is applied and nothing verified.
+    """Run one job from options to outcome. In check mode nothing is applied or verified.
 
-    A job may have a function ``rehearse``: it takes State and Params, looks in check mode at what the real run sees only on its way,
-    and returns the State by which it would go on, or raises what that would raise.
+    A job may have a function ``rehearse``, which takes State and Params: in check mode it examines what the real run sees only later, and
+    returns the resulting State, or raises the same errors as the real run.
     """
     params = job.read_params(options)
     before = job.observe(params)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Counts in the journal of a unit the lines that tell how its backend is. Reads only.
+"""Count the lines in the journal of a unit that show the condition of its backend. Reads only.
 
-Some libraries print private keys, and most lines name somebody's phone number. Lines end in this file: nothing of them leaves it but
-counts, numbers that a pattern asks for by name, and masked account names. No error here holds any of them either.
+Some libraries print private keys, and most lines contain phone numbers. Therefore no line leaves this file, only counts, numbers that a
+pattern captures by name, and masked account names. No error contains any part of a line either.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ._unit import Unit
 
 Signals = t.Mapping[str, tuple[t.Pattern[str], ...]]
 
-# A group called ``account`` is the account that a line is about. Any other named group is a number, which is added up.
+# A group named ``account`` is the account of a line. Any other named group is a number, and its values are added up.
 ACCOUNT = "account"
 KEY_MATERIAL = "key_material"
 
-# Bounded, or a line of 48 KiB of brackets would take minutes.
+# Bounded, because a line of 48 KiB of brackets would take minutes otherwise.
 _BRACKETED = rf"(?:\[(?P<{ACCOUNT}>[^\]\s]{{1,128}})\]\s*)?"
 _SECRET = r"""\\?["']?\s*[:=]\s*(?:<Buffer\s[0-9a-f]|(?:Buffer|Uint8Array)\(|\\?["'][A-Za-z0-9+/]{42}|\{\s*\\?["']?(?:type|data)\b)"""
 DEFAULTS: t.Mapping[str, tuple[str, ...]] = {
@@ -36,13 +36,13 @@ DEFAULTS: t.Mapping[str, tuple[str, ...]] = {
     "restoration_complete": (
         r"Session restoration complete(?::\s*(?P<restored>\d+) restored,\s*(?P<failed>\d+) failed)?",
     ),
-    # Not where somebody prints a status with a field of that name that says no.
+    # Except in a status output where a field of that name is false.
     "needs_qr": (rf"""{_BRACKETED}\bneeds_qr\b(?!\\?["']?\s*[:=]\s*(?:false|null|0)\b)""",),
     KEY_MATERIAL: (
-        r"\bsession: SessionEntry\b",  # libsignal, as it closes, opens or removes a session
+        r"\bsession: SessionEntry\b",  # printed by libsignal when it closes, opens or removes a session
         r"""\bprivKey\b\\?["']?\s*[:=]""",
         rf"(?i:\bprivate(?:_?key)?|\b(?:root|chain|mac|enc|adv_?secret)_?key){_SECRET}",
-        r"InByaXZhdGUi|Jwcml2YXRlI|icHJpdmF0ZS",  # "private" with its quotes in base64, at each of three places
+        r"InByaXZhdGUi|Jwcml2YXRlI|icHJpdmF0ZS",  # "private" with its quotes in base64, at all three alignments
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
     ),
 }
@@ -50,32 +50,31 @@ DEFAULTS: t.Mapping[str, tuple[str, ...]] = {
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CURSOR = re.compile(r"s=[0-9a-f]+;i=[0-9a-f]+;b=[0-9a-f]+;m=[0-9a-f]+;t=[0-9a-f]+(?:;x=[0-9a-f]+)?")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_DIGITS_AT_MOST = 6  # of a number in a line: there are fewer accounts than that, and phone numbers have more
-_ACCOUNTS_AT_MOST = 1000  # named per signal
-_ELSEWHERE = frozenset(
-    ("null", "file", "append", "truncate", "tty", "socket", "fd")
-)  # where StandardOutput= may lead to
+_DIGITS_AT_MOST = 6  # of a number in a line: enough for a number of accounts, too few for a phone number
+_ACCOUNTS_AT_MOST = 1000  # names per signal
+# Values of StandardOutput= other than the journal.
+_ELSEWHERE = frozenset(("null", "file", "append", "truncate", "tty", "socket", "fd"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """What to count. ``since``: a cursor, or a time as journalctl takes it; None: since the unit's invocation began."""
+    """What to count. ``since``: a cursor, or a time in journalctl's syntax; None: since the start of the unit's invocation."""
 
     since: str | None
     signals: Signals
 
     @property
     def names(self) -> list[str]:
-        """All that is counted."""
+        """The names of all counts."""
         return count_names(self.signals)
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What was counted up to ``cursor``, which is None as long as nothing was read.
+    """The counts up to ``cursor``, which is None if nothing was read.
 
-    ``complete``: whether that is all that the journal had, or the time was over. ``invocation``: whose lines, empty for any.
-    ``accounts``: masked names by signal.
+    ``complete``: whether the journal was read to its end within the time. ``invocation``: of the counted lines, empty for any.
+    ``accounts``: masked names per signal.
     """
 
     counts: t.Mapping[str, int]
@@ -91,38 +90,42 @@ class Reading:
 
 
 def read_query(since: str | None, signals: t.Mapping[str, t.Any]) -> Query:
-    """Make the query; ``signals`` are added to the defaults or replace them. Raises SessionsError for what cannot be looked for."""
+    """Return the query; ``signals`` extend or replace the defaults. Raises SessionsError for invalid options."""
     if since and since.startswith("s=") and not _CURSOR.fullmatch(since):
-        raise SessionsError("since looks like a cursor and is none; give it as an earlier call returned it, or a time")
+        raise SessionsError(
+            "since looks like a cursor but is not valid; set it to one that an earlier call returned, or to a time"
+        )
     if since and not since.isprintable():
-        raise SessionsError("since holds a control character; give a cursor or a time, such as '-10min'")
+        raise SessionsError("since contains a control character; set it to a cursor or a time, such as '-10min'")
     chosen: dict[str, tuple[t.Pattern[str], ...]] = {}
     for name, given in {**DEFAULTS, **signals}.items():
         if not _NAME.fullmatch(str(name)):
             raise SessionsError(
-                f"{name!r} is not a name for a signal: letters, digits and underscores only; rename it in signals"
+                f"{name!r} is not a valid name of a signal: only letters, digits and underscores are allowed; rename it in signals"
             )
         patterns = [given] if isinstance(given, str) else given or []
         if not isinstance(patterns, (list, tuple)) or not all(isinstance(pattern, str) for pattern in patterns):
-            raise SessionsError(f"the signal {name!r} needs a regular expression or a list of them; write it as text")
+            raise SessionsError(
+                f"the signal {name!r} must be a regular expression or a list of them, as text; correct it in signals"
+            )
         chosen[str(name)] = tuple(_compiled(str(name), pattern) for pattern in patterns)
     names = count_names(chosen)
     for name in names:
         if names.count(name) > 1:
-            raise SessionsError(f"two counts would be called {name!r}; rename that signal or that group in signals")
+            raise SessionsError(f"two counts would have the name {name!r}; rename that signal or that group in signals")
     return Query(since, chosen)
 
 
 def count_names(signals: Signals) -> list[str]:
-    """Name all that is counted: each signal, and SIGNAL_GROUP for the numbers in it."""
+    """Return the names of all counts: each signal, and SIGNAL_GROUP for its numbers."""
     return [name for signal, patterns in signals.items() for name in (signal, *_numbers_of(signal, patterns))]
 
 
 def read_on(unit: Unit, query: Query, before: Reading | None, seconds: float) -> Reading:
-    """Count what the processes of ``unit`` have written since ``before``, for ``seconds`` at most; all that ``query`` asks for at first.
+    """Count what ``unit`` has logged since ``before``, or according to ``query`` if that is None, for ``seconds`` at most.
 
-    Only trusted fields choose the lines (systemd.journal-fields(7)): what others log in the unit's name is not counted, nor what systemd
-    says about it. Raises SessionsError when there is no journal, or none that may be read.
+    Lines are selected by trusted fields only (systemd.journal-fields(7)): what other processes log in the unit's name is not counted, nor
+    what systemd logs about it. Raises SessionsError if there is no readable journal.
     """
     invocation = "" if query.since else unit.properties["InvocationID"]
     if before is None or before.invocation != invocation:
@@ -130,7 +133,7 @@ def read_on(unit: Unit, query: Query, before: Reading | None, seconds: float) ->
     newest = before.cursor or _newest(unit)
     begin = before.cursor or (without_hash(query.since) if query.since and _CURSOR.fullmatch(query.since) else None)
     if not query.since and not invocation:
-        return dataclasses.replace(before, cursor=newest)  # it never ran
+        return dataclasses.replace(before, cursor=newest)  # the unit never ran
     tally = _Tally(query.signals, before, begin)
     done = run_for_lines(
         [*_journalctl(unit), "--all", "--output-fields=MESSAGE", *_place(begin, query), *_matches(unit, invocation)],
@@ -145,12 +148,12 @@ def read_on(unit: Unit, query: Query, before: Reading | None, seconds: float) ->
 
 
 def without_hash(cursor: str) -> str:
-    """Leave out what a cursor does not need: its last part is made from the text of the line."""
+    """Return a cursor without its last part, which is a hash of the line's text and not needed."""
     return cursor.partition(";x=")[0]
 
 
 class _Tally:
-    """Counts entries as they come."""
+    """Counts entries as they arrive."""
 
     def __init__(self, signals: Signals, before: Reading, skipped: str | None) -> None:
         self._signals = signals
@@ -161,19 +164,19 @@ class _Tally:
         self._accounts = {signal: set(names) for signal, names in before.accounts.items()}
 
     def take(self, line: bytes) -> None:
-        """Count one entry. A line that is none (a piece of one that is too long) is left out."""
+        """Count one entry. Invalid entries (pieces of an overlong line) are skipped."""
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):
             return
         cursor = without_hash(str(entry.get("__CURSOR", ""))) if isinstance(entry, dict) else None
-        # --after-cursor would be shorter, but before systemd 242 it left out one line too many.
+        # --after-cursor would be simpler, but before systemd 242 it omitted one line too many.
         if cursor and cursor != self._skipped:
             self._cursor = cursor
             self._count(_COLOURS.sub("", text_of(entry.get("MESSAGE"))[:LINE_CHARACTERS]))
 
     def reading(self, otherwise: str | None, *, complete: bool) -> Reading:
-        """Tell what was counted; ``otherwise`` is the cursor when there was nothing to count."""
+        """Return the counts; ``otherwise`` is the cursor if there were no entries."""
         return Reading(
             self._counts,
             {signal: frozenset(names) for signal, names in self._accounts.items()},
@@ -204,7 +207,7 @@ class _Tally:
 def text_of(message: t.Any) -> str:
     """Return the text of a MESSAGE as ``journalctl --output=json`` prints it, one value or several.
 
-    A value is text; or a list of bytes, when it has colours or is no UTF-8; or null.
+    A value is a string; or a list of bytes, if it has colours or is not UTF-8; or null.
     """
     if isinstance(message, str):
         return message
@@ -225,27 +228,27 @@ def _compiled(signal: str, pattern: str) -> t.Pattern[str]:
         return re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise SessionsError(
-            f"the signal {signal!r} is no regular expression ({error or type(error).__name__}); fix it in signals"
+            f"the signal {signal!r} is not a valid regular expression ({error or type(error).__name__}); correct it in signals"
         ) from error
 
 
 def _newest(unit: Unit) -> str:
-    """Return the cursor of the newest entry of the whole journal; raise SessionsError when there is none, or not for us."""
+    """Return the cursor of the newest entry of the whole journal; raise SessionsError if there is none or it is not readable."""
     output, errors = unit.properties["StandardOutput"], unit.properties["StandardError"]
     if output in _ELSEWHERE and errors in {*_ELSEWHERE, "inherit"}:
         raise SessionsError(
-            f"what {unit.name} prints does not go to the journal (StandardOutput={output}); "
-            "let it go there, or leave since, signals, require and forbid out"
+            f"the output of {unit.name} does not go to the journal (StandardOutput={output}); "
+            "change that setting, or remove since, signals, require and forbid"
         )
     done = run([*_journalctl(unit), "--lines=1", "--output-fields=_BOOT_ID"])
-    if done.rc != 0 or "Hint:" in done.stderr:  # the hint says that it shows our own entries only
+    if done.rc != 0 or "Hint:" in done.stderr:  # the hint: only entries of this user are shown
         raise _unreadable(unit, done)
     try:
         return without_hash(str(json.loads(done.stdout)["__CURSOR"]))
     except (ValueError, KeyError):
         pass
     raise SessionsError(
-        "this host keeps no journal; set Storage= in journald.conf(5), or leave since, signals, require and forbid out"
+        "this host keeps no journal; set Storage= in journald.conf(5), or remove since, signals, require and forbid"
     )
 
 
@@ -268,6 +271,6 @@ def _matches(unit: Unit, invocation: str) -> list[str]:
 def _unreadable(unit: Unit, done: Completed) -> SessionsError:
     words = done.stderr.strip().splitlines()
     return SessionsError(
-        f"cannot read the journal of {unit.name}: {words[0] if words else f'journalctl ended with {done.rc}'}; "
-        "see whether since is a time that journalctl knows and this runs as root (become)"
+        f"cannot read the journal of {unit.name}: {words[0] if words else f'journalctl failed with exit code {done.rc}'}; "
+        "make sure that since is a time that journalctl accepts, and run as root (become)"
     )

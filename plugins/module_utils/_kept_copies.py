@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Keeps copies that may be the last ones: those of a container whose layer goes with it, should it end while they are made.
+"""Keep copies that may be the last ones: those of a container whose layer is lost if it ends while it is copied.
 
-Whoever ends it (the kernel out of memory, a watchdog, a restart by somebody) takes the originals away. So a note beside the intent says
-what is copied from, as long as a run is at it, and nothing that was copied is taken back or cleared once that is gone.
+Whatever ends it (the OOM killer, a watchdog, a manual restart) deletes the originals. So a note next to the intent names the source while a
+run is copying it, and once that source is gone no copy is undone or cleared.
 """
 
 from __future__ import annotations
@@ -23,42 +23,42 @@ _NOTE = "source.json"
 
 
 def note_source(control: int, identity: str, pid: int) -> None:
-    """Say durably that copies are made of what goes with the container ``identity``, whose first process is ``pid``."""
+    """Record durably that copies are made from the container ``identity``, whose first process is ``pid``."""
     write_document_at(control, _NOTE, {"boot": boot(), "identity": identity, "pid": pid})
 
 
 def forget_source(control: int) -> None:
-    """Say that the copies are not needed, or are where they should be."""
+    """Record that the copies are no longer needed, or are published."""
     remove_document_at(control, _NOTE)
 
 
 def is_committed(control: int) -> bool:
-    """Whether all copies are published."""
+    """Return whether all copies are published."""
     return bool(read_document_at(control, INTENT).get("committed"))
 
 
 def is_source_gone(control: int) -> bool:
-    """Whether a container that is noted has ended."""
+    """Return whether the recorded container has ended."""
     note = read_document_at(control, _NOTE)
     return bool(note) and not (note.get("boot") == boot() and _lives(str(note.get("identity")), int(note["pid"])))
 
 
 @contextlib.contextmanager
 def kept_if_last(control: int, area: int, unit: str, path: str) -> t.Iterator[None]:
-    """Keep what is copied where the body fails and the source is gone. Raises SessionsError then, which says where it is."""
+    """Keep the copies if the body fails and the source is gone; then raises SessionsError with their location."""
     try:
         yield
     except BaseException as error:
         if is_source_gone(control) and not is_committed(control):
             raise _kept(control, area, unit, path) from error
-        if is_committed(control) or not read_document_at(control, INTENT):  # else the next run takes back the rest
+        if is_committed(control) or not read_document_at(control, INTENT):  # else the next run undoes the rest
             forget_source(control)
         raise
     forget_source(control)
 
 
 def require_none_left(control: int, area: int, unit: str, path: str) -> None:
-    """Keep what a run that was killed had copied, where its source is gone since. Raises SessionsError, once, which says where it is."""
+    """Keep the copies of a killed run if its source is gone. Raises SessionsError with their location, once."""
     if not is_source_gone(control):
         return
     if not is_committed(control) and (_has_copies(area) or read_document_at(control, INTENT)):
@@ -67,7 +67,7 @@ def require_none_left(control: int, area: int, unit: str, path: str) -> None:
 
 
 def _kept(control: int, area: int, unit: str, path: str) -> SessionsError:
-    """Set aside what is staged, and leave what is published."""
+    """Put the staged copies aside, and leave the published ones."""
     kept = f"kept-{moment()}"
     if _has_copies(area):
         holder = open_private(area, kept, called=f"{real_path(area)}/{kept}")
@@ -79,16 +79,14 @@ def _kept(control: int, area: int, unit: str, path: str) -> SessionsError:
         finally:
             os.close(holder)
         os.fsync(area)
-        where = (
-            f"in {real_path(area)}/{kept}, a directory for each account, and what was published already is at {path}"
-        )
+        where = f"in {real_path(area)}/{kept}, one directory per account, and accounts that were published already are at {path}"
     else:
         where = f"at {path}"
-    remove_document_at(control, INTENT)  # else the next run would take back what is published
+    remove_document_at(control, INTENT)  # else the next run would undo what is published
     forget_source(control)
     return SessionsError(
-        f"the container of {unit} ended while its accounts were copied, and they may have gone with it; "
-        f"the copies were kept: they are {where}. See why it ended, see which copies are whole, bring them to {path} and run again"
+        f"the container of {unit} ended while its accounts were copied, and they may have been deleted with it; "
+        f"the copies were kept: they are {where}. Find out why it ended, check which copies are complete, move them to {path} and run again"
     )
 
 

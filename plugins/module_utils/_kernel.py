@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""System calls that Python does not offer: renameat2, syncfs, setfsuid, inotify, and which mount a descriptor belongs to."""
+"""System calls that Python does not offer: renameat2, syncfs, setfsuid, inotify, and the mount of a descriptor."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def rename_new(source: int, name: str, target: int, new_name: str) -> None:
-    """Rename between two open directories; raise FileExistsError when the new name is taken, whatever takes it."""
+    """Rename between two open directories; raise FileExistsError if the new name exists."""
     if _renameat2(source, name, target, new_name, _RENAME_NOREPLACE):
         return
-    # Filesystems without the flag (FUSE, some NFS): an empty directory made first is the claim, for rename(2) replaces a
+    # Filesystems without the flag (FUSE, some NFS): a new empty directory reserves the name, because rename(2) replaces a
     # directory only by a directory and only while it is empty; for a file, link(2) never replaces.
     if stat.S_ISDIR(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode):
         os.mkdir(new_name, 0o700, dir_fd=target)
@@ -37,14 +37,14 @@ def rename_new(source: int, name: str, target: int, new_name: str) -> None:
 
 
 def exchange(source: int, name: str, target: int, other_name: str) -> bool:
-    """Swap two entries in one step; return False, having done nothing, where the filesystem cannot."""
+    """Swap two entries atomically; return False without a change if the filesystem does not support that."""
     return _renameat2(source, name, target, other_name, _RENAME_EXCHANGE)
 
 
 def sync_filesystem(descriptor: int) -> None:
-    """Make everything written to the filesystem of ``descriptor`` durable, syncfs(2); raises OSError for a write that failed.
+    """Make everything written to the filesystem of ``descriptor`` durable, syncfs(2); raises OSError if a write failed.
 
-    One call for a whole batch: an fsync per file was measured about 50 times dearer.
+    One call for a whole batch: an fsync per file took about 50 times longer.
     """
     _checked(_libc.syncfs(descriptor))
 
@@ -55,22 +55,22 @@ def process_control(option: int, value: int) -> None:
 
 
 def inotify_new() -> int:
-    """Return a queue of events that reading never waits for, inotify_init1(2)."""
+    """Return a nonblocking queue of events, inotify_init1(2)."""
     return _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
 
 def inotify_add(queue: int, directory: int, mask: int) -> int:
-    """Let ``queue`` hear of what happens in an open directory and return the number of that watch, inotify_add_watch(2)."""
-    # There is no call that takes a descriptor; this way leads to the very directory, whatever its name leads to by now.
+    """Add a watch of an open directory to ``queue`` and return its number, inotify_add_watch(2)."""
+    # No such call takes a descriptor; this path leads to the open directory itself, wherever its name leads now.
     return _checked(_libc.inotify_add_watch(queue, f"/proc/self/fd/{directory}".encode(), mask))
 
 
 @contextlib.contextmanager
 def creating_as(uid: int, gid: int) -> t.Iterator[None]:
-    """Let what this process makes meanwhile belong to ``uid`` and ``gid`` from the start, with exactly the mode that is asked for.
+    """Create files with owner ``uid`` and ``gid`` and with exactly the requested mode within the body.
 
-    A saving, never a promise (containers may forbid it): two changes less per file, each of which the filesystem would have to write down.
-    Root keeps all its rights, capabilities(7): securebits leave them alone when the filesystem user id changes.
+    An optimisation without a guarantee (containers may forbid it): it saves two metadata changes per file.
+    Root keeps its privileges: securebits preserve capabilities when the filesystem user ID changes, capabilities(7).
     """
     umask = os.umask(0)
     bits = _libc.prctl(_PR_GET_SECUREBITS, 0, 0, 0, 0)
@@ -91,7 +91,7 @@ def creating_as(uid: int, gid: int) -> t.Iterator[None]:
 
 
 def same_mount(one: int, other: int) -> bool:
-    """Whether rename(2) works between two open directories: same filesystem and same mount of it."""
+    """Return whether rename(2) works between two open directories: same filesystem and same mount of it."""
     return os.fstat(one).st_dev == os.fstat(other).st_dev and _mount_of(one) == _mount_of(other)
 
 
@@ -108,7 +108,7 @@ def _mount_of(descriptor: int) -> str:
 
 
 def _renameat2(source: int, name: str, target: int, new_name: str, flags: int) -> bool:
-    """Return False when kernel, C library or filesystem do not know the flag; raise OSError for every other failure."""
+    """Return False if kernel, C library or filesystem do not support the flag; raise OSError for any other failure."""
     try:
         call = _libc.renameat2  # glibc 2.28 and newer, musl 1.2.6 and newer
     except AttributeError:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""What a session layout is: the fields of an entry in the table (see _layouts.py), and the looks into a directory that entries share.
+"""The fields of a session layout, an entry of the table in _layouts.py, and functions to examine directories that layouts share.
 
-Nothing here returns, raises or logs anything that was read from a file, nor a file name from inside an account.
+Nothing here returns, raises or logs anything read from a file, nor a file name from inside an account.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from ._errors import SessionsError
 from ._limits import NAMES
 
 Item = t.TypeVar("Item")
-# What is made of an account's name (``NAME-wal``, ``NAME_creds.json``) may be longer than a name can be.
+# A name derived from an account's name (``NAME-wal``, ``NAME_creds.json``) may exceed the maximum length.
 NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-# What a lock of the library says; '' where there is none.
+# The state of a library's lock; '' if there is none.
 LIVE = "live"  # a process of this host uses the account
-STALE = "stale"  # its process is gone, or is another program by now
-FOREIGN = "foreign"  # another host made it: moved, renamed, or in use over there
-DAMAGED = "damaged"  # it is no lock that the library could have made, and the library will not start
+STALE = "stale"  # its process is gone, or its PID belongs to another program
+FOREIGN = "foreign"  # created on another host: moved, renamed, or in use on that host
+DAMAGED = "damaged"  # not a lock of the library, which keeps the library from starting
 
-# Patterns of names: what belongs to a program and never to its accounts, wherever it lies. It holds secrets, or is installed anew.
+# Patterns of names that belong to a program and never to its accounts: they hold secrets or are installed again.
 OF_A_PROGRAM = (".env", ".env.*", "node_modules", ".git")
 
-# Credentials of a linked device without a key of it.
+# Credentials of a linked device without any of its keys.
 KEYS_MISSING = "keys_missing"
-# Problems of modes, which are none while a directory above is closed.
+# Problems of modes, which do not count if a directory above is closed.
 READABLE = "readable_by_everybody"
 WRITABLE = "writable_by_everybody"
 
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """What the structure of an account says.
+    """The result of examining the structure of an account.
 
-    ``state``: paired, pending, fresh, corrupt, or unknown where its credentials are not on this disk. ``problems``: fixed words.
-    ``fingerprints``: one for each linked device, equal for two copies of it; they never leave the host. ``linked``: how many linked
-    devices the account holds, which is one unless its library keeps several in one place.
+    ``state``: paired, pending, fresh, corrupt, or unknown if its credentials are not on this disk. ``problems``: from a fixed vocabulary.
+    ``fingerprints``: one per linked device, equal for two copies of it; they never leave the host. ``linked``: number of linked devices,
+    which is one unless the library keeps several together.
     """
 
     state: str
@@ -56,7 +56,7 @@ class Judgement:
 
 
 class StopSettings(t.NamedTuple):
-    """How a backend of this layout wants to be stopped. ``timeout`` in seconds, never lowered where the unit has more."""
+    """How to stop a backend of this layout. ``timeout`` in seconds; a longer timeout of the unit is never lowered."""
 
     signal: str
     timeout: int
@@ -64,51 +64,51 @@ class StopSettings(t.NamedTuple):
 
 
 def no_lock(directory: int) -> str:
-    """The library makes no lock: its mutexes live inside one process."""
+    """For a library without locks: its mutexes exist only inside one process."""
     return ""
 
 
 def no_sidecars(account: str) -> tuple[str, ...]:
-    """All of an account is in its directory."""
+    """For a library that keeps an account entirely in its directory."""
     return ()
 
 
-# Of the states below, those that a restart brings back without a QR code: the account is linked to a phone.
+# The states from which a restart reconnects without a QR code, because the account is linked to a phone.
 SOUND = ("paired",)
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """One library's way to keep accounts. An entry states only what is special about it.
+    """How one library stores accounts. An entry sets only the fields that differ from the defaults.
 
-    Looking:
-    ``is_account``: does this open directory hold an account? Asked only of directories whose name fits ``names``.
-    ``judge``: what is its state, one of ``states``?
-    ``lock_of``: what does a lock of the library say about this open account: '', live, stale, foreign or damaged?
-    ``claims``: a few words why an open directory shows that this library is at work (markers only, no name of an account), '' when it
-    does not. It is asked of the root and of directories below it, with the relative path (``.`` for the root), and opens no file.
-    ``refines``: the layouts whose accounts look the same; where both claim a root and this one sees all that the other sees, it is meant.
-    ``watched``: the paths in an account (patterns) whose change, with the directory's own times, shows that the account was used.
-    ``counted``: the names (patterns) that the plain count looks for, down to ``count_depth`` levels.
+    Examining:
+    ``is_account``: returns whether an open directory holds an account. Only called for directories that match ``names``.
+    ``judge``: returns its state, one of ``states``, and its problems.
+    ``lock_of``: returns the state of the library's lock in an open account: '', live, stale, foreign or damaged.
+    ``claims``: returns in a few words why an open directory belongs to this library (markers only, no name of an account), or ''. Called
+    for the root and the directories below it, with the relative path (``.`` for the root); opens no file.
+    ``refines``: layouts with similar accounts; if both claim a root and this one finds all accounts of the other, this one is chosen.
+    ``watched``: paths in an account (patterns) that change when the account is used, in addition to the directory itself.
+    ``counted``: names (patterns) that the plain count searches for, down to ``count_depth`` levels.
 
     Finding:
-    ``legacy_names``: where backends put the root by default, relative to their working directory (patterns).
-    ``prefix``: what the library puts before an account's name, so that others call the account without it.
-    ``depth``: how many directories below the root (or below a folder of ``folders``) an account may lie.
-    ``folders``: where a root holds any of these, accounts are looked for only below them: the root may be an application's directory.
-    ``direct``: names (patterns) of accounts that lie in the root itself all the same.
-    ``ignored``: entries of the root (path patterns) that do not travel with accounts, and are none unless they hold one themselves.
-    ``excluded``: those that are no accounts whatever they hold, because the operator says so.
-    ``companions``: the only entries (path patterns) beside accounts that travel with them; None for all but ``ignored``.
-    ``sidecars_of``: relative paths of the root that belong to an account beside its directory. They may be missing.
+    ``legacy_names``: default roots of backends, relative to their working directory (patterns).
+    ``prefix``: what the library puts before an account's name; applications use the name without it.
+    ``depth``: how many directories below the root (or below a folder of ``folders``) an account may be.
+    ``folders``: if a root has any of these, accounts are searched only below them: the root may be the directory of an application.
+    ``direct``: names (patterns) of accounts that are in the root nevertheless.
+    ``ignored``: entries of the root (path patterns) that are not migrated; one may be an account itself, but nothing below it is.
+    ``excluded``: entries that are never accounts, because the operator says so.
+    ``companions``: the only other entries (path patterns) that are migrated with accounts; None for all except ``ignored``.
+    ``sidecars_of``: relative paths in the root that belong to an account outside its directory. They may be missing.
 
     Copying:
-    ``volatile``: names never copied (locks, sockets, half-written files). ``locks``: those of them that may be removed when nothing uses
-    the account. ``caches``: paths in an account (patterns) that the library makes anew. ``databases``: names of SQLite files.
-    ``opens``: those of an open account that its program cannot do without; all where nothing is said. Others are copied as they are
-    where SQLite finds them damaged, or no database at all.
+    ``volatile``: names that are never copied (locks, sockets, half-written files). ``locks``: those of them that may be removed if the
+    account is not in use. ``caches``: paths in an account (patterns) that the library recreates. ``databases``: names of SQLite files.
+    ``opens``: the databases of an open account that its program needs; None for all. Others are copied unchanged if SQLite finds them
+    damaged or not to be databases.
 
-    In patterns ``*`` and ``?`` stand for anything but a slash; ``**/`` at the beginning of a path pattern means at any depth.
+    In patterns ``*`` and ``?`` match anything but a slash; ``**/`` at the beginning of a path pattern matches any depth.
     """
 
     name: str
@@ -140,7 +140,7 @@ class Layout:
     databases: tuple[str, ...] = ()
 
     def judged(self, directory: int) -> Judgement:
-        """Judge an open account. One that root cannot read is damaged, which is no reason to say nothing of the others."""
+        """Judge an open account. An account that root cannot read counts as damaged, so that the others are still reported."""
         try:
             return self.judge(directory)
         except (OSError, SessionsError) as error:
@@ -150,25 +150,25 @@ class Layout:
 
     @property
     def volatile_matcher(self) -> t.Callable[[str], t.Any]:
-        """The test whether an entry of some name must never be copied, for loops."""
+        """A function that tests whether a name must never be copied, for use in loops."""
         return name_matcher(self.volatile)
 
     def is_volatile(self, name: str) -> bool:
-        """Whether an entry called ``name`` must never be copied."""
+        """Return whether an entry named ``name`` must never be copied."""
         return self.volatile_matcher(name) is not None
 
     @property
     def cache_matcher(self) -> t.Callable[[str], t.Any]:
-        """The test whether a relative path in an account is a cache or lies in one, for loops."""
+        """A function that tests whether a relative path in an account is, or is in, a cache, for use in loops."""
         return path_matcher(self.caches)
 
     @property
     def database_matcher(self) -> t.Callable[[str], t.Any]:
-        """The test whether a file of some name is a SQLite database, for loops."""
+        """A function that tests whether a file name is that of a SQLite database, for use in loops."""
         return name_matcher(self.databases)
 
     def called(self, account: str) -> frozenset[str]:
-        """What others, a database say, may call an account: its path, the last part of it, or that without what the library puts before."""
+        """Return the names that others, for example a database, may use for an account: its path, its last part, or that without prefix."""
         last = account.rpartition("/")[2]
         return frozenset((account, last, last[len(self.prefix) :] if last.startswith(self.prefix) else last))
 
@@ -179,13 +179,13 @@ class Layout:
 
 @functools.cache
 def name_matcher(patterns: tuple[str, ...]) -> t.Callable[[str], t.Any]:
-    """Compile name patterns into one: asked for every file of an account while its backend is down."""
+    """Compile name patterns into one matcher: it is called for every file of an account while the backend is down."""
     return re.compile("|".join(rf"{_part_expression(pattern)}\Z" for pattern in patterns) or r"(?!)", re.DOTALL).match
 
 
 @functools.cache
 def path_matcher(patterns: tuple[str, ...]) -> t.Callable[[str], t.Any]:
-    """Compile path patterns into one, which also fits everything below a path that fits."""
+    """Compile path patterns into one matcher, which also matches everything below a matching path."""
     return re.compile("|".join(map(_path_expression, patterns)) or r"(?!)", re.DOTALL).match
 
 
@@ -201,18 +201,18 @@ def _part_expression(part: str) -> str:
 
 
 def exists(directory: int, name: str) -> bool:
-    """Whether the open directory has an entry ``name``, whatever it is."""
+    """Return whether the open directory has an entry ``name`` of any type."""
     return status_of(directory, name) is not None
 
 
 def is_folder(directory: int, name: str) -> bool:
-    """Whether the open directory has a directory ``name``, which is no link."""
+    """Return whether the open directory has a directory ``name`` that is not a symbolic link."""
     status = status_of(directory, name)
     return status is not None and stat.S_ISDIR(status.st_mode)
 
 
 def status_of(directory: int, name: str) -> os.stat_result | None:
-    """Look at the entry ``name`` itself; None when it is not there."""
+    """Return the status of the entry ``name`` itself; None if it does not exist."""
     try:
         return os.stat(name, dir_fd=directory, follow_symlinks=False)
     except OSError as error:
@@ -222,7 +222,7 @@ def status_of(directory: int, name: str) -> os.stat_result | None:
 
 
 def status_below(directory: int, path: str) -> os.stat_result | None:
-    """Look at the entry at the relative ``path`` itself; None when it is not there, or when a link is on the way."""
+    """Return the status of the entry at the relative ``path`` itself; None if it does not exist or is below a symbolic link."""
     folder, slash, name = path.rpartition("/")
     if not slash:
         return status_of(directory, name)
@@ -236,7 +236,7 @@ def status_below(directory: int, path: str) -> os.stat_result | None:
 
 
 def open_below(directory: int, path: str) -> int:
-    """Return a descriptor of the directory at the relative ``path``; no component may be a link. Raises OSError when it is not there."""
+    """Return a descriptor of the directory at the relative ``path``, following no symbolic link. Raises OSError if there is none."""
     here = os.open(".", OPEN_DIRECTORY, dir_fd=directory)
     for part in path.split("/"):
         try:
@@ -248,7 +248,7 @@ def open_below(directory: int, path: str) -> int:
 
 
 def paths_matching(directory: int, patterns: t.Iterable[str]) -> t.Iterator[str]:
-    """Yield the relative paths below an open directory that match a pattern, sorted per pattern; no link is followed."""
+    """Yield the relative paths below an open directory that match a pattern, sorted per pattern; no symbolic link is followed."""
     for pattern in patterns:
         yield from _expanded(directory, pattern.split("/"), "")
 
@@ -264,13 +264,13 @@ def opened_below(directory: int, path: str) -> t.Iterator[int]:
 
 
 def folders_in(directory: int) -> list[str]:
-    """Give the names of the directories in an open directory, sorted; links are none."""
+    """Return the names of the directories in an open directory, sorted, without symbolic links."""
     with os.scandir(directory) as entries:
         return sorted(entry.name for entry in bounded(entries) if entry.is_dir(follow_symlinks=False))
 
 
 def folders_and_links_in(directory: int) -> list[tuple[str, bool]]:
-    """Give the names of the directories and of the links in an open directory, sorted, and whether each is a link."""
+    """Return the names of directories and symbolic links in an open directory, sorted, each with whether it is a link."""
     found = []
     with os.scandir(directory) as entries:
         for entry in bounded(entries):
@@ -282,24 +282,24 @@ def folders_and_links_in(directory: int) -> list[tuple[str, bool]]:
 
 
 def names_in(directory: int) -> list[str]:
-    """Give the names in an open directory, in any order."""
+    """Return the names in an open directory, in any order."""
     with os.scandir(directory) as entries:
         return [entry.name for entry in bounded(entries)]
 
 
 def bounded(entries: t.Iterable[Item], at_most: int = NAMES) -> t.Iterator[Item]:
-    """Yield the entries of one directory: names can be made faster than they are read. Raises SessionsError once there are too many."""
+    """Yield the entries of one directory up to a limit: names may be created faster than they are read. Raises SessionsError beyond it."""
     for number, entry in enumerate(entries):
         if number >= at_most:
             raise SessionsError(
-                f"a directory of the sessions holds more than {at_most} names, which no library makes; "
-                "nothing was changed, see what makes them, remove them and run again"
+                f"a directory of the sessions has more than {at_most} names, which no library creates; "
+                "nothing was changed, find out what creates them, remove them and run again"
             )
         yield entry
 
 
 def unfit(status: os.stat_result, directory: os.stat_result, word: str) -> tuple[str, ...]:
-    """Name what makes a file useless before it is opened; ``word`` is what such files are called in problems."""
+    """Return the problems that make a file useless, without opening it; ``word``: the name of such files in problems."""
     if not stat.S_ISREG(status.st_mode):
         return (f"{word}_not_a_file",)
     if status.st_size == 0:
@@ -310,9 +310,9 @@ def unfit(status: os.stat_result, directory: os.stat_result, word: str) -> tuple
 
 
 def weak(status: os.stat_result, directory: os.stat_result, word: str) -> tuple[str, ...]:
-    """Name what will go wrong later with a file or directory of an account.
+    """Return the problems that a file or directory of an account will cause later.
 
-    A foreign owner makes each save fail, a wide mode shows the keys to everybody, and a second name is no backup: libraries write in place.
+    A foreign owner makes each save fail, a wide mode exposes the keys, and a hard link is not a backup: libraries write in place.
     """
     found = []
     if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
@@ -328,7 +328,7 @@ def weak(status: os.stat_result, directory: os.stat_result, word: str) -> tuple[
 
 
 def _owner_may_read(status: os.stat_result, directory: os.stat_result) -> bool:
-    """Whether the owner of the account's directory, who is taken for the backend's user, may read the file."""
+    """Return whether the owner of the account's directory, presumably the backend's user, may read the file."""
     if directory.st_uid == 0:
         return True
     if status.st_uid == directory.st_uid:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Baileys and what was made after it: credentials in one JSON file, each key in a file of its own (facts read in their sources).
+"""Baileys and its derivatives: credentials in one JSON file, each key in a file of its own (taken from their source code).
 
-``baileys`` keeps all of it in one flat directory, ``evolution`` does so too or has the credentials in SQL, ``baileys_csharp`` has a
-folder for each kind of key.
+``baileys`` has one flat directory, so has ``evolution`` unless it keeps the credentials in SQL, and ``baileys_csharp`` has a folder per
+kind of key.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _KEY = re.compile(
     r"(pre-key|session|sender-key|sender-key-memory|app-state-sync-key|app-state-sync-version|lid-mapping|device-list|tctoken|identity-key)-.+\.json"
 )
 _IN_SQL = "credentials_in_sql"
-_PRE_KEYS_AT_MOST = 1 << 24  # their numbers have three bytes in the Signal protocol
+_PRE_KEYS_AT_MOST = 1 << 24  # pre-key numbers have three bytes in the Signal protocol
 _PARTS = ("noiseKey", "signedIdentityKey", "signedPreKey", "registrationId", "advSecretKey")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
-# The library itself says pre-key, the guide of seed 002 says pre-keys; programs of both kinds are about.
+# The library itself uses pre-key, a common guide uses pre-keys; both kinds of programs exist.
 _PRE_KEY_FOLDERS = ("pre-key", "pre-keys")
 _KEY_FOLDERS = (
     *_PRE_KEY_FOLDERS,
@@ -54,32 +54,32 @@ _KEY_FOLDERS = (
     *("sender-key", "sender-keys", "app-state-sync-key", "app-state-sync-keys"),
 )
 
-# seed 000: the backend flushes on SIGINT, which itself takes up to 30 s, so 30 s would cut it off.
+# Backends flush on SIGINT, which may take 30 s by itself, so a timeout of 30 s would interrupt it.
 _STOP = StopSettings(signal="SIGINT", timeout=45)
 
 
 def is_baileys(directory: int) -> bool:
-    """Whether an open directory holds credentials or keys of Baileys."""
+    """Return whether an open directory holds credentials or keys of Baileys."""
     return exists(directory, "creds.json") or has_baileys_key(directory)
 
 
 def has_baileys_key(directory: int) -> bool:
-    """Whether an open directory holds a key of Baileys."""
+    """Return whether an open directory holds a key of Baileys."""
     with os.scandir(directory) as entries:
         return any(_KEY.fullmatch(entry.name) for entry in bounded(entries))
 
 
 def judge_baileys(directory: int) -> Judgement:
-    """Say what credentials and keys amount to."""
+    """Judge an account by its credentials and keys."""
     judgement = _judged(directory, "creds.json", _keys_of, parsed_as_node)
     if judgement.state == "corrupt" and exists(directory, "creds.json.bak"):
-        # Forks keep one, and restore it themselves only where creds.json is missing.
+        # Some forks keep a backup, but restore it automatically only if creds.json is missing.
         return Judgement("corrupt", (*judgement.problems, "backup_of_credentials_present"))
     return judgement
 
 
 class _Keys(t.NamedTuple):
-    """What the keys of an account are worth. ``useless``: there are some, and the library can read none."""
+    """The condition of an account's keys. ``useless``: there are keys, but the library can read none of them."""
 
     useless: bool
     problems: tuple[str, ...]
@@ -89,7 +89,7 @@ _Look = t.Callable[[int, t.Mapping[str, t.Any]], _Keys]
 
 
 def _keys_of(directory: int, credentials: t.Mapping[str, t.Any]) -> _Keys:
-    # Asking for the newest one spares the listing of thousands; it is gone once it was used.
+    # Checking the newest key first avoids listing thousands; it is deleted once it has been used.
     newest = [(directory, f"pre-key-{_number_before(credentials.get('nextPreKeyId'))}.json")]
     found = _worth(newest)
     return found if not found.problems else _worth(itertools.chain(newest, _flat_keys(directory)))
@@ -100,7 +100,7 @@ def _flat_keys(directory: int) -> t.Iterator[tuple[int, str]]:
 
 
 def _worth(keys: t.Iterable[tuple[int, str]]) -> _Keys:
-    """Look at key files, each given by its open directory and its name. What is empty the library takes for missing, and goes on."""
+    """Check key files, each given by its open directory and name. The library treats an empty one as missing and continues."""
     problems: dict[str, None] = {}
     found = readable = False
     for directory, name in keys:
@@ -109,20 +109,20 @@ def _worth(keys: t.Iterable[tuple[int, str]]) -> _Keys:
             continue
         found = True
         wrong = unfit(status, os.fstat(directory), "keys")
-        if not wrong and not readable:  # opening all of them would take too long
+        if not wrong and not readable:  # opening all files would take too long
             wrong = () if _has_content(directory, name) else ("keys_empty",)
         readable = readable or not wrong
         problems.update(dict.fromkeys(wrong))
-    # The library logs in with the credentials alone, and uploads new pre-keys; bots that keep keys in Redis have no more on disk.
+    # The library logs in with the credentials alone and uploads new pre-keys; bots with keys in Redis have no others on disk.
     return _Keys(not readable, tuple(problems)) if found else _Keys(False, (KEYS_MISSING,))
 
 
 def _has_content(directory: int, name: str) -> bool:
-    """Whether a file begins with anything but the zeros that a crash or a full disk leaves: JSON never does."""
+    """Return whether a file starts with something other than the zeros that a crash or full disk leaves, which JSON never does."""
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
-        return False  # it was used since it was listed
+        return False  # the key was used since it was listed
     try:
         return os.read(descriptor, 1) not in (b"", b"\0")
     finally:
@@ -130,9 +130,9 @@ def _has_content(directory: int, name: str) -> bool:
 
 
 def _judged(directory: int, name: str, keys_of: _Look, parsed: t.Callable[[bytes], t.Any]) -> Judgement:
-    """Judge by the credentials file ``name``; ``keys_of`` is asked where they are those of a linked device.
+    """Judge by the credentials file ``name``; ``keys_of`` is called if the credentials are those of a linked device.
 
-    The library truncates the file and writes it again: what was seen in that moment is no state of the account.
+    The library truncates the file and writes it again, so a corrupt file that was just modified is read again.
     """
     judgement = _judged_once(directory, name, keys_of, parsed)
     for _attempt in range(_TRIES):
@@ -175,7 +175,7 @@ def _judged_once(directory: int, name: str, keys_of: _Look, parsed: t.Callable[[
 
 
 def _state_of(credentials: t.Mapping[str, t.Any]) -> tuple[str, tuple[str, ...]]:
-    # `registered` stays false after a QR login, so it says nothing; `me` alone is set as soon as a pairing code is asked for.
+    # `registered` stays false after a QR login, so it is no evidence; `me` alone is set as soon as a pairing code is requested.
     me = credentials.get("me")
     if not _is_set(me):
         return "fresh", ()
@@ -187,12 +187,12 @@ def _state_of(credentials: t.Mapping[str, t.Any]) -> tuple[str, tuple[str, ...]]
 
 
 def _is_set(value: t.Any) -> bool:
-    """Whether a value counts as true to the library: an empty object does."""
+    """Return whether the library treats a value as true: an empty object is true in JavaScript."""
     return bool(value) or isinstance(value, (dict, list))
 
 
 def _is_phone(credentials: t.Mapping[str, t.Any]) -> bool:
-    """Whether the account is no linked device but the phone itself, as Baileys before 6.7 could register one (``mobile``)."""
+    """Return whether the account is the phone itself instead of a linked device, which Baileys before 6.7 supported (``mobile``)."""
     registration = credentials.get("registration")
     return (
         credentials.get("registered") is True
@@ -202,7 +202,7 @@ def _is_phone(credentials: t.Mapping[str, t.Any]) -> bool:
 
 
 def device_fingerprint(jid: str) -> str:
-    """Give what a linked device is compared by, from its name in the network."""
+    """Return the fingerprint of a linked device from its ID in the network."""
     return hashlib.sha256(jid.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -229,9 +229,9 @@ def _judge_evolution(directory: int) -> Judgement:
 
 
 def _claims_evolution(directory: int, path: str) -> str:
-    """Recognise version 2, with what version 1 left or without; an account of version 1 alone is one of Baileys.
+    """Recognise version 2, also next to remains of version 1; an account of version 1 alone is one of Baileys.
 
-    A program of another kind that calls its accounts by UUIDs has credentials in some of them.
+    Other programs that name accounts by UUIDs have credentials in some of the directories.
     """
     if path != ".":
         return ""
@@ -239,7 +239,7 @@ def _claims_evolution(directory: int, path: str) -> str:
     if any(_asked_below(directory, name, _has_credentials) for name in names):
         return ""
     if any(_asked_below(directory, name, has_baileys_key) for name in names):
-        return "directories called by UUIDs hold Baileys keys, and none of them holds creds.json"
+        return "directories named by UUIDs hold Baileys keys, and none of them holds creds.json"
     return ""
 
 
@@ -268,7 +268,7 @@ def _judge_csharp(directory: int) -> Judgement:
     names = sorted(name for name in names_in(directory) if name.endswith("_creds.json")) or ["creds.json"]
     judgements = [_judged(directory, name, _csharp_keys_of, parsed_as_dotnet) for name in names]
     best = next((each for each in judgements if each.state == "paired"), judgements[0])
-    if len(names) > 1:  # each is an account to the program, and all of them would work on the same keys
+    if len(names) > 1:  # the program treats each as an account, and all of them would use the same keys
         return dataclasses.replace(best, problems=(*best.problems, "credentials_twice"))
     return best
 
@@ -278,7 +278,7 @@ def _csharp_keys_of(directory: int, credentials: t.Mapping[str, t.Any]) -> _Keys
 
 
 def _csharp_keys(directory: int) -> t.Iterator[tuple[int, str]]:
-    """Yield the keys: in a folder, or beside it where the program joined the path with a backslash."""
+    """Yield the keys: in folders, or next to them where the program joined the path with a backslash."""
     with os.scandir(directory) as entries:
         found = {entry.name: entry.is_dir(follow_symlinks=False) for entry in bounded(entries)}
     for name, folder in found.items():
@@ -299,7 +299,7 @@ def _claims_csharp(directory: int, path: str) -> str:
 
 
 def _csharp_sidecars(account: str) -> tuple[str, ...]:
-    """The chat store, which a path joined with a backslash puts beside the account, with its log."""
+    """The chat store with its log, which a path joined with a backslash puts next to the account."""
     return (f"{account}\\store.db", f"{account}\\store-log.db")
 
 
@@ -328,7 +328,7 @@ BAILEYS = Layout(
 
 EVOLUTION = Layout(
     name="evolution",
-    title="Evolution API (of version 2 only the keys: its credentials are in SQL)",
+    title="Evolution API (version 2: keys only, its credentials are in SQL)",
     is_account=is_baileys,
     judge=_judge_evolution,
     claims=_claims_evolution,
@@ -355,7 +355,7 @@ BAILEYS_CSHARP = Layout(
     legacy_names=("sessions",),
     volatile=("*.tmp",),
     ignored=BAILEYS.ignored,
-    # Accounts used to lie among the files of the program itself.
+    # Accounts are usually among the files of the program itself.
     companions=(),
     stop=_STOP,
 )

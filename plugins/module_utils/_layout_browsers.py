@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Libraries that drive a browser. Each account is a Chromium profile (see _layout_chromium.py); they differ in where profiles lie and what
-belongs to them besides."""
+"""Libraries that control a browser. Each account is a Chromium profile (see _layout_chromium.py); they differ in the location of profiles
+and in their additional files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import stat
 from ._layout import Layout, exists, folders_in, is_folder, name_matcher, opened_below
 from ._layout_chromium import CACHES, LOCKS, STOP, VOLATILE, WATCHED, is_profile, judge_profile, lock_of_profile
 
-# Cached pages and media: made anew, or not the session's.
+# Cached pages and media: recreated, or not part of the session.
 _IGNORED = ("lost+found", "_orphaned", ".wwebjs_cache", "WhatsAppImages", "media", "statics", "message_log.txt")
-# whatsapp-web.js RemoteAuth makes these anew at each start, from a store elsewhere.
+# whatsapp-web.js RemoteAuth recreates these at each start from a remote store.
 _REMOTE = ("RemoteAuth-*", "wwebjs_temp_session_*")
 _TOKENS = "*.data.json"
-# wppconnect-server puts the name of a session right behind what it was told, so that a slash that is missing there is missing here.
+# wppconnect-server appends the session's name directly to the configured directory, so without a trailing slash both form one name.
 _WITHOUT_SLASH = "userDataDir?*"
 
 
@@ -32,7 +32,7 @@ def _claims_session_manager(directory: int, path: str) -> str:
     if path != "." or not is_folder(directory, "sessions"):
         return ""
     found = [name for name in SESSION_MANAGER.companions or () if exists(directory, name)]
-    return f"{found[0]} stands beside the directory sessions" if found else ""
+    return f"{found[0]} exists next to the directory sessions" if found else ""
 
 
 def _claims_wppconnect(directory: int, path: str) -> str:
@@ -41,18 +41,18 @@ def _claims_wppconnect(directory: int, path: str) -> str:
     if is_folder(directory, "userDataDir"):
         return "there is a directory userDataDir"
     if any(_has_token_beside_profile(directory, place) for place in (".", "tokens")):
-        return "a profile has a token file beside it"
+        return "a profile has a token file next to it"
     return ""
 
 
 def _claims_venom(directory: int, path: str) -> str:
     if path != "." and _is_open_to_all(directory) and _claims_free_profile(directory, path):
-        return "a browser's profile is open to everybody, as this library makes them"
+        return "a browser's profile is writable by everyone, as this library creates them"
     return ""
 
 
 def _claims_free_profile(directory: int, path: str) -> str:
-    """Take a profile for that of a library which calls them as it likes, unless its name is that of another one."""
+    """Claim a profile for a library with arbitrary names of profiles, unless its name is that of another library."""
     folder, slash, name = path.rpartition("/")
     if (slash and folder not in WPPCONNECT.folders) or name.startswith(("session-", "_IGNORE_")) or name == "session":
         return ""
@@ -73,7 +73,7 @@ def _has_token_beside_profile(directory: int, place: str) -> bool:
 
 
 def _token_of(account: str) -> tuple[str, ...]:
-    """The token file of a session: among the tokens where profiles have a directory of their own, else beside the profile."""
+    """Return the token file of a session: in the directory of tokens if profiles have a separate one, else next to the profile."""
     folder, slash, name = account.rpartition("/")
     if not slash and name_matcher((_WITHOUT_SLASH,))(name):
         return (f"tokens/{name[len('userDataDir') :]}.data.json",)
@@ -163,5 +163,5 @@ OPENWA = dataclasses.replace(
     names=("_IGNORE_*",),
     prefix="_IGNORE_",
     legacy_names=("sessions",),
-    companions=(_TOKENS,),  # profiles usually lie among the files of the program itself
+    companions=(_TOKENS,),  # profiles are usually among the files of the program itself
 )

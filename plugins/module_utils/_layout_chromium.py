@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Chromium profiles, which an account of a library that drives a browser is: what proves it linked is in IndexedDB and Local Storage.
+"""Chromium profiles, the accounts of libraries that control a browser: IndexedDB and Local Storage show whether one is linked.
 
-What the browser does with torn profiles and with locks was measured with Chromium 156: it wipes a LevelDB whose CURRENT or MANIFEST is
-empty and says nothing, and it refuses a profile whose lock names another host, or is no link at all.
+How the browser treats damaged profiles and locks was measured with Chromium 156: it silently wipes a LevelDB with an empty CURRENT or
+MANIFEST, and it refuses a profile with a lock that names another host or is not a symbolic link.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ._proc import process_file
 ORIGIN = "https_web.whatsapp.com_0"
 
 LOCKS = ("SingletonLock", "SingletonCookie", "SingletonSocket")
-# The browser makes them at each start; `lockfile` is what it has on Windows. LevelDB's own LOCK is empty and harmless, and stays.
+# The browser recreates them at each start; `lockfile` is used on Windows. LevelDB's own LOCK is empty and harmless, so it is copied.
 VOLATILE = (*LOCKS, "DevToolsActivePort", "RunningChromeVersion", "lockfile", "*-shm")
 CACHES = (
     "**/Cache",
@@ -59,31 +59,31 @@ CACHES = (
     "**/optimization_guide*",
     "**/blob_storage",
 )
-# What LevelDB appends to and replaces whenever the page writes.
+# Files that LevelDB appends to or replaces when the page writes.
 WATCHED = tuple(
     f"{place}/{name}"
     for place in ("Default/IndexedDB/*.indexeddb.leveldb", "Default/Local Storage/leveldb")
     for name in ("CURRENT", "MANIFEST-*", "*.log")
 )
-# Measured under real units (docs/stopping-browsers.md): a signal to the main process alone lets it close its browsers.
-# Where 'mixed' is not in force, SIGTERM ends the process that holds Local Storage before that is written; SIGINT it ignores.
+# Measured under real units (docs/stopping-browsers.md): a signal only to the main process lets it close its browsers. Without
+# KillMode=mixed, SIGTERM ends the process that holds Local Storage before that is written; it ignores SIGINT.
 STOP = StopSettings(signal="SIGINT", timeout=45, mode="mixed")
 
 _LOCAL_STORAGE = "Default/Local Storage/leveldb"
 _MANIFEST = re.compile(rb"(MANIFEST-\d+)\n?")
-_LOCK = re.compile(r"(.+)-(\d{1,40})", re.DOTALL)  # the host may hold dashes itself, so the last one counts
+_LOCK = re.compile(r"(.+)-(\d{1,40})", re.DOTALL)  # the host name may contain dashes, so the last one counts
 _PREFERENCES_AT_MOST = 16 << 20
-_TABLES = (".ldb", ".sst")  # .sst is what LevelDB called them before
+_TABLES = (".ldb", ".sst")  # .sst is the former suffix in LevelDB
 _TABLE_EMPTY = "table_empty"
 
 
 def is_profile(directory: int) -> bool:
-    """Whether an open directory is what a browser takes for its user data, new or used."""
+    """Return whether an open directory is a browser's user data directory, new or used."""
     return is_folder(directory, "Default") or exists(directory, "Local State") or exists(directory, "SingletonLock")
 
 
 def judge_profile(directory: int, origin: str = ORIGIN) -> Judgement:
-    """Say whether the page of ``origin`` left what a linked device needs, from names and sizes and the two files CURRENT."""
+    """Judge whether the page of ``origin`` has stored what a linked device needs, from names, sizes and the two files CURRENT."""
     default = status_of(directory, "Default")
     if default is None or not stat.S_ISDIR(default.st_mode):
         return Judgement("fresh")
@@ -98,7 +98,7 @@ def judge_profile(directory: int, origin: str = ORIGIN) -> Judgement:
 
 
 def lock_of_profile(directory: int) -> str:
-    """Read a browser's lock, a link to ``<host>-<pid>`` that leads nowhere."""
+    """Return the state of a browser's lock, a symbolic link to the nonexistent ``<host>-<pid>``."""
     status = status_of(directory, "SingletonLock")
     if status is None:
         return ""
@@ -107,9 +107,9 @@ def lock_of_profile(directory: int) -> str:
     try:
         found = _LOCK.fullmatch(os.readlink("SingletonLock", dir_fd=directory))
     except FileNotFoundError:
-        return ""  # the browser ended since
+        return ""  # the browser has ended
     except OSError:
-        return DAMAGED  # something else took its place since
+        return DAMAGED  # it was replaced by something else
     if found is None:
         return DAMAGED
     if found[1] != os.uname().nodename:
@@ -118,7 +118,7 @@ def lock_of_profile(directory: int) -> str:
 
 
 def _uses(pid: int, directory: int) -> bool:
-    """Whether the process lives and was told to use this directory. Where we may not look, it is taken for one that does."""
+    """Return whether the process is running with this user data directory; True if that cannot be examined."""
     try:
         words = process_file(pid, "cmdline").split(b"\0")
     except FileNotFoundError:
@@ -127,13 +127,13 @@ def _uses(pid: int, directory: int) -> bool:
         return False
     except OSError:
         return True
-    # A browser that has rewritten its command line has it in one piece.
+    # A browser that rewrites its command line stores it as one string.
     told = [word.partition(b"--user-data-dir=")[2] for word in words if b"--user-data-dir=" in word]
     return any(_is_same(pid, os.fsdecode(path), directory) for path in told)
 
 
 def lives(pid: int) -> bool:
-    """Ask where /proc hides the processes of others (hidepid)."""
+    """Return whether a process exists, for hosts where /proc hides processes of other users (hidepid)."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -144,7 +144,7 @@ def lives(pid: int) -> bool:
 
 
 def _is_same(pid: int, path: str, directory: int) -> bool:
-    """Whether a path means this directory to that process, whatever it sees as its root."""
+    """Return whether a path means this directory to that process, whatever its root is."""
     own = os.fstat(directory)
     candidates = (f"/proc/{pid}/root{path}", path) if path.startswith("/") else (f"/proc/{pid}/cwd/{path}",)
     for candidate in candidates:
@@ -152,7 +152,7 @@ def _is_same(pid: int, path: str, directory: int) -> bool:
             seen = os.stat(candidate)
             if (seen.st_dev, seen.st_ino) == (own.st_dev, own.st_ino):
                 return True
-    # Where we may not look, and where more follows in the same piece.
+    # If the process cannot be examined, or if more arguments follow in the same string.
     return path == real_path(directory) or path.startswith(f"{real_path(directory)} ")
 
 
@@ -165,14 +165,14 @@ def _has_folder(directory: int, path: str) -> bool:
 
 
 def _torn(directory: int, path: str, word: str) -> tuple[str, ...]:
-    """Name what makes a LevelDB unusable, so that the browser would wipe it."""
+    """Return the problems that make a LevelDB unusable, so that the browser would wipe it."""
     try:
         with opened_below(directory, path) as database:
             found = tuple(_torn_database(database))
     except (FileNotFoundError, NotADirectoryError):
         return (f"{word}_missing",)
     if found == (_TABLE_EMPTY,) and lock_of_profile(directory) == LIVE:
-        return ()  # a browser at work makes each table empty and fills it then
+        return ()  # a running browser creates each table empty before filling it
     return tuple(f"{word}_{problem}" for problem in found)
 
 
@@ -200,7 +200,7 @@ def _has_content(directory: int, name: str) -> bool:
 
 
 def _fingerprints(directory: int) -> tuple[str, ...]:
-    """The moment at which the profile was made, in microseconds: a copy has the same one, and no other profile has."""
+    """Return a digest of the profile's creation time in microseconds, which only copies of the profile share."""
     try:
         with opened_below(directory, "Default") as default:
             content = read_file_at(default, "Preferences", at_most=_PREFERENCES_AT_MOST, called="the preferences")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""A layout that an operator describes as data, for a library that the table does not have."""
+"""A layout that an operator describes in the option ``custom``, for a library that is not in the table."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ _ORIGIN = re.compile(r"https?_[A-Za-z0-9.-]+_\d+")
 
 
 def custom_layout(options: t.Mapping[str, t.Any]) -> Layout:
-    """Make the layout that the option ``custom`` describes. Raises SessionsError for what cannot be meant."""
+    """Return the layout described by the option ``custom``. Raises SessionsError for an invalid description."""
     markers = _exact_paths(options, "markers")
     origin = options.get("origin") or None
     if not markers and not origin:
         raise SessionsError(
-            "custom.markers is empty; name the files or directories that every account has, or a browser's origin in custom.origin"
+            "custom.markers is empty; list the files or directories that every account has, or set custom.origin to a browser's origin"
         )
     if origin and not _ORIGIN.fullmatch(origin):
         raise SessionsError(
-            f"custom.origin is {origin!r}; give it as the browser names its folders, for example https_web.whatsapp.com_0"
+            f"custom.origin is {origin!r}; write it like the browser's folder names, for example https_web.whatsapp.com_0"
         )
     depth = options.get("depth") or 1
     if not 1 <= depth <= _DEEPEST:
-        raise SessionsError(f"custom.depth is {depth}; accounts lie 1 to {_DEEPEST} directories below the root")
+        raise SessionsError(f"custom.depth is {depth}; set it to a number from 1 to {_DEEPEST}")
     locks = _names(options, "locks")
     named = options.get("companions")
     browser = origin is not None
@@ -74,39 +74,43 @@ def custom_layout(options: t.Mapping[str, t.Any]) -> Layout:
 
 
 def _names(options: t.Mapping[str, t.Any], option: str) -> tuple[str, ...]:
-    """Read a list of name patterns."""
+    """Return a list of name patterns."""
     names = tuple(options.get(option) or ())
     for name in names:
         if "/" in name:
-            raise SessionsError(f"custom.{option} holds {name!r}; give the name alone, it counts in every directory")
+            raise SessionsError(
+                f"custom.{option} contains {name!r}; use a name without directories, it applies to every directory"
+            )
         _require_plain(name, option)
     return names
 
 
 def _paths(options: t.Mapping[str, t.Any], option: str) -> tuple[str, ...]:
-    """Read a list of path patterns, without slashes at their ends."""
+    """Return a list of path patterns without trailing slashes."""
     paths = tuple(path if path == "/" else path.rstrip("/") for path in options.get(option) or ())
     for path in paths:
         if path.startswith("/"):
-            raise SessionsError(f"custom.{option} holds {path!r}; give a path relative to the account or the root")
+            raise SessionsError(f"custom.{option} contains {path!r}; use a path relative to the account or the root")
         for part in path[3:].split("/") if path.startswith("**/") else path.split("/"):
             _require_plain(part, option)
     return paths
 
 
 def _exact_paths(options: t.Mapping[str, t.Any], option: str) -> tuple[str, ...]:
-    """Read a list of path patterns that say how deep they lie."""
+    """Return a list of path patterns with a fixed depth."""
     for path in _paths(options, option):
         if path.startswith("**/"):
-            raise SessionsError(f"custom.{option} holds {path!r}; say how deep it lies, an account is looked for by it")
+            raise SessionsError(
+                f"custom.{option} contains {path!r}; use a path of fixed depth, because accounts are found by it"
+            )
     return _paths(options, option)
 
 
 def _require_plain(name: str, option: str) -> None:
     if name in ("", ".", "..") or "**" in name or any(ord(character) < 32 for character in name):
         raise SessionsError(
-            f"custom.{option} holds {name!r} where a name is wanted; '*' and '?' stand for anything but a slash, "
-            "'**/' at the beginning of a path for any depth"
+            f"custom.{option} contains {name!r}, which is not a valid name; '*' and '?' match anything but a slash, "
+            "'**/' at the beginning of a path matches any depth"
         )
 
 
@@ -117,7 +121,7 @@ def _is_account(markers: tuple[str, ...], browser: bool, directory: int) -> bool
 
 
 def _judge(markers: tuple[str, ...], origin: str | None, directory: int) -> Judgement:
-    """All markers, none of them empty, make an account sound."""
+    """An account is paired if all markers exist and none is empty."""
     found = Judgement("paired", (), (), 1) if origin is None else judge_profile(directory, origin)
     problems = tuple(dict.fromkeys(problem for marker in markers for problem in _marker_problems(directory, marker)))
     if any(problem.startswith("marker_") and problem not in _WEAK for problem in problems):
@@ -125,7 +129,7 @@ def _judge(markers: tuple[str, ...], origin: str | None, directory: int) -> Judg
     return Judgement(found.state, (*found.problems, *problems), found.fingerprints, found.linked)
 
 
-# What will go wrong later does not make an account unusable now.
+# Problems that will matter later do not make an account unusable now.
 _WEAK = ("marker_hard_linked", "marker_foreign_owner")
 
 
@@ -139,7 +143,7 @@ def _marker_problems(directory: int, marker: str) -> t.Iterator[str]:
             with opened_below(directory, folder if slash else ".") as above:
                 status = status_of(above, name)
                 if status is None:
-                    continue  # it was removed since it was listed
+                    continue  # removed since it was listed
                 yield from weak(status, os.fstat(above), "marker")
                 if stat.S_ISDIR(status.st_mode):
                     with opened_below(above, name) as below:
@@ -151,7 +155,7 @@ def _marker_problems(directory: int, marker: str) -> t.Iterator[str]:
 
 
 def _lock_of(locks: tuple[str, ...], browser: bool, directory: int) -> str:
-    """A lock that holds a process's number counts while that process lives; any other one counts as long as it is there."""
+    """A lock that contains a PID counts while that process exists; any other lock counts while it exists."""
     if browser and lock_of_profile(directory):
         return lock_of_profile(directory)
     fits = name_matcher(locks)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""WAHA: below a namespace one directory per session, kept as the engine of the namespace does: files, a profile or a SQLite store."""
+"""WAHA: one directory per session below a namespace, in the format of the namespace's engine: files, a profile or a SQLite store."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ._layout_whatsmeow import WHATSMEOW, judge_stores
 
 _STORE = "gows.db"
 _CONFIGURATION = ".waha.session.config.json"
-_ENGINES = ("noweb", "gows", "webjs", "wpp")  # what a namespace is called unless somebody named it
+_ENGINES = ("noweb", "gows", "webjs", "wpp")  # default names of namespaces
 
 
 def _is_session(directory: int) -> bool:
-    """Whether there is more than a configuration, which alone is what a logout leaves."""
+    """Return whether there is more than a configuration, which is all that a logout leaves."""
     return exists(directory, _STORE) or _profile_in(directory) is not None or is_baileys(directory)
 
 
 def _profile_in(directory: int) -> str | None:
-    """Say where the profile is: the session itself, or below it as whatsapp-web.js calls it."""
+    """Return the path of the profile: the session itself, or below it with the name that whatsapp-web.js uses."""
     if is_profile(directory):
         return "."
     for name in folders_in(directory):
@@ -85,6 +85,6 @@ WAHA = Layout(
     caches=CACHES,
     databases=(_STORE, "waha.sqlite3"),
     ignored=("lost+found", "_orphaned", "media", "statics"),
-    # The browsers among its engines decide.
+    # Some of its engines are browsers, and their needs decide.
     stop=STOP,
 )

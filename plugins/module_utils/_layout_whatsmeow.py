@@ -2,9 +2,9 @@
 # This file is private to the collection whatsapp_ops.sessions.
 """whatsmeow, the Go library: SQLite stores, each with any number of linked devices. An account is the directory that holds them.
 
-A store is never opened where it lies: SQLite takes path names, makes files beside a database, and reads what its owner may have crafted.
-It is copied by descriptor into a directory that only root can enter, with its ``-wal``, which may hold all there is, and the copy is
-asked in a jail (see _jail.py). What leaves the jail are states and digests.
+A store is never opened in place: SQLite takes path names, creates files next to a database, and its owner may have crafted the content.
+It is copied by descriptor, with its ``-wal``, which may hold all data, into a directory that only root can enter, and the copy is queried
+in a jail (see _jail.py). Only states and digests leave the jail.
 """
 
 from __future__ import annotations
@@ -36,41 +36,41 @@ from ._paths import READ_FLAGS
 
 DATABASES = ("*.db", "*.sqlite", "*.sqlite3")
 
-# What programs call the store; a database of another name is found where the layout is named.
+# Names that programs use for the store; a database with another name is found if the layout is set explicitly.
 _KNOWN_NAMES = ("whatsapp.db", "whatsmeow.db", "mautrix-whatsapp.db", "wacli.db", "mdtest.db", "examplestore.db")
-# Those that are opened where they are: the first of them may have its keys in a second one.
+# Databases that programs open in place: the first one may have its keys in a second one.
 _OPENED = (*_KNOWN_NAMES, "whatsapp-keys.db", "gows.db")
-# What they keep beside it: chats, users, settings. They are copied with it and say nothing of devices.
+# Other databases of these programs: chats, users, settings. They are copied too, but contain no devices.
 _NO_STORES = ("chatstorage.db", "messages.db", "oauth.db", "users.db", "waha.sqlite3")
 _SUFFIXES = ("", "-wal", "-journal")
 _MAGIC = b"SQLite format 3\0"
-_WAL_VERSION = b"\x02\x02"  # at offset 18: the database is read and written through a write-ahead log
+_WAL_VERSION = b"\x02\x02"  # at offset 18: the database uses a write-ahead log
 _TABLE = b"whatsmeow_device"
-_SCHEMA_WITHIN = 4 << 20  # bytes; tables are made at the first start, so what names them is at the beginning
-_ONE_PAGE = 64 << 10  # bytes, the largest that SQLite makes
+_SCHEMA_WITHIN = 4 << 20  # bytes; tables are created at the first start, so their names are at the beginning
+_ONE_PAGE = 64 << 10  # bytes: the maximum in SQLite
 _OTHER = "store_of_another_program"
 _SECOND = "second_database"
 _TRIES = 5
 
-# What a store turned out to be: an empty one, one whose log is missing, one without devices, ...
+# Among several stores, the state with the highest rank decides.
 _RANK = {"corrupt": 4, "unknown": 3, "paired": 2, "pending": 1, "fresh": 0}
 
 
 def is_store(directory: int) -> bool:
-    """Whether an open directory holds a SQLite database."""
+    """Return whether an open directory holds a SQLite database."""
     return next(_databases(directory, DATABASES), None) is not None
 
 
 def judge_stores(directory: int, patterns: tuple[str, ...] = DATABASES) -> Judgement:
-    """Say what the stores in an open directory amount to: the worst of those that the program opens decides, devices are added up.
+    """Judge the stores in an open directory: the worst of those that the program opens decides, and their devices are added up.
 
-    What is wrong with others is told as a problem of a second database.
+    Problems of other databases are reported as problems of a second database.
     """
     names = [name for name in _databases(directory, patterns) if name not in _NO_STORES]
     found = {name: _judged(directory, name) for name in names}
     opened = [found[name] for name in opened_stores(directory, patterns) if name in found]
     if not any(judgement.state in ("paired", "corrupt") for judgement in opened):
-        copies = _copies(names)  # a file of a known name that was never used stands for nothing
+        copies = _copies(names)  # a file with a known name may never have been used
         opened += [found[name] for name in names if found[name].state == "paired" and name not in copies]
     opened = [judgement for judgement in opened if _OTHER not in judgement.problems] or opened or [Judgement("fresh")]
     worst = max(opened, key=lambda judgement: _RANK[judgement.state])
@@ -83,9 +83,9 @@ def judge_stores(directory: int, patterns: tuple[str, ...] = DATABASES) -> Judge
 
 
 def opened_stores(directory: int, patterns: tuple[str, ...] = DATABASES) -> tuple[str, ...]:
-    """Return the databases in an open directory that its program opens for its devices, as far as their names and tables tell.
+    """Return the databases in an open directory that its program opens for its devices, judged by names and tables.
 
-    Without a name that is known these are all that may have such a table and are no copies of others; else all that are no copies.
+    Without a known name, these are all that may have such a table and are not copies of others; if there is none, all except copies.
     """
     names = [name for name in _databases(directory, patterns) if name not in _NO_STORES]
     known = [name for name in names if name in _OPENED]
@@ -99,7 +99,7 @@ def opened_stores(directory: int, patterns: tuple[str, ...] = DATABASES) -> tupl
 
 
 def _copies(names: t.Sequence[str]) -> set[str]:
-    """Return those that are called as copies of others are."""
+    """Return the names that look like copies of others."""
     stems = {name: name.rpartition(".")[0] for name in names}
     told = copies_among([Candidate(stem, (), 0) for stem in stems.values()])
     return {name for name, stem in stems.items() if stem in told}
@@ -122,37 +122,37 @@ def _databases(directory: int, patterns: tuple[str, ...]) -> t.Iterator[str]:
 
 
 def _is_database(directory: int, name: str) -> bool:
-    """Whether a file of such a name is a database, or was one: other programs call other things so, too."""
+    """Return whether a file with such a name is or was a database: other programs use these names for other files."""
     if name in _OPENED or exists(directory, f"{name}-wal"):
         return True
     try:
         header = _read(directory, name, len(_MAGIC))
     except OSError:
-        return True  # a link, or one that we may not read
+        return True  # a symbolic link, or a file without read permission
     return header == _MAGIC or not header.strip(b"\0")
 
 
 def _judged(directory: int, name: str) -> Judgement:
     status, above = status_of(directory, name), os.fstat(directory)
     if status is None:
-        return Judgement("fresh")  # it was removed since it was listed
+        return Judgement("fresh")  # removed since it was listed
     broken = unfit(status, above, "store")
     if broken == ("store_empty",) and not _size(directory, f"{name}-wal"):
-        return Judgement("fresh")  # a program makes it before it fills it
+        return Judgement("fresh")  # a program creates the file before filling it
     if broken and broken != ("store_empty",):
         return Judgement("corrupt", broken)
     weaknesses = weak(status, above, "store")
     for attempt in range(_TRIES):
         judgement, settled = _asked(directory, name)
-        # Files that change while they are copied are no state at all; only what is seen in a settled copy counts as broken.
+        # Files that change while they are copied have no valid state; only a copy of unchanged files can count as damaged.
         if judgement.state != "corrupt" or settled:
             return dataclasses.replace(judgement, problems=(*judgement.problems, *weaknesses))
-        time.sleep(0.05 * 2**attempt)  # its program is writing; nothing says when it pauses
+        time.sleep(0.05 * 2**attempt)  # its program is writing and may pause at any time
     return Judgement("unknown", ("store_in_motion", *weaknesses))
 
 
 def _asked(directory: int, name: str) -> tuple[Judgement, bool]:
-    """Judge a copy of one store, and say whether the store stayed as it was while it was copied."""
+    """Judge a copy of one store; return also whether the store did not change while it was copied."""
     before = _looks(directory, name)
     header = _read(directory, name, 20)
     if _is_of_another_program(directory, name):
@@ -160,21 +160,21 @@ def _asked(directory: int, name: str) -> tuple[Judgement, bool]:
     if sum(size for dummy, size, *times in before.values()) > STORE_BYTES:
         return Judgement("unknown", ("store_too_large",)), True
     try:
-        library = importlib.import_module("sqlite3")  # some systems package it apart
+        library = importlib.import_module("sqlite3")  # some systems package it separately
         from ._store_question import answer_of_copy
 
         answer = answer_of_copy(directory, name, library)
     except ImportError:
         return Judgement("unknown", ("sqlite_missing",)), True
     except PermissionError:
-        raise  # whoever may not look has to be told so
+        raise  # a missing permission is reported to the caller
     except OSError:
         return Judgement("unknown", ("store_not_copied",)), True
     return _understood(answer, header), before == _looks(directory, name)
 
 
 def _is_of_another_program(directory: int, name: str) -> bool:
-    """Whether a database has other tables. One whose log is missing may have had any."""
+    """Return whether a database has other tables. If its log is missing, that is unknown and False."""
     held = _read(directory, name, _SCHEMA_WITHIN)
     if not held.startswith(_MAGIC) or _TABLE in held:
         return False
@@ -209,7 +209,7 @@ def _understood(answer: str | None, header: bytes) -> Judgement:
     if word == "store":
         return Judgement("paired", (), tuple(devices), len(devices)) if devices else Judgement("pending")
     if word == "empty" and header[18:20] == _WAL_VERSION:
-        return Judgement("corrupt", ("wal_missing",))  # a copy of the database alone: what it held was in its log
+        return Judgement("corrupt", ("wal_missing",))  # a copy of the database without its log, which held the data
     if word == "damaged":
         return Judgement("corrupt", ("store_damaged",))
     if word == "late":
@@ -244,6 +244,6 @@ WHATSMEOW = Layout(
     databases=DATABASES,
     opens=opened_stores,
     ignored=("lost+found", "_orphaned", "media", "statics"),
-    # Programs in Go close their stores in handlers of both SIGINT and SIGTERM, which they mostly share.
+    # Programs in Go usually close their stores in one handler for both SIGINT and SIGTERM.
     stop=StopSettings(signal="SIGTERM", timeout=45),
 )

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The one table of session layouts: how each library keeps accounts on disk, and how to tell a sound one from a broken one.
+"""The table of session layouts: how each library stores accounts on disk, and how to recognise intact and damaged ones.
 
-Adding a library is adding one entry to ``LAYOUTS``; entries stand in one file per family (``_layout_*.py``). Everything else (discovery,
-counting, judging, exclusions, locks, stop settings) reads the entry. Nothing here returns, raises or logs anything that was read from a
-file, nor a file name from inside an account.
+To add a library, add one entry to ``LAYOUTS``; each family of libraries has its own file (``_layout_*.py``). Everything else (discovery,
+counting, judging, exclusions, locks, stop settings) reads the entry. Nothing here returns, raises or logs anything read from a file, nor a
+file name from inside an account.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from ._layout_whatsmeow import WHATSMEOW
 from ._limits import FOLDERS
 from ._links import AREA_INSIDE, NOWHERE, TWICE, UnsafeLink, follow, is_link, open_linked, unfit_target
 
-# AREA_INSIDE, our own directory inside a sessions path that is a mount of its own (see _area.py), is never an account.
-ASIDE = ".aside-"  # and a moment: how one is called that somebody may have put there
+# AREA_INSIDE, the work area inside a sessions path that is a mount of its own (see _area.py), is never an account.
+ASIDE = ".aside-"  # followed by a time: suffix of an untrusted directory in place of the work area
 
 
 def is_area(name: str) -> bool:
-    """Whether an entry of a sessions path is our own directory, or one that was set aside."""
+    """Return whether an entry of a sessions path is the work area, or an untrusted one that was renamed."""
     return name == AREA_INSIDE or name.startswith(AREA_INSIDE + ASIDE)
 
 
-CUSTOM = "custom"  # no entry of the table: the option of that name describes it
+CUSTOM = "custom"  # not in the table: described by the option of that name
 LAYOUTS: t.Mapping[str, Layout] = {
     layout.name: layout
     for layout in (
@@ -64,16 +64,16 @@ LAYOUTS: t.Mapping[str, Layout] = {
 
 
 class Recognition(t.NamedTuple):
-    """A layout, and in a few words why it is the one."""
+    """A layout, and in a few words why it was chosen."""
 
     layout: Layout
     reason: str
 
 
 class Found(t.NamedTuple):
-    """An account below a root (its relative path), or, where ``left`` says why, a link that may be one and is not followed.
+    """An account below a root (its relative path), or a symbolic link that may be one but is not followed: ``left`` says why.
 
-    ``linked``: it is a link.
+    ``linked``: it is a symbolic link.
     """
 
     name: str
@@ -81,53 +81,51 @@ class Found(t.NamedTuple):
     linked: bool = False
 
 
-_FURTHER, _FURTHER_FOLDERS = (
-    2,
-    5000,
-)  # how many levels and directories further accounts are looked for that are only told
-_FOLDER_LINK = "it is a link to a directory that accounts lie in, and only links to accounts themselves are followed"
+# Levels and directories of the search for accounts that are too deep, which are only reported.
+_FURTHER, _FURTHER_FOLDERS = 2, 5000
+_FOLDER_LINK = "it is a link to a directory that contains accounts, and only links to accounts themselves are followed"
 
 
 class _Claim(t.NamedTuple):
-    """What told a layout first that it is meant, and all the places where something did."""
+    """The reason of a layout's first claim, and all places that it claims."""
 
     reason: str
     places: list[str]
 
 
 def chosen_layout(options: t.Mapping[str, t.Any]) -> Layout | None:
-    """Return the layout that the options ``layout`` and ``custom`` name or describe; None for ``auto``.
+    """Return the layout that the options ``layout`` and ``custom`` select or describe; None for ``auto``.
 
-    Raises SessionsError for one that is not known, or is described wrongly.
+    Raises SessionsError for an unknown or invalid layout.
     """
     name, custom = options.get("layout") or "auto", options.get("custom")
     if name == CUSTOM:
         if not custom:
             raise SessionsError(
-                "layout is 'custom', and the option 'custom' does not say how accounts are kept; give at least custom.markers"
+                "layout is 'custom', but the option 'custom' does not describe how accounts are stored; set at least custom.markers"
             )
         from ._layout_custom import custom_layout
 
         return custom_layout(custom)
     if custom:
         raise SessionsError(
-            f"the option 'custom' describes a layout, and layout is {name!r}; set layout=custom, or leave 'custom' out"
+            f"the option 'custom' describes a layout, but layout is {name!r}; set layout=custom, or remove 'custom'"
         )
     return None if name == "auto" else layout_named(name)
 
 
 def first_layout() -> Layout:
-    """Return the layout that stands for a place without accounts."""
+    """Return the layout that is assumed for a path without accounts."""
     return next(iter(LAYOUTS.values()))
 
 
 def layout_named(name: str) -> Layout:
-    """Return the table's entry ``name``; raise SessionsError naming what there is."""
+    """Return the table's entry ``name``; raise SessionsError with the known names if there is none."""
     try:
         return LAYOUTS[name]
     except KeyError as error:
         raise SessionsError(
-            f"the layout {name!r} is not known; choose one of {', '.join([*LAYOUTS, CUSTOM])}, or auto"
+            f"the layout {name!r} is unknown; choose one of {', '.join([*LAYOUTS, CUSTOM])}, or auto"
         ) from error
 
 
@@ -137,39 +135,39 @@ def recognised(root: int, chosen: Layout | None) -> Layout:
 
 
 def recognition(root: int, chosen: Layout | None) -> Recognition:
-    """Return ``chosen``, or, where it is None, the only layout that claims what is below the open directory ``root``.
+    """Return ``chosen``, or if that is None, the only layout that claims something below the open directory ``root``.
 
-    Where nothing is found the first entry is returned: an empty root fits every layout. Raises SessionsError naming the candidates,
-    and what told each, where more than one is left.
+    Without accounts it returns the first entry: an empty root fits every layout. Raises SessionsError with the candidates and their
+    reasons if more than one is left.
     """
     if chosen is not None:
-        return Recognition(chosen, "it was named")
+        return Recognition(chosen, "it was set explicitly")
     claims = _claims_in(root)
     left = [name for name in LAYOUTS if name in claims and not _is_refined(root, name, claims)]
     if len(left) > 1:
         candidates = "; ".join(f"{name}, because {claims[name].reason}" for name in left)
-        raise SessionsError(f"the sessions fit more than one layout ({candidates}): name one in 'layout'")
+        raise SessionsError(f"the sessions fit more than one layout ({candidates}); set 'layout' to the right one")
     if not left:
-        return Recognition(first_layout(), "no account was found, which fits every layout")
+        return Recognition(first_layout(), "no account was found, so every layout is possible")
     return Recognition(LAYOUTS[left[0]], claims[left[0]].reason)
 
 
 def names_of_any(root: int, chosen: Layout | None) -> t.Iterator[str]:
-    """Yield the accounts below the open directory ``root`` that are of ``chosen``, or of any layout where it is None."""
+    """Yield the accounts of the layout ``chosen``, or of any layout if that is None, below the open directory ``root``."""
     layouts = (LAYOUTS[name] for name, *dummy in _claims_below(root)) if chosen is None else (chosen,)
     return (name for layout in layouts for name in account_names(root, layout))
 
 
 def account_names(root: int, layout: Layout) -> t.Iterator[str]:
-    """Yield the accounts below the open directory ``root`` as relative paths, sorted; ``.`` when the root itself is one.
+    """Yield the accounts below the open directory ``root`` as relative paths, sorted; ``.`` if the root itself is an account.
 
-    Links to accounts count where they are safe to follow (_links.py), and so do the names of a layout's own folders that hold one.
+    Includes symbolic links that are safe to follow (_links.py), and directories of the layout's ``beside`` that are accounts.
     """
     return (found.name for found in found_in(root, layout) if not found.left)
 
 
 def found_in(root: int, layout: Layout) -> t.Iterator[Found]:
-    """Yield the accounts below the open directory ``root``, and the links that may be accounts and are not followed."""
+    """Yield the accounts below the open directory ``root``, and symbolic links that may be accounts but are not followed."""
     if layout.is_account(root):
         yield Found(".")
     walk = _Walk(root, layout)
@@ -187,7 +185,7 @@ def found_in(root: int, layout: Layout) -> t.Iterator[Found]:
 
 
 def too_deep(root: int, layout: Layout) -> int:
-    """Count what would be accounts of a layout if one looked for them further down; a directory of a program is not searched."""
+    """Return the number of accounts that are nested too deep for a layout; 0 if the directory is that of a program."""
     if layout.companions is not None:
         return 0
     known, deeper = set(account_names(root, layout)), dataclasses.replace(layout, depth=layout.depth + _FURTHER)
@@ -199,7 +197,7 @@ def too_deep(root: int, layout: Layout) -> int:
 
 
 def companions(root: int, layout: Layout) -> t.Iterator[str]:
-    """Yield what a backend keeps beside its accounts and what travels with them as it is: relative paths on every level, sorted."""
+    """Yield the files outside accounts that are migrated with them: relative paths on every level, sorted."""
     if layout.is_account(root):
         return
     accounts = set(account_names(root, layout))
@@ -212,9 +210,9 @@ def companions(root: int, layout: Layout) -> t.Iterator[str]:
 
 
 def open_account(root: int, account: str) -> int:
-    """Return a descriptor of an account's directory, which may be a link that is safe to follow (_links.py); no folder above it may.
+    """Return a descriptor of an account's directory; it may be a symbolic link that is safe to follow (_links.py), but not below one.
 
-    Raises OSError when it is not there.
+    Raises OSError if it does not exist.
     """
     folder, _slash, name = account.rpartition("/")
     try:
@@ -237,7 +235,7 @@ def opened_account(root: int, account: str) -> t.Iterator[int]:
 
 
 def is_linked(root: int, account: str) -> bool:
-    """Whether the account's entry below an open root is a link."""
+    """Return whether the account's entry below an open root is a symbolic link."""
     folder, _slash, name = account.rpartition("/")
     try:
         with opened_below(root, folder or ".") as parent:
@@ -247,12 +245,12 @@ def is_linked(root: int, account: str) -> bool:
 
 
 def plain_count(root: int, layout: Layout) -> int:
-    """Count the marker files as ``find -maxdepth 3 -name`` does: whatever they are, wherever they lie. A number, not a proof."""
+    """Count the marker files like ``find -maxdepth 3 -name``, of any type, anywhere. A number, not a proof."""
     return count_below(root, layout, 0)
 
 
 def count_below(directory: int, layout: Layout, levels: int) -> int:
-    """Do as plain_count for what of it lies in an open directory that is ``levels`` below the root."""
+    """Return the part of plain_count for an open directory ``levels`` below the root."""
     trusted = os.fstat(directory).st_dev if _counts_links(directory) else None
     return (
         _counted(directory, layout.counted, layout.count_depth - levels, trusted) if layout.count_depth > levels else 0
@@ -260,14 +258,14 @@ def count_below(directory: int, layout: Layout, levels: int) -> int:
 
 
 def _counts_links(directory: int) -> bool:
-    """Whether the filesystem counts each directory below as a link, as ext4, XFS and tmpfs do; btrfs says 1, CIFS 2 whatever there is."""
+    """Return whether st_nlink counts subdirectories, as on ext4, XFS and tmpfs; it is always 1 on btrfs and 2 on CIFS."""
     with os.scandir(directory) as entries:
         folders = sum(entry.is_dir(follow_symlinks=False) for entry in entries)
     return folders > 0 and os.fstat(directory).st_nlink == 2 + folders
 
 
 def _counted(directory: int, patterns: tuple[str, ...], depth: int, trusted: int | None) -> int:
-    # A directory with two links has no directory below it, find's own leaf rule: asking for one name then beats listing thousands.
+    # A directory with two links has no subdirectories (the leaf optimisation of find): looking up one name is faster than a listing.
     status = os.fstat(directory)
     if (
         status.st_dev == trusted
@@ -289,7 +287,7 @@ def _counted_below(directory: int, name: str, patterns: tuple[str, ...], depth: 
     try:
         below = os.open(name, OPEN_DIRECTORY, dir_fd=directory)
     except OSError:
-        return 0  # gone or swapped since it was listed: find says nothing of it either
+        return 0  # gone or replaced since it was listed: find ignores it, too
     try:
         return _counted(below, patterns, depth, trusted)
     finally:
@@ -304,12 +302,12 @@ def _claims_in(root: int) -> dict[str, _Claim]:
 
 
 def _claims_below(root: int) -> t.Iterator[tuple[str, str, str]]:
-    """Ask about the root and the directories below it, as deep as an account may lie: name, reason and path of each claim."""
+    """Yield name, reason and path of each claim by a layout on the root or a directory below it, as deep as an account may be."""
     for layout in LAYOUTS.values():
         reason = _reason(root, ".", 0, layout)
         if reason:
             yield layout.name, reason, "."
-    # Special ones first: a directory belongs to one library, and there may be thousands to ask about.
+    # Special layouts first: a directory belongs to one library, and there may be thousands to examine.
     ordered = sorted(LAYOUTS.values(), key=lambda layout: not layout.refines)
     yield from _claims_deeper(root, root, "", 1, ordered, iter(range(FOLDERS)))
 
@@ -324,7 +322,7 @@ def _claims_deeper(
         asked = ((layout.name, _reason(below, path, level, layout)) for layout in layouts)
         claim = next(((claimant, reason, path) for claimant, reason in asked if reason), None)
         if claim:
-            yield claim  # what belongs to somebody has no accounts of anybody else below it
+            yield claim  # a claimed directory has no accounts of other layouts below it
         elif level < max(map(_deepest, layouts)):
             yield from _claims_deeper(root, below, f"{path}/", level + 1, layouts, left)
 
@@ -332,7 +330,7 @@ def _claims_deeper(
 def _reason(directory: int, path: str, level: int, layout: Layout) -> str:
     if level > _deepest(layout) or (layout.excluded and path_matcher(layout.excluded)(path)):
         return ""
-    # A folder of the library's own may be an account that is called so; what is in such a folder is none.
+    # A directory in ``beside`` may itself be an account with that name, but not the directories in it.
     above = path.rpartition("/")[0]
     if above and path_matcher(layout.ignored)(above):
         return ""
@@ -344,7 +342,7 @@ def _deepest(layout: Layout) -> int:
 
 
 def _is_refined(root: int, name: str, claims: t.Mapping[str, _Claim]) -> bool:
-    """Whether another layout that claims the root, too, is the more special one and sees every account that this one sees."""
+    """Return whether another layout that also claims the root is more specific and finds every account that this one finds."""
     specials = (LAYOUTS[other] for other in claims if name in LAYOUTS[other].refines)
     return any(set(claims[name].places) <= set(account_names(root, special)) for special in specials)
 
@@ -354,7 +352,7 @@ def _folders_of(root: int, layout: Layout) -> list[str]:
 
 
 class _Walk:
-    """Looks for the accounts of a layout below one root: at most so many directories, and no directory twice through links."""
+    """Searches the accounts of a layout below one root: a limited number of directories, and none twice through symbolic links."""
 
     def __init__(self, root: int, layout: Layout, left: t.Iterator[int] | None = None) -> None:
         self.root, self.layout = root, layout
@@ -364,7 +362,7 @@ class _Walk:
         self.is_excluded, self.is_volatile = path_matcher(layout.excluded), layout.volatile_matcher
 
     def below(self, directory: int, prefix: str, depth: int) -> t.Iterator[Found]:
-        """Yield what is found in an open directory."""
+        """Yield the accounts and unsafe links in an open directory."""
         if depth == 0:
             return
         unsafe: list[Found] = []
@@ -395,7 +393,7 @@ class _Walk:
         return next(found, None) is not None
 
     def _why_left(self, directory: int) -> str:
-        """Say why the account that a link leads to is none of the root's own."""
+        """Return why the target of a symbolic link is not an account of this root; '' if it is."""
         return unfit_target(self.root, directory) or (TWICE if self._is_known(directory) else "")
 
     def _is_known(self, directory: int) -> bool:
@@ -406,29 +404,29 @@ class _Walk:
         return known
 
     def _may_be_account(self, prefix: str, name: str, why: str) -> bool:
-        """Whether a link that is not followed may be an account."""
+        """Return whether a symbolic link that is not followed may be an account."""
         path = prefix + name
         if not self.fits(name) or self.is_volatile(name) or self.is_ignored(path) or self.is_excluded(path):
             return False
-        # Among the files of a program many a link may lead to nothing.
+        # Directories of programs often contain symbolic links to nowhere.
         return why != NOWHERE or self.layout.companions is None
 
 
 def _opened_folders(
     directory: int, left: t.Iterator[int], note: t.Callable[[str, str], None]
 ) -> t.Iterator[tuple[str, int, bool]]:
-    """Yield the directories in an open directory, sorted, each open until the next one is asked for, and whether it is a link.
+    """Yield the directories in an open directory, sorted, with whether each is a symbolic link; each is open until the next one.
 
-    ``note`` is told of links that are not followed, and why. Raises SessionsError once there is nothing ``left``, from which one is
-    taken for each.
+    ``note`` is called with links that are not followed, and the reason. One item of ``left`` is consumed per directory; raises
+    SessionsError when it is exhausted.
     """
     for name, linked in folders_and_links_in(directory):
         if is_area(name):
             continue
         if next(left, None) is None:
             raise SessionsError(
-                f"there are more than {FOLDERS} directories to look for accounts in, which no host has; "
-                "nothing was changed, see what makes them, remove them and run again"
+                f"there are more than {FOLDERS} directories to search for accounts, more than a host should have; "
+                "nothing was changed, find out what creates them, remove them and run again"
             )
         try:
             below = follow(directory, name) if linked else os.open(name, OPEN_DIRECTORY, dir_fd=directory)
@@ -436,7 +434,7 @@ def _opened_folders(
             note(name, error.why)
             continue
         except (FileNotFoundError, NotADirectoryError):
-            continue  # gone or swapped since it was listed; whoever cannot look must not be told that there is nothing
+            continue  # gone or replaced since it was listed; a missing permission is raised, because it does not mean that nothing exists
         try:
             yield name, below, linked
         finally:
@@ -444,7 +442,7 @@ def _opened_folders(
 
 
 def _entries(root: int, place: str) -> t.Iterator[str]:
-    """Yield the paths of what is in a directory below the root; none where it is missing."""
+    """Yield the paths of the entries of a directory below the root; none if it is missing."""
     try:
         with opened_below(root, place or ".") as directory:
             names = names_in(directory)

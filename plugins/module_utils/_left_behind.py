@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""What a switch of the backend would leave behind, as a survey sees it. What is refused for it is in _behind.py."""
+"""Accounts that a switch of the backend would leave behind, found by the survey. They are refused in _behind.py."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _OTHER_NAME = "another legacy path has the same directory under another name"
 
 
 class LeftBehind(t.NamedTuple):
-    """What is, or may be, an account, the legacy path that it stays at, and why. ``is_link``: it is a link that is not followed;
-    ``is_twin``: another legacy path has one of that name, which is brought.
+    """A possible account, the legacy path where it stays, and why. ``is_link``: it is a symbolic link that is not followed;
+    ``is_twin``: another legacy path has an account of that name, which is migrated.
     """
 
     name: str
@@ -33,12 +33,12 @@ class LeftBehind(t.NamedTuple):
 
     @property
     def label(self) -> str:
-        """How it is called where others may read it."""
+        """Its name in reports."""
         return masked(self.name)
 
 
 class Clash(t.NamedTuple):
-    """A name under which two legacy paths hold two different linked devices."""
+    """A name that two legacy paths use for two different linked devices."""
 
     name: str
     one: str
@@ -46,24 +46,26 @@ class Clash(t.NamedTuple):
 
     @property
     def label(self) -> str:
-        """How it is called where others may read it."""
+        """Its name in reports."""
         return masked(self.name)
 
 
 def left_twin(name: str, first: Side, second: Side, places: tuple[str, str]) -> LeftBehind | None:
-    """Return what is left behind where a second legacy path has an account of that name, None where that is a copy of the first.
+    """Return the account of a second legacy path with the same name as left behind; None if it is a copy of the first.
 
     ``places``: the two legacy paths.
     """
     if second.state not in (*SOUND, "unknown", "corrupt") or (first.devices and second.devices):
         return None
-    why = f"{places[0]} has one of that name, too, and "
-    why += "this one is damaged" if second.state == "corrupt" else "nothing tells whether both are one linked device"
+    why = f"{places[0]} has an account of that name, too, and "
+    why += (
+        "this one is damaged" if second.state == "corrupt" else "it is unknown whether both are the same linked device"
+    )
     return LeftBehind(name, places[1], why, is_twin=True)
 
 
 def at_path_already(root: int, name: str, path: str) -> bool:
-    """Whether a linked account of a legacy path leads to the account of that name at the sessions path."""
+    """Return whether a linked account of a legacy path leads to the account of that name at the sessions path."""
     try:
         with opened_account(root, name) as account:
             return real_path(account) == f"{os.path.realpath(path)}/{name}"
@@ -72,21 +74,21 @@ def at_path_already(root: int, name: str, path: str) -> bool:
 
 
 class Directories:
-    """Which directories the accounts of all legacy paths really are, so that none is brought under two names: it is one device."""
+    """Tracks the real directories of accounts in all legacy paths, so that no device is migrated under two names."""
 
     def __init__(self, path: str, *, several: bool) -> None:
         self.path, self.several = os.path.realpath(path), several
         self.names: dict[tuple[int, int], str] = {}
 
     def why_not(self, root: int, name: str, linked: bool) -> str:
-        """Say why an account must not be brought; '' where nothing is against it."""
+        """Return why an account must not be migrated; '' if it may."""
         if not (linked or self.several):
             return ""
         try:
             with opened_account(root, name) as account:
                 status, real = os.fstat(account), real_path(account)
         except (OSError, SessionsError):
-            return ""  # whoever copies it says what is the matter
+            return ""  # the error is reported when it is copied
         if linked and f"{real}/".startswith(f"{self.path}/"):
             return _INTO_PATH
         return "" if self.names.setdefault((status.st_dev, status.st_ino), name) == name else _OTHER_NAME

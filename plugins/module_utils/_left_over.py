@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Sees what a run that was killed left behind; _recover.py deals with it."""
+"""Detects what a killed run left behind; _recover.py cleans it up."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import typing as t
 from ._area import COMPANIONS, existing_area, known_document, opened_staging
 from ._control import INTENT, existing_control, read_document_at
 
-# As _paths.py calls what it writes before it is renamed.
+# The names of temporary files in _paths.py.
 TEMPORARY = re.compile(r"\..+\.json\.[0-9a-f]{12}")
 
 
 def is_interrupted(path: str) -> bool:
-    """Whether a cutover to ``path`` ended half way."""
+    """Return whether a cutover to ``path`` was interrupted."""
     intent = known_document(path, INTENT)
     return bool(intent) and not intent.get("committed")
 
 
 def is_untidy(path: str) -> bool:
-    """Whether something lies in the control directory or the area that nothing will need any more, once nothing is left to publish."""
+    """Return whether the control directory or the area has files that are not needed once nothing is left to publish."""
     with existing_control(path) as control:
         if control is None:
             return False
@@ -33,5 +33,5 @@ def is_untidy(path: str) -> bool:
 
 
 def left_over(directory: int) -> t.Iterator[str]:
-    """Yield the names in an open control directory or area that no finished run leaves there."""
+    """Yield the names in an open control directory or area that a finished run never leaves."""
     return (name for name in os.listdir(directory) if name == COMPANIONS or TEMPORARY.fullmatch(name))

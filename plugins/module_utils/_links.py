@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Follows a symbolic link in the place of an account, where its maker gains nothing by that: see ``open_linked`` for the rules.
+"""Follow a symbolic link in place of an account if its creator gains nothing by that: see ``open_linked`` for the rules.
 
-People link accounts to a data disk or a shared folder. The service user can make links as well, so that none is followed by the kernel.
+Operators link accounts to a data disk or a shared directory. The service user can create links as well, so the kernel never follows one
+automatically.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from ._errors import SessionsError
 from ._layout import status_of
 from ._paths import LinkOfContainer, open_directory, real_path
 
-# Our own directories (see _area.py) are called so, or end so.
+# Names of the work area (see _area.py): they are or end with this.
 AREA_INSIDE = ".whatsapp-ops"
 _NOT_ON_DISK = ("/proc", "/sys", "/dev")
 
-NOWHERE = "it is a link that leads nowhere (see that its volume is mounted)"
+NOWHERE = "it is a link to a missing directory (check that its volume is mounted)"
 FOREIGN = "it is a link of an unprivileged user to a directory of another user, which is not followed"
-INSIDE = "it is a link to a directory that is, or holds, or lies in the root itself"
-TWICE = "it is a link to a directory that another link in the root leads to"
-OURS = "it is a link into a directory that this collection keeps for itself"
-CONTAINER = "it is a link in what a container can write, which is never followed"
-NO_DISK = "it is a link to what is on no disk"
+INSIDE = "it is a link to the root itself, or to a directory that contains the root or is in it"
+TWICE = "it is a link to the same directory as another link in the root"
+OURS = "it is a link into a directory that this collection manages"
+CONTAINER = "it is a link in storage that a container can write, which is never followed"
+NO_DISK = "it is a link to something that is not on a disk"
 
 
 class UnsafeLink(NotADirectoryError):
-    """A link that is not followed. ``why``: in a few words, without where it leads."""
+    """A symbolic link that is not followed. ``why``: the reason in a few words, without its target."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -37,16 +38,16 @@ class UnsafeLink(NotADirectoryError):
 
 
 def is_link(directory: int, name: str) -> bool:
-    """Whether the entry ``name`` of an open directory is a symbolic link."""
+    """Return whether the entry ``name`` of an open directory is a symbolic link."""
     status = status_of(directory, name)
     return status is not None and stat.S_ISLNK(status.st_mode)
 
 
 def open_linked(root: int, parent: int, name: str) -> int:
-    """Return a descriptor of the directory that the link ``name`` in the open directory ``parent``, which is in ``root``, leads to.
+    """Return a descriptor of the target of the link ``name`` in the open directory ``parent``, which is in ``root``.
 
-    Links on the way count like those on the way to any path (_paths.py): root made them, or they lead to a directory of their maker.
-    What they lead to must neither be in the root, so that it is there already, nor hold the root, nor be ours. Raises UnsafeLink, OSError.
+    The rules for links on the way to any path apply (_paths.py): root created them, or they lead to a directory of their creator.
+    The target must not be in the root (it would be found twice), contain the root, or be the work area. Raises UnsafeLink, OSError.
     """
     found = follow(parent, name)
     why = unfit_target(root, found)
@@ -57,7 +58,7 @@ def open_linked(root: int, parent: int, name: str) -> int:
 
 
 def follow(parent: int, name: str) -> int:
-    """Return a descriptor of the directory that a link leads to, whichever that is. Raises UnsafeLink, OSError."""
+    """Return a descriptor of the directory that a link leads to, wherever it is. Raises UnsafeLink, OSError."""
     try:
         return open_directory(name, start=parent)
     except LinkOfContainer as error:
@@ -69,7 +70,7 @@ def follow(parent: int, name: str) -> int:
 
 
 def unfit_target(root: int, found: int) -> str:
-    """Say why an open directory that a link leads to is no account of the open ``root`` of its own; '' where it may be one."""
+    """Return why the open target ``found`` of a link is not an additional account of the open ``root``; '' if it may be one."""
     target, top = real_path(found), real_path(root)
     if _is_within(target, top) or _is_within(top, target):
         return INSIDE

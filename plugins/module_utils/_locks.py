@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Removes locks that keep a library from starting although nothing uses the account: of another host, of a dead process, or broken.
+"""Remove locks that keep a library from starting although the account is not in use: of another host, of a dead process, or damaged.
 
-A lock is only a word. What counts is whether any process of this host has something of the account open, in whatever container.
+The lock itself is no proof. What counts is whether any process of this host, in any container, has something of the account open.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Inode = tuple[int, int]
 
 
 def locked_accounts(path: str, layout: Layout) -> tuple[str, ...]:
-    """Return the accounts at the sessions path ``path`` whose locks may be removed."""
+    """Return the accounts at the sessions path ``path`` with removable locks."""
     if not layout.locks:
         return ()
     try:
@@ -32,9 +32,9 @@ def locked_accounts(path: str, layout: Layout) -> tuple[str, ...]:
 
 
 def remove_locks(path: str, names: t.Iterable[str], layout: Layout, inode: int = 0) -> None:
-    """Remove the locks of the accounts ``names`` at the sessions path, unless they are in use by now.
+    """Remove the locks of the accounts ``names`` at the sessions path, unless they are in use now.
 
-    ``inode``: of the directory that was looked at before. Another one in its place is left alone.
+    ``inode``: of the directory that was observed before; if it was replaced, nothing is removed.
     """
     with opened_directory(path) as root:
         if inode not in (0, os.fstat(root).st_ino):
@@ -62,7 +62,7 @@ def _is_removable(account: int, layout: Layout) -> bool:
 
 
 def _locks_in(account: int, layout: Layout) -> list[tuple[str, str]]:
-    """Return folder and name of each lock in an open account: they lie in it, or in a directory of it that is the browser's profile."""
+    """Return folder and name of each lock in an open account: in it, or in a directory of it that is the browser's profile."""
     found = []
     for folder in (".", *folders_in(account)):
         with contextlib.suppress(OSError), opened_below(account, folder) as opened:
@@ -71,14 +71,14 @@ def _locks_in(account: int, layout: Layout) -> list[tuple[str, str]]:
 
 
 def _lock_names(directory: int, layout: Layout) -> list[str]:
-    """Return the names of the locks in an open directory. A directory in the place of one is nothing that a library made."""
+    """Return the names of the locks in an open directory. A directory with such a name was not created by a library."""
     is_lock = name_matcher(layout.locks)
     with os.scandir(directory) as entries:
         return [entry.name for entry in entries if is_lock(entry.name) and not entry.is_dir(follow_symlinks=False)]
 
 
 def _inodes_of(account: int, layout: Layout) -> set[Inode]:
-    """Return what a process that uses the account has open: its files, or the directory itself."""
+    """Return the inodes that a process using the account has open: its files, or the directory itself."""
     from ._tree import files_below
 
     status = os.fstat(account)
@@ -89,12 +89,12 @@ def _inodes_of(account: int, layout: Layout) -> set[Inode]:
 
 
 def _open_inodes() -> set[Inode]:
-    """Return everything that other processes have open, or for their working directory."""
+    """Return the inodes that other processes have open or as their working directory."""
     found = set()
     for pid in os.listdir("/proc"):
         if pid.isdecimal() and int(pid) != os.getpid():
             for link in _links_of(pid):
-                with contextlib.suppress(OSError):  # it ended or closed it since
+                with contextlib.suppress(OSError):  # the process ended or closed the file
                     status = os.stat(link)
                     found.add((status.st_dev, status.st_ino))
     return found
@@ -114,7 +114,7 @@ def _opened_account(root: int, name: str) -> t.Iterator[int | None]:
     try:
         account = open_account(root, name)
     except OSError:
-        yield None  # it was removed since it was listed
+        yield None  # removed since it was listed
         return
     try:
         yield account if _is_own(root, account) else None
@@ -123,6 +123,6 @@ def _opened_account(root: int, name: str) -> t.Iterator[int | None]:
 
 
 def _is_own(root: int, account: int) -> bool:
-    """Whether an account is of the owner of its root, who could have put another user's there; root would not."""
+    """Return whether an account belongs to the owner of its root, who could have moved another user's directory there; root is trusted."""
     owner = os.fstat(root).st_uid
     return owner in (0, os.geteuid()) or os.fstat(account).st_uid in (0, owner)

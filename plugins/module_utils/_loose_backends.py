@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Finds the processes that use accounts on a host where the unit that was named is not there: started by hand, by cron, by pm2.
+"""Find processes that use accounts if the named unit does not exist on a host: started manually, by cron, by PM2.
 
-Only looked at then, to say what to do. Processes are named by PID and command, and their unit where they have one.
+Used only then, to say what to do. Processes are reported by PID and command, and by their unit if they have one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SHELLS = ("bash", "sh", "dash", "zsh", "fish", "sshd", "sudo", "su", "sftp-serv
 
 
 class Loose(t.NamedTuple):
-    """A process that uses accounts: the directory of these, and its unit, '' where it has none."""
+    """A process that uses accounts: the directory of the accounts, and its unit, '' if it has none."""
 
     pid: int
     command: str
@@ -35,27 +35,27 @@ class Loose(t.NamedTuple):
 
 
 def what_to_do(named: t.Iterable[str], layout: Layout | None) -> str:
-    """Say which processes use accounts, of ``layout`` or any, in the directories ``named`` or where they look for them, and what to do."""
+    """Return which processes use accounts in the directories ``named`` or in default directories, and what to do; '' if none."""
     found = loose_backends(named, layout)
     units = sorted({process.unit for process in found if process.unit})
     if units:
         first = next(process for process in found if process.unit)
         return (
-            f"; {', '.join(units)} uses accounts in {first.directory} (PID {first.pid}, {first.command}): name that unit in 'unit' "
+            f"; {', '.join(units)} uses accounts in {first.directory} (PID {first.pid}, {first.command}): set 'unit' to that unit "
             "(role: wa_service)"
         )
     if not found:
         return ""
     shown = ", ".join(f"PID {process.pid} ({process.command}) in {process.directory}" for process in found)
     return (
-        f"; accounts are used by {shown}, which no unit runs: make one (ExecStart=, WorkingDirectory=, User=, Restart=on-failure), stop "
-        "what starts it now (nohup, cron, screen, pm2), start the unit and name it in 'unit' (role: wa_service); or stop it, and move "
-        "the accounts with session_migrate, 'src' and no 'unit'"
+        f"; accounts are used by {shown}, which no unit runs: create one (ExecStart=, WorkingDirectory=, User=, Restart=on-failure), stop "
+        "what starts it now (nohup, cron, screen, pm2), start the unit and set 'unit' to it (role: wa_service); or stop it, and migrate "
+        "the accounts by session_migrate with 'src' and without 'unit'"
     )
 
 
 def loose_backends(named: t.Iterable[str], layout: Layout | None) -> list[Loose]:
-    """Look at all processes but our own line, for a few seconds at most."""
+    """Return processes that use accounts, except this process and its ancestors; takes a few seconds at most."""
     deadline, own, roots = time.monotonic() + _SECONDS, _line(os.getpid()), [os.path.realpath(path) for path in named]
     found: list[Loose] = []
     known: dict[str, bool] = {}
@@ -77,12 +77,12 @@ def loose_backends(named: t.Iterable[str], layout: Layout | None) -> list[Loose]
 
 
 def _places(pid: int, roots: t.Collection[str], layout: Layout | None) -> t.Iterator[str]:
-    """Yield the directories in which a process may keep accounts: those that its environment names, and defaults of libraries."""
+    """Yield the directories in which a process may keep accounts: those in its environment, and defaults of libraries."""
     try:
         working = os.readlink(f"/proc/{pid}/cwd")
         items = environment_of(pid)[:_VALUES_AT_MOST]
     except (OSError, SessionsError):
-        return  # it ended, is the kernel's own, or does not let itself be looked at
+        return  # it ended, is a kernel thread, or is not accessible
     for name, value in items:
         if value.startswith("/") and name not in NOT_OF_THE_BACKEND and os.path.normpath(value) != working:
             yield os.path.normpath(value)
@@ -105,7 +105,7 @@ def _holds_account(place: str, layout: Layout | None) -> bool:
 
 
 def _line(pid: int) -> set[int]:
-    """Return a process and all above it."""
+    """Return a process and all its ancestors."""
     found: set[int] = set()
     while pid > 1 and pid not in found:
         found.add(pid)

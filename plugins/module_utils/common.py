@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The only file in module_utils that knows Ansible: turns a job into a module run."""
+"""Runs a job as an Ansible module; the only file in module_utils that imports Ansible."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ._errors import SessionsError
 from ._job import Job, execute
 from ._printable import printable, printable_diff
 
-# Options that hold names of accounts, which are often phone numbers.
+# Options with names of accounts, which are often phone numbers.
 _ACCOUNT_NAMES = ("accounts", "expected")
-# What an option holds that takes the options of another module: that module's argument spec and rules.
+# Options that contain the options of another module, with that module's argument spec and rules.
 Nested = t.Mapping[str, tuple[t.Mapping[str, t.Any], t.Mapping[str, t.Any]]]
 
 
 def run_module(
     job: Job, argument_spec: t.Mapping[str, t.Any], nested: Nested | None = None, **rules: t.Any
 ) -> t.NoReturn:
-    """Run ``job`` as a module. ``rules`` are AnsibleModule's own (``required_if``, ``mutually_exclusive``, ...).
+    """Run ``job`` as a module. ``rules``: those of AnsibleModule (``required_if``, ``mutually_exclusive``, ...).
 
-    ``nested``: by dotted option name, for options (dicts, or lists of dicts) that take the options of another module.
+    ``nested``: by dotted option name, for options (dicts, or lists of dicts) that contain the options of another module.
     """
     loaded()
     module = _Module(nested or {}, argument_spec=dict(argument_spec), supports_check_mode=True, **rules)
@@ -44,10 +44,11 @@ def run_module(
     if outcome is not None:
         for warning in outcome.report.warnings:
             module.warn(printable(warning))
-        diff, values = printable_diff(outcome.diff), printable(outcome.report.values, kept="\t")  # values are compared
+        # Values keep tabs, because callers compare them.
+        diff, values = printable_diff(outcome.diff), printable(outcome.report.values, kept="\t")
         module.exit_json(changed=outcome.changed, diff=diff, **values)
-    # Only now, with no exception pending: from -vvv on Ansible adds the traceback of a pending one to the result, and the texts
-    # in it (and in what caused it) name files inside accounts.
+    # Fail only here, with no exception pending: with -vvv Ansible adds the traceback of a pending exception to the result, and its
+    # messages (and those of its causes) contain file names from inside accounts.
     module.fail_json(msg=printable(message), **printable(facts))
 
 
@@ -58,7 +59,7 @@ def _read_nested(
     spec: t.Mapping[str, t.Any],
     rules: t.Mapping[str, t.Any],
 ) -> dict[str, t.Any]:
-    """Check and complete the options at ``way`` as the module that they are for would."""
+    """Validate and complete the options at ``way`` like the module that they belong to."""
     given = options.get(way[0])
     if given is None:
         return dict(options)
@@ -89,22 +90,22 @@ class _Module(AnsibleModule):
         super().__init__(**settings)
 
     def add_path_info(self, kwargs: dict[str, t.Any]) -> dict[str, t.Any]:
-        """Finish a result: the options that it tells, without sensitive ones.
+        """Finish a result: add the options that may be shown, without sensitive ones.
 
-        AnsibleModule's own would put owner and mode of what is at ``path`` now over what a job foresees in check mode.
+        AnsibleModule's own method would overwrite the predicted owner and mode of ``path`` with the current ones in check mode.
         """
         kwargs.setdefault("invocation", {"module_args": _shown(self.params)})
         self.no_log_values.update(self._nested_secrets())
         return kwargs
 
     def log(self, msg: str, log_args: dict[str, t.Any] | None = None) -> None:
-        """Write to this host's log, where AnsibleModule notes each call with all its options, unless one of them is sensitive."""
+        """Write to the log of this host, where AnsibleModule records each call with its options, without sensitive options."""
         if _shown(self.params) != self.params or self._nested_secrets():
             msg, log_args = "Invoked with sensitive options", {}
         super().log(msg, log_args)
 
     def _nested_secrets(self) -> set[str]:
-        """Collect what is ``no_log`` in the options of other modules, read or not: whatever fails first shows them all."""
+        """Return the ``no_log`` values in the options of other modules, read or not: an early failure shows all options."""
         secrets: set[str] = set()
         for way, nested in self._nested.items():
             for given in _given_at(self.params, way.split(".")):
@@ -113,7 +114,7 @@ class _Module(AnsibleModule):
 
 
 def _given_at(options: t.Any, way: t.Sequence[str]) -> t.Iterator[t.Mapping[str, t.Any]]:
-    """Yield the mappings at a dotted name, through lists; nothing where something else was given, which is refused later."""
+    """Yield the mappings at a dotted name, through lists; nothing for a value of another type, which is refused later."""
     if isinstance(options, (list, tuple)):
         for option in options:
             yield from _given_at(option, way)
@@ -124,9 +125,9 @@ def _given_at(options: t.Any, way: t.Sequence[str]) -> t.Iterator[t.Mapping[str,
 
 
 def _shown(options: t.Any) -> t.Any:
-    """Give options as anybody may see them, without what a ``sensitive`` drop-in is to hold and without names of accounts.
+    """Return the options as they may be shown, without the content of a ``sensitive`` drop-in and without names of accounts.
 
-    Not by ``no_log``: an account may be called ``1``, and AnsibleModule would then replace every 1 of the results.
+    Not by ``no_log``: an account may be named ``1``, and AnsibleModule would then replace every 1 in the results.
     """
     if isinstance(options, (list, tuple)):
         return [_shown(option) for option in options]
@@ -142,11 +143,11 @@ def _shown(options: t.Any) -> t.Any:
 
 
 def _unforeseen(error: Exception) -> str:
-    """Say what happened by kind and by place in our code; the error's own text may name files inside an account."""
+    """Describe an error by its type and place in the code; its own message may contain file names from inside an account."""
     words = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
     calls = traceback.extract_tb(error.__traceback__)
     places = " < ".join(f"{os.path.basename(call.filename)}:{call.lineno}" for call in reversed(calls[-4:]))
     return (
-        f"stopped by an error that was not foreseen: {type(error).__name__}{words} at {places}; "
-        "see whether the host lacks something, and report it to the collection's authors"
+        f"stopped by an unexpected error: {type(error).__name__}{words} at {places}; "
+        "check whether something is missing on the host, and report it to the collection's authors"
     )

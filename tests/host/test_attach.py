@@ -187,7 +187,7 @@ def test_what_a_unit_has_beside_it(host: Host, before: State, closed: str) -> No
     played = play(host, "persist", wa_attach="bind")
 
     if not closed:
-        refused(played, "06-test.conf line 4 has commands run as root among its mounts")
+        refused(played, "06-test.conf line 4 runs commands as root with the unit's mounts")
         return
     assert played.rc == 0, played.output
     assert well(host)["path"] == before["legacy"]

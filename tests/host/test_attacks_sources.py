@@ -93,7 +93,7 @@ def test_another_tenant_s_accounts_are_not_taken(tenant: Tenant) -> None:
     played = tenant.persist(wa_allow_empty=True)
 
     assert refused.rc != 0
-    assert "runs, and no account was found" in words(refused)
+    assert "is running, and no account was found" in words(refused)
     assert played.rc == 0, played.output
     assert "No such file" in tenant.reads(f"{SESSIONS}/{ACCOUNT}/session-9.0.json")
     assert "Permission denied" in tenant.reads(f"/home/bob/sessions/{ACCOUNT}/session-9.0.json")

@@ -107,7 +107,7 @@ def test_the_way_back(engines: Engines) -> None:
     edited = engines.module("session_migrate", path=PATH, unit="wabot")
     assert edited.get("changed"), edited
     engines.sh(f"echo '# mine' >>{OVERRIDE}")
-    assert "unchanged since" in refusal(engines, state="rolled_back")
+    assert "no unchanged override file" in refusal(engines, state="rolled_back")
 
 
 def test_a_program_that_does_not_end_when_asked(engines: Engines) -> None:
@@ -144,7 +144,7 @@ def test_a_project_that_changed_since(engines: Engines) -> None:
     """Making the container anew would deploy something else than what runs."""
     before = engines.compose()
     engines.write_project(lines=["environment: {ADDED: '1'}"])
-    assert "are not what they were" in refusal(engines)
+    assert "they take from a shell, have changed" in refusal(engines)
     require_untouched(engines, before)
 
 
@@ -152,7 +152,7 @@ def test_files_that_others_can_write(engines: Engines) -> None:
     """Root has Compose read none of them: whoever writes them rules what it starts."""
     before = engines.compose()
     engines.sh(f"chown 1000 {PROJECT}/compose.yaml")
-    assert f"{PROJECT}/compose.yaml is not a file that root alone can write" in refusal(engines)
+    assert f"{PROJECT}/compose.yaml is not a file that only root can write" in refusal(engines)
     engines.sh(f"chown 0 {PROJECT}/compose.yaml && chown 1000 {PROJECT}")
     assert f"{PROJECT} belongs to " in refusal(engines)
     require_untouched(engines, before)

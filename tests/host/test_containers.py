@@ -111,7 +111,7 @@ def test_a_volume_without_a_name(engines: Engines) -> None:
     """The engine removes it with the container. Two mounts at one place would keep it from starting."""
     before = engines.quadlet(f"Volume={INSIDE}")
     told = refusal(engines)
-    assert "on a volume without a name" in told and f"replace what mounts {INSIDE} now" in told, told
+    assert "on an anonymous volume" in told and f"replace the option that mounts {INSIDE} by" in told, told
     require_untouched(engines, "podman", before)
     engines.sh(f"sed -i 's|^Volume={INSIDE}$|Volume={PATH}:{INSIDE}|' {QUADLET} && systemctl daemon-reload")
     done = engines.module("session_migrate", path=PATH, unit=UNIT)
@@ -132,7 +132,7 @@ def test_legacy_paths_of_a_container(engines: Engines) -> None:
     before = engines.unit("docker", f"-v {PATH}:{INSIDE}")
     engines.sh(f"cp -a {PATH}/main /srv/accounts/second")
     layer = engines.sh(f"docker inspect --format '{{{{.GraphDriver.Data.UpperDir}}}}' {CONTAINER}").strip()
-    assert "goes with the container" in refusal(engines, src=[f"{layer}/app"])
+    assert "is deleted with the container" in refusal(engines, src=[f"{layer}/app"])
     assert engines.now("docker")["container"] == before["container"]
     done = engines.module("session_migrate", path=PATH, unit=UNIT, src=["/srv/accounts"])
     assert (done["changed"], done["counts"]["migrated"]) == (True, 1), done

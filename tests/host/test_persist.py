@@ -72,7 +72,7 @@ def test_a_library_that_is_not_known_can_be_described_to_every_playbook(host: Ho
         played = play(host, playbook, wa_legacy_paths=[LEGACY], **DESCRIBED)
 
         assert lacking.rc != 0
-        assert "does not say how accounts are kept" in " ".join(lacking.output.split())
+        assert "does not describe how accounts are stored" in " ".join(lacking.output.split())
         assert played.rc == 0, played.output
     now = host.well()
     assert (now["well"], now["legacy"]) == (True, before["legacy"])
@@ -305,7 +305,7 @@ def test_a_name_that_is_no_unit_of_the_system_ends_in_a_way_out(host: Host, befo
         assert "(role: wa_service), such as lines@4.service" in played.output
     assert "it is one of the user manager of the user anna (systemctl --user)" in of_a_user.output, of_a_user.output
     assert f"{UNIT} uses accounts in /opt/whatsapp/releases/" in misspelt.output, misspelt.output
-    assert "name that unit in 'unit' (role: wa_service)" in misspelt.output
+    assert "set 'unit' to that unit (role: wa_service)" in misspelt.output
     assert with_suffix.rc == 0, with_suffix.output
     assert host.look()["pid"] == before["pid"]
 

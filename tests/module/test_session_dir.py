@@ -146,11 +146,11 @@ def snapshot(place: pathlib.Path) -> list[tuple[t.Any, ...]]:
     [
         ({"path": "sessions"}, "relative path"),
         ({"path": ".baileys_auth/"}, "relative path"),
-        ({"path": "/"}, "directory of the system"),
-        ({"path": "/etc"}, "directory of the system"),
-        ({"path": "/var/lib/"}, "directory of the system"),
-        ({"path": "/home/alice"}, "directory of the system or of a person"),
-        ({"path": "/tmp"}, "directory of the system"),
+        ({"path": "/"}, "a system or home directory"),
+        ({"path": "/etc"}, "a system or home directory"),
+        ({"path": "/var/lib/"}, "a system or home directory"),
+        ({"path": "/home/alice"}, "a system or home directory"),
+        ({"path": "/tmp"}, "a system or home directory"),
         ({"path": "/tmp/wa"}, "below /tmp"),
         ({"path": "/var/tmp/wa/sessions"}, "below /var/tmp"),
         ({"path": "/run/wa"}, "below /run"),
@@ -200,7 +200,9 @@ def test_a_link_above_made_by_root_is_followed(run_module: RunModule, place: pat
 
 def test_a_link_above_made_by_root_to_the_system_is_refused(run_module: RunModule, place: pathlib.Path) -> None:
     (place / "link").symlink_to("/var")
-    assert "is in truth /var/lib, a directory of the system" in refused(run_module, place, path=str(place / "link/lib"))
+    assert "resolves to /var/lib, a system or home directory" in refused(
+        run_module, place, path=str(place / "link/lib")
+    )
 
 
 @pytest.mark.parametrize(("maker", "target"), [(OTHER, 0), (OTHER, UID), (UID, 0), (UID, OTHER)])
@@ -262,7 +264,7 @@ def test_a_parent_of_the_owner_is_fine(run_module: RunModule, place: pathlib.Pat
 def test_a_parent_that_the_owner_may_not_pass(run_module: RunModule, place: pathlib.Path) -> None:
     (place / "closed").mkdir(mode=0o700)
     words = refused(run_module, place, path=str(place / "closed/wa/sessions"), owner="nobody")
-    assert f"nobody cannot get to {place}/closed/wa/sessions: it may not pass {place}/closed" in words
+    assert f"nobody cannot access {place}/closed/wa/sessions: it may not enter {place}/closed" in words
     assert run_module("session_dir", path=str(place / "closed/wa/sessions"))["changed"]  # root may
 
 
@@ -355,7 +357,7 @@ def test_an_immutable_directory_is_an_error_without_a_traceback(run_module: RunM
         result = run_module("session_dir", path=str(path), owner="nobody")
     finally:
         subprocess.run(["chattr", "-i", str(path)], check=True, timeout=30)
-    assert f"cannot finish {path}: Operation not permitted; see what forbids it" in result["msg"]
+    assert f"cannot finish {path}: Operation not permitted; check what prevents it" in result["msg"]
 
 
 # Removing.
@@ -542,7 +544,7 @@ def test_only_the_directory_that_was_looked_at_is_changed(place: pathlib.Path, s
     steps = _dir.plan(seen, params)
     (place / "sessions").rename(place / "aside")
     (place / "of-root").rename(place / "sessions")
-    with pytest.raises(SessionsError, match="was replaced while this ran"):
+    with pytest.raises(SessionsError, match="was replaced during this run"):
         _dir.apply(steps, seen, params)
     assert facts(place / "sessions") == (0, 0, 0o700)
     assert facts(place / "aside") == (0, 0, 0o755)
@@ -556,7 +558,7 @@ def test_a_parent_that_becomes_a_link_between_look_and_deed_is_not_followed(plac
     steps = _dir.plan(seen, params)
     (place / "wa").rmdir()
     (place / "wa").symlink_to("of-root")
-    with pytest.raises(SessionsError, match="was replaced by a link while this ran"):
+    with pytest.raises(SessionsError, match="was replaced by a link during this run"):
         _dir.apply(steps, seen, params)
     assert list((place / "of-root").iterdir()) == []
 

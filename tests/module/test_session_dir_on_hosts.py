@@ -83,7 +83,7 @@ def test_groups_of_the_unit_let_it_pass(host: Host) -> None:
     host.ssh("install -d -o root -g daemon -m 0710 /var/lib/wa")
     assert host.run_module("session_dir", path=PATH, unit="wa-groups")["writable_by_owner"] is True
     host.ssh(f"rmdir {PATH}; chgrp bin /var/lib/wa")
-    assert "it may not pass /var/lib/wa" in host.run_module("session_dir", path=PATH, unit="wa-groups")["msg"]
+    assert "it may not enter /var/lib/wa" in host.run_module("session_dir", path=PATH, unit="wa-groups")["msg"]
 
 
 def test_the_sandbox_is_judged_as_systemd_itself_behaves(host: Host) -> None:

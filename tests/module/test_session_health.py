@@ -195,7 +195,7 @@ def test_answers_that_do_not_end(run_module: RunModule, answer: Answers) -> None
     with Backend(answer) as backend:
         result = run_module("session_health", url=backend.url, expect={"status": "ok"}, timeout=1.5, interval=0.5)
     assert result["failed"]
-    assert "nothing complete within" in result["msg"]
+    assert "no complete answer within" in result["msg"]
 
 
 def test_accounts_are_counted_in_lists_and_compared_with_before(run_module: RunModule) -> None:
@@ -278,7 +278,7 @@ def test_certificates_are_checked(
 def test_tls_that_never_shakes_hands_is_cut_off(run_module: RunModule) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         result = run_module("session_health", url=f"https://127.0.0.1:{silent.getsockname()[1]}/", timeout=1)
-    assert "nothing complete within" in result["msg"]
+    assert "no complete answer within" in result["msg"]
     assert result["elapsed_seconds"] < 60
 
 
@@ -286,10 +286,10 @@ def test_tls_that_never_shakes_hands_is_cut_off(run_module: RunModule) -> None:
     ("options", "words"),
     [
         ({}, "one of the following is required: url, unit"),
-        ({"url": "gopher://127.0.0.1/"}, "url has to begin with http:// or https://"),
-        ({"url": "http://127.0.0.1/", "since": "now"}, "about the journal of unit, and there is no unit"),
-        ({"unit": "wa", "signals": {"broken": "("}}, "the signal 'broken' is no regular expression"),
-        ({"unit": "wa", "require": {"needs_qr": "x"}}, "require needs numbers of 0 or more"),
+        ({"url": "gopher://127.0.0.1/"}, "url must begin with http:// or https://"),
+        ({"url": "http://127.0.0.1/", "since": "now"}, "read the journal of unit; set unit"),
+        ({"unit": "wa", "signals": {"broken": "("}}, "the signal 'broken' is not a valid regular expression"),
+        ({"unit": "wa", "require": {"needs_qr": "x"}}, "require must contain numbers of 0 or more"),
         ({"unit": "no-such-unit-anywhere"}, "no-such-unit-anywhere.service"),
     ],
 )

@@ -134,7 +134,7 @@ def test_a_unit_that_prints_elsewhere_or_is_masked_from_us(wa: Backend) -> None:
     wa.put("/etc/systemd/system/wa.service.d/out.conf", "[Service]\nStandardOutput=append:/run/wa.log\n")
     wa.run("systemctl daemon-reload; systemctl restart wa")
     elsewhere = wa.health(forbid={"needs_qr": 0})
-    assert "what wa.service prints does not go to the journal (StandardOutput=append)" in elsewhere["msg"]
+    assert "the output of wa.service does not go to the journal (StandardOutput=append)" in elsewhere["msg"]
 
 
 def test_a_journal_of_its_own_namespace(wa: Backend) -> None:

@@ -965,8 +965,8 @@ def refusals(place: pathlib.Path) -> dict[str, tuple[dict[str, t.Any], str]]:
         "source is a file": ({"src": [str(place / "file")]}, "is not a directory"),
         "unknown user": ({"owner": "nosuchuser"}, "the user 'nosuchuser' does not exist"),
         "unknown group": ({"group": "nosuchgroup"}, "the group 'nosuchgroup' does not exist"),
-        "number without group": ({"owner": "4242"}, "name one in 'group'"),
-        "unknown layout": ({"layout": "telegram"}, "the layout 'telegram' is not known; choose one of baileys"),
+        "number without group": ({"owner": "4242"}, "set 'group'"),
+        "unknown layout": ({"layout": "telegram"}, "the layout 'telegram' is unknown; choose one of baileys"),
         "unit without systemd": ({"unit": "whatsapp-backend"}, "systemd does not run here"),
         "bad unit": ({"unit": "a/b"}, "is not a name of a unit"),
         "drop-in for another unit": (
@@ -979,7 +979,7 @@ def refusals(place: pathlib.Path) -> dict[str, tuple[dict[str, t.Any], str]]:
         "newline in a value": (
             {"switch": {"environment_file": {"path": f"{place}/env", "values": {"S": "a\nb"}}}}, "S"
         ),
-        "bad variable": ({"switch": {"environment_file": {"path": f"{place}/env", "values": {"A B": "a"}}}}, "'A B' is no name"),
+        "bad variable": ({"switch": {"environment_file": {"path": f"{place}/env", "values": {"A B": "a"}}}}, "'A B' is not a valid name"),
         "misspelt drop-in option": ({"unit": "wa", "switch": {"overrides": [{"section": {}}]}}, "in option 'overrides'"),
         "no source and no unit": ({"src": []}, "neither 'src' nor 'unit'"),
     }  # fmt: skip
@@ -999,7 +999,7 @@ def test_bad_input_is_one_clear_sentence_and_changes_nothing(host: Host, name: s
         assert refused["failed"], refused
         assert words in refused["msg"], refused["msg"]
         assert "\n" not in refused["msg"]
-        assert "not foreseen" not in refused["msg"]
+        assert "unexpected error" not in refused["msg"]
         assert not refused.get("changed")
     assert looks(host.place) == before
 
@@ -1030,7 +1030,7 @@ def test_who_may_not_read_is_told_so(host: Host, locked: str) -> None:
     refused = host.migrate(uid=UID)
     assert refused["failed"]
     assert "Permission denied" in refused["msg"]
-    assert "not foreseen" not in refused["msg"]
+    assert "unexpected error" not in refused["msg"]
     assert looks(host.place) == before
 
 

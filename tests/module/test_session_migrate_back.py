@@ -148,7 +148,7 @@ def test_the_engine_rename_moves_there_and_back(server: Server, place: pathlib.P
     ("change", "options", "words"),
     [
         ("rm -r {control}", {}, "nothing says where the accounts at .* came from"),
-        ("chown nobody {control}", {}, "is not private to root, so what it says cannot be trusted"),
+        ("chown nobody {control}", {}, "is not private to root, so its content cannot be trusted"),
         ("mv {path} {path}.gone", {}, "is not there, so nothing can be brought back from it"),
         ("true", {"src": ["/a", "/b"]}, "accounts can be brought back to one only"),
     ],

@@ -325,7 +325,7 @@ def test_two_devices_of_one_name_are_refused(host: Host, layout: str) -> None:
     before = looks(host.place)
     refused = host.migrate(src=[*map(str, roots)], layout=layout)
     assert f"are two different linked devices, one in {roots[0]} and one in {roots[1]}" in refused["msg"]
-    assert "nothing was changed: move one of the two into a directory" in refused["msg"]
+    assert "nothing was changed: move one of them to a directory" in refused["msg"]
     assert looks(host.place) == before
     assert counts(host.migrate(src=[str(roots[0])], layout=layout)) == {"migrated": 1}
 
@@ -425,7 +425,7 @@ def test_a_second_account_of_a_name_that_nobody_can_tell_apart_stops_the_switch(
     first = switched(host, variables, src=sources, **described)
     assert bool(first.get("failed")) == (kind in ("unknown", "damaged"))
     if first.get("failed"):
-        assert f" in {other}, because {host.legacy} has one of that name, too, and " in first["msg"]
+        assert f" in {other}, because {host.legacy} has an account of that name, too, and " in first["msg"]
         assert not host.path.exists()
         switched(host, variables, src=sources, accept_left_behind=["shop"], **described)
     assert is_switched(host, variables)

@@ -8,7 +8,7 @@ import pathlib
 import pytest
 from fleetkit import DONE, LEFT, Answer, Fleet
 
-FAILED: Answer = {"failed": True, "msg": "the backend was not well"}
+FAILED: Answer = {"failed": True, "msg": "the backend was not healthy"}
 
 
 @pytest.fixture

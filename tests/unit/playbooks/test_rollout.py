@@ -9,7 +9,7 @@ import typing as t
 import pytest
 from fleetkit import DONE, LEFT, Answer, Fleet, Played
 
-FAILED: Answer = {"failed": True, "msg": "the backend was not well"}
+FAILED: Answer = {"failed": True, "msg": "the backend was not healthy"}
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ def test_what_is_no_directory_of_root_is_named_and_stays(scene: Scene, put: t.Ca
     put(scene.area)
     scene.area.chmod(0o755) if scene.area.is_dir() and not scene.area.is_symlink() else None
     with (
-        pytest.raises(SessionsError, match=r"(is in the way|is not private to root).*move it away and run again"),
+        pytest.raises(SessionsError, match=r"(cannot be used|is not private to root).*move it away and run again"),
         opened(scene.path),
     ):
         pass

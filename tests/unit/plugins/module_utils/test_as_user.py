@@ -41,7 +41,7 @@ def test_it_is_not_waited_for_without_end(tmp_path: pathlib.Path, monkeypatch: p
     monkeypatch.setattr(_as_user, "_write", lambda directory: os.kill(os.getpid(), signal.SIGSTOP))
     begun = time.monotonic()
     with pytest.raises(
-        SessionsError, match=r"what the user 65534 may do could not be tried within 0.5 seconds; nothing"
+        SessionsError, match=r"the permissions of user 65534 could not be tested within 0.5 seconds; nothing"
     ):
         why_not_writable(NOBODY, str(tmp_path))
     assert time.monotonic() - begun < 60

@@ -268,7 +268,7 @@ def test_nobody_but_root_rules_the_mount_point_of_a_backend_that_runs_as_root(ho
 def test_what_was_bound_by_an_earlier_run_is_not_given_up_in_silence(host: Host) -> None:
     host.install(host.decide().switch)
     host.put_unit("NoNewPrivileges=no\nExecStart=/bin/true")
-    assert "has NoNewPrivileges=no" in host.decide().refusal
+    assert "sets NoNewPrivileges=no" in host.decide().refusal
 
 
 def test_what_is_bound_already_is_respected(host: Host) -> None:
@@ -292,9 +292,9 @@ def test_a_binding_that_was_reset_or_shows_a_place_as_it_is_is_no_matter(host: H
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("ExecStartPre=-!/bin/true", "line 3 has commands run as root among its mounts"),
-        ("PermissionsStartOnly=yes", "line 3 has commands run as root among its mounts"),
-        ("NoNewPrivileges=no", "line 3 has NoNewPrivileges=no"),
+        ("ExecStartPre=-!/bin/true", "line 3 runs commands as root with the unit's mounts"),
+        ("PermissionsStartOnly=yes", "line 3 runs commands as root with the unit's mounts"),
+        ("NoNewPrivileges=no", "line 3 sets NoNewPrivileges=no"),
     ],
 )
 def test_who_rules_the_mount_points_must_not_become_root(host: Host, line: str, words: str) -> None:
@@ -312,13 +312,13 @@ def test_commands_with_the_mounts_of_the_host_are_no_matter(host: Host) -> None:
 def test_the_directory_of_the_program_is_never_hidden(host: Host) -> None:
     put_account(host.root / "bot/releases/1/wa1")
     release = host.root / "bot/releases/1"
-    assert "also holds the program, which a binding would hide" in host.decide("bind", release).refusal
+    assert "also holds the program, which a bind mount would hide" in host.decide("bind", release).refusal
     assert host.decide("auto", release).kind == "variable"
 
 
 def test_on_a_new_host_the_directory_has_to_be_named(host: Host) -> None:
     nothing = host.root / "nothing"
-    assert "nothing tells where its program looks" in host.decide("bind", nothing).refusal
+    assert "no setting shows where its program looks" in host.decide("bind", nothing).refusal
     found = host.decide("bind", nothing, named=[f"{host.root}/bot/current/auth"])
     assert found.switch.bindings == (Binding(str(host.path), f"{host.root}/bot/current/auth"),)
     assert found.refusal == ""
@@ -327,7 +327,7 @@ def test_on_a_new_host_the_directory_has_to_be_named(host: Host) -> None:
 def test_a_path_that_systemd_cannot_mount_is_named(host: Host) -> None:
     odd = host.root / "o'clock/auth"
     put_account(odd / "wa1")
-    assert "where a name has a quotation mark" in host.decide("bind", odd).refusal
+    assert "a name in them has a quotation mark" in host.decide("bind", odd).refusal
     assert host.decide("auto", odd).kind == "variable"
 
 

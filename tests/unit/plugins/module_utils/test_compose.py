@@ -172,8 +172,8 @@ def test_files_that_compose_does_not_find_are_named(asked: list[list[str]], proj
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("include:\n  - other.yaml\n", "brings in other files"),
-        ("services:\n  bot:\n    extends:\n      file: other.yaml\n", "brings in other files"),
+        ("include:\n  - other.yaml\n", "includes other files"),
+        ("services:\n  bot:\n    extends:\n      file: other.yaml\n", "includes other files"),
     ],
 )
 def test_a_project_that_brings_in_other_files(
@@ -189,7 +189,7 @@ def test_a_project_that_brings_in_other_files(
 def test_a_file_that_others_can_write(asked: list[list[str]], project: pathlib.Path, file: str) -> None:
     (project / file).touch()
     (project / file).chmod(0o666)
-    with pytest.raises(SessionsError, match="let root alone own"):
+    with pytest.raises(SessionsError, match="make root the only owner"):
         next_line(service(project, "compose.yaml"))
     assert asked == []
 

@@ -78,7 +78,7 @@ def test_an_override_file_that_is_there(project: pathlib.Path) -> None:
 
 def test_a_project_that_changed_since(project: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_container_compose, "is_changed", lambda _compose: True)
-    assert "are not what they were" in refused(container(project))
+    assert "they take from a shell, have changed" in refused(container(project))
 
 
 def test_a_trouble_comes_with_steps_that_lose_nothing(project: pathlib.Path) -> None:
@@ -117,7 +117,9 @@ def test_the_way_back(project: pathlib.Path) -> None:
     assert handling.back == WayBack(file, INSIDE)
 
 
-@pytest.mark.parametrize(("trouble", "changed", "why"), [("it is paused", False, "paused"), ("", True, "are not what")])
+@pytest.mark.parametrize(
+    ("trouble", "changed", "why"), [("it is paused", False, "paused"), ("", True, "have changed since")]
+)
 def test_no_way_back_into_another_container(
     project: pathlib.Path, monkeypatch: pytest.MonkeyPatch, trouble: str, changed: bool, why: str
 ) -> None:
@@ -139,14 +141,14 @@ def test_no_way_back_from_where_the_accounts_are_in_the_layer(project: pathlib.P
 def test_no_way_back_without_the_file_that_persist_wrote(project: pathlib.Path, text: str | None) -> None:
     if text is not None:
         (project / "compose.override.yaml").write_text(text)
-    with pytest.raises(SessionsError, match="so its accounts stay where they are"):
+    with pytest.raises(SessionsError, match="so its accounts stay in place"):
         way_back(container(project, running=mounted()), PATH, None)
 
 
 def test_no_way_back_from_another_path(project: pathlib.Path) -> None:
     file, text = t.cast("tuple[str, str]", brought(container(project), ROOT, PATH, "head", ""))
     pathlib.Path(file).write_text(text)
-    with pytest.raises(SessionsError, match="so its accounts stay where they are"):
+    with pytest.raises(SessionsError, match="so its accounts stay in place"):
         way_back(container(project, running=mounted("/srv/other")), PATH, None)
 
 

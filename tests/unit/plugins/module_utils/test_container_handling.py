@@ -100,7 +100,7 @@ def test_it_is_not_mounted_by_the_next_start(found: list[Root], tmp_path: pathli
 def test_something_else_is_mounted_by_the_next_start(found: list[Root], tmp_path: pathlib.Path, options: str) -> None:
     found.append(root("mount", str(tmp_path), inode=inode(tmp_path)))
     told = refused(container(options.format(tmp_path)), str(tmp_path))
-    assert "its next start does not mount that there for writing" in told
+    assert "its next start does not mount it there writable" in told
 
 
 def test_a_directory_above_or_the_same_volume_is_mounted_by_the_next_start(
@@ -118,7 +118,7 @@ def test_a_directory_above_or_the_same_volume_is_mounted_by_the_next_start(
 def test_the_sessions_path_is_mounted_for_reading_only(found: list[Root], tmp_path: pathlib.Path) -> None:
     found.append(root("mount", str(tmp_path), inode=inode(tmp_path)))
     mount = BoxMount("bind", str(tmp_path), INSIDE, "", False)
-    assert "cannot write there" in refused(container(f"-v {tmp_path}:{INSIDE}", running=box(mount)), str(tmp_path))
+    assert f"at {INSIDE} read-only" in refused(container(f"-v {tmp_path}:{INSIDE}", running=box(mount)), str(tmp_path))
     below = BoxMount("bind", "/srv/app", "/app", "", False), mount._replace(writable=True)
     assert handling_of(container(f"-v {tmp_path}:{INSIDE}", running=box(*below)), str(tmp_path), None).root is None
 
@@ -147,7 +147,7 @@ def test_a_quadlet_of_all_instances(found: list[Root]) -> None:
     """A drop-in of it would give one instance's sessions path to all of them."""
     found.append(root())
     of_all = "/etc/containers/systemd/bot@.container"
-    assert f"not in {of_all}, which is that of all instances" in refused(
+    assert f"not in {of_all}, which applies to all instances" in refused(
         container(quadlet=of_all), "/var/lib/bot/sessions"
     )
     its_own = container(f"-v /var/lib/bot/sessions:{INSIDE}", of_all)
@@ -172,7 +172,7 @@ def test_a_layer_whose_next_start_mounts_the_sessions_path(found: list[Root]) ->
     [
         (f"-v /srv/other:{INSIDE}", "mounts /srv/other at /app/auth instead"),
         ("-v accounts:/app", "mounts accounts at /app instead"),
-        (f"-v {INSIDE}", "replace what mounts /app/auth now"),
+        (f"-v {INSIDE}", "replace the option that mounts /app/auth by"),
     ],
 )
 def test_a_next_start_that_mounts_something_else(found: list[Root], options: str, words: str) -> None:
@@ -183,8 +183,8 @@ def test_a_next_start_that_mounts_something_else(found: list[Root], options: str
 @pytest.mark.parametrize(
     ("what", "running", "words"),
     [
-        ({"path": ""}, {}, "cannot be reached"),
-        ({"holds_program": True}, {}, "would be hidden"),
+        ({"path": ""}, {}, "is not accessible from the host"),
+        ({"holds_program": True}, {}, "would hide the directory"),
         ({"inside": "/app/a b"}, {}, "characters"),
         ({}, {"paused": True}, "paused"),
     ],
@@ -248,7 +248,7 @@ def test_no_account(found: list[Root]) -> None:
 def test_a_container_that_does_not_run(found: list[Root]) -> None:
     assert not found
     stopped = container(running=box(pid=0))
-    assert "it does not run now" in refused(stopped, "/var/lib/bot/sessions")
+    assert "it is not running" in refused(stopped, "/var/lib/bot/sessions")
     ready = container(f"-v /var/lib/bot/sessions:{INSIDE}", running=box(pid=0))
     assert handling_of(ready, "/var/lib/bot/sessions", None).root is None
 
@@ -263,9 +263,7 @@ def test_a_container_that_runs_and_cannot_be_seen(found: list[Root], running: Bo
 
 def test_a_container_that_is_not_known(found: list[Root]) -> None:
     found.append(root())
-    told = refused(
-        container(box=None, trouble="the containers of wa are not root's (rootless)"), "/var/lib/bot/sessions"
-    )
+    told = refused(container(box=None, trouble="the containers of user wa are rootless"), "/var/lib/bot/sessions")
     assert "rootless" in told
 
 
@@ -280,7 +278,7 @@ def test_ways_to_attach_a_container(found: list[Root], attach: str) -> None:
 def test_ways_that_no_container_is_attached_by(found: list[Root]) -> None:
     found.append(root())
     handling = handling_of(container(quadlet=QUADLET), "/var/lib/bot/sessions", None)
-    with pytest.raises(SessionsError, match="mounts of its own; nothing was changed"):
+    with pytest.raises(SessionsError, match="its own mounts; nothing was changed"):
         require_attach(handling, "bind", "/var/lib/bot/sessions")
     with pytest.raises(SessionsError, match=f"add 'Volume=/var/lib/bot/sessions:{INSIDE}'"):
         require_attach(handling, "none", "/var/lib/bot/sessions")
@@ -300,14 +298,14 @@ def test_legacy_paths_of_a_container(found: list[Root], tmp_path: pathlib.Path) 
     found.append(root())
     in_layer = handling_of(container(quadlet=QUADLET), "/var/lib/bot/sessions", None)
     require_outside(in_layer, ["/nowhere"])
-    with pytest.raises(SessionsError, match="name no legacy path"):
+    with pytest.raises(SessionsError, match="set no legacy path"):
         require_outside(in_layer, [str(tmp_path)])
     found[:] = [root("mount", str(tmp_path), inode=inode(tmp_path))]
     mounted = handling_of(
         container(f"-v {tmp_path}:{INSIDE}", running=box(upper=str(tmp_path / "layer"))), str(tmp_path), None
     )
     require_outside(mounted, ["/srv/old"])
-    with pytest.raises(SessionsError, match="goes with the container"):
+    with pytest.raises(SessionsError, match="is deleted with the container"):
         require_outside(mounted, [str(tmp_path / "layer" / "app")])
 
 

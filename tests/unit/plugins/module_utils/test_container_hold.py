@@ -100,11 +100,11 @@ def test_whether_it_is_still_held(start: t.Callable[..., int], counter: pathlib.
     pid = start()
     with held_still(("/bot",), str(tmp_path / "auth")):
         require_still(("/bot",), str(tmp_path / "auth"))
-        with pytest.raises(SessionsError, match="open by now"):
+        with pytest.raises(SessionsError, match="has opened files"):
             require_still(("/bot",), os.getcwd())
         os.kill(pid, signal.SIGCONT)
         wait_for(lambda: goes_on(counter))
-        with pytest.raises(SessionsError, match="was let go on"):
+        with pytest.raises(SessionsError, match="was resumed or started"):
             require_still(("/bot",), str(tmp_path / "auth"))
 
 
@@ -116,7 +116,10 @@ def test_a_look_that_takes_too_long(start: t.Callable[..., int], tmp_path: pathl
 
 def test_processes_that_cannot_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_container_hold, "processes_of", lambda _groups: Processes((), True))
-    with pytest.raises(SessionsError, match="cannot all be seen"), held_still(("/bot",), "/app/auth"):
+    with (
+        pytest.raises(SessionsError, match="not all processes of the container are visible"),
+        held_still(("/bot",), "/app/auth"),
+    ):
         pytest.fail("it was not to come to this")
 
 

@@ -65,5 +65,5 @@ def test_a_tree_without_end(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPa
     """Whoever is root in the container makes it, and everything is held meanwhile."""
     (tmp_path / "a/b/c").mkdir(parents=True)
     monkeypatch.setattr(_container_view, limit, value)
-    with pytest.raises(SessionsError, match="see what they are"):
+    with pytest.raises(SessionsError, match="check what they are"):
         is_same(tmp_path, tmp_path)

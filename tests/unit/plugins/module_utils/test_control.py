@@ -56,7 +56,7 @@ def test_every_directory_above_is_looked_at(
     control_home.symlink_to(above[2] / "home")
     for opening in (opened_control, existing_control):
         if refused:
-            with pytest.raises(SessionsError, match=f"others than root can write in {above[level]}, so"):
+            with pytest.raises(SessionsError, match=f"users other than root can write to {above[level]}, so"):
                 _enter(opening, tmp_path)
             continue
         _enter(opening, tmp_path)
@@ -71,7 +71,7 @@ def test_a_directory_of_somebody_else_above_is_refused(
     (tmp_path / "a/b").mkdir(parents=True)
     os.chown([tmp_path / "a", tmp_path / "a/b"][level], 12345, 12345)
     control_home.symlink_to(tmp_path / "a/b/home")
-    with pytest.raises(SessionsError, match="cannot be trusted to tell root what to do"):
+    with pytest.raises(SessionsError, match="so root cannot trust the content of"):
         _enter(opened_control, tmp_path)
 
 

@@ -92,22 +92,22 @@ def test_what_is_planned(seen: State, options: dict[str, t.Any], steps: tuple[t.
     ("seen", "options", "message"),
     [
         (state(Entry("link", 0, 0, 0o777)), {}, "is a symbolic link"),
-        (state(Entry("other", 0, 0, 0o644)), {}, "is there already and is not a directory"),
+        (state(Entry("other", 0, 0, 0o644)), {}, "exists and is not a directory"),
         (state(Entry("link", 0, 0, 0o777)), {"state": "absent"}, "is a symbolic link"),
-        (state(way=way(path="/usr/bin")), {}, "is in truth /usr/bin/sessions, a directory of the system"),
-        (state(way=way(uid=1700)), {}, "/var/lib/wa belongs to 1700, so somebody other than root and wa"),
+        (state(way=way(path="/usr/bin")), {}, "resolves to /usr/bin/sessions, a system or home directory"),
+        (state(way=way(uid=1700)), {}, "/var/lib/wa belongs to 1700, so a user other than root and wa"),
         (state(way=way(mode=0o777)), {}, "everybody can write in /var/lib/wa (mode 0777)"),
         (state(way=way(mode=0o1777)), {}, "everybody can write in /var/lib/wa (mode 1777)"),
         (state(way=way(mode=0o775, gid=4242, writers=(1500, 1700))), {}, "the group 4242 can write in /var/lib/wa"),
         (
             state(filesystem=DISK._replace(type="tmpfs", mount_point="/var/lib/wa")),
             {},
-            "would not outlive a restart: it is on tmpfs",
+            "would not survive a restart: it is on tmpfs",
         ),
         (
             state(filesystem=DISK._replace(type="overlay")),
             {},
-            "would not outlive a restart: it is on overlay",
+            "would not survive a restart: it is on overlay",
         ),
         (state(), {"require_mount": True}, "is not on a mount of its own but on the filesystem of /"),
         (state(filesystem=DISK._replace(read_only=True)), {}, "mounted read-only"),
@@ -116,7 +116,7 @@ def test_what_is_planned(seen: State, options: dict[str, t.Any], steps: tuple[t.
         (
             state(closed_to_owner="/var/lib/wa"),
             {},
-            "wa cannot get to /var/lib/wa/sessions: it may not pass /var/lib/wa",
+            "wa cannot access /var/lib/wa/sessions: it may not enter /var/lib/wa",
         ),
         (
             state(sandbox=Verdict(False, "ProtectSystem=strict", (f"ReadWritePaths={PATH}",))),
@@ -183,7 +183,7 @@ def test_who_could_swap_a_directory_above(above: list[tuple[int, int, int | None
         ({"path": "./.baileys_auth"}, "give an absolute path"),
         ({"path": "/srv/../etc"}, "'..'"),
         ({"path": "/srv/a\nb"}, "control character"),
-        ({"path": "/var//lib/"}, "path is /var/lib, a directory of the system"),
+        ({"path": "/var//lib/"}, "path is /var/lib, a system or home directory"),
         ({"mode": 750}, "mode 750 is 1356 in octal, which keeps the owner out"),
         ({"mode": "0050"}, "keeps the owner out"),
         ({"mode": "private"}, "which is no mode"),
@@ -267,7 +267,7 @@ def test_counts_of_a_repair_are_what_was_done_or_would_be() -> None:
     ("seen", "options", "warning"),
     [
         (state(directory()), {}, None),
-        (state(directory()), {"mode": "0755"}, "lets every user of this host in"),
+        (state(directory()), {"mode": "0755"}, "gives every user of this host access"),
         (
             state(directory(), not_writable="Disk quota exceeded"),
             {},
@@ -276,7 +276,7 @@ def test_counts_of_a_repair_are_what_was_done_or_would_be() -> None:
         (
             state(directory(), below=Tally(hard_links=2, special=1)),
             {"recurse": True},
-            "3 entries below /var/lib/wa/sessions were left",
+            "3 entries below /var/lib/wa/sessions were not changed",
         ),
     ],
 )
@@ -314,7 +314,7 @@ def test_the_difference_is_metadata_before_and_after() -> None:
     [({}, state()), ({}, state(directory(uid=0))), ({"state": "absent"}, state(directory()))],
 )
 def test_what_did_not_come_about_is_an_error(options: dict[str, t.Any], seen: State) -> None:
-    with pytest.raises(SessionsError, match="something else changes it"):
+    with pytest.raises(SessionsError, match="find the process that changes it"):
         _dir.verify(seen, params(**options))
 
 

@@ -101,9 +101,9 @@ def test_quoting(value: str, written: str) -> None:
 @pytest.mark.parametrize(
     ("text", "name", "value", "words"),
     [
-        ("", "A-B", "1", "no name of a variable"),
-        ("", "", "1", "no name of a variable"),
-        ("", "export A", "1", "no name of a variable"),
+        ("", "A-B", "1", "not a valid name of a variable"),
+        ("", "", "1", "not a valid name of a variable"),
+        ("", "export A", "1", "not a valid name of a variable"),
         ("", "A", "CANARY\nB=1", "newline"),
         ("", "A", "CANARY\0", "control character"),
         ("", "A", "\udcff", "UTF-8"),

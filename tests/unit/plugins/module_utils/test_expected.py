@@ -61,17 +61,17 @@ def test_names_are_found(monkeypatch: pytest.MonkeyPatch, names: str, reply: t.A
     [
         (
             Answer(trouble="connection refused"),
-            "gave no answer (connection refused); see whether the web application runs",
+            "gave no answer (connection refused); check that the web application is running",
         ),
-        (Answer(403, CANARY.encode()), "answered 403 instead of 200; see its address and the key in headers"),
+        (Answer(403, CANARY.encode()), "answered 403 instead of 200; check the URL and the key in headers"),
         (Answer(200, trouble="it is larger than 1 bytes"), "a reply that cannot be read (it is larger than 1 bytes)"),
         (Answer(200, CANARY.encode() + b"{"), "a reply that cannot be read (it is not JSON)"),
         (answer({"data": {CANARY: []}}), "has nothing at 'data.sessions.*.session_id'"),
         (answer({"data": {"sessions": [{"session_id": CANARY}, {"id": CANARY}]}}), "has nothing at 'data.sessions"),
         (answer({"data": {"sessions": {"session_id": CANARY}}}), "has nothing at 'data.sessions.*.session_id'"),
-        (answer({"data": {"sessions": [{"session_id": {"a": CANARY}}]}}), "something else than names"),
-        (answer({"data": {"sessions": [{"session_id": True}]}}), "something else than names"),
-        (answer({"data": {"sessions": [{"session_id": None}]}}), "something else than names"),
+        (answer({"data": {"sessions": [{"session_id": {"a": CANARY}}]}}), "values other than names"),
+        (answer({"data": {"sessions": [{"session_id": True}]}}), "values other than names"),
+        (answer({"data": {"sessions": [{"session_id": None}]}}), "values other than names"),
     ],
 )
 def test_what_is_not_told_is_an_error_and_tells_nothing(
@@ -80,7 +80,7 @@ def test_what_is_not_told_is_an_error_and_tells_nothing(
     with pytest.raises(SessionsError) as raised:
         asked(monkeypatch, given)
     message = str(raised.value)
-    assert message.startswith(f"cannot learn which accounts are expected: {URL} ")
+    assert message.startswith(f"cannot find out which accounts are expected: {URL} ")
     assert sentence in message
     assert CANARY not in message
     assert raised.value.__context__ is None  # it would hold the reply, and Ansible shows what is pending

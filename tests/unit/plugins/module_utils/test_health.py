@@ -103,7 +103,7 @@ def heard(**counts: int) -> Reading:
         (
             {"unit": "wa"},
             look(**unit("active", "running", 0.4)),
-            "the main process of wa.service has been the same for less than 2 seconds",
+            "the main process of wa.service is younger than 2 seconds",
         ),
         ({"unit": "wa", "interval": 0.3}, look(**unit("active", "running", 0.4)), None),
         ({"url": URL, "at_least": {"a": 3}}, look(status=200, found={"a": 3}), None),
@@ -140,7 +140,7 @@ def heard(**counts: int) -> Reading:
         (
             {"url": URL, "unit": "wa", "equal_keys": {"a": "$ID"}},
             look(status=200, found={"a": "x"}),
-            f"{URL} says a='x' instead of ID of its process, which has none",
+            f"{URL} says a='x' instead of ID of its process, which is not set",
         ),
         ({"url": URL, "return_keys": ["a"]}, look(status=200), None),
         ({"url": URL, "return_keys": ["a"]}, look(status=200, trouble="it is not JSON"), None),
@@ -158,7 +158,7 @@ def heard(**counts: int) -> Reading:
         (
             {"unit": "wa", "forbid": {"needs_qr": 0}},
             look(journal=Reading({"needs_qr": 0}, complete=False)),
-            "the journal was not read to its end in the time there was; name a later time in since",
+            "the journal could not be read to its end in time; set since to a later time",
         ),
     ],
 )
@@ -175,33 +175,30 @@ def test_what_is_not_well(options: dict[str, t.Any], seen: Look, complaint: str 
         ({"url": "file:///etc/shadow"}, "begin with http:// or https://"),
         ({"url": "127.0.0.1:8080/health"}, "begin with http:// or https://"),
         ({"url": "http:///health"}, "begin with http:// or https://"),
-        ({"url": "http://127.0.0.1:99999/"}, "is not a URL"),
-        ({"url": f"http://user:{CANARY}@127.0.0.1/"}, "holds a user name or password"),
+        ({"url": "http://127.0.0.1:99999/"}, "is not a valid URL"),
+        ({"url": f"http://user:{CANARY}@127.0.0.1/"}, "contains a user name or password"),
         ({"url": f"http://127.0.0.1/\r\nX: {CANARY}"}, "control character"),
         ({"url": "http://127.0.0.1/é"}, "outside ASCII"),
         ({"url": URL, "headers": {"X-Key": f"{CANARY}\r\nHost: other"}}, "the header 'X-Key' cannot be sent"),
         ({"url": URL, "headers": {"X Key": CANARY}}, "the header 'X Key' cannot be sent"),
-        ({"expect": {"a": 1}, "unit": "wa"}, "expect goes with url"),
-        ({"headers": {"a": "1"}, "unit": "wa"}, "headers goes with url"),
+        ({"expect": {"a": 1}, "unit": "wa"}, "expect requires url"),
+        ({"headers": {"a": "1"}, "unit": "wa"}, "headers requires url"),
         ({"unit": "a/b"}, "is not a name of a unit"),
-        ({"url": URL, "timeout": -1}, "timeout has to be 0 or more"),
+        ({"url": URL, "timeout": -1}, "timeout must be 0 or more"),
         ({"url": URL, "interval": 0}, "interval at least 0.1"),
-        ({"unit": "wa", "at_least": {"a": 1}}, "at_least goes with url, and there is no url"),
-        ({"unit": "wa", "equal_keys": {"a": "b"}}, "equal_keys goes with url, and there is no url"),
-        ({"unit": "wa", "return_keys": ["a"]}, "return_keys goes with url, and there is no url"),
-        (
-            {"url": URL, "equal_keys": {"a": "$B"}},
-            "equal_keys names a variable of unit's process, and there is no unit",
-        ),
-        ({"url": URL, "at_least": {"a": "many"}}, "at_least needs numbers of 0 or more, and for 'a' it has 'many'"),
-        ({"url": URL, "at_least": {"a": True}}, "at_least needs numbers"),
-        ({"url": URL, "at_least": {"a": float("nan")}}, "at_least needs numbers"),
-        ({"url": URL, "at_least": {"a": -1}}, "at_least needs numbers"),
-        ({"url": URL, "since": "now"}, "there is no unit"),
-        ({"url": URL, "signals": {}}, "there is no unit"),
-        ({"url": URL, "require": {"needs_qr": 1}}, "there is no unit"),
-        ({"unit": "wa", "require": {"restored": 1.5}}, "require needs numbers"),
-        ({"unit": "wa", "forbid": {"needs-qr": 0}}, "there is no signal 'needs-qr'; describe it in signals"),
+        ({"unit": "wa", "at_least": {"a": 1}}, "at_least requires url"),
+        ({"unit": "wa", "equal_keys": {"a": "b"}}, "same requires url"),
+        ({"unit": "wa", "return_keys": ["a"]}, "tell requires url"),
+        ({"url": URL, "equal_keys": {"a": "$B"}}, "equal_keys refers to a variable of the unit's process and requires unit"),
+        ({"url": URL, "at_least": {"a": "many"}}, "at_least must contain numbers of 0 or more, but 'a' has 'many'"),
+        ({"url": URL, "at_least": {"a": True}}, "at_least must contain numbers"),
+        ({"url": URL, "at_least": {"a": float("nan")}}, "at_least must contain numbers"),
+        ({"url": URL, "at_least": {"a": -1}}, "at_least must contain numbers"),
+        ({"url": URL, "since": "now"}, "read the journal of unit; set unit"),
+        ({"url": URL, "signals": {}}, "read the journal of unit; set unit"),
+        ({"url": URL, "require": {"needs_qr": 1}}, "read the journal of unit; set unit"),
+        ({"unit": "wa", "require": {"restored": 1.5}}, "require must contain numbers"),
+        ({"unit": "wa", "forbid": {"needs-qr": 0}}, "there is no signal 'needs-qr'; define it in signals"),
         ({"unit": "wa", "forbid": {"back_failed": 0}, "signals": {"back": "x"}}, "there is no signal 'back_failed'"),
     ],
 )
@@ -435,7 +432,7 @@ def test_a_unit_that_crashes_again_and_again_is_never_well(monkeypatch: pytest.M
         return Unit("wa.service", {**properties, "ExecMainStartTimestampMonotonic": begun})
 
     monkeypatch.setattr(_health, "read_unit", crashing)
-    with pytest.raises(SessionsError, match="has been the same for less than 2 seconds"):
+    with pytest.raises(SessionsError, match="is younger than 2 seconds"):
         execute(_health, {**OPTIONS, "url": URL, "unit": "wa", "timeout": 30.0}, check_mode=False)
 
 
@@ -483,5 +480,5 @@ def test_a_process_that_was_too_young_at_the_last_look_is_still_too_young_when_t
 ) -> None:
     backend = Backend(monkeypatch, WELL)
     monkeypatch.setattr(_health, "read_unit", lambda _name: Unit("wa.service", running(backend.now - 1.5)))
-    with pytest.raises(SessionsError, match="has been the same for less than 2 seconds"):
+    with pytest.raises(SessionsError, match="is younger than 2 seconds"):
         execute(_health, {**OPTIONS, "url": URL, "unit": "wa", "timeout": 1.0}, check_mode=False)

@@ -178,15 +178,15 @@ def test_signals_are_added_replaced_and_left_out() -> None:
 @pytest.mark.parametrize(
     ("since", "signals", "message"),
     [
-        (None, {"a-b": "x"}, "'a-b' is not a name for a signal"),
-        (None, {"a": 7}, "the signal 'a' needs a regular expression or a list"),
-        (None, {"a": [["x"]]}, "the signal 'a' needs a regular expression or a list"),
-        (None, {"a": "("}, "the signal 'a' is no regular expression"),
-        (None, {"a": "x{99999999999}"}, "the signal 'a' is no regular expression"),
-        (None, {"a": "(?P<b>1)", "a_b": "x"}, "two counts would be called 'a_b'"),
-        ("s=nonsense", {}, "since looks like a cursor and is none"),
-        (f"{cursor(1)};x=6\n", {}, "since looks like a cursor and is none"),
-        ("now\n", {}, "since holds a control character"),
+        (None, {"a-b": "x"}, "'a-b' is not a valid name of a signal"),
+        (None, {"a": 7}, "the signal 'a' must be a regular expression or a list"),
+        (None, {"a": [["x"]]}, "the signal 'a' must be a regular expression or a list"),
+        (None, {"a": "("}, "the signal 'a' is not a valid regular expression"),
+        (None, {"a": "x{99999999999}"}, "the signal 'a' is not a valid regular expression"),
+        (None, {"a": "(?P<b>1)", "a_b": "x"}, "two counts would have the name 'a_b'"),
+        ("s=nonsense", {}, "since looks like a cursor but is not valid"),
+        (f"{cursor(1)};x=6\n", {}, "since looks like a cursor but is not valid"),
+        ("now\n", {}, "since contains a control character"),
     ],
 )
 def test_what_cannot_be_looked_for_is_refused(since: str | None, signals: dict[str, t.Any], message: str) -> None:
@@ -299,7 +299,7 @@ def test_a_line_that_is_made_to_take_long_does_not(piece: str) -> None:
         (
             {},
             (1, "", "No journal files were opened due to insufficient permissions.\n"),
-            "cannot read the journal of wa.service: No journal files were opened due to insufficient permissions.; see",
+            "cannot read the journal of wa.service: No journal files were opened due to insufficient permissions.; make sure",
         ),
         ({}, (0, "{}", "Hint: You are currently not seeing messages from other users and the system.\n"), "Hint: You"),
         ({"StandardOutput": "append"}, (0, "{}", ""), "does not go to the journal (StandardOutput=append)"),
@@ -327,7 +327,7 @@ def test_a_time_that_journalctl_does_not_know_is_told(monkeypatch: pytest.Monkey
     Journal(monkeypatch, ("e1", "x"))
     refuses = Completed(("journalctl",), 1, "", "Failed to parse timestamp: yore\n")
     monkeypatch.setattr(_journal, "run_for_lines", lambda *_args, **_options: refuses)
-    with pytest.raises(SessionsError, match="Failed to parse timestamp: yore; see whether since is a time"):
+    with pytest.raises(SessionsError, match="Failed to parse timestamp: yore; make sure that since is a time"):
         read_on(unit(), read_query("yore", {}), None, 1.0)
 
 

@@ -455,7 +455,7 @@ def test_a_root_that_fits_two_layouts_is_not_guessed_about(
     monkeypatch.setitem(t.cast("dict[str, Layout]", LAYOUTS), "toy", TOY)
     put_toy(tmp_path / "one")
     put_account(tmp_path / "two")
-    told = r"more than one layout \(baileys, because a directory holds creds.json; toy, because there is a token\): name one in 'layout'"
+    told = r"more than one layout \(baileys, because a directory holds creds.json; toy, because there is a token\); set 'layout'"
     with opened(tmp_path) as root:
         with pytest.raises(SessionsError, match=told):
             recognised(root, None)
@@ -465,7 +465,7 @@ def test_a_root_that_fits_two_layouts_is_not_guessed_about(
 def test_an_empty_root_fits_the_first_entry(tmp_path: pathlib.Path) -> None:
     with opened(tmp_path) as root:
         assert recognised(root, None) is next(iter(LAYOUTS.values()))
-    with pytest.raises(SessionsError, match="'x' is not known; choose one of baileys"):
+    with pytest.raises(SessionsError, match="'x' is unknown; choose one of baileys"):
         layout_named("x")
 
 
@@ -493,14 +493,14 @@ def test_more_directories_than_any_host_has_are_not_looked_at(
     with opened(tmp_path) as root:
         assert list(account_names(root, LAYOUTS["baileys"])) == []
         monkeypatch.setattr(_layouts, "FOLDERS", 29)
-        with pytest.raises(SessionsError, match="more than 29 directories to look for accounts in"):
+        with pytest.raises(SessionsError, match="more than 29 directories to search for accounts"):
             list(account_names(root, LAYOUTS["baileys"]))
-        with pytest.raises(SessionsError, match="more than 29 directories to look for accounts in"):
+        with pytest.raises(SessionsError, match="more than 29 directories to search for accounts"):
             recognition(root, None)
 
 
 def test_names_that_are_made_faster_than_they_are_read_have_an_end() -> None:
-    with pytest.raises(SessionsError, match="holds more than 1000 names"):
+    with pytest.raises(SessionsError, match="has more than 1000 names"):
         list(bounded(itertools.count(), 1000))
 
 

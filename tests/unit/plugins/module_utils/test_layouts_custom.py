@@ -68,13 +68,13 @@ def locked(path: pathlib.Path, layout: Layout) -> str:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"layout": "custom"}, "'custom' does not say how accounts are kept; give at least custom.markers"),
-        ({"layout": "custom", "custom": {}}, "give at least custom.markers"),
-        ({"layout": "custom", "custom": {"depth": 2}}, "custom.markers is empty; name the files"),
+        ({"layout": "custom"}, "'custom' does not describe how accounts are stored; set at least custom.markers"),
+        ({"layout": "custom", "custom": {}}, "set at least custom.markers"),
+        ({"layout": "custom", "custom": {"depth": 2}}, "custom.markers is empty; list the files"),
         ({"layout": "custom", "custom": {"markers": [], "origin": ""}}, "custom.markers is empty"),
-        ({"custom": GATEWAY}, "layout is 'auto'; set layout=custom, or leave 'custom' out"),
+        ({"custom": GATEWAY}, "layout is 'auto'; set layout=custom, or remove 'custom'"),
         ({"layout": "baileys", "custom": GATEWAY}, "layout is 'baileys'; set layout=custom"),
-        ({"layout": "nothing"}, "'nothing' is not known; choose one of baileys, .*, venom, custom, or auto"),
+        ({"layout": "nothing"}, "'nothing' is unknown; choose one of baileys, .*, venom, custom, or auto"),
     ],
 )
 def test_layout_and_description_belong_together(options: dict[str, t.Any], told: str) -> None:
@@ -85,25 +85,28 @@ def test_layout_and_description_belong_together(options: dict[str, t.Any], told:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"markers": ["/etc/passwd"]}, "custom.markers holds '/etc/passwd'; give a path relative to the account"),
-        ({"markers": ["/"]}, "custom.markers holds '/'; give a path relative"),
-        ({"markers": ["a/../b"]}, r"custom.markers holds '\.\.' where a name is wanted"),
-        ({"markers": ["a//b"]}, "custom.markers holds '' where a name is wanted"),
-        ({"markers": [""]}, "custom.markers holds '' where"),
-        ({"markers": ["."]}, r"custom.markers holds '\.' where"),
-        ({"markers": ["a\nb"]}, r"custom.markers holds 'a\\nb' where"),
-        ({"markers": ["**/a"]}, r"custom.markers holds '\*\*/a'; say how deep it lies"),
-        ({"caches": ["a/**/b"]}, r"custom.caches holds '\*\*' where"),
-        ({"caches": ["**"]}, r"custom.caches holds '\*\*' where"),
-        ({"caches": ["**/"]}, r"custom.caches holds '\*\*' where"),
-        ({"names": ["a/b"]}, "custom.names holds 'a/b'; give the name alone"),
-        ({"folders": ["a/b"]}, "custom.folders holds 'a/b'; give the name alone"),
-        ({"locks": ["../pid"]}, r"custom.locks holds '\.\./pid'; give the name alone"),
-        ({"databases": [".."]}, r"custom.databases holds '\.\.' where"),
-        ({"companions": ["/index"]}, "custom.companions holds '/index'; give a path relative"),
-        ({"depth": 6}, "custom.depth is 6; accounts lie 1 to 5"),
+        ({"markers": ["/etc/passwd"]}, "custom.markers contains '/etc/passwd'; use a path relative to the account"),
+        ({"markers": ["/"]}, "custom.markers contains '/'; use a path relative"),
+        ({"markers": ["a/../b"]}, r"custom.markers contains '\.\.', which is not a valid name"),
+        ({"markers": ["a//b"]}, "custom.markers contains '', which is not a valid name"),
+        ({"markers": [""]}, "custom.markers contains '', which"),
+        ({"markers": ["."]}, r"custom.markers contains '\.', which"),
+        ({"markers": ["a\nb"]}, r"custom.markers contains 'a\\nb', which"),
+        ({"markers": ["**/a"]}, r"custom.markers contains '\*\*/a'; use a path of fixed depth"),
+        ({"caches": ["a/**/b"]}, r"custom.caches contains '\*\*', which"),
+        ({"caches": ["**"]}, r"custom.caches contains '\*\*', which"),
+        ({"caches": ["**/"]}, r"custom.caches contains '\*\*', which"),
+        ({"names": ["a/b"]}, "custom.names contains 'a/b'; use a name without directories"),
+        ({"folders": ["a/b"]}, "custom.folders contains 'a/b'; use a name without directories"),
+        ({"locks": ["../pid"]}, r"custom.locks contains '\.\./pid'; use a name without directories"),
+        ({"databases": [".."]}, r"custom.databases contains '\.\.', which"),
+        ({"travels": ["/index"]}, "custom.companions contains '/index'; use a path relative"),
+        ({"depth": 6}, "custom.depth is 6; set it to a number from 1 to 5"),
         ({"depth": -1}, "custom.depth is -1"),
-        ({"origin": "https://web.whatsapp.com"}, "custom.origin is 'https://web.whatsapp.com'; give it as the browser"),
+        (
+            {"origin": "https://web.whatsapp.com"},
+            "custom.origin is 'https://web.whatsapp.com'; write it like the browser",
+        ),
         ({"origin": "../../x_0"}, "custom.origin is"),
     ],
 )
@@ -269,10 +272,10 @@ def test_accounts_move_and_are_told_of(tmp_path: pathlib.Path) -> None:
     moved = {str(path.relative_to(tmp_path / "new")) for path in (tmp_path / "new").rglob("*") if path.is_file()}
     assert moved == {f"line-{number}/{name}" for number in (1, 2) for name in ("keys/identity.key", "token")}
     told = _job.execute(_info, {"path": str(tmp_path / "new"), **how}, check_mode=False).report.values
-    assert (told["layout"], told["layout_reason"], told["linked_accounts"]) == ("custom", "it was named", 2)
+    assert (told["layout"], told["layout_reason"], told["sound"]) == ("custom", "it was set explicitly", 2)
     assert CANARY not in json.dumps(told)
 
 
 def test_a_description_is_not_in_the_table() -> None:
-    with pytest.raises(SessionsError, match="'custom' is not known"):
+    with pytest.raises(SessionsError, match="'custom' is unknown"):
         layout_named("custom")

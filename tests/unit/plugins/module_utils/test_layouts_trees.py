@@ -168,7 +168,7 @@ def test_a_special_layout_that_does_not_see_all_is_not_taken(root: pathlib.Path)
     """Or the flat accounts would be left behind without a word."""
     put_account_of("baileys_csharp", root, "tenant")
     put_account(root / "flat")
-    with pytest.raises(SessionsError, match=r"baileys, because .*; baileys_csharp, because .*name one in 'layout'"):
+    with pytest.raises(SessionsError, match=r"baileys, because .*; baileys_csharp, because .*set 'layout'"):
         auto(root)
 
 
@@ -240,7 +240,9 @@ def test_tokens_alone_are_found_without_the_application_around_them(root: pathli
     assert auto(root / "tokens").layout.name == "wppconnect"
     assert auto(root).layout.name == "wppconnect"
     (root / "tokens/one").chmod(0o777)
-    with pytest.raises(SessionsError, match="wppconnect, because a profile has a token file beside it; venom, because"):
+    with pytest.raises(
+        SessionsError, match="wppconnect, because a profile has a token file next to it; venom, because"
+    ):
         auto(root / "tokens")
 
 

@@ -270,7 +270,7 @@ def test_defaults() -> None:
         ({"path": "sessions"}, "path is 'sessions': a relative path"),
         ({"src": ["auth"]}, "src is 'auth': a relative path"),
         ({"src": []}, "neither 'src' nor 'unit' is given"),
-        ({"layout": "telegram"}, "'telegram' is not known"),
+        ({"layout": "telegram"}, "'telegram' is unknown"),
         ({"unit": "../x"}, "not a name of a unit"),
     ],
 )
@@ -281,7 +281,7 @@ def test_parameters_that_no_host_could_accept(options: dict[str, t.Any], words: 
 
 # --- what would be left behind, and what would be interrupted for nothing ---------------------------------
 
-LINK = LeftBehind("shop-of-anna", "/opt/wa", "it is a link that leads nowhere", is_link=True)
+LINK = LeftBehind("shop-of-anna", "/opt/wa", "it is a link to a missing directory", is_link=True)
 
 
 def unit(active: str = "active", **properties: str) -> Unit:
@@ -300,7 +300,7 @@ def test_what_is_left_behind_is_named_masked_and_why() -> None:
     with pytest.raises(SessionsError) as refused:
         plan(leaving(LINK, LINK._replace(name="b", why="it is damaged")), params())
     assert "2 account(s) would be left behind" in str(refused.value)
-    assert f"{LINK.label!r} in /opt/wa, because it is a link that leads nowhere; " in str(refused.value)
+    assert f"{LINK.label!r} in /opt/wa, because it is a link to a missing directory; " in str(refused.value)
     assert "shop-of-anna" not in str(refused.value)
     assert "(role: wa_accept_left_behind)" in str(refused.value)
 
@@ -338,7 +338,7 @@ def test_a_running_backend_without_an_account_is_not_interrupted() -> None:
     assert "'src' (role: wa_legacy_paths)" in str(refused.value)
     assert "allow_empty=true (role: wa_allow_empty)" in str(refused.value)
     with pytest.raises(
-        SessionsError, match="nor where its environment and its open files lead, nor in and below /opt/wa;"
+        SessionsError, match="nor where its environment and its open files lead, nor in or below /opt/wa;"
     ):
         plan(state(**EMPTY), params(src=[], unit="wa"))
 
@@ -364,7 +364,7 @@ def test_fewer_accounts_than_expected_are_found_out_before_the_interruption() ->
     require_expected(seen, 2)
     with pytest.raises(SessionsError) as refused:
         require_expected(seen, 3)
-    assert f"2 accounts would be linked at {PATH}, and it should be 3 (role: wa_expected_accounts)" in str(
+    assert f"2 accounts would be linked at {PATH}, but 3 are expected (role: wa_expected_accounts)" in str(
         refused.value
     )
     require_expected(state(present=["wa7"]), 3)  # nothing is interrupted, and it is said elsewhere

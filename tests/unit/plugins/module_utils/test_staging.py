@@ -429,7 +429,7 @@ def inodes(folder: pathlib.Path) -> dict[str, tuple[int, ...]]:
 @pytest.mark.parametrize("kept", [(1 << 60, 0), (0, 1 << 60)])
 def test_nothing_is_copied_that_would_fill_the_disk(scene: Scene, kept: tuple[int, int]) -> None:
     tight = dataclasses.replace(scene.stage, kept_free=kept)
-    with pytest.raises(SessionsError, match=r"account 'w…1' from .*: copying it would leave next to nothing free"):
+    with pytest.raises(SessionsError, match=r"account 'w…1' from .*: copying it would fill up the disk"):
         stage_live(tight, scene.tasks)
 
 

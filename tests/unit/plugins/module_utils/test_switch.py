@@ -101,7 +101,7 @@ def drop_in(name: str = "a", value: str = "/a", **more: t.Any) -> dict[str, t.An
         ),
         ({"environment_file": {"path": "e", "values": {}}}, None, "a relative path"),
         ({"environment_file": {"path": "/e", "values": {"A": "a\nb"}}}, None, "A"),
-        ({"environment_file": {"path": "/e", "values": {"A-B": "a"}}}, None, "'A-B' is no name"),
+        ({"environment_file": {"path": "/e", "values": {"A-B": "a"}}}, None, "'A-B' is not a valid name"),
         ({"overrides": [drop_in(value="a\nb")]}, "wa.service", "S"),
     ],
 )

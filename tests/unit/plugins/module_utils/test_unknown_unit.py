@@ -141,7 +141,7 @@ def test_a_process_that_uses_accounts_is_found_by_where_its_library_looks(
     assert [each.directory for each in found] == [f"{tmp_path}/auth_info_baileys"]
     said = what_to_do([], None)
     assert f"PID {running.pid} (" in said
-    assert "'src' and no 'unit'" in said
+    assert "'src' and without 'unit'" in said
 
 
 def test_it_is_found_by_its_environment(
@@ -160,7 +160,9 @@ def test_a_process_without_accounts_is_not_named(backend: t.Callable[..., subpro
 def test_a_unit_of_that_process_is_what_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     process = _loose_backends.Loose(7, "node", "/opt/app/sessions", "app.service")
     monkeypatch.setattr(_loose_backends, "loose_backends", lambda *_asked: [process])
-    assert "app.service uses accounts in /opt/app/sessions (PID 7, node): name that unit" in what_to_do([], None)
+    assert "app.service uses accounts in /opt/app/sessions (PID 7, node): set 'unit' to that unit" in what_to_do(
+        [], None
+    )
 
 
 def test_our_own_line_is_left_out() -> None:
