@@ -11,11 +11,11 @@ from ansible_collections.whatsapp_ops.sessions.plugins.plugin_utils._settings im
 
 DOCUMENTATION = r"""
 name: setting
-short_description: Read a setting in every form that it comes in
+short_description: Convert a setting from any supported notation
 version_added: 0.1.0
 description:
-  - Surveys and C(-e name=value) give text only. This makes a value of the wanted type from it.
-  - Text can be true or false in any of Ansible's words, a number, a list as lines or as JSON or YAML, and a dictionary as JSON or YAML.
+  - Surveys and C(-e name=value) provide text only. This filter converts it to a value of the requested type.
+  - Text can be a boolean in any notation of Ansible, a number, a list as lines or as JSON or YAML, or a dictionary as JSON or YAML.
 positional: kind, default
 options:
   _input:
@@ -23,19 +23,19 @@ options:
     type: raw
     required: true
   kind:
-    description: What it should be.
+    description: Type of the result.
     type: str
     choices: [bool, int, float, list, dict]
     required: true
   default:
-    description: What it is where it is left out, null or an empty text.
+    description: Result if the setting is omitted, null or an empty text.
     type: raw
 author:
   - The whatsapp_ops.sessions contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""
-- name: Show the legacy paths, which a survey gives as lines
+- name: Show the legacy paths, which a survey provides as lines
   ansible.builtin.debug:
     msg: "{{ wa_legacy_paths | default(none) | whatsapp_ops.sessions.setting('list', []) }}"
 """
@@ -48,7 +48,7 @@ _value:
 
 
 def setting(value: t.Any, kind: str, default: t.Any = None) -> t.Any:
-    """Return the value, or the default where nothing is given."""
+    """Return the converted value, or the default if none is given."""
     if not is_given(value):
         return default
     try:
@@ -58,8 +58,8 @@ def setting(value: t.Any, kind: str, default: t.Any = None) -> t.Any:
 
 
 class FilterModule:
-    """What Ansible asks for the filters of this file."""
+    """The filters of this file, for Ansible."""
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        """Name them."""
+        """Return the filters by name."""
         return {"setting": setting}
