@@ -160,7 +160,7 @@ def carry_out(steps: tuple[Step, ...], state: State, params: Params) -> Evidence
 
 @contextlib.contextmanager
 def _given_back(state: State, params: Params) -> t.Iterator[None]:
-    """Give the mount points that accounts return to back to their owners; if the body fails, close those that are still bound."""
+    """Reopen the mount points that accounts return to; if the body fails, close those that the unit is still bound to."""
     if params.switch.restored is None:
         yield
         return
@@ -195,9 +195,8 @@ def _carry_out(area: Area, steps: tuple[Step, ...], state: State, params: Params
     interrupted = is_interrupted(params.path)
     if interrupted:
         recover(area.control, state.unit, state.at_path is True)
-    if (
-        interrupted or entries_in(read_document_at(area.control, RECEIPT)) != state.receipts
-    ):  # or another run has ended since the state was observed
+    # The receipts differ if another run has ended since the state was observed.
+    if interrupted or entries_in(read_document_at(area.control, RECEIPT)) != state.receipts:
         state = observe(params)
         params = state.params
         steps = planned(state, params)
@@ -221,9 +220,8 @@ def _carry_out(area: Area, steps: tuple[Step, ...], state: State, params: Params
 def _source_noted(area: Area, state: State, params: Params) -> t.Iterator[None]:
     """While accounts are copied that are deleted with their container: keep the copies if the container ends during that time."""
     container = state.container.container if state.container and state.container.root else None
-    if (
-        container is None or container.box is None or container.compose
-    ):  # containers of Compose keep their layer when they stop
+    # Containers of Compose keep their layer when they stop.
+    if container is None or container.box is None or container.compose:
         yield
         return
     note_source(area.control, container.box.id, container.box.pid)

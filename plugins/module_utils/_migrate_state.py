@@ -206,7 +206,7 @@ def _observed(params: Params) -> State:
     handling = _handled(container, params) if container else None
     if params.switch.attach == "volume" and not handling:
         raise SessionsError(
-            f"'attach' is volume, but {params.unit or 'no unit'} runs its program in no container; nothing was changed: "
+            f"'attach' is volume, but the program does not run in a container (unit: {params.unit or 'none'}); nothing was changed: "
             "leave it at auto (role: wa_attach)"
         )
     if handling:
@@ -254,9 +254,8 @@ def _observed(params: Params) -> State:
     if attachment:
         params = params._replace(switch=attachment.switch._replace(asked=params.switch.asked or params.switch))
     switch = observe_switch(params.switch, None if unit and unit.compose else unit)
-    if (
-        handling and handling.root and not switch.differs
-    ):  # the running container does not have the sessions path mounted, the next one will
+    # The next container mounts the sessions path, the running one does not.
+    if handling and handling.root and not switch.differs:
         switch = switch._replace(lacking=("mount",))
     points = attachment.points if attachment else ()
     retirements: tuple[Retirement, ...] = ()

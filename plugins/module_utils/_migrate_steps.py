@@ -66,9 +66,8 @@ def _migrating_steps(state: State) -> t.Iterator[Step]:
     yield Step("before_stop", int(switch.early_differs))
     yield Step("stage", publish)
     yield Step("publish", publish)
-    yield Step(
-        "companions", len(state.survey.companions) if publish else 0
-    )  # no reason to interrupt a backend on their own
+    # Companions alone are no reason to interrupt a backend.
+    yield Step("companions", len(state.survey.companions) if publish else 0)
     yield Step("switch", int(switch.differs or bool(state.container and state.container.back)))
     yield Step("restart", int(bool(switch.lacking) and not switch.differs))
     yield Step("reload", int(switch.stale and not switch.lacking and not switch.differs))

@@ -174,9 +174,8 @@ def observe(params: Params, overlay: Overlay | None = None) -> State:
     _require_host(params)
     drop_in = _read_drop_in(params.path)
     if not params.present and not is_installed(params.unit):
-        return State(
-            drop_in, {}, (), stale=False, unloaded=False, lacking=(), missing_files=()
-        )  # its drop-in can be removed all the same
+        # Even without the unit, its drop-in can be removed.
+        return State(drop_in, {}, (), stale=False, unloaded=False, lacking=(), missing_files=())
     _require_own_name(params)
     loaded = _loaded_units(params)
     sources = read_sources(params.unit, planned)

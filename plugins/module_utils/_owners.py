@@ -60,7 +60,7 @@ class Owners(t.NamedTuple):
 
 
 def owners_of(unit: Unit | None, identity: Identity, *, foreign: bool) -> Owners:
-    """Return the owners whose accounts a run may take that gives them to ``identity``."""
+    """Return the owners whose accounts a run may give to ``identity``."""
     if unit is None:
         users = frozenset((identity.uid,)) if identity.uid else None  # giving files to root discloses nothing
         return Owners(users, identity, frozenset((identity.gid,)), foreign)

@@ -104,9 +104,8 @@ def _visit(directory: int, name: str, device: int, wanted: Wanted, tally: Tally,
             _settle(entry, status, wanted.identity, file_bits(wanted.mode, stat.S_IMODE(status.st_mode)), tally, change)
         elif stat.S_ISREG(status.st_mode):
             tally.hard_links += 1
-        elif not stat.S_ISLNK(
-            status.st_mode
-        ):  # the owner of a link does not matter: the owner of its directory can replace it
+        elif not stat.S_ISLNK(status.st_mode):
+            # The owner of a link does not matter, because the owner of its directory can replace it.
             tally.special += 1
     finally:
         os.close(entry)

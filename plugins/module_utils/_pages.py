@@ -97,9 +97,8 @@ def _committed(wal: int, size: int, pages: int) -> tuple[dict[int, int], int]:
     offset = _WAL_HEADER
     for _frame in range(_LOG_PAGES_AT_MOST):
         frame = os.pread(wal, _FRAME_HEADER, offset)
-        if (
-            len(frame) < _FRAME_HEADER or frame[8:16] != header[16:24]
-        ):  # other salts: what follows is older than the last checkpoint
+        # Frames with other salts are older than the last checkpoint.
+        if len(frame) < _FRAME_HEADER or frame[8:16] != header[16:24]:
             return newer, pages
         page, commit = struct.unpack(">II", frame[:8])
         pending[page] = offset + _FRAME_HEADER
@@ -115,9 +114,8 @@ def _digest(database: int, wal: int | None, newer: t.Mapping[int, int], size: in
     digest = hashlib.blake2b(digest_size=16)
     until = time.monotonic() + JAIL_SECONDS + os.fstat(database).st_blocks * 512 / JAIL_BYTES_PER_SECOND
     for page in range(1, pages + 1):
-        if (
-            not page % 1024 and time.monotonic() > until
-        ):  # a crafted sparse file can have a practically endless number of pages
+        # A crafted sparse file can have a practically endless number of pages.
+        if not page % 1024 and time.monotonic() > until:
             raise TooLong
         held = _page(database, wal, newer.get(page), size, page)
         digest.update(_without_counters(held) if page == 1 else held)

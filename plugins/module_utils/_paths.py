@@ -136,9 +136,8 @@ def _make(parent: int, name: str, path: str) -> int:
     except OSError as error:
         raise _exchanged(parent, name, path) from error
     status = os.fstat(descriptor)
-    private = not stat.S_IMODE(status.st_mode) & ~(
-        stat.S_IRWXU | stat.S_ISGID
-    )  # a set-group-ID parent passes that bit on
+    # A set-group-ID parent passes that bit on.
+    private = not stat.S_IMODE(status.st_mode) & ~(stat.S_IRWXU | stat.S_ISGID)
     if status.st_uid != os.geteuid() or not private or os.listdir(descriptor):
         os.close(descriptor)
         raise _exchanged(parent, name, path)

@@ -50,9 +50,8 @@ def stat_of(pid: int, thread: int = 0) -> Stat:
     """Return the state of a process, or of one of its threads. Raises OSError if it has ended."""
     path = f"/proc/{pid}/task/{thread}/stat" if thread else f"/proc/{pid}/stat"
     with open(path, "rb") as file:
-        fields = (
-            file.read(_BLOCK).rpartition(b")")[2].split()
-        )  # before the parenthesis is the name, which may contain anything
+        # The name before the last parenthesis may contain any characters.
+        fields = file.read(_BLOCK).rpartition(b")")[2].split()
     return Stat(fields[0].decode("ascii"), int(fields[1]))
 
 

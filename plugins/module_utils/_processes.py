@@ -143,9 +143,8 @@ def command_of(pid: int) -> str:
             command = file.read().rstrip("\n")
     except OSError:
         return "?"
-    return "".join(
-        character if character.isprintable() else "?" for character in command
-    )  # a process can choose its name freely
+    # A process can choose its name freely.
+    return "".join(character if character.isprintable() else "?" for character in command)
 
 
 def _is_below(path: str, directory: str) -> bool:

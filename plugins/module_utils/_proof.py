@@ -118,9 +118,8 @@ def _is_seen(start: Start, watch: UseWatch | None) -> bool:
 
 def _judged(start: Start, watch: UseWatch | None, unit: Unit, seconds: float) -> Verdict:
     """Wait for opens and return where they were. Without conclusive opens, the state of the running processes counts."""
-    if (
-        container_of(unit) is not None
-    ):  # it starts after its engine's client, and need not be in the unit's control group
+    # A container starts after its engine's client, and need not be in the unit's control group.
+    if container_of(unit) is not None:
         return _mounted(start, unit, seconds)
     if watch is None and start.has_accounts:
         return _led(start, unit, seconds)

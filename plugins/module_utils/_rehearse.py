@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The checks of check mode: goes through everything that a migration checks while it is applied, so that every refusal is predicted.
+"""The checks of check mode: everything that a migration checks while it is applied, so that every refusal is predicted.
 
 Writes nothing but temporary copies: databases are checked in a jail (see _jail.py), as in the real run.
 """

@@ -40,8 +40,8 @@ _LARGEST_FILE = 1 << 20  # bytes: no drop-in and no environment file is larger
 _LARGEST_DOCUMENT = 1 << 28
 _LOOK_AT_MOST = 20.0  # seconds: an account that takes longer to check counts as used
 
-# Reasons of renames: from a legacy path to staging, from the sessions path to the displaced accounts, an account to the sessions path,
-# a companion to the sessions path (unless it exists already), and a tombstone to a legacy path.
+# Reasons of renames: from a legacy path to staging, to the displaced accounts, an account to the sessions path, a companion to the
+# sessions path (unless it exists already), and a tombstone to a legacy path.
 TAKING, DISPLACING, PUBLISHING, BESIDE, LEAVING = "taking", "displacing", "publishing", "beside", "leaving"
 
 Opened = t.Mapping[str, int]
@@ -502,9 +502,8 @@ def _wait_for_the_end(given: Rescue) -> None:
 
     def look(_number: int, _frame: t.Any) -> None:
         try:
-            held = (
-                time.time() - os.stat(given.flag).st_mtime
-            )  # if this clock is set meanwhile, the run is at worst killed early
+            # If this clock is set meanwhile, the run is at worst killed early.
+            held = time.time() - os.stat(given.flag).st_mtime
         except FileNotFoundError:
             return
         if held > limit:

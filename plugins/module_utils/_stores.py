@@ -199,9 +199,8 @@ def _bring_store(
             }
             for suffix in set(_SUFFIXES).difference(brought):
                 remove_tree(slot, last + suffix)
-            if brought != _records(
-                parent, last
-            ):  # the files of a database are a consistent state only if none changed meanwhile
+            # The files of a database are a consistent state only if none changed meanwhile.
+            if brought != _records(parent, last):
                 tally.unsettled += 1
             return brought
     finally:
@@ -334,10 +333,8 @@ def _made_whole(library: types.ModuleType) -> str:
         if raw.execute("PRAGMA page_count").fetchone() == (0,):
             return _SOUND  # a program creates an empty file before it fills it; the combined file is empty as well
         whole = library.connect(_WHOLE, isolation_level=None)
-        for pragma in (
-            "journal_mode=OFF",
-            "synchronous=OFF",
-        ):  # no need for durability: an incomplete copy is made again, and all copies are synced later
+        # No need for durability: an incomplete copy is made again, and all copies are synced later.
+        for pragma in ("journal_mode=OFF", "synchronous=OFF"):
             whole.execute(f"PRAGMA {pragma}")
         raw.backup(whole)
         whole.close()

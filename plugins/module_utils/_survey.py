@@ -161,9 +161,8 @@ def survey(
                     left.update({name: twin} if twin else {})
             missing = {name for name in missing - accounts.keys() if not is_tombstone_at(root, name)}
             owners = companion_owners(source.owners, os.fstat(root), source.receiver)
-            if (
-                source.closed
-            ):  # the user's own companions were copied before, and the user may have moved files of root in
+            if source.closed:
+                # The user's own companions were copied before, and files of root may have been moved in by the user.
                 owners = frozenset()
             for name in () if only or not owners else companions(root, layout):
                 if not is_owned_by(root, name, owners) or is_tombstone_at(root, name):
@@ -370,9 +369,8 @@ def _ancestor(receipt: Entry | None, source: Source, legacy: Side, present: Side
         return receipt
     if present is not None or legacy.mark.changed_ns > receipt.time * 1e9:
         return None
-    return dataclasses.replace(
-        receipt, legacy=legacy.mark
-    )  # older than the migration, so it has not been used since either
+    # The copy is older than the migration, so it has not been used since either.
+    return dataclasses.replace(receipt, legacy=legacy.mark)
 
 
 def _states(looks: _Looks, path: str, target: int | None) -> dict[str, str]:

@@ -52,10 +52,8 @@ def take_tombstone(parent: int, name: str, called: str) -> str | None:
                 "give it to root (chown root), remove its other hard links, and run again"
             )
         now = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        if (now.st_dev, now.st_ino) != (
-            status.st_dev,
-            status.st_ino,
-        ):  # the inode number is not reused while the file is open
+        # The inode number is not reused while the file is open.
+        if (now.st_dev, now.st_ino) != (status.st_dev, status.st_ino):
             raise SessionsError(f"{called} was replaced while it was being read; nothing was changed: run again")
         os.unlink(name, dir_fd=parent)
         os.fsync(parent)

@@ -81,9 +81,8 @@ def _list(value: t.Any) -> list[t.Any]:
         raise ValueError("a list, or lines of text")
     lines = [line.strip() for line in str(value).splitlines() if line.strip()]
     if lines and (lines[0].startswith("[") or all(line.startswith("- ") for line in lines)):
-        read = _yaml(
-            str(value), yaml.BaseLoader
-        )  # keeps all items as text, so that a name such as 0150 is not a number
+        # BaseLoader keeps all items as text, so that a name such as 0150 is not a number.
+        read = _yaml(str(value), yaml.BaseLoader)
         if isinstance(read, list):
             return read
     return lines
