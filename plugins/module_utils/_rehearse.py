@@ -98,9 +98,7 @@ def _answer(source: int, name: str) -> str:
     except OSError:
         return "late"  # it is too large to be checked twice, or was removed meanwhile
     if answer is None:
-        raise UnfitTree(
-            "one of its databases cannot be checked within the time limit; restore a backup of it, or move it away"
-        )
+        raise UnfitTree("a database cannot be checked within the time limit; restore a backup of it, or move it away")
     return answer
 
 
@@ -116,5 +114,5 @@ def _require_companions_fit(stage: Stage, state: State) -> None:
             continue  # it was removed meanwhile
         except UnfitTree as error:
             raise SessionsError(
-                f"cannot copy the companions of the accounts: {error}; nothing would be published"
+                f"cannot copy files that the accounts share: {error}; nothing would be published"
             ) from error

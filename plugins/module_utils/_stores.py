@@ -280,7 +280,7 @@ def _rebuild(slot: int, name: str, rules: Rules) -> None:
         os.chown(_WHOLE, *jail_user(), dir_fd=slot, follow_symlinks=False)
     answer = _jailed(slot, sum(status.st_size for status in statuses), rules, lambda: _made_whole(library))
     if answer == _DAMAGED:
-        raise DamagedStore("one of its databases is damaged; restore a backup of it, or move it away")
+        raise DamagedStore("a database is damaged; restore a backup of it, or move it away")
     if answer != _SOUND:
         raise OSError(errno.EIO, "SQLite could not write a copy of its database, because the disk may be full")
     _dress(slot, statuses, rules)
@@ -295,7 +295,7 @@ def _jailed(directory: int, size: int, rules: Rules, work: t.Callable[[], str]) 
         return in_jail(directory, work, size=size, seconds=seconds)
     except PastLimit:
         raise UnfitTree(
-            f"one of its databases could not be checked within {seconds:.0f} seconds and {JAIL_MEMORY >> 20} MiB of memory; "
+            f"a database could not be checked within {seconds:.0f} seconds and {JAIL_MEMORY >> 20} MiB of memory; "
             "restore a backup of it, or move it away"
         ) from None
     finally:
