@@ -20,14 +20,14 @@ Options = t.Mapping[str, Option]
 
 
 class ActionModule(ActionBase):
-    """Runs once on the controller and checks the settings of all hosts of the play."""
+    """Check the settings of all hosts of the play in one run on the controller."""
 
     TRANSFERS_FILES = False
     _VALID_ARGS = frozenset(("playbook",))
     _requires_connection = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Fail with the first invalid setting, and warn about unknown ones."""
+        """Fail with the first invalid setting, and warn of settings that no playbook has."""
         result: dict[str, t.Any] = {**super().run(tmp, task_vars), "changed": False}
         variables = task_vars or {}
         playbook = str(self._task.args["playbook"])
@@ -42,7 +42,7 @@ class ActionModule(ActionBase):
         return {**result, **({"warnings": warnings} if warnings else {})}
 
     def _check_each_host(self, options: Options, variables: t.Mapping[str, t.Any]) -> set[str]:
-        """Check values that are not templates, which would cost as much as a task; return the settings that are not in ``options``."""
+        """Check the settings of each host that are not templates, which would cost as much as a task; return names not in ``options``."""
         unknown: set[str] = set()
         checked: dict[str, t.Any] = {}
         for host in variables.get("ansible_play_hosts") or ():
@@ -57,9 +57,9 @@ class ActionModule(ActionBase):
         return unknown
 
     def _left_out_by_tags(self, variables: t.Mapping[str, t.Any]) -> str:
-        """Return a sentence if the tags of the command select no task but this one, which always runs.
+        """Return a clause if the tags of the command line leave only this task, which always runs; '' otherwise.
 
-        If an operator's playbook sets tags for the whole playbook, this task has them as well.
+        If an operator's own playbook imports this one with tags, this task has them as well.
         """
         wanted = set(variables.get("ansible_run_tags") or ["all"])
         own = set(self._task.tags) - {"always"}
@@ -74,7 +74,7 @@ class ActionModule(ActionBase):
     def _check(name: str, value: t.Any, option: Option) -> None:
         wrong = complaint(name, value, option)
         if wrong:
-            raise AnsibleActionFail(f"{wrong}; nothing was changed, correct that and run again")
+            raise AnsibleActionFail(f"{wrong}; nothing was changed: correct that and run again")
 
 
 def _unknown(name: str) -> t.Iterator[str]:
@@ -92,7 +92,7 @@ def _options_of(playbook: str) -> Options:
 
 @functools.cache
 def _all_names() -> tuple[str, ...]:
-    """Return the settings of all playbooks, because a setting for another playbook is not a mistake."""
+    """Return the settings of all playbooks: a setting of another playbook is not a mistake."""
     names = {
         name for spec in _PLAYBOOKS.glob("*.meta.yml") for name in _options_of(spec.name.removesuffix(".meta.yml"))
     }

@@ -11,12 +11,11 @@ from ansible_collections.whatsapp_ops.sessions.plugins.plugin_utils._settings im
 
 DOCUMENTATION = r"""
 name: setting
-short_description: Convert a setting to its type
+short_description: Convert a setting from any supported notation
 version_added: 0.1.0
 description:
-  - Surveys and C(-e name=value) pass text only. This filter converts it to the wanted type.
-  - The text can be a boolean in any of Ansible's notations, a number, a list with one item per line or as JSON or YAML, or a dictionary
-    as JSON or YAML.
+  - Surveys and C(-e name=value) provide text only. This filter converts it to a value of the requested type.
+  - Text can be a boolean in any notation of Ansible, a number, a list as lines or as JSON or YAML, or a dictionary as JSON or YAML.
 positional: kind, default
 options:
   _input:
@@ -24,19 +23,19 @@ options:
     type: raw
     required: true
   kind:
-    description: The wanted type.
+    description: Type of the result.
     type: str
     choices: [bool, int, float, list, dict]
     required: true
   default:
-    description: The value if the setting is undefined, null or an empty string.
+    description: Result if the setting is omitted, null or an empty text.
     type: raw
 author:
   - The whatsapp_ops.sessions contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""
-- name: Show the legacy paths, which a survey passes as lines
+- name: Show the legacy paths, which a survey provides as lines
   ansible.builtin.debug:
     msg: "{{ wa_legacy_paths | default(none) | whatsapp_ops.sessions.setting('list', []) }}"
 """
@@ -49,7 +48,7 @@ _value:
 
 
 def setting(value: t.Any, kind: str, default: t.Any = None) -> t.Any:
-    """Return the converted value, or the default if the setting is unset."""
+    """Return the converted value, or the default if none is given."""
     if not is_given(value):
         return default
     try:
@@ -59,7 +58,7 @@ def setting(value: t.Any, kind: str, default: t.Any = None) -> t.Any:
 
 
 class FilterModule:
-    """Registers the filters of this file with Ansible."""
+    """The filters of this file, for Ansible."""
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """Return the filters by name."""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""How an account is called where others may read it: account names are often phone numbers."""
+"""Mask account names for output: they are often phone numbers."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import hashlib
 
 
 def masked(account: str) -> str:
-    """Return a name that tells accounts of one host apart but does not tell whose they are, for example ``4…7-9c1f2e``.
+    """Return a name that distinguishes the accounts of one host without identifying their owners, for example ``4…7-9c1f2e``.
 
-    The six hex digits are keyed with the host's machine id, so a list of phone numbers cannot be tried against them elsewhere.
+    The six hex digits are keyed with the host's machine ID, so phone numbers cannot be tested against them on another machine.
     """
     keyed = hashlib.blake2b(account.encode("utf-8", "surrogateescape"), key=_host_key(), digest_size=3)
     return f"{_visible(account[:1])}…{_visible(account[-1:])}-{keyed.hexdigest()}"
 
 
 def _visible(character: str) -> str:
-    """Names may hold anything: what is not a plain letter, digit or mark could turn a line of output into something else."""
+    """Return ``?`` for characters that are not printable ASCII: names may hold any bytes, and control characters could alter the output."""
     return character if character.isascii() and character.isprintable() else "?"
 
 

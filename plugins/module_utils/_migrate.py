@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The job behind session_migrate: accounts from legacy paths to the sessions path, with the shortest interruption that is safe.
+"""The job behind session_migrate: moves accounts from legacy paths to the sessions path with the shortest safe interruption.
 
-Copies are made while the backend runs. Only the difference is copied while it is stopped, then everything is put in place by renames
-and the configuration is switched before the backend starts again. See _cutover.py and _rescue.py for what happens when it goes wrong.
+Accounts are copied while the backend runs. While it is stopped, only the difference is copied, the copies are renamed into place and
+the configuration is switched. See _cutover.py and _rescue.py for how failures are handled.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ __all__ = [
 
 
 def rehearse(state: State, params: Params) -> State:
-    """Refuse in check mode what the real run would refuse on its way."""
+    """Refuse in check mode what the real run would refuse while it is applied."""
     from ._rehearse import rehearsed
 
     return rehearsed(state)
 
 
 def apply(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:
-    """Carry the steps out. Where that fails after the backend wrote new keys at its new path, go back with these keys."""
+    """Carry out the steps. If that fails after the backend wrote new keys at the sessions path, roll back together with these keys."""
     from ._migrate_run import WroteAlready, carry_out
 
     try:
@@ -57,17 +57,17 @@ def apply(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:
             looked = observe(back)
             carry_out(plan(looked, back), looked, looked.params)
         raise SessionsError(
-            f"{error.reason}; it was brought back to where it was before, with the keys that it wrote since: correct what keeps it from "
-            f"{params.path} and run again"
+            f"{error.reason}; it was rolled back to its former path, together with the keys that it has written since: fix what keeps it "
+            f"from using {params.path} and run again"
         ) from error
 
 
 @contextlib.contextmanager
 def _held(state: State, error: WroteAlready) -> t.Iterator[None]:
-    """Stop a backend for the way back, since systemd may start it again and again, and start it in the end, whatever happens.
+    """Keep a backend stopped during the rollback, because systemd may restart it repeatedly, and start it at the end in any case.
 
-    No dropped connection ends the run in between, and should it be killed, systemd starts the backend. Docker starts no container that
-    is not well, so one of Compose is left to the way back itself.
+    A dropped connection does not end the run in between, and if the run is killed, systemd starts the backend. Docker does not restart
+    unhealthy containers, so Compose services are left to the rollback itself.
     """
     from ._control import INTENT
     from ._cutover import Cutover, Stopwatch, run_in_the_end, stop_now, undisturbed
@@ -85,16 +85,16 @@ def _held(state: State, error: WroteAlready) -> t.Iterator[None]:
                 stop_now(unit.name, timeout)
             yield
         except BaseException as second:
-            with contextlib.suppress(SessionsError):  # what went wrong first has to be said
+            with contextlib.suppress(SessionsError):  # the first error is the one to report
                 _start_again(state, error)
             if isinstance(second, SessionsError):
-                raise SessionsError(f"{error}. Going back failed, too: {second}") from second
+                raise SessionsError(f"{error}. The rollback failed as well: {second}") from second
             raise
         _start_again(state, error)
 
 
 def _start_again(state: State, error: WroteAlready) -> None:
-    """Start a backend that ran at first. One that had ended by itself on its new path was not started on the way back."""
+    """Start a backend that ran before the migration. The rollback does not start one that had exited by itself on its new path."""
     if state.unit is None or not state.unit.active or read_unit(state.unit.name).active:
         return
     from ._cutover import StartFailed, start
@@ -103,6 +103,6 @@ def _start_again(state: State, error: WroteAlready) -> None:
         start(state.unit.name, state.params.unit_timeout)
     except StartFailed as second:
         raise SessionsError(
-            f"{error.reason}; its accounts were brought back to where they were before, with the keys that it wrote since, and then "
-            f"{second}"
+            f"{error.reason}; its accounts were rolled back to their former path, together with the keys that it has written since, but "
+            f"then {second}"
         ) from second

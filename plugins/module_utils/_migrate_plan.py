@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""What session_migrate plans and tells. Apart from what it does, which session_plan never does and so need not be sent for."""
+"""What session_migrate plans and reports. Separate from applying it, so that session_plan does not have to send that code to hosts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ACTIONS = ("migrated", "unchanged", "kept", "displaced", "corrupt", "diverged", 
 
 
 class Evidence(t.NamedTuple):
-    """What a run did: the decisions that it carried out, and how long the backend was down and each phase took, in seconds."""
+    """What a run did: the decisions that it carried out, the backend's downtime and the duration of each phase, in seconds."""
 
     accounts: tuple[Account, ...]
     downtime: float
@@ -28,12 +28,12 @@ class Evidence(t.NamedTuple):
 
 
 def plan(state: State, params: Params) -> tuple[Step, ...]:
-    """Say what has to be done. Raises SessionsError where only the operator can decide."""
+    """Return the steps to do. Raises SessionsError where only the operator can decide."""
     return planned(state, state.params)
 
 
 def diff(state: State, steps: tuple[Step, ...], params: Params) -> Diff:
-    """Give counts before and after, and the drop-ins that are written; no account is named."""
+    """Return counts before and after, and the drop-ins that are written; no account is named."""
     names = {step.name for step in steps}
     present = len(state.survey.present)
     new = sum(account.decision.publish and account.present is None for account in state.survey.accounts)
@@ -53,28 +53,28 @@ def diff(state: State, steps: tuple[Step, ...], params: Params) -> Diff:
 
 
 def verify(state: State, params: Params) -> None:
-    """Raise SessionsError when something is still left to do."""
+    """Raise SessionsError if steps remain after the run."""
     left = [step.name for step in plan(state, params) if not step.bookkeeping and step.name != "stage"]
     if left and params.state != "staged":
         raise SessionsError(
-            f"after the migration to {state.params.path} there is still something to do "
-            f"({', '.join(left)}); something changes it: see what, and run again"
+            f"steps remain after the migration to {state.params.path} ({', '.join(left)}); "
+            "find out which other program changes the accounts or the configuration, and run again"
         )
 
 
 def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Evidence | None) -> Report:
-    """Describe accounts (masked), counts, timings and where the receipt is."""
+    """Report accounts (masked), counts, timings and the path of the receipt."""
     decided = evidence.accounts if evidence else state.survey.accounts
     counts = {action: _count(decided, action) for action in ACTIONS}
     warnings = [*_warnings_of(state, decided), *(() if evidence else state.miscounts)]
     if state.staying:
         warnings.append(
-            f"{state.staying} entries of the legacy path are not put out of use, because they belong to another user, hold something of "
-            "one, or have other names elsewhere; give them to the backend's user, or see that nothing starts on them"
+            f"{state.staying} entries of the legacy path are not retired, because they belong to another user, contain files of another "
+            "user, or have further hard links; give them to the backend's user, or make sure that no backend starts on them"
         )
     if state.attachment and state.attachment.dotenv:
         warnings.append(
-            f"{state.attachment.dotenv}; a program that reads that file itself goes on using the legacy path, change the line"
+            f"{state.attachment.dotenv}; a program that reads this file itself keeps using the legacy path: change that line"
         )
     warnings.extend(state.switch.warnings)
     return Report(
@@ -100,16 +100,16 @@ def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Evid
 
 
 def _warnings_of(state: State, decided: t.Iterable[Account]) -> t.Iterator[str]:
-    """Say what stays at the legacy paths."""
+    """Yield a warning for each kind of entry that stays at the legacy paths."""
     corrupt = sum(account.decision.action == "corrupt" for account in decided)
     if corrupt:
-        yield f"{corrupt} damaged accounts stay at the legacy path; session_info tells their problems"
+        yield f"{corrupt} damaged accounts stay at the legacy path; session_info reports their problems"
     links = [one for one in state.survey.left if one.is_link]
     if links:
         named = "; ".join(f"{one.label} in {one.root}: {one.why}" for one in links[:5])
-        yield f"{len(links)} links, which may be accounts, stay at the legacy path ({named})"
+        yield f"{len(links)} symbolic links, which may be accounts, stay at the legacy path ({named})"
     if state.survey.loose_links:
-        yield f"{state.survey.loose_links} links beside the accounts are not copied; make them at {state.params.path} where they are needed"
+        yield f"{state.survey.loose_links} symbolic links beside the accounts are not copied; create them in {state.params.path} if needed"
 
 
 def _count(accounts: t.Iterable[Account], action: str) -> int:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Carries a migration out: live copies first, then everything between stop and start, taken back as a whole when anything fails."""
+"""Carries out a migration: live copies first, then everything between stop and start, undone as a whole if anything fails."""
 
 from __future__ import annotations
 
@@ -89,15 +89,15 @@ if t.TYPE_CHECKING:
     from ._container_handling import Handling
 
 _LIVE_ROUNDS = 3
-_SHORT_ROUND = 1.0  # seconds: what a backend writes in that time is copied faster than another look at everything takes
+_SHORT_ROUND = 1.0  # seconds: copying what a backend writes in this time is faster than scanning everything once more
 _WRITE_OUT_EVERY = 0.1  # seconds
 
 
 @dataclasses.dataclass
 class Progress:
-    """How far a run is: what it measured and decided, and the directories that it has open.
+    """The progress of a run: what it measured and decided, and the directories that it holds open.
 
-    ``touches``: what tells what is touched after it was copied. ``folders``: those that accounts are renamed between.
+    ``touches``: watches for files that change after they were copied. ``folders``: the directories that accounts are renamed between.
     """
 
     watch: Stopwatch
@@ -110,29 +110,29 @@ class Progress:
 
 
 class WroteAlready(SessionsError):
-    """The backend has to go back, and the keys that it wrote since have to go with it: that takes a migration in the other direction.
+    """The backend must be rolled back together with the keys that it has written since, which takes a migration in reverse.
 
-    ``reason``: what went wrong, without what became of it. ``stops_again``: that stops the backend once more, as it has to be stopped.
+    ``reason``: what went wrong, without the outcome. ``stops_again``: the error is handled by stopping the backend once more.
     """
 
     stops_again = True
 
     def __init__(self, reason: str, path: str) -> None:
         super().__init__(
-            f"{reason}; it wrote to its accounts at {path} before, so they stay there: correct the unit and start it"
+            f"{reason}; it has already written to its accounts at {path}, so they stay at that path: fix the unit and start it"
         )
         self.reason = reason
 
 
 class Area(t.NamedTuple):
-    """The open directories of a run: ``control`` has what tells root what to do, ``data`` the accounts, see _control.py and _area.py."""
+    """The open directories of a run: ``control`` holds what root acts on, ``data`` the accounts, see _control.py and _area.py."""
 
     control: int
     data: int
 
 
 def carry_out(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:
-    """Carry the steps out, under the lock of the area. Raises SessionsError, also for what the kernel refuses."""
+    """Carry out the steps while holding the lock of the area. Raises SessionsError, also for errors of the operating system."""
     progress = Progress(Stopwatch(), state.survey.accounts, Tally(), [*state.miscounts])
     try:
         with (
@@ -148,7 +148,7 @@ def carry_out(steps: tuple[Step, ...], state: State, params: Params) -> Evidence
             _carry_out(Area(control, data), steps, state, params, progress)
     except OSError as error:
         raise SessionsError(
-            f"cannot migrate to {params.path}: {error.strerror}; what was done was taken back, fix the disk or its rights and run again"
+            f"cannot migrate to {params.path}: {error.strerror}; changes were rolled back: fix the disk or its permissions and run again"
         ) from error
     finally:
         if progress.touches:
@@ -160,7 +160,7 @@ def carry_out(steps: tuple[Step, ...], state: State, params: Params) -> Evidence
 
 @contextlib.contextmanager
 def _given_back(state: State, params: Params) -> t.Iterator[None]:
-    """Open the mount points again that accounts come back to; one that the unit is still bound to when the body fails is closed."""
+    """Reopen the mount points that accounts return to; if the body fails, close those that the unit is still bound to."""
     if params.switch.restored is None:
         yield
         return
@@ -178,7 +178,7 @@ def _given_back(state: State, params: Params) -> t.Iterator[None]:
 
 @contextlib.contextmanager
 def _made(params: Params, identity: Identity, progress: Progress) -> t.Iterator[None]:
-    """Make the sessions path where it is missing; an error leaves none behind that was not there before."""
+    """Create the sessions path if it is missing, and remove it again if the body fails."""
     progress.path_made = not os.path.lexists(params.path)
     try:
         make_directory(params.path, directory_bits(params.mode), uid=identity.uid, gid=identity.gid)
@@ -195,9 +195,8 @@ def _carry_out(area: Area, steps: tuple[Step, ...], state: State, params: Params
     interrupted = is_interrupted(params.path)
     if interrupted:
         recover(area.control, state.unit, state.at_path is True)
-    if (
-        interrupted or entries_in(read_document_at(area.control, RECEIPT)) != state.receipts
-    ):  # or another run ended since we looked
+    # The receipts differ if another run has ended since the state was observed.
+    if interrupted or entries_in(read_document_at(area.control, RECEIPT)) != state.receipts:
         state = observe(params)
         params = state.params
         steps = planned(state, params)
@@ -219,9 +218,10 @@ def _carry_out(area: Area, steps: tuple[Step, ...], state: State, params: Params
 
 @contextlib.contextmanager
 def _source_noted(area: Area, state: State, params: Params) -> t.Iterator[None]:
-    """While accounts are copied that go with a container: keep the copies, should it end meanwhile."""
+    """While accounts are copied that are deleted with their container: keep the copies if the container ends during that time."""
     container = state.container.container if state.container and state.container.root else None
-    if container is None or container.box is None or container.compose:  # which keeps its layer when it ends
+    # Containers of Compose keep their layer when they stop.
+    if container is None or container.box is None or container.compose:
         yield
         return
     note_source(area.control, container.box.id, container.box.pid)
@@ -230,7 +230,7 @@ def _source_noted(area: Area, state: State, params: Params) -> t.Iterator[None]:
 
 
 def _keep_up(area: Area, state: State, params: Params, names: t.Collection[str], progress: Progress) -> None:
-    """What needs no interruption."""
+    """Carry out the steps that need no interruption of the backend."""
     stale = "reload" in names
     if "pre_stop_overrides" in names:
         stale = install_early(params.switch, state.switch)
@@ -245,7 +245,7 @@ def _keep_up(area: Area, state: State, params: Params, names: t.Collection[str],
 
 
 def stage_in(data: int, state: State, params: Params) -> Stage:
-    """Say how accounts are staged in the open directory ``data``."""
+    """Return how accounts are staged in the open directory ``data``."""
     identity, layout = state.identity, state.survey.layout
     return Stage(
         data,
@@ -263,7 +263,7 @@ def stage_in(data: int, state: State, params: Params) -> Stage:
 
 
 def tasks_of(seen: Survey) -> list[Task]:
-    """Give the accounts that are to be staged."""
+    """Return a task for each account to stage."""
     sidecars_of = seen.layout.sidecars_of
     return [
         Task(one.root, one.name, one.label, sidecars_of(one.name), one.owner, one.legacy.mark.folder[0])
@@ -272,7 +272,7 @@ def tasks_of(seen: Survey) -> list[Task]:
 
 
 def _stage_live(area: Area, state: State, params: Params, progress: Progress) -> None:
-    """Copy while the backend runs, again and again as long as less is left each time."""
+    """Copy while the backend runs, and repeat as long as each round leaves less to copy."""
     stage, tasks = stage_in(area.data, state, params), tasks_of(state.survey)
     if params.engine == "rename":
         return
@@ -287,7 +287,7 @@ def _stage_live(area: Area, state: State, params: Params, progress: Progress) ->
             require_sound(state, error.names)
             raise
         except BaseException:
-            _clear_copies(area)  # the disk may be full, and a backend is writing to it
+            _clear_copies(area)  # the disk may be full, and a running backend writes to it
             raise
         sync_filesystem(area.data)
 
@@ -300,8 +300,8 @@ def _clear_copies(area: Area) -> None:
 
 @contextlib.contextmanager
 def _written_out_meanwhile(area: int) -> t.Iterator[None]:
-    """Let the disk write what is copied while more is being copied, instead of all of it at the end."""
-    # A file description of its own: a failed write is told to each description once (errseq), and the run itself has to hear of it.
+    """Write copied data to the disk while copying goes on, instead of all of it at the end."""
+    # A separate open file description: the kernel reports a failed write once per description (errseq), and the run itself must see it.
     disk = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=area)
     try:
         with meanwhile(lambda: sync_filesystem(disk), _WRITE_OUT_EVERY):
@@ -319,7 +319,7 @@ def _copy_live(state: State, stage: Stage, tasks: t.Sequence[Task], progress: Pr
 
 
 def _live_rounds(stage: Stage, tasks: t.Sequence[Task], touches: Watch | None, at_most: int) -> t.Iterator[Tally]:
-    """Copy, and copy again what changed meanwhile, while a round is long enough to leave much behind and leaves less each time."""
+    """Copy, and copy again what changed meanwhile, until a round is short or copies no less than the one before."""
     copied = 0
     for number in range(at_most):
         begin = time.monotonic()
@@ -331,37 +331,37 @@ def _live_rounds(stage: Stage, tasks: t.Sequence[Task], touches: Watch | None, a
 
 
 def require_space(area: int, need: Tally, path: str) -> None:
-    """Refuse to fill the disk of the open directory ``area``."""
+    """Raise SessionsError if ``need`` would fill the disk of the open directory ``area``."""
     disk = os.fstatvfs(area)
     size = need.bytes + need.files * disk.f_frsize
     if not has_room(disk, size, need.files):
         raise SessionsError(
-            f"the disk of {path} has {disk.f_bavail * disk.f_frsize >> 20} MiB and {disk.f_favail} inodes free, "
-            f"the accounts need {int(size * RESERVE) >> 20} MiB and {need.files} inodes; nothing was changed, free space and run again"
+            f"the disk of {path} has {disk.f_bavail * disk.f_frsize >> 20} MiB and {disk.f_favail} inodes free, but "
+            f"the accounts need {int(size * RESERVE) >> 20} MiB and {need.files} inodes; nothing was changed: free space and run again"
         )
 
 
 def require_nobody_holds(state: State) -> None:
-    """Stop before anything happens when a process outside the unit works on the accounts: two writers tear them."""
+    """Raise SessionsError if a process outside the unit uses the accounts: two writers would corrupt them."""
     directories = [*directories_of(state.sources, state.survey.layout), *linked_places(state.survey)]
     control_group, main_pid = (state.unit.properties["ControlGroup"], state.unit.main_pid) if state.unit else ("", 0)
-    if state.container:  # whose processes are its engine's, and know its files by other paths
+    if state.container:  # its processes belong to the container engine and see its files under other paths
         main_pid = 0
     found = holders(directories, control_group, main_pid) if directories else ()
     if found:
         others = sorted({holder.unit for holder in found if holder.unit})
         remedy = (
-            f"stop them and run again, and where they use the same accounts' directory do so for each of them ({', '.join(others)})"
+            f"stop them and run again; if they use the same accounts directory, migrate each of them ({', '.join(others)})"
             if others
             else "stop them and run again"
         )
         raise SessionsError(
-            f"processes outside the unit hold the legacy path: {named(found)}; nothing was changed, {remedy}"
+            f"processes outside the unit use the legacy path: {named(found)}; nothing was changed: {remedy}"
         )
 
 
 def _cut_over(area: Area, state: State, params: Params, progress: Progress) -> None:
-    """Everything from the stop to the proof after the start. On any error the backend runs as before, on what it had before."""
+    """Do everything from the stop to the verification after the start. On any error, the backend runs on its former accounts again."""
     require_nobody_holds(state)
     if progress.touches:
         progress.touches.read()
@@ -373,7 +373,7 @@ def _cut_over(area: Area, state: State, params: Params, progress: Progress) -> N
         _cut_over_container(area, state, params, progress, cutover)
         return
     with (
-        early_installed(params.switch, state.switch),  # the guard has systemd read it
+        early_installed(params.switch, state.switch),  # systemd reads it when the guard is installed
         watched_over(cutover) if cutover else contextlib.nullcontext(),
         contextlib.ExitStack() as started,
     ):
@@ -393,7 +393,7 @@ def _cut_over(area: Area, state: State, params: Params, progress: Progress) -> N
                 with progress.watch.phase("prove"):
                     progress.warnings.extend(_proved(state.unit, state, params, progress, use))
         except StartFailed as error:
-            if cutover and cutover.inside:  # what it had before went with its former container
+            if cutover and cutover.inside:  # the former accounts were deleted with the former container
                 from ._container_run import kept
 
                 raise SessionsError(f"{error}; {kept(cutover.unit, params.path)}") from error
@@ -404,12 +404,12 @@ def _cut_over(area: Area, state: State, params: Params, progress: Progress) -> N
         _close(area, state, progress)
     try:
         tidy(area.control, area.data, None)
-    except OSError as error:  # no reason to fail: the accounts are where they should be
+    except OSError as error:  # no reason to fail: the accounts are in place
         progress.warnings.append(f"cannot remove all staged copies: {error.strerror}; the next run removes them")
 
 
 def _start_of(unit: Unit, state: State, params: Params, progress: Progress) -> Start:
-    """Say what has to be proved after the start."""
+    """Return what must be verified after the start."""
     linked = {
         account.name for account in progress.accounts if account.decision.publish and account.legacy.state in SOUND
     }
@@ -427,7 +427,7 @@ def _start_of(unit: Unit, state: State, params: Params, progress: Progress) -> S
 
 
 def _proved(unit: Unit, state: State, params: Params, progress: Progress, use: UseWatch | None) -> tuple[str, ...]:
-    """Prove that the backend works as it has to. Raises StartFailed for whatever goes wrong from here on."""
+    """Verify that the backend uses the sessions path; return warnings. Raises StartFailed for every error."""
     start = _start_of(unit, state, params, progress)
     try:
         if state.container:
@@ -441,32 +441,32 @@ def _proved(unit: Unit, state: State, params: Params, progress: Progress, use: U
         raise
     except SessionsError as error:
         raise StartFailed(
-            f"{unit.name} was started, and then its use of {params.path} could not be seen: {error}"
+            f"{unit.name} was started, but whether it uses {params.path} could not be verified: {error}"
         ) from error
     except OSError as error:
         raise StartFailed(
-            f"{unit.name} was started, and then its use of {params.path} could not be seen: {error.strerror}"
+            f"{unit.name} was started, but whether it uses {params.path} could not be verified: {error.strerror}"
         ) from error
 
 
 def _require_bound(unit: str, params: Params) -> None:
-    """Also where systemd knows no main process, so that nothing else could be proved."""
+    """Raise StartFailed if the bindings are missing; the only check that is possible when systemd knows no main process."""
     now = read_unit(unit)
     if now.active and not are_bound(now, params.switch.bindings):
-        raise StartFailed(f"{unit} was started, but {params.path} is not mounted where it looks for its accounts")
+        raise StartFailed(f"{unit} was started, but {params.path} is not mounted over its accounts directory")
 
 
 def _close(area: Area, state: State, progress: Progress) -> None:
-    """Close the mount points of a backend that was seen to run with its bindings."""
+    """Close the mount points of a backend that is known to run with its bindings."""
     points, identity = state.attachment.points if state.attachment else (), state.identity
     if state.unit is None or not state.unit.active or not identity.uid:
         return
     try:
         owners = {uid for source in state.sources for uid in source.owners or (identity.uid,) if uid}
         close(area.control, points, owners, identity.gid)
-    except OSError as error:  # no reason to fail: the accounts are where they should be
+    except OSError as error:  # no reason to fail: the accounts are in place
         progress.warnings.append(
-            f"cannot close {', '.join(points)} to others: {error.strerror}; the next run closes it"
+            f"cannot close {', '.join(points)} to other users: {error.strerror}; the next run tries again"
         )
 
 
@@ -504,13 +504,13 @@ def _go_back_into_container(area: Area, state: State, params: Params, progress: 
     with progress.watch.phase("prove"):
         require_back(unit.name, back)
     progress.warnings.append(
-        f"the accounts of {unit.name} are in its container now, and go with it when Compose makes it anew: run persist before that"
+        f"the accounts of {unit.name} are now inside its container and are lost when Compose recreates it: run persist before that"
     )
     tidy(area.control, area.data, None)
 
 
 def _cutover_of(state: State, params: Params, progress: Progress) -> Cutover | None:
-    """Say what is held stopped; None where there is no unit."""
+    """Return what is kept stopped during the cutover; None without a unit."""
     if state.unit is None:
         return None
     mounts = (params.path, state.area, *(source.path for source in state.sources))
@@ -524,7 +524,7 @@ def _cutover_of(state: State, params: Params, progress: Progress) -> Cutover | N
 
 
 def _publish_all(area: Area, before: State, params: Params, progress: Progress) -> None:
-    """Decide again now that nobody writes, copy the difference, publish, write the receipt, switch, commit."""
+    """Decide again now that the backend is stopped, copy the difference, publish, write the receipt, switch, commit."""
     watch = progress.watch
     with watch.phase("decide"):
         state = surveyed_again(before, params)
@@ -546,8 +546,8 @@ def _publish_all(area: Area, before: State, params: Params, progress: Progress) 
             unread = finish_companions(stage, state.survey.companions)
             if unread:
                 progress.warnings.append(
-                    f"{unread} file(s) beside the accounts are called like databases, and SQLite cannot read them, so they were copied as "
-                    "they are; restore a backup of those that are databases"
+                    f"{unread} file(s) beside the accounts are named like databases but SQLite cannot read them, so they were copied "
+                    "unchanged; restore a backup of those that are databases"
                 )
         publications = _publications(state.survey)
         companions = [companion.name for companion in state.survey.companions]
@@ -585,7 +585,7 @@ def _publish_all(area: Area, before: State, params: Params, progress: Progress) 
 
 
 def _leaving(place: Place, publications: t.Sequence[Publication], params: Params) -> list[_publish.Move]:
-    """Plan what is left at the legacy roots: tombstones. An engine that copies has the accounts put aside there first."""
+    """Plan the tombstones at the legacy roots. With an engine that copies, the accounts are displaced first."""
     if params.engine == "rename":
         return _publish.leaving_moves(place, publications, params.tombstone)
     moves = []
@@ -613,26 +613,26 @@ def _publications(seen: Survey) -> list[Publication]:
 
 
 def _staying(seen: Survey) -> list[str]:
-    """Name the accounts at the sessions path that nothing is published over, with all that belongs to them (relative paths)."""
+    """Return the relative paths of accounts at the sessions path that nothing is published over, and of their parts."""
     published = {account.name for account in seen.to_publish}
     return [part for name in seen.present if name not in published for part in (name, *seen.layout.sidecars_of(name))]
 
 
 def without_damaged(state: State, names: t.Collection[str]) -> State:
-    """Leave accounts out whose databases turned out to be damaged; a backend is not sent to a path that has none of its accounts."""
+    """Leave out accounts with damaged databases. Raises SessionsError if the sessions path would have no account at all."""
     require_sound(state, names)
     seen = state.survey.without_damaged(names)
     if names and not seen.to_publish and not seen.present:
         damaged = next(account for account in seen.accounts if account.name in names)
         raise SessionsError(
             f"the database of account {damaged.label!r} at {damaged.root} is damaged, and there is no other account; "
-            "nothing was published, restore a backup of it or move it away and run again"
+            "nothing was published: restore a backup of it or move it away and run again"
         )
     return state._replace(survey=seen)
 
 
 def _dress_root(area: int, path: int, publications: t.Sequence[Publication]) -> None:
-    """An account that takes the place of the sessions path itself also takes its mode."""
+    """Give an account that replaces the sessions path itself the mode of that directory."""
     if any(publication.name == "." for publication in publications):
         staged = open_staged(area, ".")
         try:
@@ -644,27 +644,30 @@ def _dress_root(area: int, path: int, publications: t.Sequence[Publication]) -> 
 def _take_back(area: Area, unit: Unit | None, engine: str, folders: Folders) -> None:
     intent = read_document_at(area.control, INTENT)
     if intent:
-        if intent.get("committed"):  # durably: who is killed from here on has to be taken back
+        if intent.get("committed"):  # made durable first: a run killed from this point on must be undone
             intent = {**intent, "committed": False}
             write_document_at(area.control, INTENT, intent)
         try:
             take_back(intent, folders.opened)
         except OSError as error:
             raise SessionsError(
-                f"the migration failed, and not all of it could be taken back ({error.strerror}); "
-                "fix the disk or its rights and run again, the next run takes back the rest first"
+                f"the migration failed and could not be rolled back completely ({error.strerror}); "
+                "fix the disk or its permissions and run again: the next run first rolls back the rest"
             ) from error
         finally:
             if unit is not None and intent["files"]:
                 daemon_reload()
         require_all_taken_back(intent, folders.opened)
         remove_document_at(area.control, INTENT)
-    if engine != "rename":  # whose staged accounts are no copies
+    if engine != "rename":  # there the staged accounts are the only ones
         clear_staging(area.data)  # the disk may be full, and the backend is about to write to it
 
 
 def _fall_back(cutover: Cutover, params: Params, why: str, folders: Folders) -> None:
-    """The backend does not start on the sessions path: back to the legacy one, unless it already wrote to the accounts."""
+    """Return a backend that does not start on the sessions path to the legacy path, unless it has already written to its accounts.
+
+    Always raises: SessionsError after the rollback, WroteAlready if the backend has written, StartFailed if it does not start again.
+    """
     gone_back = True
     try:
         with guarded(cutover._replace(watch=Stopwatch())):
@@ -673,23 +676,26 @@ def _fall_back(cutover: Cutover, params: Params, why: str, folders: Folders) -> 
                 gone_back = go_back(cutover.intent, folders.opened)
             except OSError as error:
                 raise SessionsError(
-                    f"{why}; and not all could be taken back ({error.strerror}): fix the disk or its rights and run again"
+                    f"{why}; the rollback is incomplete ({error.strerror}): fix the disk or its permissions and run again"
                 ) from error
             finally:
                 daemon_reload()
     except StartFailed as error:
         if gone_back:
             raise
-        raise WroteAlready(why, params.path) from error  # whether it starts there again does not matter: it goes back
+        raise WroteAlready(why, params.path) from error  # whether it starts again does not matter: it is rolled back
     if not gone_back:
         raise WroteAlready(why, params.path)
     raise SessionsError(
-        f"{why}; it runs on the legacy path again and nothing was lost: fix what keeps it from {params.path} and run again"
+        f"{why}; it runs on the legacy path again and nothing was lost: fix what keeps it from using {params.path} and run again"
     )
 
 
 def _require_same_states(area: int, seen: Survey) -> None:
-    """Judge each staged copy as the original was judged, but for databases, which SQLite has checked: judging takes reading all of them."""
+    """Raise SessionsError if a staged copy has another state than its original.
+
+    Databases are left out: SQLite has already checked them, and judging them would mean reading them completely.
+    """
     for account in seen.to_publish:
         staged = open_staged(area, account.name)
         try:
@@ -700,7 +706,7 @@ def _require_same_states(area: int, seen: Survey) -> None:
         if state != account.legacy.state:
             raise SessionsError(
                 f"the copy of account {account.label!r} is {state} while the original is {account.legacy.state}; "
-                "nothing was published, run again"
+                "nothing was published: run again"
             )
 
 
@@ -712,13 +718,13 @@ def _write_receipt(
     publications: t.Sequence[Publication],
     damaged: t.Collection[str],
 ) -> None:
-    """Write down every account that is at the sessions path by now, with how both sides look, and those kept back as ``damaged``."""
+    """Write the receipt: each account now at the sessions path with the marks of both copies, and those left out as ``damaged``."""
     seen, written = state.survey, dict(state.receipts)
     published = {publication.name for publication in publications}
     with opened_directory(params.path) as root:
         for account in seen.accounts:
             if account.name in published or account.decision.adopt:
-                # An adopted one is remembered as it was judged: what its backend wrote to it since is use.
+                # Adopted accounts are recorded as they were judged: what the backend has written to them since counts as use.
                 adopted = None if account.name in published or account.is_inside else account.present
                 present = adopted.mark if adopted else _mark_at(root, account.name, seen)
                 written[account_key(account.name)] = Entry(account.root, account.legacy.mark, present, time.time())
@@ -738,7 +744,7 @@ def _mark_at(root: int, name: str, seen: Survey) -> Mark:
 
 
 def _require_unused(state: State, params: Params) -> None:
-    """Refuse to retire a legacy path that the backend still uses, or may use."""
+    """Raise SessionsError if the backend uses, or may use, the legacy path to retire."""
     if params.unit is None:
         return
     unit = read_unit(params.unit)
@@ -746,8 +752,8 @@ def _require_unused(state: State, params: Params) -> None:
         return
     found = use_of(unit, params.path, state.former, state.survey.layout)
     if found.state != USED:
-        where = f"it uses {', '.join(found.where)}" if found.where else "nothing shows that it does"
+        where = f"it uses {', '.join(found.where)}" if found.where else "nothing shows that it uses it"
         raise SessionsError(
-            f"{unit.name} does not run on {params.path} yet ({where}), so its legacy path stays; "
-            "point it there (option 'switch') and run again"
+            f"{unit.name} does not use {params.path} yet ({where}), so its legacy path is not retired; "
+            "point it to that path (option 'switch') and run again"
         )

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""What session_migrate looks at: parameters and state. Nothing is written from here."""
+"""Parameters and observed state of session_migrate. Reads only."""
 
 from __future__ import annotations
 
@@ -40,9 +40,11 @@ if t.TYPE_CHECKING:
 
 
 class Params(t.NamedTuple):
-    """Options of session_migrate. Paths are normalised; ``sources`` empty: find them from the unit; ``layout`` None: recognise it;
-    ``accounts`` empty: all. ``mode``: of ``path`` where it has to be made. ``accept_left_behind``: accounts as they are reported.
-    ``back``: it is the way back, see ``_turned_round``. ``restored``: that of a run which failed and stopped the backend for it.
+    """Options of session_migrate, with normalised paths.
+
+    ``sources``: empty to find them from the unit. ``layout``: None to recognise it. ``accounts``: empty for all. ``mode``: for ``path``
+    if it is created. ``accept_left_behind``: accounts, as they are reported. ``back``: this is a rollback, see ``_turned_round``.
+    ``restored``: this is the rollback of a failed run, which has stopped the backend itself.
     """
 
     sources: tuple[str, ...]
@@ -70,17 +72,17 @@ class Params(t.NamedTuple):
 
 
 class State(t.NamedTuple):
-    """What is there now.
+    """The observed state of the host.
 
-    ``params``: as they are carried out, see ``_way_back.py``. ``area``: the path of staging and displaced accounts,
-    ``control``: that of receipt and intent. ``use``: what the running backend uses, None when it is down. ``notes``: what the next receipt
-    keeps beside accounts. ``elsewhere``: sources that 'rename' cannot move from. ``locked``: accounts at the sessions
-    path with a lock that nobody holds. ``retirable``: what 'retired' puts out of use, ``staying``: how many entries it does not.
-    ``container``: what is to be done about the container that the unit runs its program in, ``not_copied``: how many entries of its
-    directory of accounts are neither accounts nor travel with them.
-    ``astray``: accounts that the backend would lose sight of. ``idle``: those of several sources that were found which it does not use.
-    ``attachment``: how it is brought to the sessions path. ``open_points``: mount points of its bindings that others can still use.
-    ``miscounts``: why plain counts of legacy paths are other numbers than those of the accounts, where some are to be published.
+    ``params``: as they are carried out, see ``_way_back.py``. ``area``: the path of staged and displaced accounts,
+    ``control``: the path of receipt and intent. ``use``: what the running backend uses, None if it is down. ``notes``: what the next
+    receipt keeps besides accounts. ``elsewhere``: sources that 'rename' cannot move from. ``locked``: accounts at the sessions
+    path with a stale lock. ``retirable``: what 'retired' retires, ``staying``: the number of entries that it leaves.
+    ``container``: how the container that the unit runs its program in is handled, ``not_copied``: the number of entries of its
+    accounts directory that are neither accounts nor companions of accounts.
+    ``astray``: accounts that the backend would no longer find. ``idle``: found sources that it does not use.
+    ``attachment``: how it is pointed to the sessions path. ``open_points``: mount points of its bindings that other users can access.
+    ``miscounts``: why plain counts of legacy paths differ from the numbers of accounts, if accounts are to be published.
     """
 
     unit: Unit | None
@@ -112,12 +114,12 @@ class State(t.NamedTuple):
 
     @property
     def refusal(self) -> str:
-        """Why the backend cannot be brought to the sessions path as it should be."""
+        """Why the backend cannot be pointed to the sessions path as configured; empty if it can."""
         return self.attachment.refusal if self.attachment else ""
 
     @property
     def hint(self) -> str:
-        """What to say where the backend goes on using a legacy path."""
+        """The hint to add to an error when the backend keeps using a legacy path."""
         return f" ({self.attachment.hint})" if self.attachment and self.attachment.hint else ""
 
     @property
@@ -132,22 +134,20 @@ class State(t.NamedTuple):
 
     @property
     def former(self) -> tuple[str, ...]:
-        """The other places where the backend may keep accounts."""
+        """The other paths where the backend may keep accounts."""
         return former_places(self.sources, self.receipts, self.params.path)
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
-    """Make the typed parameters; raise SessionsError for what no host could accept."""
+    """Return the typed parameters. Raises SessionsError for values that are invalid on every host."""
     path = normal_path(options["path"], "path")
     unit = unit_name(options["unit"]) if options.get("unit") else None
     layout = chosen_layout(options)
     rolled_back, sources = options.get("state") == "rolled_back", options.get("src") or ()
     if rolled_back and len(sources) > 1:
-        raise SessionsError("'src' names several paths, and accounts can be brought back to one only; name that one")
+        raise SessionsError("'src' names several paths, but accounts can be rolled back to one only; name that one")
     if not sources and unit is None and not rolled_back:
-        raise SessionsError(
-            "neither 'src' nor 'unit' is given; name the legacy path, or the unit that it can be found from"
-        )
+        raise SessionsError("neither 'src' nor 'unit' is given; name the legacy path, or the unit to find it from")
     return Params(
         sources=tuple(normal_path(source, "src") for source in sources),
         path=path,
@@ -176,7 +176,7 @@ def _named_accounts(options: t.Mapping[str, t.Any]) -> frozenset[str]:
     accounts = frozenset(options.get("accounts") or ())
     if accounts and options.get("state") in ("retired", "rolled_back"):
         raise SessionsError(
-            f"state={options['state']} is about whole paths, and 'accounts' names some accounts of them; leave one of the two out"
+            f"state={options['state']} handles whole paths, but 'accounts' names single accounts; leave out one of the two"
         )
     return accounts
 
@@ -184,18 +184,18 @@ def _named_accounts(options: t.Mapping[str, t.Any]) -> frozenset[str]:
 def _tombstone(options: t.Mapping[str, t.Any]) -> str:
     text = str(options.get("tombstone") or "")
     if len(text.encode()) > 1024 or any(ord(character) < 32 for character in text):
-        raise SessionsError("'tombstone' is too long or holds a control character; give one sentence")
+        raise SessionsError("'tombstone' is too long or contains a control character; give one sentence")
     return text
 
 
 def observe(params: Params) -> State:
-    """Look at unit, legacy paths, sessions path, receipt and configuration."""
+    """Read the unit, legacy paths, sessions path, receipt and configuration."""
     try:
         with one_look():
             return _observed(params)
     except OSError as error:  # its text may name a file inside an account
         raise SessionsError(
-            f"cannot look at {params.path} or the legacy path: {error.strerror}; fix that, or run as root (become)"
+            f"cannot read {params.path} or the legacy path: {error.strerror}; fix that, or run as root (become)"
         ) from error
 
 
@@ -206,11 +206,11 @@ def _observed(params: Params) -> State:
     handling = _handled(container, params) if container else None
     if params.switch.attach == "volume" and not handling:
         raise SessionsError(
-            f"'attach' is volume, and {params.unit or 'no unit'} does not run its program in a container; nothing was changed: "
+            f"'attach' is volume, but the program does not run in a container (unit: {params.unit or 'none'}); nothing was changed: "
             "leave it at auto (role: wa_attach)"
         )
     if handling:
-        params, back = _for_container(params, handling), False  # where it goes back, only into the container
+        params, back = _for_container(params, handling), False  # a rollback leads into the container only
     if back:
         params = _turned_round(params, unit)
     identity = _identity(params, unit, (*params.sources, params.path))
@@ -228,7 +228,7 @@ def _observed(params: Params) -> State:
     receipts = entries_in(receipt)
     layout = layout_of(sources, params.path, params.layout)
     identity = _identity(params, unit, (*directories_of(sources, layout), params.path))
-    # Asked while the backend runs and kept: once it is stopped nothing tells any more which copy it used.
+    # Observed while the backend runs: once it is stopped, nothing shows which copy it used.
     former = former_places(sources, receipts, params.path)
     use = use_of(unit, params.path, former, layout) if unit and unit.main_pid else None
     if handling and handling.root:
@@ -254,9 +254,8 @@ def _observed(params: Params) -> State:
     if attachment:
         params = params._replace(switch=attachment.switch._replace(asked=params.switch.asked or params.switch))
     switch = observe_switch(params.switch, None if unit and unit.compose else unit)
-    if (
-        handling and handling.root and not switch.differs
-    ):  # the next start mounts the sessions path, and the running one does not
+    # The next container mounts the sessions path, the running one does not.
+    if handling and handling.root and not switch.differs:
         switch = switch._replace(lacking=("mount",))
     points = attachment.points if attachment else ()
     retirements: tuple[Retirement, ...] = ()
@@ -302,7 +301,7 @@ def _observed(params: Params) -> State:
 
 
 def _unit_of(params: Params) -> Unit | None:
-    """Ask about the unit; where there is none of that name, say which processes use accounts."""
+    """Read the unit. Raises SessionsError if there is none of that name, and names processes that use accounts."""
     try:
         return read_unit(params.unit) if params.unit else None
     except UnknownUnit as error:
@@ -318,14 +317,14 @@ def _handled(container: Container, params: Params) -> Handling:
         receipts = entries_in(known_document(params.path, RECEIPT))
         if not {entry.source for entry in receipts.values()}.issuperset(params.sources):
             raise SessionsError(
-                f"the accounts of {container.unit} go back into its container, not to {params.sources[0]}; nothing was changed: "
-                "leave 'src' out (role: wa_rollback_path)"
+                f"the accounts of {container.unit} can only be rolled back into its container, not to {params.sources[0]}; nothing was "
+                "changed: leave 'src' out (role: wa_rollback_path)"
             )
         return way_back(container, params.path, params.layout)
     if params.state == "rolled_back":
         raise SessionsError(
-            f"{container.unit} runs its program in a container ({container.called}), which has no former path to go back to, so its "
-            f"accounts stay at {params.path}; nothing was changed: to have it keep them elsewhere, stop it, copy them, change its volume, "
+            f"{container.unit} runs its program in a container ({container.called}), which has no former path to return to, so its "
+            f"accounts stay at {params.path}; nothing was changed: to keep them at another path, stop it, copy them, change its volume and "
             "start it"
         )
     from ._container_handling import handling_of
@@ -334,7 +333,7 @@ def _handled(container: Container, params: Params) -> Handling:
 
 
 def _for_container(params: Params, handling: Handling) -> Params:
-    """A container reads no variable of its unit, is stopped by its engine, and its accounts are copied whatever was asked for."""
+    """Adapt the parameters to a container: it reads no variables of its unit, its engine stops it, and its accounts are always copied."""
     from ._container_handling import require_attach, require_outside
 
     if params.state == "rolled_back":
@@ -348,7 +347,7 @@ def _for_container(params: Params, handling: Handling) -> Params:
 
 
 def _sources_in(handling: Handling, params: Params, whose: Owners) -> tuple[Source, ...]:
-    """The container's own directory with accounts, or, where it has the sessions path mounted already, those that were named."""
+    """Return the container's own accounts directory, or the named sources if it already has the sessions path mounted."""
     root = handling.root
     if root is None:
         return named_sources(params.sources, params.path, whose)
@@ -364,7 +363,7 @@ def _not_copied(handling: Handling | None, seen: Survey) -> int:
 
 
 def surveyed_again(state: State, params: Params) -> State:
-    """Look at the accounts again, in the same places and with the same knowledge of the backend; nothing else is looked at."""
+    """Survey only the accounts again, at the same paths and with the same knowledge of the backend."""
     receipts = entries_in(known_document(params.path, RECEIPT))
     layout, before = state.survey.layout, state.survey
     known = ancestors(receipts, state.sources, params.path)
@@ -397,7 +396,7 @@ def way_back_of(state: State, params: Params) -> Params:
 
 
 def former_places(sources: t.Iterable[Source], receipts: t.Mapping[str, Entry], path: str) -> tuple[str, ...]:
-    """Return the places, other than ``path``, where a backend may still keep accounts."""
+    """Return the paths, other than ``path``, where a backend may still keep accounts."""
     places = (*(source.path for source in sources), *(entry.source for entry in receipts.values()))
     return tuple(place for place in dict.fromkeys(places) if place != path)
 
@@ -414,7 +413,7 @@ def _attachment(
     if unit is None or params.state == "staged" or (asked.attach == "variable" and not seen.to_publish):
         return None
     elsewhere = use is not None and use.state == ELSEWHERE
-    # As whom it starts counts: a program that gives root's rights up once it runs was root among its mounts, and may be again.
+    # The user that it starts as counts: a program that drops root privileges later has set up its mounts as root and may do so again.
     unprivileged = unit_identity(unit).uid != 0
     if not (seen.to_publish or elsewhere):
         by_now = attached_by_now(asked, unit, params.path, sources, unprivileged=unprivileged)
@@ -427,7 +426,7 @@ def _attachment(
 
 
 def _turned_round(params: Params, unit: Unit | None) -> Params:
-    """Return the parameters of the migration in the other direction, which is what a rollback is."""
+    """Return the parameters of the reverse migration, which is what a rollback is."""
     from ._way_back import origin_of, switch_back
 
     try:
@@ -435,7 +434,7 @@ def _turned_round(params: Params, unit: Unit | None) -> Params:
             receipt = receipt_of(params.path)
     except FileNotFoundError as error:
         raise SessionsError(
-            f"{params.path} is not there, so nothing can be brought back from it; see that its volume is mounted"
+            f"{params.path} does not exist, so nothing can be rolled back from it; make sure that its volume is mounted"
         ) from error
     origin = params.sources[0] if params.sources else origin_of(receipt, unit, params.path)
     switch = switch_back(receipt, unit, params.path)
@@ -443,14 +442,14 @@ def _turned_round(params: Params, unit: Unit | None) -> Params:
 
 
 def _require_none_moved_away(sources: t.Iterable[Source], seen: Survey, path: str) -> None:
-    """Refuse to send a backend to a path that has old copies of accounts which went to another host from the one it uses."""
+    """Raise SessionsError if ``path`` has old copies of accounts that were moved from the sources to another host."""
     for source in sources:
         with opened_directory(source.path) as root:
             gone = [masked(name) for name in seen.present if is_tombstone_at(root, name)]
         if gone:
             raise SessionsError(
                 f"accounts that were moved from {source.path} to another host have old copies at {path} ({', '.join(gone)}), "
-                "which would come up a second time; nothing was changed: move these copies away, or the accounts back, and run again"
+                "which would be connected a second time; nothing was changed: move these copies away, or the accounts back, and run again"
             )
 
 
@@ -486,7 +485,7 @@ def _emptied(points: tuple[str, ...], whose: Owners) -> tuple[tuple[Retirement, 
 
 
 def _astray(params: Params, unit: Unit | None, uid: int, sources: tuple[Source, ...], seen: Survey) -> Astray | None:
-    """Look for accounts that the backend would lose sight of. Whoever names a legacy path that is there knows better."""
+    """Search for accounts that the backend would no longer find. Skipped if an existing legacy path was named in 'src'."""
     if unit is None or (params.sources and sources):
         return None
     from ._astray import accounts_astray
@@ -498,7 +497,7 @@ def _astray(params: Params, unit: Unit | None, uid: int, sources: tuple[Source, 
 
 
 def _idle(params: Params, unit: Unit | None, sources: tuple[Source, ...], layout: Layout) -> tuple[Source, ...]:
-    """Find out which of several legacy paths are in use. Whoever names them knows better."""
+    """Return those of several found legacy paths that are not in use. Empty if they were named in 'src'."""
     if params.sources or len(sources) < 2 or unit is None or not unit.main_pid:
         return ()
     from ._astray import idle_sources
@@ -535,7 +534,7 @@ def _staged(path: str, seen: Survey) -> frozenset[str]:
 
 
 def _identity(params: Params, unit: Unit | None, places: t.Iterable[str]) -> Identity:
-    """Who will own the accounts: as named, else the unit's user, else whoever owns the first of ``places`` that exists."""
+    """Return the future owner of the accounts: as named, else the unit's user, else the owner of the first of ``places`` that exists."""
     if unit is not None:
         own = unit_identity(unit)
         return identity_of(
@@ -553,7 +552,7 @@ def _identity(params: Params, unit: Unit | None, places: t.Iterable[str]) -> Ide
 def _require_directory_or_nothing(path: str) -> None:
     directory, name = os.path.split(path)
     if not name:
-        raise SessionsError("the sessions path is the root of the file system; choose a directory of its own")
+        raise SessionsError("the sessions path is the root of the file system; choose a separate directory")
     try:
         with opened_directory(directory) as parent:
             status = os.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -561,11 +560,9 @@ def _require_directory_or_nothing(path: str) -> None:
         return
     except NotADirectoryError as error:
         raise SessionsError(
-            f"something on the way to {path} is not a directory; choose another sessions path"
+            f"a component of the path {path} is not a directory; choose another sessions path"
         ) from error
     if stat.S_ISLNK(status.st_mode):
-        raise SessionsError(f"the sessions path {path} is a symbolic link; name the directory that it leads to")
+        raise SessionsError(f"the sessions path {path} is a symbolic link; name the directory that it points to")
     if not stat.S_ISDIR(status.st_mode) and not is_tombstone(path):
-        raise SessionsError(
-            f"the sessions path {path} is not a directory; move what is there away, or choose another path"
-        )
+        raise SessionsError(f"the sessions path {path} is not a directory; move that file away, or choose another path")

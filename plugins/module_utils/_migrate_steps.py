@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""What session_migrate has to do, decided from what it saw. Nothing is looked at from here, nothing written."""
+"""Decides the steps of session_migrate from the observed state. Pure: nothing is read or written."""
 
 from __future__ import annotations
 
@@ -15,22 +15,20 @@ _TO_DECIDE = ("diverged", "skipped")
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One thing to do: recover, unlock, pre_stop_overrides, stage, publish, companions, switch, restart, reload, remember,
-    close, tidy or retire.
-    """
+    """One step: recover, unlock, pre_stop_overrides, stage, publish, companions, switch, restart, reload, remember, close, tidy or retire."""
 
     name: str
     count: int = 1
 
     @property
     def bookkeeping(self) -> bool:
-        """Whether the step only writes down what was seen, or removes what a killed run left lying about."""
+        """Whether the step only records what was observed, or removes leftovers of a killed run."""
         return self.name in ("remember", "tidy")
 
 
 def planned(state: State, params: Params) -> tuple[Step, ...]:
-    """Say what has to be done. Raises SessionsError where only the operator can decide."""
-    # What is seen of an interrupted run is half of something: it is decided once that is taken back.
+    """Return the steps to do. Raises SessionsError where only the operator can decide."""
+    # After an interrupted run the state is half finished: it is decided once that run is undone.
     if not state.interrupted and _is_anything_to_decide(state):
         from ._refusals import require_decided
 
@@ -42,7 +40,7 @@ def planned(state: State, params: Params) -> tuple[Step, ...]:
 
 
 def _is_anything_to_decide(state: State) -> bool:
-    """Whether a refusal is possible at all. Where nothing is to be done the refusals need not be loaded."""
+    """Whether a refusal is possible at all; if not, the module of refusals is not loaded."""
     seen = state.survey
     return bool(
         state.refusal
@@ -57,18 +55,19 @@ def _is_anything_to_decide(state: State) -> bool:
 
 def _staging_steps(state: State, params: Params) -> t.Iterator[Step]:
     left = sum(account.name not in state.staged for account in state.survey.to_publish)
-    if left and params.engine != "rename":  # that one moves accounts, which cannot be done ahead
+    if left and params.engine != "rename":  # 'rename' moves the accounts themselves, so it cannot stage them ahead
         yield Step("stage", left)
 
 
 def _migrating_steps(state: State) -> t.Iterator[Step]:
-    """Yield the steps in their order; those that have nothing to do have the count 0."""
+    """Yield the steps in their order; steps with nothing to do have the count 0."""
     publish, switch = len(state.survey.to_publish), state.switch
     yield Step("unlock", len(state.locked))
     yield Step("pre_stop_overrides", int(switch.early_differs))
     yield Step("stage", publish)
     yield Step("publish", publish)
-    yield Step("companions", len(state.survey.companions) if publish else 0)  # alone no reason to interrupt a backend
+    # Companions alone are no reason to interrupt a backend.
+    yield Step("companions", len(state.survey.companions) if publish else 0)
     yield Step("switch", int(switch.differs or bool(state.container and state.container.back)))
     yield Step("restart", int(bool(switch.lacking) and not switch.differs))
     yield Step("reload", int(switch.stale and not switch.lacking and not switch.differs))
@@ -79,5 +78,5 @@ def _migrating_steps(state: State) -> t.Iterator[Step]:
 
 
 def described(account: Account) -> dict[str, str]:
-    """Give what may be told of an account and what was decided about it."""
+    """Return what may be disclosed of an account: masked name, action and reason."""
     return {"id": account.label, "action": account.decision.action, "reason": account.decision.reason}

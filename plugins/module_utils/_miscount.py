@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Says why the plain count of a directory and the accounts listed in it differ: whoever knows one of the numbers must not be misled."""
+"""Explains why the plain count of a directory differs from the number of its accounts, so that neither number misleads."""
 
 from __future__ import annotations
 
@@ -15,48 +15,48 @@ from ._layouts import LAYOUTS, Found, count_below, opened_account, too_deep
 def why_counts_differ(
     root: int, layout: Layout, path: str, count: int, found: t.Sequence[Found], states: t.Mapping[str, str]
 ) -> str | None:
-    """Return a sentence about the open directory ``root``, None where its plain ``count`` is the number of accounts ``found`` in it.
+    """Return a sentence about the open directory ``root``; None if its plain ``count`` equals the number of accounts ``found`` in it.
 
-    ``states``: those of the accounts, as far as they are known.
+    ``states``: the known states of accounts, by name.
     """
     accounts = [one for one in found if not one.left]
     if count == len(accounts):
         return None
     why: dict[str, int] = collections.defaultdict(int)
-    why["are links, which the count does not follow"] = sum(one.linked for one in accounts)
-    why["are links that are not followed here either"] = sum(bool(one.left) for one in found)
+    why["are symbolic links, which the count does not follow"] = sum(one.linked for one in accounts)
+    why["are symbolic links that are not followed when listing accounts either"] = sum(bool(one.left) for one in found)
     if not any(character in "".join(layout.counted) for character in "*?"):
         counted = {one.name: _counted_in(root, one.name, layout) for one in accounts if not one.linked}
         for name, number in counted.items():
             state = states.get(name, "")
-            why["hold no file that is counted, and are damaged"] += number == 0 and state == "corrupt"
-            why["hold no file that is counted, as their credentials are elsewhere"] += (
+            why["contain no counted file and are damaged"] += number == 0 and state == "corrupt"
+            why["contain no counted file because their credentials are stored elsewhere"] += (
                 number == 0 and state == "unknown"
             )
-            why["hold no file that is counted, and are not linked"] += number == 0 and state in ("pending", "fresh")
-            why["are counted below another account, where none is looked for"] += max(0, number - 1)
-        why["are counted in a directory in which no account is looked for"] = max(0, count - sum(counted.values()))
+            why["contain no counted file and are not linked"] += number == 0 and state in ("pending", "fresh")
+            why["are counted below another account, where no account is expected"] += max(0, number - 1)
+        why["are counted in a directory where no account is expected"] = max(0, count - sum(counted.values()))
     reasons = [f"{number} {reason}" for reason, number in why.items() if number]
     if not reasons:
         return None
     return (
-        f"the plain count in {path} ({' and '.join(layout.counted)}) is {count}, and {len(accounts)} accounts are listed: "
+        f"the plain count in {path} ({' and '.join(layout.counted)}) is {count}, but {len(accounts)} accounts are listed: "
         f"{', '.join(reasons)}"
     )
 
 
 def why_too_deep(root: int, layout: Layout, path: str, *, any_layout: bool) -> str:
-    """Return a sentence about accounts in the open directory ``root`` that lie where none is looked for; '' where there are none.
+    """Return a sentence about accounts that lie too deep in the open directory ``root``; '' if there are none.
 
-    ``any_layout``: no account was found, so that nothing tells whose they are.
+    ``any_layout``: no account was found, so the layout is unknown and all are tried.
     """
     for one in LAYOUTS.values() if any_layout else (layout,):
         number = too_deep(root, one)
         if number:
             return (
-                f"{number} account(s) of the layout {one.name} seem to lie more than {one.depth} level(s) down in {path}, where none is "
-                "looked for, so that they are neither judged nor compared: name the directory that holds them, or describe them "
-                "(layout=custom with custom.depth)"
+                f"{number} account(s) of the layout {one.name} seem to lie more than {one.depth} level(s) below {path}, deeper than "
+                "accounts are searched for, so they are neither judged nor compared: name the directory that contains them, or describe "
+                "them (layout=custom with custom.depth)"
             )
     return ""
 

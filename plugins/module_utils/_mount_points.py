@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The directories where a program looks for its accounts, once the sessions path is mounted there for its unit.
+"""The directories that the sessions path is mounted over for a unit whose program has a fixed accounts directory.
 
-Outside of the unit the old accounts still lie there. So the directory is closed to everybody but root: who links a device by hand, or
-starts the program outside of its unit, fails loudly instead of using old keys. It has to stay a directory, for the mount needs one.
-Other users keep the way through it to what is theirs in it.
+Outside the unit, the old accounts are still visible in such a directory. It is therefore closed to all users but root: linking a device
+by hand, or starting the program outside its unit, then fails loudly instead of using old keys. It remains a directory, because the mount
+needs one. Other users can still pass through it to entries that they own.
 
-The receipt keeps in ``closed``, by real path, whose a directory was, with which mode, and which one it is; it is written before the
-directory is closed, so that a run that is killed in between leaves something that the next one completes.
+The receipt records in ``closed``, by real path, the former owner and mode and the inode of each directory. It is written before the
+directory is closed, so that the next run can complete a run that was killed in between.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Note = t.Mapping[str, int]
 
 
 def closed_in(receipt: Document) -> dict[str, Note]:
-    """Return what a receipt says about closed directories, by real path."""
+    """Return a receipt's records of closed directories, by real path."""
     return {
         str(path): {name: int(note[name]) for name in ("uid", "gid", "mode", "inode")}
         for path, note in receipt.get("closed", {}).items()
@@ -31,19 +31,19 @@ def closed_in(receipt: Document) -> dict[str, Note]:
 
 
 def is_closed(path: str, status: os.stat_result, notes: t.Mapping[str, Note]) -> bool:
-    """Whether the directory at the real path ``path`` is one that was closed."""
+    """Whether the directory at the real path ``path`` was closed by this collection."""
     return status.st_uid == 0 and path in notes and notes[path]["inode"] == status.st_ino
 
 
 def still_open(points: t.Iterable[str], owners: t.Collection[int]) -> tuple[str, ...]:
-    """Return those of ``points`` (real paths) that can and have to be closed: they belong to one of ``owners``."""
+    """Return those of ``points`` (real paths) that must be closed because they belong to one of ``owners`` (uids)."""
     return tuple(
         point for point in points if (status := status_of_point(point)) is not None and status.st_uid in owners
     )
 
 
 def filled(points: t.Iterable[str], notes: t.Mapping[str, Note]) -> tuple[str, ...]:
-    """Return those of ``points``, and of the directories in ``notes``, that hold something."""
+    """Return those of ``points``, and of the closed directories in ``notes``, that are not empty."""
     noted = (
         path for path, note in notes.items() if (status := status_of_point(path)) and is_closed(path, status, notes)
     )
@@ -51,7 +51,7 @@ def filled(points: t.Iterable[str], notes: t.Mapping[str, Note]) -> tuple[str, .
 
 
 def opened_point(point: str) -> int:
-    """Open a directory by its real path: a link on the way leads nowhere."""
+    """Open a directory by its real path. Raises NotADirectoryError if the path contains a symbolic link."""
     directory = open_directory(point)
     if real_path(directory) != point:
         os.close(directory)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Takes over what earlier releases kept in the area beside a sessions path: receipt, intent, notes, accounts on their way between hosts.
+"""Takes over what earlier releases kept in the area beside a sessions path: receipt, intent, notes, accounts in transit between hosts.
 
-Only where nobody but root can have put it there. Where somebody else owns a parent, such an area is set aside unread (see _area.py).
+Only if no other user than root can have written it. If another user owns a parent directory, such an area is set aside unread (see
+_area.py).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _IN_TRANSIT = ("outbox", "inbox")
 
 
 def take_over(path: str, control: int, area: int, documents: t.Iterable[str]) -> None:
-    """Move what an earlier release left in the open area of ``path`` to the open control directory; does nothing when done again."""
+    """Move what an earlier release left in the open area of ``path`` to the open control directory. Idempotent."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink("rescue.py", dir_fd=area)
     for name in documents:
@@ -42,7 +43,7 @@ def take_over(path: str, control: int, area: int, documents: t.Iterable[str]) ->
 
 
 def _with_folders(intent: dict[str, t.Any]) -> dict[str, t.Any]:
-    """Add to an intent which directories it is about: those that lie there now, which only root can have exchanged."""
+    """Add the identities of the directories to an intent: those that exist now, which only root can have replaced."""
     folders = {}
     for folder in {move[end] for move in intent["moves"] for end in ("source", "target")}:
         with contextlib.suppress(FileNotFoundError):
@@ -77,6 +78,6 @@ def _take_folder(path: str, control: int, area: int, name: str) -> None:
         rename_new(area, name, control, name)
     except OSError as error:
         raise SessionsError(
-            f"accounts of a move between hosts lie in {name} of the area of {path}, where an earlier release kept them, and cannot be "
-            f"taken over ({error.strerror}); finish that move with the earlier release, or move the directory away, and run again"
+            f"accounts of a move between hosts, which an earlier release kept in {name} of the area of {path}, cannot be taken over "
+            f"({error.strerror}); finish that move with the earlier release, or move the directory away, and run again"
         ) from error

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Looks that belong together ask the same questions: within one look each is asked once.
+"""Caches queries to the host for the duration of one observation, because its parts ask the same questions.
 
-Never to be held open around anything that changes the host: what was before would be told.
+Must never be open while anything changes the host: the cached answers would be outdated.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import typing as t
 
 Question = t.TypeVar("Question", bound=t.Callable[..., t.Any])
 
-_answers: list[dict[t.Any, t.Any]] = []  # of the look that is going on, if any
+_answers: list[dict[t.Any, t.Any]] = []  # of the current observation; empty if there is none
 
 
 @contextlib.contextmanager
 def one_look() -> t.Iterator[None]:
-    """Keep the answers to all questions until the block ends. A look within another one is a part of it."""
+    """Cache the results of all marked functions until the block ends. A nested block shares the cache of the outer one."""
     _answers.append(_answers[-1] if _answers else {})
     try:
         yield
@@ -27,7 +27,7 @@ def one_look() -> t.Iterator[None]:
 
 
 def asked_once(question: Question) -> Question:
-    """Mark a function whose answer depends on its arguments (all hashable) and on the host alone. What it raises is not kept."""
+    """Mark a function whose result depends only on its arguments (all hashable) and on the host. Exceptions are not cached."""
 
     @functools.wraps(question)
     def ask(*about: t.Any) -> t.Any:

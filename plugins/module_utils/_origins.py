@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Where the accounts at a path came from, as receipts say. What follows from that for the way back is in _way_back.py. Reads only.
+"""Where the accounts at a path came from, according to receipts; _way_back.py uses this for rollbacks. Reads only.
 
-In a receipt ``origins`` holds, by legacy path, where that was below the unit's working directory, "" where it was not. ``switched`` is in
-_way_back.py, ``closed`` in _mount_points.py.
+In a receipt, ``origins`` maps each legacy path to its relative path below the unit's working directory, "" if it was not below it.
+``switched`` is described in _way_back.py, ``closed`` in _mount_points.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Document = t.Mapping[str, t.Any]
 
 
 def notes_for(receipt: Document, sources: t.Iterable[Source], unit: Unit | None) -> dict[str, t.Any]:
-    """Return what the next receipt has to keep of this one, and where ``sources`` are below the unit's working directory."""
+    """Return what the next receipt keeps of this one, with ``sources`` added to ``origins``."""
     home = f"{os.path.realpath(unit.working_directory)}/" if unit and unit.working_directory.startswith("/") else None
     origins = {
         source.path: source.path[len(home) :] if home and source.path.startswith(home) else "" for source in sources
@@ -32,7 +32,7 @@ def notes_for(receipt: Document, sources: t.Iterable[Source], unit: Unit | None)
 
 
 def mirrored(sources: t.Iterable[Source], path: str) -> dict[str, Entry]:
-    """Return what the receipts of ``sources``, which may be sessions paths themselves, say of accounts that came from ``path``."""
+    """Return the entries of accounts that came from ``path`` in the receipts of ``sources``, which may be sessions paths themselves."""
     real = os.path.realpath(path)
     return {
         key: entry.mirror(source.path)
@@ -43,7 +43,7 @@ def mirrored(sources: t.Iterable[Source], path: str) -> dict[str, Entry]:
 
 
 def ancestors(receipts: t.Mapping[str, Entry], sources: t.Iterable[Source], path: str) -> dict[str, Entry]:
-    """Return the last common generation of each account, whichever direction it went in last."""
+    """Return the last common generation of each account, in whichever direction it was migrated last."""
     found = dict(receipts)
     for key, entry in mirrored(sources, path).items():
         if key not in found or found[key].time < entry.time:
@@ -52,5 +52,5 @@ def ancestors(receipts: t.Mapping[str, Entry], sources: t.Iterable[Source], path
 
 
 def receipt_of(path: str) -> Document:
-    """Read the receipt of a path; none where there is none."""
+    """Read the receipt of a path; an empty document if there is none."""
     return known_document(path, RECEIPT)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""One drop-in of a systemd unit: written whole, checked by systemd before it is installed, proven afterwards.
+"""One drop-in of a systemd unit: written as a whole, checked by systemd before it is installed, verified afterwards.
 
-This job never starts, stops or restarts anything. What is in force it says from the files and the process, never from
-``NeedDaemonReload`` or ``systemctl show -p Environment`` alone: both were seen to be wrong.
+This job never starts, stops or restarts anything. It derives the effective values from the files and the process, never from
+``NeedDaemonReload`` or ``systemctl show -p Environment`` alone: both have been observed to be wrong.
 """
 
 from __future__ import annotations
@@ -33,10 +33,7 @@ _NAME = re.compile(r"[A-Za-z0-9_:@%+=,-][A-Za-z0-9_.:@%+=,-]*")
 
 
 class Params(t.NamedTuple):
-    """What is wanted. ``path`` is the file that the drop-in goes to; ``settings`` are its lines.
-
-    ``former``: it is to hold exactly this text, which it held before.
-    """
+    """The requested drop-in. ``path``: its file. ``settings``: its lines. ``former``: a former text to restore exactly."""
 
     unit: str
     name: str
@@ -53,19 +50,19 @@ class Params(t.NamedTuple):
 
     @property
     def text(self) -> str | None:
-        """What the drop-in is to hold; None when it is to be gone."""
+        """The requested text of the drop-in; None if it should be absent."""
         if self.former is not None:
             return self.former
         return render(self.settings) if self.present else None
 
     @property
     def mode(self) -> int:
-        """Mode of the file: nobody but root reads sensitive values."""
+        """Mode of the file: only root may read sensitive values."""
         return 0o600 if self.sensitive else 0o644
 
 
 class File(t.NamedTuple):
-    """The drop-in as it lies on disk. ``alone``: nothing else is in its directory."""
+    """The drop-in on disk. ``alone``: its directory contains nothing else."""
 
     text: str
     mode: int
@@ -74,10 +71,10 @@ class File(t.NamedTuple):
 
 
 class State(t.NamedTuple):
-    """What there is now, and what will be in force once the drop-in is as wanted.
+    """The current state, and what will be effective once the drop-in is as requested.
 
-    ``drop_in`` is None when there is no file, ``stale`` whether systemd has to read its files again although none is changed here,
-    ``unloaded`` whether systemd says so itself; ``lacking`` are the options that only a restart gives to the running process.
+    ``drop_in``: None if there is no file. ``stale``: systemd has to reload its files even if this job changes none.
+    ``unloaded``: systemd itself reports that. ``lacking``: options that the running process gets only by a restart.
     """
 
     drop_in: File | None
@@ -91,7 +88,7 @@ class State(t.NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Backup:
-    """Keep a copy of the file at ``path`` beside it, under a name that systemd does not read."""
+    """Copy the file at ``path`` to a name beside it that systemd does not read."""
 
     path: str
     mode: int
@@ -99,7 +96,7 @@ class Backup:
 
 @dataclasses.dataclass(frozen=True)
 class Write:
-    """Put ``text`` at ``path``."""
+    """Write ``text`` to ``path``."""
 
     path: str
     text: str
@@ -115,14 +112,14 @@ class Remove:
 
 @dataclasses.dataclass(frozen=True)
 class RemoveDirectory:
-    """Remove the directory at ``path``, in which nothing is left."""
+    """Remove the empty directory at ``path``."""
 
     path: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Reload:
-    """Make systemd read its unit files again."""
+    """Make systemd reload its unit files."""
 
 
 Step = t.Union[Backup, Write, Remove, RemoveDirectory, Reload]
@@ -130,14 +127,14 @@ Step = t.Union[Backup, Write, Remove, RemoveDirectory, Reload]
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What applying found out: where the backup is, and what the process lacked before."""
+    """What applying found out: the path of the backup, and the options that the process lacked before."""
 
     backup_file: str | None
     lacking: tuple[str, ...]
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
-    """Make Params from the options of the module systemd_override, where missing ones mean their defaults."""
+    """Return Params for the options of the module systemd_override; missing options mean their defaults."""
     given = {name: value for name, value in options.items() if value is not None}
     unit = unit_name(str(given["unit"]))
     name = _drop_in_name(str(given.get("name", "override")))
@@ -164,22 +161,21 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
 
 
 def drop_in_path(unit: str, name: str, scope: str = "persistent") -> str:
-    """Return where the drop-in ``name`` (without ``.conf``) of ``unit`` (with its suffix) lies."""
+    """Return the path of the drop-in ``name`` (without ``.conf``) of ``unit`` (with its suffix)."""
     return f"{DIRECTORIES[scope]}/{unit}.d/{name}.conf"
 
 
 def observe(params: Params, overlay: Overlay | None = None) -> State:
-    """Look at the drop-in, the unit's other files, systemd and the running process; check the drop-in when it is to change.
+    """Read the drop-in, the unit's other files, systemd and the running process; validate the drop-in if it would change.
 
-    ``overlay`` gives the texts of other files that are going to change together with the drop-in.
+    ``overlay``: the texts of other files that will change together with the drop-in.
     """
     planned: Overlay = {**(overlay or {}), params.path: params.text}
     _require_host(params)
     drop_in = _read_drop_in(params.path)
     if not params.present and not is_installed(params.unit):
-        return State(
-            drop_in, {}, (), stale=False, unloaded=False, lacking=(), missing_files=()
-        )  # its drop-in can go all the same
+        # Even without the unit, its drop-in can be removed.
+        return State(drop_in, {}, (), stale=False, unloaded=False, lacking=(), missing_files=())
     _require_own_name(params)
     loaded = _loaded_units(params)
     sources = read_sources(params.unit, planned)
@@ -200,7 +196,7 @@ def observe(params: Params, overlay: Overlay | None = None) -> State:
 
 
 def validate(params: Params, state: State) -> None:
-    """Raise SessionsError when systemd would not take the drop-in that is to be written. Installs nothing."""
+    """Raise SessionsError if systemd would reject the drop-in. Installs nothing."""
     if not params.validate or params.text is None or (state.drop_in is not None and state.drop_in.text == params.text):
         return
     from ._verify_unit import verify_drop_in
@@ -209,7 +205,7 @@ def validate(params: Params, state: State) -> None:
 
 
 def plan(state: State, params: Params) -> tuple[Step, ...]:
-    """Say what has to be done. Raises SessionsError where something beats the drop-in and that was not to be accepted."""
+    """Return the steps to do. Raises SessionsError if the drop-in is shadowed and ``on_shadowed`` is ``fail``."""
     if params.on_shadowed == "fail" and state.shadowed:
         raise SessionsError(
             f"{_shadow_message(params, state.shadowed[0])}; nothing was changed", shadowed=list(state.shadowed)
@@ -221,9 +217,9 @@ def plan(state: State, params: Params) -> tuple[Step, ...]:
 
 
 def diff(state: State, steps: tuple[Step, ...], params: Params) -> t.Mapping[str, t.Any]:
-    """Give the drop-in's text before and after, unless it is sensitive."""
+    """Return the drop-in's text before and after, unless it is sensitive."""
     before = "" if state.drop_in is None else state.drop_in.text
-    # A drop-in that only root may read was made so because of what it holds.
+    # A drop-in that only root may read presumably contains sensitive values.
     hide = params.sensitive or (state.drop_in is not None and not state.drop_in.mode & stat.S_IROTH)
     changed = any(isinstance(step, (Write, Remove)) for step in steps)
     after = (params.text or "") if changed else before
@@ -236,7 +232,7 @@ def diff(state: State, steps: tuple[Step, ...], params: Params) -> t.Mapping[str
 
 
 def apply(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:
-    """Carry the steps out, the reload last."""
+    """Carry out the steps, the reload last."""
     backup_file = install(steps, params)
     if any(isinstance(step, Reload) for step in steps):
         daemon_reload()
@@ -244,7 +240,7 @@ def apply(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:
 
 
 def install(steps: tuple[Step, ...], params: Params) -> str | None:
-    """Write or remove the file, durably, and leave the reload to the caller. Gives the path of the backup, if one was made."""
+    """Write or remove the file durably, and leave the reload to the caller. Returns the path of the backup, None without one."""
     backup_file = None
     for step in steps:
         if isinstance(step, Backup):
@@ -255,23 +251,25 @@ def install(steps: tuple[Step, ...], params: Params) -> str | None:
         elif isinstance(step, Remove):
             _remove(step.path, os.unlink)
         elif isinstance(step, RemoveDirectory):
-            with contextlib.suppress(OSError):  # somebody wrote another drop-in meanwhile
+            with contextlib.suppress(OSError):  # another drop-in was written meanwhile
                 _remove(step.path, os.rmdir)
     return backup_file
 
 
 def verify(state: State, params: Params) -> None:
-    """Raise SessionsError when the drop-in is not there as wanted, or systemd did not take it up."""
+    """Raise SessionsError if the drop-in is not as requested, or systemd did not load it."""
     if _needs_write(state.drop_in, params):
-        raise SessionsError(f"{params.path} is not as it was written a moment ago; see what else writes it")
+        raise SessionsError(
+            f"{params.path} was changed right after it was written; find out which other program writes it"
+        )
     if params.daemon_reload and state.unloaded:
         raise SessionsError(
-            f"systemd still holds older settings of {params.unit} after the reload; see 'systemctl status {params.unit}'"
+            f"systemd still uses older settings of {params.unit} after the reload; see 'systemctl status {params.unit}'"
         )
 
 
 def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Evidence | None) -> Report:
-    """Describe what is in force and what is not."""
+    """Report effective and shadowed options, and whether a restart is needed."""
     missing = evidence.lacking if evidence else ()
     values: dict[str, t.Any] = {
         "path": params.path,
@@ -295,7 +293,8 @@ def _drop_in_name(name: str) -> str:
     bare = name.removesuffix(".conf")
     if not _NAME.fullmatch(bare) or len(bare) > 200:
         raise SessionsError(
-            f"'name' is {name!r}, which is no name of a drop-in; use letters, digits and _.:@%+=,- and no dot in front, '20-sessions' say"
+            f"'name' is {name!r}, which is not a valid name of a drop-in; use letters, digits and _.:@%+=,- without a leading dot, "
+            "such as '20-sessions'"
         )
     return bare
 
@@ -303,22 +302,24 @@ def _drop_in_name(name: str) -> str:
 def _require_host(params: Params) -> None:
     if not systemd_runs() and params.daemon_reload:
         raise SessionsError(
-            "systemd does not run here, so it cannot read its unit files again; set 'daemon_reload: false' for an image or a chroot"
+            "systemd does not run on this host, so it cannot reload its unit files; set 'daemon_reload: false' for an image or a chroot"
         )
     if not systemd_runs() and params.scope == "runtime":
-        raise SessionsError("systemd does not run here, and /run is not kept in an image; use 'scope: persistent'")
+        raise SessionsError(
+            "systemd does not run on this host, and an image does not keep /run; use 'scope: persistent'"
+        )
 
 
 def _require_own_name(params: Params) -> None:
     canonical = canonical_name(params.unit)
     if canonical != params.unit:
         raise SessionsError(
-            f"{params.unit} is another name of {canonical}; name that one in 'unit', so that there is one place for its drop-ins"
+            f"{params.unit} is an alias of {canonical}; name {canonical} in 'unit', so that its drop-ins are in one directory"
         )
 
 
 def _loaded_units(params: Params) -> tuple[Unit, ...]:
-    """Give what systemd has of the unit; of a template, its instances."""
+    """Return the loaded unit; for a template, its loaded instances."""
     if not systemd_runs():
         return ()
     if name_parts(params.unit).is_template:
@@ -326,7 +327,7 @@ def _loaded_units(params: Params) -> tuple[Unit, ...]:
     unit = read_unit(params.unit)
     if unit.compose:
         raise SessionsError(
-            f"there is no unit {params.unit}, but a container ({unit.compose.called}), which has no drop-ins; nothing was changed"
+            f"there is no unit {params.unit}, only a container ({unit.compose.called}), which has no drop-ins; nothing was changed"
         )
     return (unit,)
 
@@ -389,22 +390,24 @@ def _shadow_message(params: Params, shadow: t.Mapping[str, t.Any]) -> str:
     where = (
         f"line {shadow['line']} of {shadow['file']}"
         if shadow["line"]
-        else f"{shadow['file']}, which systemd reads instead"
+        else f"{shadow['file']}, which systemd reads instead,"
     )
-    remedy = "correct that place, or choose a 'name' that sorts later"
+    remedy = "correct it in that file, or choose a 'name' that sorts later"
     if "variable" in shadow and shadow["line"] and not str(shadow["file"]).endswith((".conf", ".service")):
-        # an environment file beats every drop-in, whatever that is called
-        remedy = "correct that place, or have the variable written there (switch.environment_file; role: wa_environment_file)"
-    return f"{what} of {params.path} does not come into force: {where} beats it; {remedy}"
+        # An environment file overrides every drop-in, whatever its name.
+        remedy = (
+            "correct it in that file, or set the variable there (switch.environment_file; role: wa_environment_file)"
+        )
+    return f"{what} of {params.path} does not take effect: {where} overrides it; {remedy}"
 
 
 def _is_stale(params: Params, sources: Sources, loaded: t.Sequence[Unit], reloaded: float) -> bool:
-    """Whether systemd holds something older than the files: it says so, or a file changed since it last read them."""
+    """Whether systemd uses older settings than the files: it reports so itself, or a file changed since the last reload."""
     if not systemd_runs():
         return False
     if any(_is_unloaded(unit, params.path, sources) for unit in loaded):
         return True
-    # NeedDaemonReload compares mtimes, which rsync -a and cp -p set back; nobody can set ctimes.
+    # NeedDaemonReload compares mtimes, which rsync -a and cp -p set back; ctimes cannot be set.
     return any(reloaded < changed <= time.time() for changed in map(_changed_at, sources.files))
 
 
@@ -420,7 +423,7 @@ def _is_unloaded(unit: Unit, path: str, sources: Sources) -> bool:
 def _lacking(
     params: Params, drop_in: File | None, loaded: t.Sequence[Unit], planned: Overlay, reloaded: float
 ) -> tuple[str, ...]:
-    """Name what the running processes lack of the settings that we want, or had until now."""
+    """Return the options, of the requested and the former settings, that are outdated in the running processes."""
     former = () if drop_in is None else parse(drop_in.text)
     settings = tuple(dict.fromkeys((*params.settings, *former)))
     found: dict[str, None] = {}
@@ -448,7 +451,7 @@ def _written_at(path: str) -> float:
 
 def _revealer(params: Params) -> t.Callable[[str], str]:
     return (
-        (lambda _words: "its words are kept back, for they may hold a value")
+        (lambda _words: "its message is hidden because it may contain a value")
         if params.sensitive
         else (lambda words: words)
     )
@@ -467,7 +470,7 @@ def _shown_text(text: str, hide: bool) -> str:
 
 
 def _back_up(step: Backup) -> str:
-    # Ansible's own form. It does not end in .conf, so systemd does not read it.
+    # The naming scheme of Ansible's own backups. It does not end in .conf, so systemd does not read it.
     kept = f"{step.path}.{os.getpid()}.{time.strftime('%Y-%m-%d@%H:%M:%S~')}"
     write_atomic(kept, read_file(step.path) or b"", step.mode)
     return kept

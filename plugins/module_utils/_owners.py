@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Whose accounts may be taken: the one rule about the owners of legacy paths and of what is in them.
+"""Which owners of legacy paths and accounts a run accepts: the single place for this rule.
 
-Accounts are given to the backend's user, so whoever can point root to accounts of somebody else would get them. A path that was found
-(the backend's environment, its working directory, its open files) says only what that user wants to be found. So:
+Accounts are given to the backend's user. A user who could point root to accounts of another user would obtain them. A path that was
+found (from the backend's environment, working directory or open files) is under the control of the backend's user. Therefore:
 
-- A path that was found, and each account in it, has to belong to the backend's user: the one in ``User=``. A unit that runs as root is
-  its own master; where its main process gave root's rights up, it is that process's user who says where to look.
-- A path that was named may also belong to root, alone and with all directories above it, for then nobody but root put it there: a
-  backup, what came from another host. Any other owner has to be allowed (``allow_foreign_owner``).
+- A found path, and each account in it, must belong to the backend's user: the one in ``User=``. A unit that runs as root may use any
+  accounts, but if its main process has dropped root privileges, that process's user counts.
+- A named path may also belong to root, if all directories above it do as well, because then only root can have put it there (a backup,
+  or data from another host). Any other owner must be allowed (``allow_foreign_owner``).
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ from ._mount_points import is_closed
 from ._unit import Unit, unit_identity
 
 REMEDY = (
-    "give it to that user (chown), or, if it is meant, name its directory in 'src' (role: wa_legacy_paths) "
+    "give it to that user (chown), or, if this is intended, name its directory in 'src' (role: wa_legacy_paths) "
     "and set allow_foreign_owner=true (role: wa_allow_foreign_owner)"
 )
 
 
 class Owners(t.NamedTuple):
-    """Whose accounts a run may take. ``users``: of the backend, None where that is root; ``receiver``: who is given the accounts;
-    ``groups``: of the backend's user; ``foreign``: whether other owners of named paths are allowed. ``closed``: directories that this
-    collection gave to root, by real path, see _mount_points.py.
+    """The owners whose accounts a run may take.
+
+    ``users``: uids of the backend, None if it is root. ``receiver``: the future owner of the accounts. ``groups``: gids of the backend's
+    user. ``foreign``: other owners of named paths are allowed. ``closed``: directories that this collection gave to root, by real path,
+    see _mount_points.py.
     """
 
     users: frozenset[int] | None
@@ -43,24 +45,24 @@ class Owners(t.NamedTuple):
     closed: t.Mapping[str, t.Mapping[str, int]] = {}
 
     def have_closed(self, real: str, status: os.stat_result) -> bool:
-        """Whether the directory at ``real`` is root's because we closed it. What is in it is not root's by that."""
+        """Whether the directory at ``real`` belongs to root because this collection closed it. That says nothing about its content."""
         return real in self.closed and is_closed(real, status, self.closed)
 
     def includes(self, uid: int) -> bool:
-        """Whether what ``uid`` owns is the backend's."""
+        """Whether files of ``uid`` count as the backend's."""
         return self.users is None or uid in self.users
 
     def may_write(self, status: os.stat_result) -> bool:
-        """Whether the backend's user could keep accounts in a directory, as far as its mode says so."""
+        """Whether the mode of a directory lets the backend's user keep accounts in it."""
         if self.includes(status.st_uid):
             return True
         return bool(status.st_mode & (stat.S_IWGRP if status.st_gid in self.groups else stat.S_IWOTH))
 
 
 def owners_of(unit: Unit | None, identity: Identity, *, foreign: bool) -> Owners:
-    """Return whose accounts a run may take that gives them to ``identity``."""
+    """Return the owners whose accounts a run may give to ``identity``."""
     if unit is None:
-        users = frozenset((identity.uid,)) if identity.uid else None  # what root is given discloses nothing
+        users = frozenset((identity.uid,)) if identity.uid else None  # giving files to root discloses nothing
         return Owners(users, identity, frozenset((identity.gid,)), foreign)
     own = unit_identity(unit)
     user = own.uid or (_real_user(unit.main_pid) if unit.main_pid else 0)
@@ -70,10 +72,10 @@ def owners_of(unit: Unit | None, identity: Identity, *, foreign: bool) -> Owners
 
 
 def owners_named(given: str, real: str, status: os.stat_result, whose: Owners, area: str) -> frozenset[int] | None:
-    """Return who may own accounts in a legacy path that was named, None for anybody.
+    """Return the uids that may own accounts in a named legacy path, None for any.
 
-    ``status``: of the open directory, ``real``: its path. ``area``: where this collection keeps what only root reaches.
-    Raises SessionsError where its owner has to be allowed.
+    ``status``: of the open directory, ``real``: its path. ``area``: the directory that only root and this collection can access.
+    Raises SessionsError if its owner must be allowed first.
     """
     if whose.users is None or whose.foreign:
         return None
@@ -96,9 +98,9 @@ def owners_named(given: str, real: str, status: os.stat_result, whose: Owners, a
 def companion_owners(
     owners: frozenset[int] | None, root: os.stat_result, receiver: int | None = None
 ) -> frozenset[int]:
-    """Return whose files travel with the accounts of a legacy path; nobody's where others could lay files there, as in /var/tmp.
+    """Return the uids whose files are copied with the accounts of a legacy path; none if others can create files in it, as in /var/tmp.
 
-    ``owners``: of its accounts, ``root``: status of the open directory, ``receiver``: who is given them, whose own files may travel.
+    ``owners``: of its accounts, ``root``: status of the open directory, ``receiver``: uid of the future owner, whose own files count too.
     """
     if root.st_mode & stat.S_IWOTH or not (owners is None or root.st_uid in owners):
         return frozenset()
@@ -106,9 +108,9 @@ def companion_owners(
 
 
 def has_foreign(root: int, path: str, owners: frozenset[int]) -> bool:
-    """Whether what is at a relative path of an open directory, or anything below it, is not of one of ``owners``.
+    """Whether a relative path of an open directory, or anything below it, belongs to none of ``owners``.
 
-    A file that has other names as well counts as such: it must not change hands under one of them.
+    A file with further hard links counts as foreign: its owner must not be changed through one of its names.
     """
     status = status_below(root, path)
     if status is None or status.st_uid not in owners:
@@ -123,7 +125,7 @@ def has_foreign(root: int, path: str, owners: frozenset[int]) -> bool:
 
 
 def has_foreign_below(directory: int, owners: frozenset[int]) -> bool:
-    """Whether anything in an open directory is not of one of ``owners``."""
+    """Whether anything in an open directory belongs to none of ``owners``."""
     with os.scandir(directory) as entries:
         for entry in entries:
             if entry.stat(follow_symlinks=False).st_uid not in owners:
@@ -136,7 +138,7 @@ def has_foreign_below(directory: int, owners: frozenset[int]) -> bool:
 
 
 def is_owned_by(root: int, path: str, owners: frozenset[int]) -> bool:
-    """Whether what is at a relative path of an open directory belongs to one of ``owners``."""
+    """Whether a relative path of an open directory belongs to one of ``owners``."""
     status = status_below(root, path)
     return status is not None and status.st_uid in owners
 
@@ -149,7 +151,7 @@ def _groups(unit: Unit, own: Identity) -> t.Iterator[int]:
 
 
 def _real_user(pid: int) -> int:
-    """Return as whom a process really runs; root's for one that has ended."""
+    """Return the real uid of a process; 0 if it has ended."""
     try:
         with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
             return next((int(line.split()[1]) for line in file if line.startswith("Uid:")), 0)

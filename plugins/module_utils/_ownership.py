@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Gives everything below a directory the right owner and mode, although the owner may be changing it at the same time.
+"""Gives everything below a directory the right owner and mode, even while the owner changes it.
 
-Works on descriptors that pin what was looked at. Never follows a link, never opens a device or FIFO, never touches a file that
-has a second name (it may be anybody's file, linked in), never crosses into another filesystem, and never tells a name: only counts.
+Works on descriptors that pin the inspected entry. Never follows a symbolic link, opens a device or FIFO, or touches a file with a second
+hard link (it may belong to another user). Never crosses into another filesystem, and never reports a name: only counts.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ._layouts import is_area
 from ._mode import Mode, directory_bits, file_bits
 
 _DEPTH_AT_MOST = 100  # one descriptor is open per level; real layouts have at most a dozen
-# O_PATH opens nothing: a device is not started, a FIFO not waited for, open(2).
+# O_PATH has no side effects on devices and does not wait for a FIFO, open(2).
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _ENTER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Wanted(t.NamedTuple):
-    """Who everything below belongs to, and the mode of its directories; files get it without execute bits."""
+    """The requested owner, and the mode of directories; files get the same mode without execute bits."""
 
     identity: Identity
     mode: Mode
@@ -34,7 +34,7 @@ class Wanted(t.NamedTuple):
 
 @dataclasses.dataclass
 class Tally:
-    """How many entries have (or had) another owner or mode, and how many stay as they are because touching them is not safe."""
+    """Numbers of entries with a wrong owner or mode, and of entries that are left unchanged because changing them is not safe."""
 
     owners: int = 0
     modes: int = 0
@@ -44,12 +44,12 @@ class Tally:
 
     @property
     def wrong(self) -> int:
-        """Number of corrections that are needed; an entry can need two."""
+        """Number of corrections needed; an entry can need two."""
         return self.owners + self.modes
 
     @property
     def left(self) -> int:
-        """Number of entries that are not touched."""
+        """Number of entries that are left unchanged."""
         return self.hard_links + self.special + self.other_filesystems
 
 
@@ -57,14 +57,14 @@ Change = t.Callable[[int, Identity, int], None]
 
 
 def survey(directory: int, wanted: Wanted) -> Tally:
-    """Count what is to be corrected below the open ``directory`` (itself not counted). Reads only; raises OSError."""
+    """Count what needs correction below the open ``directory``, which is not counted itself. Reads only; raises OSError."""
     return _walked(directory, wanted, _leave)
 
 
 def repair(directory: int, wanted: Wanted) -> Tally:
-    """Correct owners and modes below the open ``directory``, deepest first; return what was corrected and what was left.
+    """Correct owners and modes below the open ``directory``, deepest first; return what was corrected and what was left unchanged.
 
-    Raises OSError for an entry that this process may not change; only its ``strerror`` may be shown, its text holds a name.
+    Raises OSError for an entry that this process may not change. Show only its ``strerror``: its text contains a file name.
     """
     return _walked(directory, wanted, _correct)
 
@@ -76,16 +76,16 @@ def _walked(directory: int, wanted: Wanted, change: Change) -> Tally:
 
 
 def _walk(directory: int, wanted: Wanted, tally: Tally, change: Change, depth: int) -> None:
-    """Visit every entry below ``directory``, subdirectories after what is in them: ownership is handed over last."""
+    """Visit every entry below ``directory``, subdirectories after their content, so that ownership is handed over last."""
     if depth > _DEPTH_AT_MOST:
         raise SessionsError(
-            f"directories are nested more than {_DEPTH_AT_MOST} deep, which no layout does; see what is there"
+            f"directories are nested more than {_DEPTH_AT_MOST} levels deep, which no layout does; check what they contain"
         )
     device = os.fstat(directory).st_dev
     with os.scandir(directory) as entries:
         names = [entry.name for entry in entries if depth or not _is_not_sessions(entry)]
     for name in names:
-        with contextlib.suppress(FileNotFoundError):  # the backend removed it while we looked
+        with contextlib.suppress(FileNotFoundError):  # the backend removed it meanwhile
             _visit(directory, name, device, wanted, tally, change, depth)
 
 
@@ -104,9 +104,8 @@ def _visit(directory: int, name: str, device: int, wanted: Wanted, tally: Tally,
             _settle(entry, status, wanted.identity, file_bits(wanted.mode, stat.S_IMODE(status.st_mode)), tally, change)
         elif stat.S_ISREG(status.st_mode):
             tally.hard_links += 1
-        elif not stat.S_ISLNK(
-            status.st_mode
-        ):  # who owns a link does not matter: the owner of its directory can replace it
+        elif not stat.S_ISLNK(status.st_mode):
+            # The owner of a link does not matter, because the owner of its directory can replace it.
             tally.special += 1
     finally:
         os.close(entry)
@@ -121,7 +120,7 @@ def _descend(entry: int, wanted: Wanted, tally: Tally, change: Change, depth: in
 
 
 def _settle(entry: int, status: os.stat_result, identity: Identity, bits: int, tally: Tally, change: Change) -> None:
-    """Count what is wrong with one entry, and hand it to ``change`` when anything is."""
+    """Count what is wrong with one entry, and pass it to ``change`` if anything is."""
     wrong_owner = (status.st_uid, status.st_gid) != (identity.uid, identity.gid)
     wrong_mode = stat.S_IMODE(status.st_mode) != bits
     if wrong_owner or wrong_mode:
@@ -135,7 +134,7 @@ def _leave(_entry: int, _identity: Identity, _bits: int) -> None:
 
 
 def _correct(entry: int, identity: Identity, bits: int) -> None:
-    """Change the very entry that is open. fchown(2) refuses such a descriptor; its name in /proc leads to it and to nothing else."""
+    """Change exactly the open entry. fchown(2) rejects an O_PATH descriptor, but its name in /proc leads to this entry only."""
     pinned = f"/proc/self/fd/{entry}"
     status = os.stat(pinned)
     if (status.st_uid, status.st_gid) != (identity.uid, identity.gid):
@@ -145,5 +144,5 @@ def _correct(entry: int, identity: Identity, bits: int) -> None:
 
 
 def _is_not_sessions(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry at the top is none of the backend's: our own area, or what mkfs made; both belong to root."""
+    """Whether a top-level entry is not the backend's: this collection's area, or lost+found of mkfs; both belong to root."""
     return (is_area(entry.name) or entry.name == "lost+found") and entry.stat(follow_symlinks=False).st_uid == 0

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Compares SQLite databases page by page, without SQLite: it opens paths, makes files, and reads what somebody may have crafted.
+"""Compares SQLite databases page by page, without SQLite, which opens paths, creates files and would parse possibly crafted input.
 
-The formats are those of https://www.sqlite.org/fileformat.html.
+The formats are described in https://www.sqlite.org/fileformat.html.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from ._paths import open_regular
 
 _MAGIC = b"SQLite format 3\0"
 _WAL_HEADER, _FRAME_HEADER = 32, 24
-_LOG_PAGES_AT_MOST = 1 << 22  # frames of a -wal that are looked at; programs fold a log back after 1,000
-# Counters, and what says whether there is a -wal: bytes 18-19, 24-27, 40-43 and 92-99 of the header. A backup changes them.
+_LOG_PAGES_AT_MOST = 1 << 22  # frames of a -wal that are read; programs usually checkpoint after 1,000
+# Counters and the journal mode: bytes 18-19, 24-27, 40-43 and 92-99 of the header. A backup changes them.
 _COUNTERS = ((18, 20), (24, 28), (40, 44), (92, 100))
 
 
 class TooLong(Exception):
-    """Reading the database takes longer than it may."""
+    """Reading the database takes longer than allowed."""
 
 
 def store_digest(directory: int, name: str) -> bytes | None:
-    """Digest what is committed in a database of an open account, wherever it stands; None when that takes more than reading.
+    """Return a digest of the committed content of a database of an open account; None if reading alone cannot determine it.
 
-    Two copies of one state have the same digest, however much of it is in the ``-wal``: of the header only that counts which says what
-    the pages mean. SQLite itself is not needed, so nothing is written.
+    Two copies of one state have the same digest, however much of it is in the ``-wal``: of the header, only the fields count that define
+    how the pages are read. SQLite is not needed, so nothing is written.
     """
     folder, _slash, last = name.rpartition("/")
     try:
         with opened_below(directory, folder or ".") as parent:
             if _size(parent, f"{last}-journal"):
-                return None  # to be rolled back, perhaps
+                return None  # a hot journal may have to be rolled back
             return _digest_pages(parent, last)
     except (OSError, struct.error, TooLong):
         return None
@@ -88,7 +88,7 @@ def _opened_wal(parent: int, name: str) -> t.Iterator[int | None]:
 
 
 def _committed(wal: int, size: int, pages: int) -> tuple[dict[int, int], int]:
-    """Return where in the -wal the newest committed version of each page is that it holds, and how many pages the database has by it."""
+    """Return the offsets in the -wal of the newest committed version of each page, and the number of pages of the database."""
     newer: dict[int, int] = {}
     pending: dict[int, int] = {}
     header = os.pread(wal, _WAL_HEADER, 0)
@@ -97,7 +97,8 @@ def _committed(wal: int, size: int, pages: int) -> tuple[dict[int, int], int]:
     offset = _WAL_HEADER
     for _frame in range(_LOG_PAGES_AT_MOST):
         frame = os.pread(wal, _FRAME_HEADER, offset)
-        if len(frame) < _FRAME_HEADER or frame[8:16] != header[16:24]:  # the salts: what follows is of a time before
+        # Frames with other salts are older than the last checkpoint.
+        if len(frame) < _FRAME_HEADER or frame[8:16] != header[16:24]:
             return newer, pages
         page, commit = struct.unpack(">II", frame[:8])
         pending[page] = offset + _FRAME_HEADER
@@ -113,9 +114,8 @@ def _digest(database: int, wal: int | None, newer: t.Mapping[int, int], size: in
     digest = hashlib.blake2b(digest_size=16)
     until = time.monotonic() + JAIL_SECONDS + os.fstat(database).st_blocks * 512 / JAIL_BYTES_PER_SECOND
     for page in range(1, pages + 1):
-        if (
-            not page % 1024 and time.monotonic() > until
-        ):  # holes of a crafted file are read faster than they are made, but without end
+        # A crafted sparse file can have a practically endless number of pages.
+        if not page % 1024 and time.monotonic() > until:
             raise TooLong
         held = _page(database, wal, newer.get(page), size, page)
         digest.update(_without_counters(held) if page == 1 else held)

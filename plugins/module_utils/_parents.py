@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The directories above a path: which exist, which are to be made, and who but root could put something else in their place."""
+"""The directories above a path: which exist, which are missing, and which users other than root could replace them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ._paths import open_directory, real_path
 
 
 class Directory(t.NamedTuple):
-    """One directory on the way. ``writers`` are users other than its owner and root in its group (looked up only where the
-    group may write); ``holds`` is the owner of the next directory on the way, None when that one is still to be made."""
+    """One directory above a path. ``writers``: uids in its group other than its owner and root (looked up only if the group may
+    write). ``holds``: the owner of the next directory towards the path, None if that does not exist."""
 
     path: str
     uid: int
@@ -28,8 +28,8 @@ class Directory(t.NamedTuple):
 
 
 class Way(t.NamedTuple):
-    """The way to a path: ``above`` are all directories that it leads through (also to links on it), the last one being the
-    deepest that exists, all written without links; ``missing`` are the names between that one and the path's own ``name``."""
+    """The directories above a path. ``above``: all that it leads through, also to links on it, as real paths; the last one is the
+    deepest that exists. ``missing``: the names between that one and the path's own ``name``."""
 
     above: tuple[Directory, ...]
     missing: tuple[str, ...]
@@ -42,14 +42,14 @@ class Way(t.NamedTuple):
 
     @property
     def path(self) -> str:
-        """The path itself, free of links above it."""
+        """The path itself, without symbolic links above it."""
         return "/".join([self.base.rstrip("/"), *self.missing, self.name])
 
 
 def way_to(path: str) -> Way:
-    """Look at the directories above ``path`` (absolute, normal, not ``/``).
+    """Read the directories above ``path`` (absolute, normalised, not ``/``).
 
-    Raises SessionsError when something that is no directory is on the way, or a link that leads to somebody else's directory.
+    Raises SessionsError if a component is not a directory, or is a link that leads to a directory of another user.
     """
     *parents, name = path.strip("/").split("/")
     descriptor, existing = _deepest(parents)
@@ -65,10 +65,10 @@ def way_to(path: str) -> Way:
 
 
 def who_else_can_swap(way: Way, trusted: t.Collection[int]) -> str | None:
-    """Say who, of those not ``trusted`` (uids), could put another directory in the place of the path; None when nobody. Pure.
+    """Return how a user who is not ``trusted`` (uids) could replace the path, as a clause; None if no such user can. Pure.
 
-    In a sticky directory nobody can rename what belongs to somebody else, so it is safe above a directory of someone trusted;
-    right above the path it is not, for there anybody can make the path first.
+    In a sticky directory, users cannot rename entries of other users, so it is safe above a directory of a trusted user. Directly above
+    the path it is not, because another user can create the path first.
     """
     for directory in way.above:
         if directory.uid not in trusted:
@@ -77,14 +77,14 @@ def who_else_can_swap(way: Way, trusted: t.Collection[int]) -> str | None:
         if directory.mode & stat.S_ISVTX and not nearest and directory.holds in trusted:
             continue
         if directory.mode & 0o002:
-            return f"everybody can write in {directory.path} (mode {directory.mode:04o})"
+            return f"all users can write to {directory.path} (mode {directory.mode:04o})"
         if any(uid not in trusted for uid in directory.writers):
-            return f"the group {group_name(directory.gid)} can write in {directory.path} (mode {directory.mode:04o})"
+            return f"the group {group_name(directory.gid)} can write to {directory.path} (mode {directory.mode:04o})"
     return None
 
 
 def _deepest(parents: t.Sequence[str]) -> tuple[int, int]:
-    """Open the deepest directory of ``parents`` that exists; return its descriptor and how many of them led there."""
+    """Open the deepest existing directory of ``parents``; return its descriptor and the number of its components."""
     for existing in range(len(parents), -1, -1):
         path = "/" + "/".join(parents[:existing])
         try:
@@ -92,12 +92,12 @@ def _deepest(parents: t.Sequence[str]) -> tuple[int, int]:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            raise SessionsError(f"cannot look at {path}: {error.strerror}; run as root") from error
+            raise SessionsError(f"cannot open {path}: {error.strerror}; run as root") from error
     raise SessionsError("cannot open the root directory of this host")
 
 
 def _to_links(parents: t.Sequence[str]) -> t.Iterator[Directory]:
-    """Describe the directories that lead to each link among ``parents``: who can write there can turn the link elsewhere."""
+    """Yield the directories that lead to each link among ``parents``: a user who can write to them can redirect the link."""
     for length in range(1, len(parents) + 1):
         link = "/" + "/".join(parents[:length])
         status = os.stat(link, follow_symlinks=False)
@@ -106,13 +106,13 @@ def _to_links(parents: t.Sequence[str]) -> t.Iterator[Directory]:
 
 
 def _require_nothing(parent: int, name: str, path: str) -> None:
-    """Raise SessionsError when ``name`` is there after all: a file, or a link that leads nowhere."""
+    """Raise SessionsError if ``name`` exists but is a file or a dangling link."""
     try:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
         return
     kind = "a symbolic link that leads to no directory" if stat.S_ISLNK(status.st_mode) else "not a directory"
-    raise SessionsError(f"{path} is {kind}, so nothing can be below it; move it away or give another path")
+    raise SessionsError(f"{path} is {kind}, so nothing can be created below it; move it away or give another path")
 
 
 def _owner_at(parent: int, name: str) -> int | None:
@@ -123,7 +123,7 @@ def _owner_at(parent: int, name: str) -> int | None:
 
 
 def _chain(base: str, holds: int | None) -> tuple[Directory, ...]:
-    """Describe ``base`` and every directory above it, from the root directory downwards."""
+    """Return ``base`` and every directory above it, from the root directory downwards."""
     paths = ["/"]
     for part in base.strip("/").split("/") if base != "/" else []:
         paths.append(f"{paths[-1].rstrip('/')}/{part}")
@@ -139,7 +139,7 @@ def _described(path: str, status: os.stat_result, holds: int | None) -> Director
 
 
 def _members(gid: int) -> tuple[int, ...]:
-    """Return the uids of all who are in the group, by membership or as their primary group; -1 for a member unknown here."""
+    """Return the uids of all members of the group, also by primary group; -1 for a member that is unknown on this host."""
     primary = {account.pw_uid for account in pwd.getpwall() if account.pw_gid == gid}
     try:
         named = grp.getgrgid(gid).gr_mem

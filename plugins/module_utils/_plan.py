@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The job behind session_plan: what the other modules would do on this host, asked in one call.
+"""The job behind session_plan: reports in one call what the other modules would do on this host.
 
-Each module call costs every host about 0.2 s of its CPU whatever it does, so a host where nothing is to be done should cost one.
-The only thing applied here is waiting: when nothing else is left to do, a backend that is not well yet gets its time to become so.
+Each module call costs a host about 0.2 s of CPU time whatever it does, so a host with nothing to do should need only one.
+The only step that this job applies is waiting: if nothing else is left to do, it waits for a backend that is not healthy yet.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if t.TYPE_CHECKING:
 
 
 class Params(t.NamedTuple):
-    """The parameters of each job that was asked about."""
+    """The parameters of each requested job; None for the others."""
 
     dir: DirParams | None
     stop: _stop.Params | None
@@ -47,7 +47,7 @@ class Params(t.NamedTuple):
 
 
 class StopState(t.NamedTuple):
-    """The drop-in for a graceful stop: its sections, made for the layout found, and what it needs."""
+    """The drop-in for a graceful stop: its sections for the found layout, and the parameters and state of its override job."""
 
     sections: t.Mapping[str, t.Mapping[str, str]]
     wanted: _override.Params
@@ -55,7 +55,7 @@ class StopState(t.NamedTuple):
 
 
 class State(t.NamedTuple):
-    """The state that each job saw."""
+    """The state that each job observed."""
 
     dir: DirState | None
     stop: StopState | None
@@ -69,7 +69,7 @@ class State(t.NamedTuple):
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
-    """Make the parameters of each job."""
+    """Return the parameters of each job."""
     overrides = tuple(_override.read_params(given) for given in options.get("overrides") or ())
     migrate = _migrate_state.read_params(options["migrate"]) if options.get("migrate") else None
     directory = _dir.read_params(options["dir"]) if options.get("dir") else None
@@ -104,7 +104,7 @@ def _observe_in_force(params: _in_force.Params) -> tuple[_in_force.Variable, ...
 
 
 def observe(params: Params) -> State:
-    """Look once for each job. At the backend last, and with fresh eyes: it may have been restarted since the unit was asked about."""
+    """Observe the state of each job. Health is last and uses no cached queries: the backend may have been restarted meanwhile."""
     with one_look():
         state = _observe_all_but_health(params)
     return state._replace(health=_health.observe(params.health) if params.health else None)
@@ -113,12 +113,12 @@ def observe(params: Params) -> State:
 def _observe_all_but_health(params: Params) -> State:
     migrate = _migrate_state.observe(params.migrate) if params.migrate else None
     info = _info.observe(params.info) if params.info else None
-    # What is set in a drop-in that is about to be replaced is nobody's wish any more.
+    # Values in a drop-in that is about to be replaced no longer count.
     overlay = overlay_of(migrate.params.switch) if migrate else {}
     return State(
         dir=_dir.observe(params.dir) if params.dir and not _is_mounted(migrate) else None,
         stop=_observe_stop(params.stop, _layout(migrate, info), overlay)
-        if params.stop and not container_of(read_unit(params.stop.unit))  # which its engine stops
+        if params.stop and not container_of(read_unit(params.stop.unit))  # a container is stopped by its engine
         else None,
         overrides=tuple(map(_override.observe, params.overrides)),
         environment_file=observe_switch(Switch((), params.environment_file), None) if params.environment_file else None,
@@ -131,14 +131,14 @@ def _observe_all_but_health(params: Params) -> State:
 
 
 def _is_mounted(migrate: _migrate_state.State | None) -> bool:
-    """Whether a container has the sessions path mounted: then owner and mode of that are what its program needs."""
+    """Whether a container has the sessions path mounted, so that its owner and mode already suit the program."""
     return bool(migrate and migrate.container and not migrate.container.root)
 
 
 def plan(state: State, params: Params) -> tuple[_health.Wait, ...]:
-    """Wait for a backend that is not well, if nothing else is left to do.
+    """Return the step to wait for a backend that is not healthy, if nothing else is left to do.
 
-    Raises what the plans of the jobs raise, and SessionsError for what is wrong although nothing is left to do.
+    Raises what the plans of the jobs raise, and SessionsError for problems that no job can fix.
     """
     if any(_left(state, params).values()):
         if params.migrate and state.migrate:
@@ -150,30 +150,30 @@ def plan(state: State, params: Params) -> tuple[_health.Wait, ...]:
     waiting: tuple[_health.Wait, ...] = ()
     if params.health is not None and state.health is not None and not _is_stopped(state.health, params):
         waiting = _health.plan(state.health, params.health)
-    if not waiting:  # a process that was just started has nothing of its own yet, not even its environment
+    if not waiting:  # a process that was just started may not even have its own environment yet
         _require_used(state, params)
     return waiting
 
 
 def diff(state: State, steps: tuple[t.Any, ...], params: Params) -> t.Mapping[str, t.Any]:
-    """Looking changes nothing, so there is nothing to show."""
+    """Return nothing: this job changes nothing."""
     return {}
 
 
 def apply(steps: tuple[_health.Wait, ...], state: State, params: Params) -> _health.Look:
-    """Wait until the backend is well; raise SessionsError when its time is over."""
+    """Wait until the backend is healthy. Raises SessionsError on a timeout."""
     if params.health is None or state.health is None:
-        raise SessionsError("there is nothing to wait for; name the backend's health in 'health'")
+        raise SessionsError("there is nothing to wait for; describe the backend's health in 'health'")
     return _health.apply(steps, state.health, params.health)
 
 
 def verify(state: State, params: Params) -> None:
-    """The look that ended the wait is the proof that the backend is well. Programs save late, so where they do is looked at again."""
+    """Check again where the backend keeps its accounts, because programs save late. The end of the wait has already proved its health."""
     _require_used(state, params)
 
 
 def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: _health.Look | None) -> Report:
-    """Tell per job whether there is anything to do, and what was seen."""
+    """Report for each job whether anything is left to do, and its own report."""
     left = _left(state, params)
     look = evidence or state.health
     warnings: list[str] = []
@@ -187,7 +187,7 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: _he
         warnings.extend(told.warnings)
     values["summary"] = of_plan(_sound(state) if state.migrate or state.info else None, values.get("health"), left)
     if look and look.unit and _is_stopped(look, params):
-        warnings.append(f"{look.unit.name} is stopped, so nothing says that it is well; start it when it is to run")
+        warnings.append(f"{look.unit.name} is stopped, so its health is unknown; start it when it should run")
     if state.in_use:
         values["in_use"] = {**_shown_use(state.in_use.use), "newer": list(state.in_use.newer)}
     if state.in_force is not None:
@@ -202,7 +202,7 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: _he
 
 
 def _is_stopped(look: _health.Look, params: Params) -> bool:
-    """Whether the backend is down, and may be: one that ended by itself is ``failed``, or about to be started again."""
+    """Whether the backend is stopped and may be. One that exited by itself is ``failed`` or about to be restarted, not ``inactive``."""
     return params.allow_stopped and look.unit is not None and look.unit.properties["ActiveState"] == "inactive"
 
 
@@ -219,7 +219,7 @@ def _observe_stop(params: _stop.Params, layout: Layout, overlay: Overlay) -> Sto
 
 
 def _left(state: State, params: Params) -> dict[str, bool]:
-    """Say for each job that was asked about whether its plan has a step that changes something."""
+    """Return for each requested job whether its plan has a step that changes something."""
     left: dict[str, bool] = {}
     if params.dir and state.dir:
         left["dir"] = bool(_dir.plan(state.dir, params.dir))
@@ -236,28 +236,28 @@ def _left(state: State, params: Params) -> dict[str, bool]:
 
 
 def _require_kept(state: State, params: Params) -> None:
-    """Raise SessionsError where the backend cannot write to its sessions, or fewer accounts are linked than expected."""
+    """Raise SessionsError if the backend cannot write to its sessions, or fewer accounts are linked than expected."""
     if params.dir and state.dir and state.dir.not_writable:
         raise SessionsError(
-            f"{owner_name(state.dir.wanted.uid)} cannot write in {params.dir.path}: {state.dir.not_writable}; "
-            "see what forbids it (quota, immutable flag, SELinux, export options of a network filesystem)"
+            f"{owner_name(state.dir.wanted.uid)} cannot write to {params.dir.path}: {state.dir.not_writable}; "
+            "check what prevents it (quota, immutable flag, SELinux, export options of a network filesystem)"
         )
     if params.info and state.info and _info.sound_count(state.info) < params.expected_accounts:
         raise SessionsError(
-            f"{_info.sound_count(state.info)} accounts are linked at {params.info.path}, "
-            f"and it should be {params.expected_accounts}; see what session_info says about the others"
+            f"{_info.sound_count(state.info)} accounts are linked at {params.info.path}, but "
+            f"{params.expected_accounts} were expected; see what session_info reports about the others"
         )
 
 
 def _require_used(state: State, params: Params) -> None:
-    """Raise SessionsError where the running backend does not use the path that its accounts are at."""
+    """Raise SessionsError if the running backend does not use the path of its accounts."""
     wrong, use = "", None
     if state.in_use:
         use = state.in_use.use
         wrong = _use.complaint(state.in_use, _sound(state))
     elif params.migrate and state.migrate and state.migrate.params.switch.leads and _sound(state):
         use = state.migrate.use
-        # Going back may lead to a directory that only the program knows, and nothing leads there while it has no file open.
+        # After a rollback the path may be known only to the program, and without an open file nothing shows that it uses it.
         if use and (params.migrate.state != "rolled_back" or use.state == ELSEWHERE):
             wrong = _use.complaint_of(use, params.migrate.unit or "", state.migrate.params.path)
     if wrong:
@@ -285,7 +285,7 @@ def _reports(state: State, params: Params, look: _health.Look | None) -> t.Itera
 
 
 def _sound(state: State) -> int:
-    """Count the accounts, at either path, that a restart has to bring back."""
+    """Count the accounts, at either path, that must reconnect after a restart."""
     names: set[str] = set()
     if state.migrate:
         seen = state.migrate.survey
@@ -301,7 +301,7 @@ def _sound(state: State) -> int:
 
 
 def _read_write_paths(overrides: t.Iterable[_override.Params]) -> tuple[str, ...]:
-    """Collect what drop-ins that are still to be written list in ReadWritePaths=."""
+    """Return the paths in ReadWritePaths= of drop-ins that will be written."""
     settings = (setting for wanted in overrides for setting in wanted.settings)
     return tuple(
         path

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""What a path leads to as another process sees it: below its own root and mounts. Nothing is opened for reading.
+"""Resolves paths as another process sees them, below its own root and mounts. Nothing is opened for reading.
 
-The service user decides what lies there. Links are resolved inside that root by the kernel (openat2(2)), so that none leads out of it.
+The service user controls that view. The kernel resolves links inside its root (openat2(2)), so that none leads out of it.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ Inode = tuple[int, int]
 
 
 class Binding(t.NamedTuple):
-    """``reached``: the process's directory is the place, by device and inode. ``mount``: its mount, where it is a mount point."""
+    """How a process sees a directory. ``reached``: it is the expected one, by device and inode. ``mount``: its mount, if mounted."""
 
     reached: bool
     mount: Mount | None
 
 
 class View:
-    """A process's view of the file system. To be closed."""
+    """A process's view of the file system. A context manager."""
 
     def __init__(self, pid: int) -> None:
-        """Raises OSError when the process is gone, or may not be looked at."""
+        """Open the root of a process. Raises OSError if the process has ended or may not be inspected."""
         self.pid = pid
         self._root = os.open(f"/proc/{pid}/root", _FLAGS | os.O_DIRECTORY)
 
@@ -54,7 +54,7 @@ class View:
         return inode_of(self._root)
 
     def inode(self, path: str) -> Inode | None:
-        """Return what ``path`` leads to; None where that is nothing."""
+        """Return device and inode of ``path``; None if it does not exist."""
         try:
             with self.opened(path) as found:
                 return inode_of(found)
@@ -62,12 +62,12 @@ class View:
             return None
 
     def mounts(self) -> dict[int, Mount]:
-        """Return the process's mounts by number; raises OSError when it is gone."""
+        """Return the process's mounts by mount ID. Raises OSError if it has ended."""
         with open(f"/proc/{self.pid}/mountinfo", "rb") as file:
             return parse_mountinfo(os.fsdecode(file.read(_MOUNTINFO_AT_MOST)))
 
     def mount_at(self, path: str) -> Mount | None:
-        """Return the mount whose mount point is ``path``, links resolved; None where nothing is mounted right there."""
+        """Return the mount with the mount point ``path``, links resolved; None if ``path`` is not a mount point."""
         try:
             with self.opened(path) as found, self.opened(f"{path}/..") as above:
                 number = _mount_number(found)
@@ -77,9 +77,9 @@ class View:
 
     @contextlib.contextmanager
     def opened(self, path: str) -> t.Iterator[int]:
-        """Open what ``path`` leads to, for looking only (O_PATH). Raises OSError."""
+        """Open ``path`` with O_PATH. Raises OSError."""
         if len(os.fsencode(path)) >= _PATH_AT_MOST:
-            raise OSError(errno.ENAMETOOLONG, "no path is that long")
+            raise OSError(errno.ENAMETOOLONG, "the path is too long")
         found = _open_in_root(self._root, path)
         try:
             yield found
@@ -88,7 +88,7 @@ class View:
 
 
 def binding_of(pid: int, directory: str, place: int) -> Binding:
-    """Look whether ``directory``, as the process ``pid`` sees it, is the open directory ``place``, and whether it is mounted there."""
+    """Return whether ``directory``, as the process ``pid`` sees it, is the open directory ``place``, and its mount if it is one."""
     try:
         with View(pid) as view:
             return Binding(view.inode(directory) == inode_of(place), view.mount_at(directory))
@@ -106,18 +106,18 @@ def _open_in_root(root: int, path: str) -> int:
     how = struct.pack("=QQQ", _FLAGS, 0, _NO_MAGIC_LINKS | _IN_ROOT)
     name = os.fsencode(path)
     if b"\0" in name:
-        raise OSError(errno.EINVAL, "no path holds that")
+        raise OSError(errno.EINVAL, "the path contains a null byte")
     found = int(_libc.syscall(ctypes.c_long(_OPENAT2), root, name or b".", how, ctypes.c_size_t(len(how))))
     if found >= 0:
         return found
     number = ctypes.get_errno()
-    if number not in (errno.ENOSYS, errno.EPERM):  # older kernels, and filters of containers
+    if number not in (errno.ENOSYS, errno.EPERM):  # older kernels, and seccomp filters of containers
         raise OSError(number, os.strerror(number))
     return _walk(root, path)
 
 
 def _walk(root: int, path: str) -> int:
-    """Do without openat2: a link on the way leads nowhere then."""
+    """Resolve a path without openat2. Symbolic links in it are an error."""
     parts: list[str] = []
     for part in path.split("/"):
         if part == "..":

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Who works on a directory right now, outside the unit that is meant to: read from /proc, named by PID and command name only."""
+"""Finds processes outside the unit that use a directory at the moment. Read from /proc; reports only PIDs and command names."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ _LONGEST_PATH = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Holder:
-    """A process outside the unit, and how it holds the directory: ``writing``, ``inside`` (its cwd), ``copy`` (a second backend) or
-    ``named`` (its environment leads there, and it is of another service). ``unit``: its service, '' where it has none.
+    """A process outside the unit that uses the directory.
+
+    ``how``: ``writing``, ``inside`` (its working directory), ``copy`` (a second backend) or ``named`` (a process of another service with
+    the directory in its environment). ``unit``: its service, '' if none.
     """
 
     pid: int
@@ -31,10 +33,10 @@ class Holder:
 
 
 def holders(directories: t.Sequence[str], control_group: str, main_pid: int) -> tuple[Holder, ...]:
-    """Return the processes that hold one of ``directories`` (real paths) and are not of the unit's control group.
+    """Return the processes outside the unit's control group that use one of ``directories`` (real paths).
 
-    Libraries like Baileys open their files only for moments. So a process that runs the same program in the same working directory as
-    the unit's main process counts, too: a backend somebody started by hand.
+    Libraries such as Baileys open their files only for moments. So a process that runs the same program in the same working directory
+    as the unit's main process counts as well: it is a backend that was started by hand.
     """
     program, until = _program(main_pid), time.monotonic() + HOLDERS_SECONDS
     found = []
@@ -46,7 +48,7 @@ def holders(directories: t.Sequence[str], control_group: str, main_pid: int) -> 
 
 
 def named(found: t.Sequence[Holder]) -> str:
-    """Name holders for people: other units first, each once."""
+    """Return the holders as text for messages: other units first, each once."""
     units = list(dict.fromkeys(holder.unit for holder in found if holder.unit))
     first = {unit: next(holder for holder in found if holder.unit == unit) for unit in units}
     others = [f"PID {holder.pid} ({holder.command})" for holder in found if not holder.unit]
@@ -67,7 +69,7 @@ def _belongs(pid: int, control_group: str) -> bool:
         with open(f"/proc/{pid}/cgroup", encoding="ascii", errors="replace") as file:
             groups = [line.rstrip("\n").split(":", 2)[2] for line in file]
     except OSError:
-        return True  # it ended: nothing to report
+        return True  # it has ended, so there is nothing to report
     return bool(control_group) and any(
         group.endswith(control_group) or f"{control_group}/" in group for group in groups
     )
@@ -85,7 +87,7 @@ def _how(pid: int, directories: t.Sequence[str], program: tuple[str, str] | None
 
 
 def _is_led_to(pid: int, directories: t.Sequence[str], until: float) -> bool:
-    """Whether a variable of a process is the path of one of ``directories``, or leads into it: libraries open files for moments only."""
+    """Whether a variable of a process is a path in one of ``directories``: its library may open files only for moments."""
     try:
         values = [value for name, value in environment_of(pid) if name not in NOT_OF_THE_BACKEND]
     except OSError:
@@ -96,23 +98,21 @@ def _is_led_to(pid: int, directories: t.Sequence[str], until: float) -> bool:
 
 
 def _written(pid: int, directories: t.Sequence[str], until: float) -> bool:
-    """Whether a process has something below ``directories`` open for writing: who only reads (a backup, a look by this collection) tears
-    nothing.
-    """
+    """Whether a process has a file below ``directories`` open for writing. Readers (a backup, this collection) do no harm."""
     try:
         with os.scandir(f"/proc/{pid}/fd") as numbers:
             for number in numbers:
                 if time.monotonic() > until:
                     raise SessionsError(
-                        f"the open files of all processes cannot be looked through within {HOLDERS_SECONDS:g} seconds, "
-                        f"PID {pid} ({command_of(pid)}) has too many; nothing was changed, stop it and run again"
+                        f"the open files of all processes could not be checked within {HOLDERS_SECONDS:g} seconds, because "
+                        f"PID {pid} ({command_of(pid)}) has too many; nothing was changed: stop it and run again"
                     )
                 opened = _link(pid, f"fd/{number.name}")
                 inside = any(_is_below(opened, directory) for directory in directories)
                 if inside and _flags(pid, number.name) & os.O_ACCMODE != os.O_RDONLY:
                     return True
     except OSError:
-        pass  # it ended
+        pass  # it has ended
     return False
 
 
@@ -121,7 +121,7 @@ def _flags(pid: int, number: str) -> int:
         with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii") as file:
             return next(int(line.split()[1], 8) for line in file if line.startswith("flags:"))
     except (OSError, StopIteration):
-        return os.O_RDONLY  # closed since it was listed
+        return os.O_RDONLY  # it was closed meanwhile
 
 
 def _program(pid: int) -> tuple[str, str] | None:
@@ -137,15 +137,14 @@ def _link(pid: int, name: str) -> str:
 
 
 def command_of(pid: int) -> str:
-    """Return the name of a process's command, ``?`` where it ended."""
+    """Return the command name of a process, ``?`` if it has ended."""
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
             command = file.read().rstrip("\n")
     except OSError:
         return "?"
-    return "".join(
-        character if character.isprintable() else "?" for character in command
-    )  # anybody may call himself anything
+    # A process can choose its name freely.
+    return "".join(character if character.isprintable() else "?" for character in command)
 
 
 def _is_below(path: str, directory: str) -> bool:

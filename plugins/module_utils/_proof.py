@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Proves after a start that the backend runs with the new configuration, and that it opens its accounts at the new path and nowhere else.
+"""Verifies after a start that the backend runs with the new configuration and opens its accounts only at the new path.
 
-Opens are watched from before the start on (_use_watch.py): programs save keys late, so a look at the times of files comes too early.
+Opens are watched from before the start (_use_watch.py): programs save keys late, so file times would show their use too late.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ._switch import Switch, lacks_value
 from ._unit import Unit, read_unit
 from ._use_watch import UseWatch
 
-# Seconds. systemd knows the main process of most services at once, of those that fork a little later.
+# Seconds. systemd knows the main process of most services at once, that of forking services a little later.
 _PROVED_WITHIN = 20.0
-# Backends open their accounts within a second of their start; of those that need longer it has to be known how long.
+# Seconds. Backends open their accounts within a second of their start; slower ones need 'use_timeout'.
 OPENED_WITHIN = 3.0
-# Seconds in which a program that opened accounts at one place may still open others at another one.
+# Seconds in which a program that has opened accounts at one path may still open others at another path.
 _SETTLING = 0.5
 _EVERY = 0.05
 
@@ -33,11 +33,11 @@ Seen = t.Mapping[str, Use]
 
 
 class Start(t.NamedTuple):
-    """A start that has to be proved.
+    """A start to verify.
 
-    ``path``: where the accounts are now. ``former``: the other places that are known. ``has_accounts``: there are linked accounts at
-    ``path``, so that a backend that uses it opens them. ``timeout``: seconds for systemd to know the main process. ``use_timeout``: seconds
-    within which accounts have to be opened; 0: that none is opened is only warned of.
+    ``path``: where the accounts are now. ``former``: the other known paths. ``has_accounts``: there are linked accounts at ``path``, so a
+    backend that uses it opens them. ``timeout``: seconds until systemd must know the main process. ``use_timeout``: seconds within which
+    accounts must be opened; 0 to only warn if none is opened.
     """
 
     unit: str
@@ -52,14 +52,14 @@ class Start(t.NamedTuple):
 
 @contextlib.contextmanager
 def watched_use(unit: Unit, path: str, former: t.Iterable[str], layout: Layout) -> t.Iterator[UseWatch | None]:
-    """Watch where the processes of ``unit`` open accounts: ``path`` and ``former`` are roots. None where that cannot be watched."""
+    """Watch which accounts of the roots ``path`` and ``former`` the processes of ``unit`` open. Yields None if that cannot be watched."""
     watch = None
     try:
         watch = UseWatch((unit.properties["ControlGroup"],))
         for place in dict.fromkeys((path, *former)):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError), opened_directory(place) as root:
                 watch.add_place(place, root, layout)
-    except (OSError, SessionsError):  # a limit of the kernel is reached: what is proved without it still counts
+    except (OSError, SessionsError):  # a limit of the kernel is reached; the other checks still count
         if watch is not None:
             watch.close()
         watch = None
@@ -70,8 +70,8 @@ def watched_use(unit: Unit, path: str, former: t.Iterable[str], layout: Layout) 
 def prove(start: Start, watch: UseWatch | None) -> tuple[str, ...]:
     """Wait until the main process runs with the switch's values and accounts are opened at the new path.
 
-    Raises StartFailed when the process does not have the values and opens no account at the new path either, when accounts are opened at
-    another place, and when none is opened in time. Returns warnings about what could not be seen.
+    Raises StartFailed if the process neither has the values nor opens an account at the new path, if accounts are opened at another path,
+    or if none is opened in time. Returns warnings about what could not be verified.
     """
     deadline = time.monotonic() + min(start.timeout, _PROVED_WITHIN)
     warnings: tuple[str, ...] = ()
@@ -83,11 +83,11 @@ def prove(start: Start, watch: UseWatch | None) -> tuple[str, ...]:
         late = time.monotonic() > deadline
         if now.properties["SubState"] == "exited" or (late and now.active and not now.main_pid):
             warnings = (
-                f"systemd knows no main process of {start.unit}, so see that what it started uses {start.path}",
+                f"systemd knows no main process of {start.unit}; make sure that the processes it started use {start.path}",
             )
             break
         if late:
-            reason = "its main process does not have the values of the switch, so something in between changes them"
+            reason = "its main process does not have the values of the switch, so a program between systemd and it changes them"
             _require_nothing_elsewhere(start, _judged(start, watch, now, _SETTLING), f": {reason}")
             raise StartFailed(f"{start.unit} was started, but {reason}")
         time.sleep(_EVERY)
@@ -97,7 +97,7 @@ def prove(start: Start, watch: UseWatch | None) -> tuple[str, ...]:
     unwatched: tuple[str, ...] = ()
     if watch is None and start.has_accounts:
         unwatched = (
-            f"which accounts {start.unit} opens could not be watched, so what its processes lead to has to do",
+            f"which accounts {start.unit} opens could not be watched, so only its environment, directories and open files were checked",
         )
     if found.state == USED:
         return unwatched
@@ -106,10 +106,10 @@ def prove(start: Start, watch: UseWatch | None) -> tuple[str, ...]:
     words = f"{start.unit} opened none of the accounts in {start.path} within {seconds:g} seconds after its start"
     if start.use_timeout:
         raise StartFailed(
-            f"{words}, so nothing shows that it uses them; see which directory it works in, or give it longer ('use_timeout', role: "
+            f"{words}, so nothing shows that it uses them; check which directory it uses, or give it more time ('use_timeout', role: "
             "wa_use_timeout)"
         )
-    return (*warnings, *unwatched, f"{words}; see that it uses them")
+    return (*warnings, *unwatched, f"{words}; make sure that it uses them")
 
 
 def _is_seen(start: Start, watch: UseWatch | None) -> bool:
@@ -117,10 +117,9 @@ def _is_seen(start: Start, watch: UseWatch | None) -> bool:
 
 
 def _judged(start: Start, watch: UseWatch | None, unit: Unit, seconds: float) -> Verdict:
-    """Wait for opens and say where they were; where opens tell nothing, what the running processes lead to counts."""
-    if (
-        container_of(unit) is not None
-    ):  # which starts after its engine's client, and need not be in the unit's control group
+    """Wait for opens and return where they were. Without conclusive opens, the state of the running processes counts."""
+    # A container starts after its engine's client, and need not be in the unit's control group.
+    if container_of(unit) is not None:
         return _mounted(start, unit, seconds)
     if watch is None and start.has_accounts:
         return _led(start, unit, seconds)
@@ -133,7 +132,7 @@ def _judged(start: Start, watch: UseWatch | None, unit: Unit, seconds: float) ->
         found = judged(watch.seen(), start.path)
         if found.state in (USED, ELSEWHERE):
             return found
-        # Who holds a directory open, and no file in it, uses it as well. What a process was given says less than what it opens.
+        # A process that holds only the directory open uses it as well. Its environment counts less than what it opens.
         leads = leads_to(unit, start.path, start.former, start.layout)
         if start.path in leads.open_files:
             return verdict_of_leads(leads, start.path)
@@ -141,7 +140,7 @@ def _judged(start: Start, watch: UseWatch | None, unit: Unit, seconds: float) ->
 
 
 def _led(start: Start, unit: Unit, seconds: float) -> Verdict:
-    """Ask again and again what the running processes lead to: a program opens its accounts only a while after its start."""
+    """Poll the state of the running processes: a program opens its accounts only some time after its start."""
     deadline = time.monotonic() + seconds
     while True:
         found = use_of(unit, start.path, start.former, start.layout)
@@ -160,9 +159,9 @@ def _mounted(start: Start, unit: Unit, seconds: float) -> Verdict:
 
 
 def judged(seen: Seen, path: str) -> Verdict:
-    """Return the verdict on what was seen.
+    """Return the verdict on the observed opens. Pure.
 
-    Where the openers are not known, some may have been a backup: then an open at the new place speaks for the backend. Pure.
+    If the processes are unknown, some may have been a backup: then an open at the new path counts for the backend.
     """
     found = verdict(seen, path)
     if found.state == ELSEWHERE and path in seen and seen[path].opens and not all(use.named for use in seen.values()):
@@ -173,4 +172,4 @@ def judged(seen: Seen, path: str) -> Verdict:
 def _require_nothing_elsewhere(start: Start, found: Verdict, reason: str) -> None:
     if found.state == ELSEWHERE:
         where = ", ".join(found.where)
-        raise StartFailed(f"{start.unit} went on using {where} after it was started for {start.path}{reason}")
+        raise StartFailed(f"{start.unit} keeps using {where} although it was started for {start.path}{reason}")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Puts staged accounts in their place: one rename each, announced durably beforehand, so that any crash can be taken back.
+"""Publishes staged accounts: one rename each, announced durably beforehand, so that it can be undone after any crash.
 
-The order is what makes it safe: copies durable, intent durable, displace, publish, directories durable. See _rescue.py for the way back.
-What belongs to an account beside its directory goes before it, so that an account which is there is there as a whole.
+The order makes it safe: copies durable, intent durable, displace, publish, directories durable. See _rescue.py for undoing it.
+The parts of an account outside its directory are published before it, so that a published account is always complete.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _LARGEST_RECEIPT = 1 << 28  # bytes
 
 @dataclasses.dataclass(frozen=True)
 class Publication:
-    """One account to publish: its name, how to call it to people, its legacy root (real path) and whether a present copy gives way.
+    """One account to publish: its name, its masked name, its legacy root (real path) and whether a present copy is displaced.
 
     ``parts``: relative paths of the root that belong to it; some may be missing.
     """
@@ -58,7 +58,7 @@ class Publication:
 
 
 class Folders:
-    """The directories that renames lead from and to, each opened once: who owns a parent of one can exchange what its path leads to."""
+    """The source and target directories of renames, each opened once, because the owner of a parent can replace the one at a path."""
 
     def __init__(self) -> None:
         self.opened: dict[str, int] = {}
@@ -71,30 +71,30 @@ class Folders:
             os.close(self.opened.popitem()[1])
 
     def keep(self, descriptor: int) -> str:
-        """Keep an open directory and return the path that stands for it. Raises SessionsError where that stands for another one."""
+        """Keep a directory open and return its path as a key. Raises SessionsError if that path is already kept for another directory."""
         path = real_path(descriptor)
         known = self.opened.get(path)
         if known is None:
             self.opened[path] = os.dup(descriptor)
         elif identity_of(known) != identity_of(descriptor):
             raise SessionsError(
-                f"{path} was exchanged while its accounts were being moved; see who does that and run again"
+                f"{path} was replaced while its accounts were being moved; find out what replaces it and run again"
             )
         return path
 
     def sync(self) -> None:
-        """Make what was renamed in them durable, one syncfs(2) for each filesystem."""
+        """Make the renames durable, with one syncfs(2) for each filesystem."""
         for descriptor in {os.fstat(descriptor).st_dev: descriptor for descriptor in self.opened.values()}.values():
             sync_filesystem(descriptor)
 
     def identities(self) -> dict[str, list[int]]:
-        """Return which directory each path stands for, for an intent."""
+        """Return device and inode of each kept path, for an intent."""
         return {path: identity_of(descriptor) for path, descriptor in self.opened.items()}
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """The open directories that publishing works on: control directory, area and sessions path, and who owns what is made there."""
+    """The open directories that publishing works on: control directory, area and sessions path, and the owner of created folders."""
 
     control: int
     area: int
@@ -105,7 +105,7 @@ class Place:
 
 
 def taking_moves(place: Place, publications: t.Sequence[Publication]) -> list[Move]:
-    """Plan what the engine 'rename' does first: each account moves from its legacy root to staging, with all that belongs to it."""
+    """Plan what the engine 'rename' does first: move each account and its parts from its legacy root to staging."""
     moves = []
     for publication in publications:
         with _opened_root(publication.root) as root, _opened_staging(place) as (_staging, staging_path):
@@ -122,7 +122,7 @@ def taking_moves(place: Place, publications: t.Sequence[Publication]) -> list[Mo
 
 
 def publishing_moves(place: Place, publications: t.Sequence[Publication]) -> list[Move]:
-    """Plan every rename from staging to the sessions path, with what is displaced out of the way first."""
+    """Plan every rename from staging to the sessions path, with displaced entries moved away first."""
     now = moment()
     moves: list[Move] = []
     for publication in publications:
@@ -140,7 +140,7 @@ def publishing_moves(place: Place, publications: t.Sequence[Publication]) -> lis
 
 
 def aside_moves(source: Place, publications: t.Sequence[Publication]) -> list[Move]:
-    """Plan the renames that put accounts aside which were copied from the root ``source`` and have to leave it."""
+    """Plan the renames that displace copied accounts from their root ``source``."""
     now = moment()
     return [
         move
@@ -152,7 +152,7 @@ def aside_moves(source: Place, publications: t.Sequence[Publication]) -> list[Mo
 
 
 def leaving_moves(place: Place, publications: t.Sequence[Publication], text: str) -> list[Move]:
-    """Make a tombstone for each account that leaves its root, and plan the renames that put them in the accounts' places."""
+    """Create a tombstone for each account that leaves its root, and plan the renames that put it in the account's place."""
     moves = []
     with _opened_staging(place) as (staging, staging_path):
         for publication in publications:
@@ -169,20 +169,20 @@ def leaving_moves(place: Place, publications: t.Sequence[Publication], text: str
 
 
 def beside_moves(place: Place, companions: t.Sequence[str]) -> list[Move]:
-    """Plan the renames of what lies beside accounts (relative paths). What is there already stays."""
+    """Plan the renames of companions (relative paths). Existing entries are kept."""
     moves = []
     area = place.folders.keep(place.area)
     for companion in companions:
         folder, name = _parent_of(place, place.path, companion)
         slot = f"{COMPANIONS}/{slot_of(companion)}"
         status = _status_below(place.area, f"{slot}/{name}")
-        if status:  # what is neither file nor directory was left out
+        if status:  # entries that are neither file nor directory were left out
             moves.append(planned_move(BESIDE, f"{area}/{slot}", name, folder, name, status.st_ino))
     return moves
 
 
 def staying(place: Place, names: t.Iterable[str]) -> list[Move]:
-    """Describe what is at the sessions path already and stays (relative paths): a backend that is sent there may write to it."""
+    """Describe the entries that stay at the sessions path (relative paths): a backend that uses it may write to them."""
     entries = []
     for name in names:
         status = os.fstat(place.path) if name == "." else _status_below(place.path, name)
@@ -194,10 +194,7 @@ def staying(place: Place, names: t.Iterable[str]) -> list[Move]:
 def announce(
     place: Place, moves: t.Sequence[Move], files: t.Sequence[str], receipt: str, kept: t.Sequence[Move] = ()
 ) -> dict[str, t.Any]:
-    """Write the intent durably and return it; ``files`` are the files whose content will change, the ``receipt`` is another.
-
-    ``kept``: what ``staying`` describes.
-    """
+    """Write the intent durably and return it. ``files``, and the ``receipt``: the files that will change. ``kept``: see ``staying``."""
     path = real_path(place.path)
     contents = [*map(kept_file, files), kept_file(receipt, _LARGEST_RECEIPT)]
     intent = {
@@ -214,12 +211,12 @@ def announce(
 
 
 def commit(control: int, intent: t.Mapping[str, t.Any]) -> None:
-    """Say durably that all is done: from here on nothing is taken back by itself."""
+    """Mark the intent durably as committed: from now on, nothing is undone automatically."""
     write_document_at(control, INTENT, {**intent, "committed": True})
 
 
 def carry_out(folders: Folders, moves: t.Sequence[Move]) -> None:
-    """Do the renames. Raises SessionsError when a place is taken by something that was not there when they were planned."""
+    """Do the renames. Raises SessionsError if a target exists that did not exist when they were planned."""
     for move in moves:
         source, target = (open_folder(move[end], {}, folders.opened) for end in ("source", "target"))
         try:
@@ -228,7 +225,7 @@ def carry_out(folders: Folders, moves: t.Sequence[Move]) -> None:
             if move["why"] == BESIDE:
                 continue
             raise SessionsError(
-                f"something appeared in {move['target']} while its accounts were being published; nothing is published, run again"
+                f"a new entry appeared in {move['target']} while accounts were being published; nothing was published: run again"
             ) from error
         finally:
             os.close(source)
@@ -236,7 +233,7 @@ def carry_out(folders: Folders, moves: t.Sequence[Move]) -> None:
 
 
 def paths_of(publications: t.Sequence[Publication], companions: t.Sequence[str]) -> t.Iterator[str]:
-    """Yield the relative paths of all that is published."""
+    """Yield the relative paths of everything that is published."""
     for publication in publications:
         yield publication.name
         yield from publication.parts
@@ -244,7 +241,7 @@ def paths_of(publications: t.Sequence[Publication], companions: t.Sequence[str])
 
 
 def make_folders(place: Place, names: t.Iterable[str]) -> None:
-    """Make the folders between the sessions path and what lies deeper (relative paths)."""
+    """Create the folders between the sessions path and the entries ``names`` (relative paths)."""
     for folder in sorted({name.rpartition("/")[0] for name in names} - {""}):
         here = open_below(place.path, ".")
         try:
@@ -257,7 +254,7 @@ def make_folders(place: Place, names: t.Iterable[str]) -> None:
 
 
 def _made_folder(place: Place, parent: int, name: str) -> int:
-    """Open a folder of the sessions path, made for its owner where it is missing."""
+    """Open a folder of the sessions path, and create it if it is missing."""
     try:
         os.mkdir(name, 0o700, dir_fd=parent)
     except FileExistsError:
@@ -265,25 +262,25 @@ def _made_folder(place: Place, parent: int, name: str) -> int:
     below = open_below(parent, name)
     status = os.fstat(below)
     if os.geteuid() == 0:
-        # What lies there now may have taken the place of what was made: only an empty directory of root's changes hands.
+        # The new folder may have been replaced already: change the owner only of an empty directory that belongs to root.
         if status.st_uid != 0 or stat.S_IMODE(status.st_mode) != 0o700 or os.listdir(below):
             os.close(below)
             raise SessionsError(
-                f"a folder of {real_path(place.path)} was exchanged while it was made; see who does that and run again"
+                f"a folder of {real_path(place.path)} was replaced while it was being created; find out what replaces it and run again"
             )
         os.fchown(below, place.uid, place.gid)
     return below
 
 
 def note_displaced(place: Place, moves: t.Sequence[Move]) -> None:
-    """Write down what each displaced account was."""
+    """Record the name and path of each displaced account."""
     for move in moves:
         if move["why"] == DISPLACING:
             _displaced.note(place.control, move["new_name"], move["name"], move["source"])
 
 
 def _displacing_moves(place: Place, publication: Publication, new_name: str) -> list[Move]:
-    """An account that gives way does so with all that belongs to it; what belongs to one that is gone does so, too."""
+    """Plan the renames that displace an account and its parts; parts are displaced even if their account is missing."""
     moves = []
     with opened_below(place.area, DISPLACED) as opened:
         displaced = place.folders.keep(opened)
@@ -331,9 +328,9 @@ def _opened_staging(place: Place) -> t.Iterator[tuple[int, str]]:
 
 
 def _parent_of(place: Place, root: int, name: str) -> tuple[str, str]:
-    """Open and keep the directory that the entry ``name`` (a relative path) of an open root lies in; return its path and the last name.
+    """Open and keep the directory of the entry ``name`` (a relative path) of an open root; return its path and the last name.
 
-    The account ``.`` is its root, and lies in the directory above it.
+    The account ``.`` is the root itself, so its directory is the one above it.
     """
     if name != ".":
         folder, _slash, last = name.rpartition("/")
@@ -344,13 +341,13 @@ def _parent_of(place: Place, root: int, name: str) -> tuple[str, str]:
         found = os.stat(last, dir_fd=parent, follow_symlinks=False)
         if [found.st_dev, found.st_ino] != identity_of(root):
             raise SessionsError(
-                f"{above}/{last} was exchanged while it was being looked at; see who does that and run again"
+                f"{above}/{last} was replaced while it was being inspected; find out what replaces it and run again"
             )
         return place.folders.keep(parent), last
 
 
 def _status_below(root: int, path: str) -> os.stat_result | None:
-    """Look at what is at a relative path; None when it is not there."""
+    """Return the status of a relative path; None if it does not exist."""
     folder, _slash, name = path.rpartition("/")
     try:
         with opened_below(root, folder or ".") as parent:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""What a finished migration wrote down, so that the next run knows: the common ancestor of the legacy and the present account.
+"""The record that a finished migration leaves for the next run: the common ancestor of the legacy and the present copy of each account.
 
-A receipt holds digests of account names, times and marks. A mark is what an account looks like without reading its keys; comparing
-two marks tells whether the account was used in between. Root only, never returned.
+A receipt contains digests of account names, times and marks. A mark describes an account without reading its keys; comparing two marks
+shows whether the account was used in between. Readable by root only, never returned.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from ._paths import open_regular
 
 RECEIPT = "receipt.json"
 _SAMPLE = 1 << 15  # bytes at either end of a large file
-_PASSING = ("wal", "shm", "journal")  # what comes and goes beside a SQLite database
+_PASSING = ("wal", "shm", "journal")  # suffixes of temporary files beside a SQLite database
 
 Look = tuple[int, int, int, int, str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-    """How an account looked: directory (inode, mtime_ns) and, per watched file, inode, size, mtime_ns, ctime_ns and a keyed digest.
+    """State of an account: directory (inode, mtime_ns) and, per watched file, inode, size, mtime_ns, ctime_ns and a keyed digest.
 
-    ``names``: a digest of the names in the directory, where entries come and go in it that do not count; its time says nothing then.
+    ``names``: a digest of the relevant names in the directory, if temporary entries make its mtime meaningless; otherwise ''.
     """
 
     folder: tuple[int, int]
@@ -40,8 +40,8 @@ class Mark:
     def differs_from(self, other: Mark) -> bool:
         """Whether the account was used between the two marks.
 
-        A changed ctime alone is no use of it when the content is the same: chown and chmod change it, too. A changed content under
-        an unchanged mtime is one: programs set mtimes as they like.
+        A changed ctime does not count if the content is the same, because chown and chmod change it as well. Changed content counts even
+        if the mtime is the same, because programs can set mtimes.
         """
         if self._place != other._place or set(self.files) != set(other.files):
             return True
@@ -57,16 +57,16 @@ class Mark:
 
     @property
     def changed_ns(self) -> int:
-        """When one of the watched files was last written, put in place or given away: a time that no program can choose."""
+        """The newest ctime of the watched files, in ns: it changes with content, name and owner, and programs cannot set it."""
         return max((look[3] for look in self.files.values()), default=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One account's receipt: where it came from, how both sides looked then, and when (seconds since the epoch).
+    """The receipt of one account: its source, the marks of both copies, and the time (seconds since the epoch).
 
-    ``damaged``: it was not migrated, because its copy turned out to be damaged; ``legacy`` says which state of it that was.
-    ``mirrored``: it is about the migration in the other direction, which may have left nothing where it came from.
+    ``damaged``: it was not migrated because its copy was damaged; ``legacy`` is the mark of the damaged state.
+    ``mirrored``: it describes the reverse migration, which may have left no copy at its source.
     """
 
     source: str
@@ -77,26 +77,26 @@ class Entry:
     mirrored: bool = False
 
     def mirror(self, source: str) -> Entry:
-        """Give the entry as the other side sees it, to which ``source`` is the legacy path."""
+        """Return the entry for the reverse direction, with ``source`` as the legacy path."""
         return dataclasses.replace(self, source=source, legacy=self.present, present=self.legacy, mirrored=True)
 
 
 def account_key(account: str) -> str:
-    """Return the name under which an account is kept in receipts and staging: fixed length, and it does not say whose it is."""
+    """Return the name of an account in receipts and staging: a digest of fixed length that does not reveal it."""
     return hashlib.sha256(account.encode("utf-8", "surrogateescape")).hexdigest()[:40]
 
 
 def mark_of(directory: int, layout: Layout) -> Mark:
-    """Look at an open account directory."""
+    """Return the mark of an open account directory."""
     status = os.fstat(directory)
     seen = ((path, _look(directory, path)) for path in layout.watched_in(directory))
-    # What fits a pattern may be called after the account.
+    # Names that match a pattern may contain the account's name.
     looks = {path if path in layout.watched else account_key(path): look for path, look in seen if look is not None}
     return Mark((status.st_ino, status.st_mtime_ns), looks, _names_digest(directory, status, layout))
 
 
 def mark_with_parts(root: int, name: str, directory: int, layout: Layout) -> Mark:
-    """Look at the open directory of the account ``name`` and at what belongs to it elsewhere below the open ``root``."""
+    """Return the mark of the open directory of the account ``name`` and of its parts elsewhere below the open ``root``."""
     mark = mark_of(directory, layout)
     seen = ((f"part {number}", _look(root, part)) for number, part in enumerate(layout.sidecars_of(name)))
     parts = {number: look for number, look in seen if look is not None}
@@ -104,7 +104,7 @@ def mark_with_parts(root: int, name: str, directory: int, layout: Layout) -> Mar
 
 
 def entries_in(document: t.Mapping[str, t.Any]) -> dict[str, Entry]:
-    """Parse the receipt's document: entries by account key. Raises SessionsError when it is none."""
+    """Return the entries of a receipt by account key. Raises SessionsError if the document is damaged."""
     try:
         return {
             key: Entry(
@@ -121,7 +121,7 @@ def entries_in(document: t.Mapping[str, t.Any]) -> dict[str, Entry]:
 
 
 def document_of(path: str, entries: t.Mapping[str, Entry]) -> dict[str, t.Any]:
-    """Give the receipt's document for writing."""
+    """Return the receipt's document for writing."""
     return {
         "version": 1,
         "path": path,
@@ -132,12 +132,12 @@ def document_of(path: str, entries: t.Mapping[str, Entry]) -> dict[str, t.Any]:
 
 def _written(entry: Entry) -> dict[str, t.Any]:
     kept = dataclasses.asdict(entry)
-    del kept["mirrored"]  # what is written is always one's own
+    del kept["mirrored"]  # only entries of this path are written, never mirrored ones
     return kept
 
 
 def _names_digest(directory: int, status: os.stat_result, layout: Layout) -> str:
-    """Digest the names in an account that stay: browsers make and remove locks and caches, SQLite a ``-wal``, also for who only looks."""
+    """Return a digest of the permanent names in an account, without the locks and caches of browsers and the files of open databases."""
     if not (layout.locks or layout.caches or layout.databases):
         return ""
     passing = name_matcher((*layout.volatile, *(f"{name}-{kind}" for name in layout.databases for kind in _PASSING)))
@@ -156,22 +156,22 @@ def _look(directory: int, path: str) -> Look | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     if status.st_size == 0 and name.endswith("-wal"):
-        return None  # a connection that only looked leaves it
+        return None  # a connection that only reads leaves it
     digest = _keyed_digest(directory, name, status)
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, digest)
 
 
 def _keyed_digest(directory: int, name: str, status: os.stat_result) -> str:
-    """Digest a watched file, keyed with its inode so that equal keys of two hosts do not show as equal.
+    """Return a digest of a watched file, keyed with its inode so that equal files on two hosts have different digests.
 
-    Of a large one (a database, a LevelDB's log) only both ends: it is looked at in each run, and only where its times are not enough.
+    Of a large file (a database, a LevelDB log), only both ends are read: this happens in each run, and its times count as well.
     """
     if not stat.S_ISREG(status.st_mode):
         return ""
     try:
         held = _sample(directory, name, status.st_size)
     except OSError:
-        return ""  # it is another file by now, or none: the next look tells
+        return ""  # it was replaced or removed meanwhile, which the next run sees
     return hashlib.blake2b(held, key=str(status.st_ino).encode(), digest_size=16).hexdigest()
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Deals with what a run that was killed left behind: a cutover that is half done, and what only lies about.
+"""Recovers from a killed run: undoes a half-finished cutover and removes leftovers.
 
-A published account that its backend has written to since must never be taken back: its legacy copy is the older one then.
+Publishing an account must never be undone once its backend has written to it, because its legacy copy is older.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Intent = t.Mapping[str, t.Any]
 
 
 def recover(control: int, unit: Unit | None, in_use: bool) -> None:
-    """Take back what a killed run did, unless the backend works on it already: then it is final, and only the rest goes back.
+    """Undo what a killed run did. If the backend already uses the published accounts, only accounts that are still staged go back.
 
-    ``in_use``: whether the running backend was seen to use the path that accounts were moved to.
+    ``in_use``: whether the running backend is known to use the path that accounts were moved to.
     """
     intent = read_document_at(control, INTENT)
     if intent and not intent.get("committed"):
@@ -37,7 +37,7 @@ def recover(control: int, unit: Unit | None, in_use: bool) -> None:
             take_back(intent)
         except OSError as error:
             raise SessionsError(
-                f"an earlier run was interrupted, and what it did cannot be undone: {error.strerror}; put that right and run again"
+                f"an earlier run was interrupted, and its changes cannot be undone: {error.strerror}; fix that and run again"
             ) from error
         require_all_taken_back(intent)
     remove_document_at(control, INTENT)
@@ -46,17 +46,17 @@ def recover(control: int, unit: Unit | None, in_use: bool) -> None:
 
 
 def require_all_taken_back(intent: Intent, opened: Opened | None = None) -> None:
-    """Stop where an account could not go back to its place: what lies in staging then is no copy but the account itself."""
+    """Raise SessionsError if an account could not be moved back: then staging contains the account itself, not a copy."""
     stuck = stuck_moves(intent, opened)
     if stuck:
         raise SessionsError(
-            f"a run was killed while it moved account {masked(stuck[0]['name'])!r} out of {stuck[0]['source']}, and its backend made "
-            "a new one there since, which keeps the old one from going back; move it away and run again"
+            f"a run was killed while it moved account {masked(stuck[0]['name'])!r} out of {stuck[0]['source']}, and the backend has "
+            "created a new account of that name since, so the old one cannot be moved back; move the new one away and run again"
         )
 
 
 def tidy(control: int, area: int, unit: Unit | None) -> None:
-    """Remove what nothing needs any more: staged copies, temporary files, the intent of a cutover that is done."""
+    """Remove what is no longer needed: staged copies, temporary files, the intent of a finished cutover."""
     remove_document_at(control, INTENT)
     clear_staging(area)
     clear_companions(area)

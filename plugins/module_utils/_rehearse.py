@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""What check mode does beyond looking: it goes through what a migration meets on its way, so that it predicts each refusal.
+"""The checks of check mode: everything that a migration checks while it is applied, so that every refusal is predicted.
 
-Nothing is written where anybody finds it; databases are checked in a jail (see _jail.py), as the real run does.
+Writes nothing but temporary copies: databases are checked in a jail (see _jail.py), as in the real run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CUTTING_OVER = ("publish", "companions", "switch", "restart")
 
 
 def rehearsed(state: State) -> State:
-    """Return the state by which the run would go on. Raises SessionsError for what it would refuse."""
+    """Return the state that the run would continue with. Raises SessionsError for what it would refuse."""
     params = state.params
     names = {step.name for step in planned(state, params)}
     if state.interrupted or not names.intersection((*_CUTTING_OVER, "stage")):
@@ -47,7 +47,7 @@ def rehearsed(state: State) -> State:
         _require_companions_fit(stage, state)
     if params.engine == "rsync" and shutil.which("rsync", path=SEARCH_PATH) is None:
         raise SessionsError(
-            "there is no rsync on this host; nothing was changed: install it, or use the engine 'native'"
+            "rsync is not installed on this host; nothing was changed: install it, or use the engine 'native'"
         )
     require_sound(state, damaged)
     if names.intersection(_CUTTING_OVER):
@@ -57,7 +57,7 @@ def rehearsed(state: State) -> State:
 
 @contextlib.contextmanager
 def _opened_nearest(path: str) -> t.Iterator[int]:
-    """Open the directory at ``path``, or the nearest one above it that is there."""
+    """Open the directory at ``path``, or the nearest existing one above it."""
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     with opened_directory(path) as directory:
@@ -65,7 +65,7 @@ def _opened_nearest(path: str) -> t.Iterator[int]:
 
 
 def _is_damaged(stage: Stage, task: Task) -> bool:
-    """Look through an account as copying it does, and say whether SQLite finds a database of it damaged that its program needs."""
+    """Check an account as copying does; return whether SQLite finds a database damaged that its program needs."""
     try:
         with opened_directory(task.root) as root, opened_account(root, task.name) as source:
             owner = os.fstat(source).st_uid
@@ -89,18 +89,16 @@ def _is_damaged(stage: Stage, task: Task) -> bool:
 
 
 def _answer(source: int, name: str) -> str:
-    import sqlite3  # that it is there was seen before
+    import sqlite3  # observing has checked that the module exists
 
     folder, _slash, last = name.rpartition("/")
     try:
         with opened_below(source, folder or ".") as parent:
             answer = answer_of_copy(parent, last, sqlite3)
     except OSError:
-        return "late"  # it is too large to be asked twice, or was removed since
+        return "late"  # it is too large to be checked twice, or was removed meanwhile
     if answer is None:
-        raise UnfitTree(
-            "a database there cannot be checked in the time that there is; restore a backup of it, or move it away"
-        )
+        raise UnfitTree("a database cannot be checked within the time limit; restore a backup of it, or move it away")
     return answer
 
 
@@ -113,8 +111,8 @@ def _require_companions_fit(stage: Stage, state: State) -> None:
             with opened_directory(companion.root) as root, opened_below(root, folder or ".") as parent:
                 require_entry_fit(parent, name, stage.strict_rules(companion.owners))
         except (FileNotFoundError, NotADirectoryError):
-            continue  # it was removed since
+            continue  # it was removed meanwhile
         except UnfitTree as error:
             raise SessionsError(
-                f"cannot copy what lies beside the accounts: {error}; nothing would be published"
+                f"cannot copy files that the accounts share: {error}; nothing would be published"
             ) from error

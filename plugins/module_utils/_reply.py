@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Reads single values out of a backend's JSON reply, and never lets more of it out than was asked for. Pure."""
+"""Extracts single values from a backend's JSON reply, and never discloses more of it than requested. Pure."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ _TEXT_AT_MOST = 200  # characters of a value that are shown
 
 
 def parsed(body: bytes) -> t.Any:
-    """Parse a JSON reply; raises ValueError with a sentence that holds nothing of the reply."""
+    """Parse a JSON reply. Raises ValueError with a message that contains nothing of the reply."""
     try:
         return parsed_json(body, parse_constant=_refused)
-    except (ValueError, RecursionError):  # pending exceptions hold the body: they end here
+    except (ValueError, RecursionError):  # do not chain these exceptions: they contain the body
         pass
     raise ValueError("it is not JSON")
 
 
 def _refused(constant: str) -> t.NoReturn:
-    """NaN and Infinity are no JSON, RFC 8259, although Python takes them."""
+    """Refuse NaN and Infinity, which Python accepts although they are not JSON, RFC 8259."""
     raise ValueError(constant)
 
 
 def facts_of(reply: t.Any, keys: t.Iterable[str]) -> dict[str, t.Any]:
-    """Return the values of those ``keys`` that ``reply`` has.
+    """Return the values of those ``keys`` that exist in ``reply``.
 
-    A key is a path, with dots between names in objects and positions in lists (``accounts.0.status``). The last name may have dots
-    itself. ``accounts.*.status=connected`` is how many items of a list say so.
+    A key is a path of names in objects and positions in lists, joined by dots (``accounts.0.status``). The last name may contain dots
+    itself. ``accounts.*.status=connected`` is the number of list items with that value.
     """
     found = ((key, _values_at(reply, key) or _number_of_items(reply, key)) for key in keys)
     return {key: values[0] for key, values in found if values}
 
 
 def all_at(value: t.Any, way: str) -> list[t.Any]:
-    """Return all values at a path, in which ``*`` stands for every item of a list (``data.sessions.*.id``).
+    """Return all values at a path in which ``*`` stands for every item of a list (``data.sessions.*.id``); none for an empty list.
 
-    Raises LookupError where a part of the path is not there. An empty list has no values, which is an answer.
+    Raises LookupError if a part of the path does not exist.
     """
     head, dot, rest = way.partition(".")
     if head == "*" and isinstance(value, list):
@@ -52,7 +52,7 @@ def all_at(value: t.Any, way: str) -> list[t.Any]:
 
 
 def is_equal(expected: t.Any, seen: t.Any) -> bool:
-    """Compare as JSON does: true is not 1. Text also equals what it is written like, for templates and command lines make text."""
+    """Compare JSON values: true is not 1. Text equals the value it spells, because templates and command lines produce text."""
     if isinstance(expected, str) and not isinstance(seen, (str, dict, list)):
         return expected.strip().lower() == json.dumps(seen)
     if isinstance(expected, bool) or isinstance(seen, bool):
@@ -65,7 +65,7 @@ def is_equal(expected: t.Any, seen: t.Any) -> bool:
 
 
 def shown(expected: t.Any, seen: t.Any) -> t.Any:
-    """Return ``seen`` as it may be shown: as it is when expected or a short value; of an object or a list only the size."""
+    """Return ``seen`` for output: unchanged if it is expected or short; of objects, lists and long texts only the size."""
     if is_equal(expected, seen):
         return seen
     if isinstance(seen, dict):
@@ -78,7 +78,7 @@ def shown(expected: t.Any, seen: t.Any) -> t.Any:
 
 
 def _number_of_items(reply: t.Any, key: str) -> tuple[int, ...]:
-    """Return how many values are what ``key`` says behind ``=``, as a tuple of one; empty when it asks for none or nothing is there."""
+    """Return the number of values that equal the text after ``=`` in ``key``, as a tuple of one; empty if ``key`` is no such count."""
     way, mark, wanted = key.partition("=")
     if not mark or "*" not in way.split("."):
         return ()
@@ -89,7 +89,7 @@ def _number_of_items(reply: t.Any, key: str) -> tuple[int, ...]:
 
 
 def _values_at(value: t.Any, key: str) -> tuple[t.Any, ...]:
-    """Return what is at ``key`` as a tuple of one; empty when nothing is there (null is something)."""
+    """Return the value at ``key`` as a tuple of one; empty if it does not exist (null is a value)."""
     if isinstance(value, dict) and key in value:
         return (value[key],)
     if isinstance(value, list) and key.isdecimal():

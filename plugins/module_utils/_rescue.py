@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Takes back a cutover that did not finish, and starts the backend.
+"""Undoes an unfinished cutover and starts the backend.
 
-Used as a function by the run itself, and as a program when the run was killed, or the whole host with it.
+Called as functions by the run itself, and run as a program if the run was killed or the host crashed.
 
-As a program it is a copy of this file in the control directory (_control.py), where only root gets. systemd starts it before the backend
-is stopped; it waits for the run's lock, which the kernel releases when the run ends in whatever way, and ends a run that holds the backend
-stopped for too long. After a boot a unit of its own runs it before the backend, see _cutover.py. So this file must not import anything but
-the standard library, and it trusts nothing but its arguments and the intent.
+The program is a copy of this file in the control directory (_control.py), which only root can access. systemd starts it before the
+backend is stopped. It waits for the run's lock, which the kernel releases whenever the run ends, and kills a run that keeps the backend
+stopped for too long. After a boot, a separate unit runs it before the backend, see _cutover.py. So this file must import nothing but the
+standard library, and it trusts nothing but its arguments and the intent.
 
-An intent is the list of what a cutover is about to do, written durably before the first step: ``moves`` (renames, in order, each with
-the reason for it), ``folders`` (which directories they lead from and to: path to device and inode), ``files`` (what configuration files
-hold before) and ``staying`` (what is at the sessions path already, and is not moved). It is ``committed`` when all is done, right before
-the backend is started, and removed after that; while it is there and not committed, taking back is what is right.
+An intent lists what a cutover is about to do, and is written durably before the first step: ``moves`` (renames, in order, each with
+its reason), ``folders`` (their source and target directories: path to device and inode), ``files`` (the former content of configuration
+files) and ``staying`` (entries of the sessions path that are not moved). It is marked ``committed`` when everything is done, right before
+the backend is started, and removed after that. An intent that exists and is not committed must be undone.
 
-The directories that moves are about may belong to other users, who can exchange them. A run has them open and passes them on as
-``opened`` (by path); whoever opens them by path refuses another one than the intent knows.
+The directories of moves may belong to other users, who can replace them. A run keeps them open and passes them as ``opened`` (by path);
+code that opens them by path refuses directories other than those in the intent.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _DEEPEST = 64
 _LARGEST_FILE = 1 << 20  # bytes: no drop-in and no environment file is larger
 _LARGEST_DOCUMENT = 1 << 28
-_LOOK_AT_MOST = 20.0  # seconds: an account that takes longer to look through counts as used
+_LOOK_AT_MOST = 20.0  # seconds: an account that takes longer to check counts as used
 
-# Why something is renamed: out of a legacy path, out of the way, to the sessions path, and to the sessions path because it lies
-# beside accounts. What is beside gives way to what is there already. And to a legacy path, to be left in the place of an account.
+# Reasons of renames: from a legacy path to staging, to the displaced accounts, an account to the sessions path, a companion to the
+# sessions path (unless it exists already), and a tombstone to a legacy path.
 TAKING, DISPLACING, PUBLISHING, BESIDE, LEAVING = "taking", "displacing", "publishing", "beside", "leaving"
 
 Opened = t.Mapping[str, int]
 
 
 class Exchanged(OSError):
-    """Another directory lies where the intent knows one."""
+    """The directory at a path is not the one in the intent."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(errno.ESTALE, f"{path} is not the directory that it was")
+        super().__init__(errno.ESTALE, f"{path} was replaced with another directory")
 
 
 def take_back(intent: t.Mapping[str, t.Any], opened: Opened | None = None) -> None:
-    """Undo what was done of an intent: files get their former content, renames are reversed. Doing it twice does no harm.
+    """Undo the completed part of an intent: restore the content of files and reverse renames. Idempotent.
 
-    Nothing is undone once the intent is ``committed``: the backend may be at work on the new path already.
+    Does nothing once the intent is ``committed``, because the backend may already use the new path.
     """
     if intent.get("committed"):
         return
@@ -66,28 +66,28 @@ def take_back(intent: t.Mapping[str, t.Any], opened: Opened | None = None) -> No
         for done in reversed(all_done):
             try:
                 undo(done, intent, opened)
-            except OSError as error:  # a full disk keeps a file from being restored, not an account
+            except OSError as error:  # a full disk prevents restoring files, but not moving accounts back
                 failed.append(error)
     if failed:
         raise failed[0]
 
 
 def stuck_moves(intent: t.Mapping[str, t.Any], opened: Opened | None = None) -> list[t.Mapping[str, t.Any]]:
-    """Return the renames that were done and cannot be reversed, because something new took the former place."""
+    """Return the completed renames that cannot be reversed, because a new entry exists at the former path."""
     if intent.get("committed"):
         return []
     return [move for move in intent["moves"] if _is_stuck(move, intent, opened)]
 
 
 def go_back(path: str, opened: Opened | None = None) -> bool:
-    """Take back the committed cutover of the intent at ``path``, because its backend does not start.
+    """Undo the committed cutover of the intent at ``path``, because its backend does not start.
 
-    Returns False, having done nothing, when an account at the sessions path was written to since: the legacy copy is the older one then.
+    Returns False without changing anything if an account at the sessions path was written to since: then the legacy copy is older.
     """
     intent, committed = _read_intent(path)
     if not intent.get("committed") or is_used(intent, committed, opened):
         return False
-    intent["committed"] = False  # durably: who is killed from here on has to be taken back
+    intent["committed"] = False  # made durable first: a run killed from this point on must be undone
     _rewrite(path, json.dumps(intent).encode())
     take_back(intent, opened)
     if not stuck_moves(intent, opened):
@@ -96,9 +96,9 @@ def go_back(path: str, opened: Opened | None = None) -> bool:
 
 
 def is_used(intent: t.Mapping[str, t.Any], since: int, opened: Opened | None = None) -> bool:
-    """Whether an account at the sessions path was written to since (nanoseconds since the epoch): publishing itself changes no file.
+    """Whether an account at the sessions path was written to after ``since`` (nanoseconds since the epoch). Publishing changes no file.
 
-    What was there before counts once the backend was sent there: until then only we change something in its directories.
+    Accounts that stayed at the sessions path count only after the commit: until then, only this collection changes their directories.
     """
     deadline = time.monotonic() + _LOOK_AT_MOST
     published = [move for move in intent["moves"] if move["why"] == PUBLISHING]
@@ -107,9 +107,9 @@ def is_used(intent: t.Mapping[str, t.Any], since: int, opened: Opened | None = N
 
 
 def kept_file(path: str, at_most: int = _LARGEST_FILE) -> dict[str, t.Any]:
-    """Describe what the file ``path`` holds now, for an intent; ``content`` is None when it is not there.
+    """Return the current state of the file ``path`` for an intent; ``content`` is None if it does not exist.
 
-    Content, owner and mode come from one descriptor. Raises OSError for what is no regular file, or too large to be one that is changed.
+    Content, owner and mode come from the same descriptor. Raises OSError if it is not a regular file, or too large.
     """
     directory, name = os.path.split(path)
     real = os.path.realpath(directory)
@@ -138,30 +138,30 @@ def kept_file(path: str, at_most: int = _LARGEST_FILE) -> dict[str, t.Any]:
 
 
 def planned_move(why: str, source: str, name: str, target: str, new_name: str, inode: int) -> dict[str, t.Any]:
-    """Describe one rename between two directories (real paths), for an intent."""
+    """Return one rename between two directories (real paths) for an intent."""
     return {"why": why, "source": source, "name": name, "target": target, "new_name": new_name, "inode": inode}
 
 
 def staying_entry(folder: str, name: str, inode: int) -> dict[str, t.Any]:
-    """Describe what is in a directory (real path) of the sessions path and is not moved, for an intent."""
+    """Return an entry of a directory (real path) of the sessions path that is not moved, for an intent."""
     return {"target": folder, "new_name": name, "inode": inode}
 
 
 def identity_of(descriptor: int) -> list[int]:
-    """Return which directory an open one is: device and inode."""
+    """Return device and inode of an open directory."""
     status = os.fstat(descriptor)
     return [status.st_dev, status.st_ino]
 
 
 def open_real(path: str) -> int:
-    """Open a directory by its real path: a link anywhere on the way is refused."""
+    """Open a directory by its real path; symbolic links in it are refused."""
     return _open_below(os.open("/", _DIRECTORY), path)
 
 
 def open_folder(path: str, intent: t.Mapping[str, t.Any], opened: Opened | None) -> int:
-    """Open a directory that a move leads from or to: one that the intent knows, or one below it, as the slots in our own staging area.
+    """Open a source or target directory of a move: one of the intent, or one below it, such as the slots in the staging area.
 
-    A known one is what the run has open, or what is at its path if it is that very directory. Raises Exchanged, OSError.
+    Uses the descriptor of the run, or the directory at the path if it is the same one as in the intent. Raises Exchanged, OSError.
     """
     known, folders = path, intent.get("folders", {})
     while known not in folders and (opened is None or known not in opened):
@@ -184,7 +184,7 @@ def _is_same(descriptor: int, known: t.Sequence[int], intent: t.Mapping[str, t.A
 
 
 def _open_below(here: int, path: str) -> int:
-    """Open a directory below an open one, which is closed."""
+    """Open a directory below the open one ``here``, and close ``here``."""
     for part in path.split("/"):
         if part:
             try:
@@ -196,7 +196,7 @@ def _open_below(here: int, path: str) -> int:
 
 
 def boot() -> str:
-    """Return the name of this boot: device numbers count only within one."""
+    """Return the ID of this boot: device numbers are valid only within one boot."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()
 
@@ -206,7 +206,7 @@ def _restore_file(file: t.Mapping[str, t.Any], intent: t.Mapping[str, t.Any], op
     try:
         parent = open_real(directory)
     except FileNotFoundError:
-        return  # its directory was never made
+        return  # its directory was never created
     try:
         if file["folder"] is not None and not _is_same(parent, file["folder"], intent):
             raise Exchanged(directory)
@@ -221,7 +221,7 @@ def _restore_file(file: t.Mapping[str, t.Any], intent: t.Mapping[str, t.Any], op
 
 
 def _read_regular(parent: int, name: str, at_most: int) -> tuple[bytes, os.stat_result]:
-    """Read a regular file of an open directory, without waiting for anybody: a FIFO in its place would make us wait for its writer."""
+    """Read a regular file of an open directory without blocking, even if it was replaced with a FIFO."""
     descriptor = os.open(name, _FILE, dir_fd=parent)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
@@ -288,7 +288,7 @@ def _was_written(
 
 
 def _is_newer_at(parent: int, name: str, since: int, deadline: float, levels: int) -> bool:
-    """Whether an entry, or anything below it where it is a directory, was written after ``since``; what takes too long to see was."""
+    """Whether an entry, or anything below it, was written after ``since``; also True if checking takes too long."""
     try:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if status.st_mtime_ns > since or time.monotonic() > deadline:
@@ -300,7 +300,7 @@ def _is_newer_at(parent: int, name: str, since: int, deadline: float, levels: in
         return False
     try:
         if not levels:
-            return True  # no library goes that deep, so somebody made it
+            return True  # deeper than any library creates directories, so they were created since
         with os.scandir(directory) as entries:
             return any(_is_newer_at(directory, entry.name, since, deadline, levels - 1) for entry in entries)
     finally:
@@ -327,14 +327,14 @@ def _is_stuck(move: t.Mapping[str, t.Any], intent: t.Mapping[str, t.Any], opened
                 return False
             source = _opened(move["source"], intent, opened, stack)
         except (Exchanged, FileNotFoundError):
-            return True  # it is out of reach, or its former place is
+            return True  # its current or its former directory cannot be reached
         return not _is_free(source, move["name"], target, move["new_name"])
 
 
 def _opened_where_moved(
     move: t.Mapping[str, t.Any], intent: t.Mapping[str, t.Any], opened: Opened | None, stack: contextlib.ExitStack
 ) -> int | None:
-    """Open the directory that something was to be moved to; None where it is not there, so that it was never moved."""
+    """Open the target directory of a move; None if the move was not done."""
     try:
         target = _opened(move["target"], intent, opened, stack)
     except FileNotFoundError:
@@ -349,7 +349,7 @@ def _opened(path: str, intent: t.Mapping[str, t.Any], opened: Opened | None, sta
 
 
 def _is_free(directory: int, name: str, there: int, moved: str) -> bool:
-    """Whether what is ``moved`` can be renamed to ``name``: nothing is there, or an empty directory, which a directory replaces."""
+    """Whether ``moved`` can be renamed to ``name``: that does not exist, or both are directories and it is empty."""
     try:
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
@@ -359,7 +359,7 @@ def _is_free(directory: int, name: str, there: int, moved: str) -> bool:
     try:
         below = os.open(name, _DIRECTORY, dir_fd=directory)
     except (FileNotFoundError, NotADirectoryError):
-        return False  # somebody changes it right now
+        return False  # it is being changed at this moment
     try:
         with os.scandir(below) as entries:
             return next(entries, None) is None
@@ -375,10 +375,10 @@ def _inode(directory: int, name: str) -> int | None:
 
 
 class Rescue(t.NamedTuple):
-    """What the program is given: files of the run in /run, the intent, the unit and whether it ran before, and the run's process.
+    """The arguments of the program: files of the run in /run, the intent, the unit and whether it ran before, and the run's process.
 
-    ``start``: ``yes``, ``no``, or ``only`` where it is to be started and never taken back.
-    ``frozen``: the control groups of the container, a line each, whose processes the run holds still while the flag is there.
+    ``start``: ``yes``, ``no``, or ``only`` to start the unit without ever undoing the cutover.
+    ``frozen``: the control groups of the container, one per line, whose processes the run keeps frozen while the flag exists.
     """
 
     lock: str
@@ -400,13 +400,13 @@ class Rescue(t.NamedTuple):
 def _main(given: Rescue) -> None:
     _wait_for_the_end(given)
     if not os.path.lexists(given.busy):
-        return  # the run ended by itself and did all of this
+        return  # the run ended normally and has done all of this
     held = os.path.lexists(given.flag)
     if held and not _source_is_gone(given):  # not committed yet, see _cutover.py
         try:
             _take_back_all(given.intent)
         except (OSError, ValueError, KeyError):
-            pass  # the intent stays for the next run, and the backend has to be started all the same
+            pass  # the intent is kept for the next run, and the backend must be started in any case
     for path in (given.flag, given.guard, given.boot_link, given.boot_unit, given.busy):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
@@ -417,7 +417,7 @@ def _main(given: Rescue) -> None:
     if given.frozen:
         if held and _end_hold(given):
             _systemctl("restart", "--", given.unit)
-        _start(given.unit)  # there is no way back: what it had before went with its container
+        _start(given.unit)  # no rollback: the former accounts were deleted with their container
         return
     if given.start != "no" and not _start(given.unit) and given.start == "yes" and _gone_back(given):
         _systemctl("daemon-reload")
@@ -425,9 +425,9 @@ def _main(given: Rescue) -> None:
 
 
 def _end_hold(given: Rescue) -> bool:
-    """Let the processes of a container go on, or end those that are still held where their accounts are published; return the latter.
+    """Resume the frozen processes of a container, or kill them if their accounts are already published; return whether they are.
 
-    What they would write from then on could go to the former place, which is thrown away. All that they wrote is published.
+    After the commit they could write to the former path, which is deleted with the container. What they wrote before is published.
     """
     ended = _is_committed(given.intent)
     for pid in _pids_in(given.frozen.split("\n")):
@@ -437,7 +437,7 @@ def _end_hold(given: Rescue) -> bool:
 
 
 def _source_is_gone(given: Rescue) -> bool:
-    """Whether no process of the container is left: its layer went with it, and the copies are for the next run, see _kept_copies.py."""
+    """Whether the container has ended, so that its layer is deleted and the copies are kept for the next run, see _kept_copies.py."""
     return bool(given.frozen) and all(_state(pid) in "ZX" for pid in _pids_in(given.frozen.split("\n")))
 
 
@@ -450,17 +450,17 @@ def _state(pid: int) -> str:
 
 
 def start_of(starts: str, intent: str) -> list[list[str]]:
-    """Return the commands that start a container of Compose: the one that is there, or, once all is published, a new one."""
+    """Return the commands that start a container of Compose: a new one if the intent is committed, otherwise the existing one."""
     return t.cast("list[list[str]]", json.loads(starts)["published" if _is_committed(intent) else "former"])
 
 
 def run_all(commands: t.Iterable[t.Sequence[str]], seconds: float) -> str:
-    """Run commands one after the other, each whatever the others say; return what the last one says where it fails, else ''."""
+    """Run all commands in order, even if one fails. Return the error message of the last one, '' if that succeeded."""
     failed = ""
     for words in commands:
         failed = ""
         try:
-            # This is a program of its own, without Ansible.
+            # This is a standalone program without Ansible.
             done = subprocess.run(  # pylint: disable=ansible-bad-function
                 words,
                 check=False,
@@ -471,7 +471,9 @@ def run_all(commands: t.Iterable[t.Sequence[str]], seconds: float) -> str:
                 errors="replace",
             )
             if done.returncode:
-                failed = (done.stderr.strip().splitlines() or [f"{words[0]} ended with {done.returncode}"])[-1]
+                failed = (done.stderr.strip().splitlines() or [f"{words[0]} failed with exit code {done.returncode}"])[
+                    -1
+                ]
         except (OSError, subprocess.TimeoutExpired) as error:
             failed = str(error)
     return failed
@@ -485,7 +487,7 @@ def _is_committed(path: str) -> bool:
 
 
 def _pids_in(groups: t.Iterable[str]) -> t.Iterator[int]:
-    """Yield the processes of control groups and of those below, cgroups(7): version 2, mixed, version 1 as systemd has them."""
+    """Yield the PIDs in control groups and those below them, cgroups(7): version 2, hybrid and version 1 as mounted by systemd."""
     for group in groups:
         for top in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"):
             for directory, _below, files in os.walk(f"{top}/{group.strip('/')}"):
@@ -495,14 +497,13 @@ def _pids_in(groups: t.Iterable[str]) -> t.Iterator[int]:
 
 
 def _wait_for_the_end(given: Rescue) -> None:
-    """Wait until the run is gone. One that holds the backend stopped for too long, whatever keeps it, is ended."""
+    """Wait until the run has ended. Kill it if it keeps the backend stopped for too long."""
     limit = float(given.held_at_most)
 
     def look(_number: int, _frame: t.Any) -> None:
         try:
-            held = (
-                time.time() - os.stat(given.flag).st_mtime
-            )  # this clock may be set meanwhile: the run is only ended early then
+            # If this clock is set meanwhile, the run is at worst killed early.
+            held = time.time() - os.stat(given.flag).st_mtime
         except FileNotFoundError:
             return
         if held > limit:
@@ -516,14 +517,14 @@ def _wait_for_the_end(given: Rescue) -> None:
 
 
 def _end(process: int, since: str) -> None:
-    """Kill the run, and nobody who got its number since; its helpers die with it, see _workers.py."""
+    """Kill the run, but no other process that has reused its PID. Its child processes end with it, see _workers.py."""
     with contextlib.suppress(OSError):
         if started_at(process) == since:
             os.kill(process, signal.SIGKILL)
 
 
 def started_at(process: int) -> str:
-    """Return when a process was started, in the kernel's own count, proc(5)."""
+    """Return the start time of a process in clock ticks after boot, proc(5)."""
     with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:
         return file.read().rpartition(")")[2].split()[19]
 
@@ -534,7 +535,7 @@ def _start(unit: str) -> bool:
 
 
 def _gone_back(given: Rescue) -> bool:
-    """A run was killed after it committed, and the backend does not start on the new path."""
+    """Undo the cutover of a run that was killed after the commit, because the backend does not start; return whether it was undone."""
     _systemctl("stop", "--", given.unit)
     try:
         return go_back(given.intent)
@@ -543,10 +544,10 @@ def _gone_back(given: Rescue) -> bool:
 
 
 def _systemctl(*words: str) -> bool:
-    """Ask systemd, who ends each start and stop by the unit's own limits; a limit of ours keeps us from waiting for ever."""
+    """Run systemctl; return whether it succeeded. systemd applies the unit's own timeouts; this one only prevents waiting forever."""
     argv = ["systemctl", *words]
     try:
-        # This is a program of its own, without Ansible.
+        # This is a standalone program without Ansible.
         return subprocess.run(argv, check=False, timeout=900).returncode == 0  # pylint: disable=ansible-bad-function
     except subprocess.TimeoutExpired:
         return False
@@ -556,18 +557,18 @@ def _take_back_all(path: str) -> None:
     try:
         intent, _written = _read_intent(path)
     except FileNotFoundError:
-        return  # killed before anything was announced
+        return  # the run was killed before the intent was written
     if intent.get("committed"):
-        return  # going back may still have to read it
+        return  # go_back may still need it
     take_back(intent)
     if not stuck_moves(intent):
         os.unlink(path)
 
 
 def _main_at_boot(intent: str, boot_unit: str, boot_link: str, starts: str = "") -> None:
-    """The host has booted, and systemd is about to start the backend: undo what was not committed, so that it finds its former path.
+    """Undo what was not committed before systemd starts the backend after a boot, so that it finds its accounts at the former path.
 
-    A container of Compose is started from here.
+    Also starts the container of a Compose service.
     """
     try:
         _take_back_all(intent)
@@ -575,7 +576,7 @@ def _main_at_boot(intent: str, boot_unit: str, boot_link: str, starts: str = "")
         for path in (boot_link, boot_unit):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-        _systemctl("daemon-reload")  # what systemd read before are the files of the new path
+        _systemctl("daemon-reload")  # systemd has still loaded the files for the new path
         if starts:
             run_all(start_of(starts, intent), 900.0)
 

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Whether a running process lacks what its unit says by now, proven by the process where that is possible. Reads only.
+"""Whether a running process lacks current settings of its unit, verified in the process where possible. Reads only.
 
-A play can die between a change and the restart, so "this run changed something" is no answer. The answer is in the process:
+A play can be killed between a change and the restart, so "this run changed something" is not sufficient. The process itself is checked:
 
 ===================  ==========================================================================================
-Environment, ...     /proc/PID/environ against what the next start will get
+Environment, ...     /proc/PID/environ against the environment of the next start
 UMask                /proc/PID/status
-stop and restart     systemd uses them when they are due: a reload is enough (systemd.kill(5), systemd.service(5))
-[Unit], [Install]    matter for the next start only
-all others           not to be seen in the process: the drop-in is newer than the process, or was not loaded
+stop and restart     systemd reads them when it needs them: a reload is enough (systemd.kill(5), systemd.service(5))
+[Unit], [Install]    take effect at the next start only
+all others           not visible in the process: outdated if the drop-in is newer than the process, or was not loaded
 ===================  ==========================================================================================
 
-A process that started after the last change and the last reload and still differs gets its environment from elsewhere (a wrapper
-in ``ExecStart=``): another restart would not help, so it is not asked for.
+A process that was started after the last change and the last reload and still differs has its environment changed by another program (a
+wrapper in ``ExecStart=``): another restart would not help, so none is requested.
 """
 
 from __future__ import annotations
@@ -49,9 +49,8 @@ _IN_FORCE_AFTER_RELOAD = frozenset(
 
 
 class Moments(t.NamedTuple):
-    """Times on the clock of files, in seconds: when our drop-in was last written, any file of the unit, and the last reload.
-
-    ``math.inf`` for what is going to happen in this run.
+    """Times in seconds on the clock of file times: the last write of this collection's drop-in and of any file of the unit, and the
+    last reload. ``math.inf``: it will happen in this run.
     """
 
     own: float
@@ -60,7 +59,7 @@ class Moments(t.NamedTuple):
 
 
 def lacking(unit: Unit, sources: Sources, settings: t.Iterable[Setting], moments: Moments) -> tuple[str, ...]:
-    """Name the options and variables of ``settings`` that only a restart gives to the unit's running process."""
+    """Return the options and variables of ``settings`` that the unit's running process gets only by a restart."""
     given = tuple(setting for setting in settings if setting.section == execution_section(sources.name))
     if not unit.main_pid or not os.path.exists(f"/proc/{unit.main_pid}"):
         return ()
@@ -76,12 +75,12 @@ def lacking(unit: Unit, sources: Sources, settings: t.Iterable[Setting], moments
 
 
 def started_at(unit: Unit) -> float:
-    """Give the time on the clock of files at which the main process of ``unit`` was started."""
+    """Return the start time of the main process of ``unit`` on the clock of file times, in seconds."""
     return on_file_clock(unit.properties["ExecMainStartTimestampMonotonic"])
 
 
 def on_file_clock(monotonic: str) -> float:
-    """Turn one of systemd's monotonic timestamps (microseconds, as printed) into a time as files have it."""
+    """Convert one of systemd's monotonic timestamps (microseconds, as printed) to the clock of file times, in seconds."""
     return time.time() - time.monotonic() + int(monotonic or 0) / 1e6
 
 
@@ -99,13 +98,13 @@ def _different_variables(unit: Unit, sources: Sources, names: t.Sequence[str]) -
 def _expected(unit: Unit, sources: Sources, name: str) -> str | None:
     effective = effective_in(sources, name)
     if effective.source in sources.files and re.search("%[A-Za-z]", effective.value or ""):
-        # A specifier that cannot be known here; systemd has it expanded.
+        # The collection cannot expand this specifier, but systemd has done so.
         return loaded_environment(unit).get(name, effective.value)
     return effective.value
 
 
 def _not_yet_executed(pid: int) -> bool:
-    """Whether the process is still systemd's own copy, between fork and exec: it has systemd's environment then."""
+    """Whether the process is between fork and exec of systemd, and so still has systemd's own environment."""
     try:
         return os.readlink(f"/proc/{pid}/exe") == os.readlink("/proc/1/exe")
     except OSError:

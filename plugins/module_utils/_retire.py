@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Puts a legacy path out of use once its accounts have moved: renamed aside, with a tombstone in its place.
+"""Retires a legacy path after its accounts were moved: renames it and leaves a tombstone in its place.
 
-An old release that falls back to its relative path then fails loudly, instead of starting a second client on old keys.
+An old release that falls back to its relative path then fails loudly, instead of starting a second client with old keys.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from ._tombstone import is_tombstone_at, leave_tombstone, take_tombstone
 
 @dataclasses.dataclass(frozen=True)
 class Retirement:
-    """What is put out of use: a legacy root (``name`` empty), or what is at the relative path ``name`` of one.
+    """An entry to retire: a legacy root (``name`` empty), or the relative path ``name`` of one.
 
-    ``apart``: it is moved out of the root, because the library would find it under any name there. ``owners``: one of them has to own it.
-    ``emptied``: the root is a mount point, so what is in it is moved out, and it stays there, closed.
+    ``apart``: it is moved out of the root, because the library would find it under any name in it. ``owners``: it must belong to one of
+    them. ``emptied``: the root is a mount point, so its content is moved out, and it remains, closed.
     """
 
     root: str
@@ -43,25 +43,25 @@ class Retirement:
 
     @property
     def path(self) -> str:
-        """Where it is."""
+        """The full path."""
         return f"{self.root}/{self.name}" if self.name else self.root
 
 
 class Retirable(t.NamedTuple):
-    """What is to be put out of use, and how many entries have to stay because they are, or hold, something of somebody else."""
+    """The entries to retire, and the number of entries that stay because they are, or contain, files of other users."""
 
     retirements: tuple[Retirement, ...]
     staying: int
 
 
 def retirable(sources: t.Sequence[Source], layout: Layout) -> Retirable:
-    """Say what is to be put out of use: each legacy root. Of one that has more in it only what is the sessions', and the backend's."""
+    """Return what to retire: each legacy root; of one with other content, only the entries that belong to the sessions and the backend."""
     found = [_found_in(source, layout) for source in sources]
     return Retirable(tuple(one for each in found for one in each.retirements), sum(each.staying for each in found))
 
 
 def emptied(points: t.Iterable[str], users: frozenset[int] | None) -> Retirable:
-    """Say what is to be put out of use of mount points that hold something. None as users: those of root, with anybody's in them."""
+    """Return which mount points that are not empty to retire. ``users``: uids of the backend, None if that is root: any owner counts."""
     owners = None if users is None else users | {0}
     kept = [point for point in points if owners is not None and _has_others(point, owners)]
     found = (Retirement(point, owners=owners or frozenset(), emptied=True) for point in points if point not in kept)
@@ -69,9 +69,9 @@ def emptied(points: t.Iterable[str], users: frozenset[int] | None) -> Retirable:
 
 
 def retire(retirements: t.Sequence[Retirement], path: str) -> None:
-    """Rename each to ``<name>.migrated-<time>``, root only; where a directory was is then a file that says where the accounts went.
+    """Rename each entry to ``<name>.migrated-<time>``, accessible to root only; a file that names the new path replaces a directory.
 
-    Raises SessionsError for one that cannot be renamed (a mount, say), or is somebody else's by now.
+    Raises SessionsError if an entry cannot be renamed (such as a mount point) or now belongs to another user.
     """
     now = moment()
     for retirement in retirements:
@@ -79,21 +79,21 @@ def retire(retirements: t.Sequence[Retirement], path: str) -> None:
             if retirement.emptied:
                 _empty(retirement, now)
             else:
-                _retire_one(retirement, f"The accounts that were here are in {path} since {now}.", now)
+                _retire_one(retirement, f"The accounts of this directory were moved to {path} at {now}.", now)
         except OSError as error:
             raise SessionsError(
-                f"the accounts are in {path}, but the legacy path {retirement.root} cannot be put out of use: {error.strerror}; "
-                "fix that and run again, or leave it with state=migrated"
+                f"the accounts are in {path}, but the legacy path {retirement.root} cannot be retired: {error.strerror}; "
+                "fix that and run again, or keep it with state=migrated"
             ) from error
 
 
 @contextlib.contextmanager
 def reopened(path: str) -> t.Iterator[None]:
-    """Take the tombstone away that may be at ``path``, because accounts come back there; an error puts it there again."""
+    """Remove a tombstone at ``path``, because accounts return to it; if the body fails, create it again."""
     directory, name = os.path.split(os.path.realpath(path))
     try:
         parent = open_real(directory)
-    except (FileNotFoundError, NotADirectoryError):  # not made yet
+    except (FileNotFoundError, NotADirectoryError):  # it does not exist yet
         yield
         return
     try:
@@ -102,9 +102,7 @@ def reopened(path: str) -> t.Iterator[None]:
             yield
         except BaseException:
             if text is not None:
-                with contextlib.suppress(
-                    FileExistsError
-                ):  # something is there, so that no backend starts on an empty path
+                with contextlib.suppress(FileExistsError):  # the path exists, so no backend starts on an empty path
                     leave_tombstone(parent, name, text)
             raise
     finally:
@@ -126,7 +124,7 @@ def _found_in(source: Source, layout: Layout) -> Retirable:
             return Retirable((Retirement(source.path, owners=owners),), 0)
         beside = (name for name in own if name.partition("/")[0] not in folders)
         own_names = (*folders, *beside)
-        links = [name for name in own_names if is_linked(root, name)]  # what they lead to belongs to no root
+        links = [name for name in own_names if is_linked(root, name)]  # their targets are outside the root
         names = [name for name in own_names if is_kept(root, name) and not is_tombstone_at(root, name)]
         kept = [name for name in names if name == "." or has_foreign(root, name, owners)]
         return Retirable(
@@ -136,16 +134,16 @@ def _found_in(source: Source, layout: Layout) -> Retirable:
 
 
 def _owners_in(root: int, accounts: t.Iterable[str], receiver: int | None) -> frozenset[int]:
-    """Return whose an open root and its accounts are, where anybody's may be taken, and who is given them."""
+    """Return the uids of an open root, its accounts and their receiver; used if any owner is allowed."""
     statuses = (status_below(root, name) for name in (".", *accounts))
     uids = (*(status.st_uid for status in statuses if status is not None), receiver)
     return frozenset(uid for uid in uids if uid is not None)
 
 
 def _other_entries(root: int, own: t.Collection[str], layout: Layout) -> set[str]:
-    """Return what in an open root is not the sessions'. A root that is an account itself has nothing else."""
-    known, is_ignored = {name.partition("/")[0] for name in own}, path_matcher(layout.ignored)
-    names = {name for name in os.listdir(root) if not layout.is_volatile(name) and not is_ignored(name)}
+    """Return the entries of an open root that do not belong to the sessions; none if the root is an account itself."""
+    known, is_beside = {name.partition("/")[0] for name in own}, path_matcher(layout.ignored)
+    names = {name for name in os.listdir(root) if not layout.is_volatile(name) and not is_beside(name)}
     return set() if "." in known else names - known
 
 
@@ -168,7 +166,7 @@ def _retire_one(retirement: Retirement, text: str, now: str) -> None:
             raise _exchanged(retirement)
         _close_to_others(entry)
         if stat.S_ISDIR(status.st_mode):
-            if has_foreign_below(entry, retirement.owners):  # asked once nobody else can change what lies in there
+            if has_foreign_below(entry, retirement.owners):  # checked when no other user can change its content
                 _open_to_owner(entry, status)
                 rename_new(holder, aside, parent, name)
                 raise _exchanged(retirement)
@@ -183,9 +181,9 @@ def _has_others(point: str, owners: frozenset[int]) -> bool:
 
 
 def _empty(retirement: Retirement, now: str) -> None:
-    """Move all that is in a mount point to a directory beside it: the running backend has its accounts mounted there.
+    """Move the content of a mount point to a directory beside it: the running backend has its accounts mounted over it.
 
-    Whose it is stays: it was closed, with a note for the way back, or could not be, and the next run does so.
+    Its owner is not changed: closing it does that and records it for the rollback, in this run or the next.
     """
     with contextlib.ExitStack() as stack:
         point = open_real(retirement.root)
@@ -208,13 +206,13 @@ def _require_owned(status: os.stat_result, retirement: Retirement) -> None:
 
 def _exchanged(retirement: Retirement) -> SessionsError:
     return SessionsError(
-        f"something in the legacy path {retirement.root} was exchanged for another user's while it was put out of use, and stays where it "
-        "is; the accounts are at the sessions path: see what it is, and run again"
+        f"an entry of the legacy path {retirement.root} was replaced with one of another user while it was being retired, and was left in "
+        "place; the accounts are at the sessions path: check what it is, and run again"
     )
 
 
 def _holder(root: str, now: str) -> int:
-    """Make and open the directory beside a legacy root that takes what is moved out of it."""
+    """Create and open the directory beside a legacy root that its content is moved to."""
     directory, name = os.path.split(root)
     parent = open_real(directory)
     try:
@@ -230,7 +228,7 @@ def _open_to_owner(entry: int, status: os.stat_result) -> None:
 
 
 def _close_to_others(entry: int) -> None:
-    """Give what was renamed, which is open, to root alone."""
+    """Give the open renamed entry to root only."""
     if os.geteuid() == 0:
         os.fchown(entry, 0, 0)
     os.fchmod(entry, stat.S_IRWXU if stat.S_ISDIR(os.fstat(entry).st_mode) else stat.S_IRUSR | stat.S_IWUSR)

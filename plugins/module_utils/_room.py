@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Keeps the disk that accounts are copied to from running full: that truncates the credentials of a running backend."""
+"""Keeps the disk that accounts are copied to from filling up, which would truncate the credentials of a running backend."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import typing as t
 
 from ._filesystem import filesystem_of
 
-RESERVE = 1.1  # of what the copies need
-_KEPT = 20  # this part of what was free is never taken, whatever grows while it is copied
+RESERVE = 1.1  # factor applied to what the copies need
+_KEPT = 20  # one part in so many of the free space is never used, even if files grow while they are copied
 _LOOK_EVERY = 16 << 20  # bytes
-_INODE = 4096  # bytes that a file counts for beyond its size
+_INODE = 4096  # bytes that a file is charged beyond its size
 
-# Where a file takes as much of the disk as its copy will: nothing is compressed, and no two files share anything.
+# Filesystems on which a file occupies as much as its copy will: without compression or shared extents.
 _PLAIN = frozenset(("ext2", "ext3", "ext4", "tmpfs"))
 
 
 @dataclasses.dataclass
 class Room:
-    """What has to stay free, and how much was taken since somebody looked whether it does."""
+    """The space to keep free, in bytes and inodes, and the bytes used since the disk was last checked."""
 
     kept: tuple[int, int]
     taken: int = _LOOK_EVERY
 
     def is_left(self, directory: int, size: int) -> bool:
-        """Whether a file of ``size`` bytes, which is about to be made in an open directory, leaves free what has to stay free."""
+        """Whether a new file of ``size`` bytes in an open directory leaves enough space free."""
         self.taken += size + _INODE
         if self.taken < _LOOK_EVERY:
             return True
@@ -38,21 +38,21 @@ class Room:
 
 
 def kept_free(directory: int) -> tuple[int, int]:
-    """Say how many bytes and inodes have to stay free on the disk of an open directory, of those that are free now."""
+    """Return how many of the free bytes and inodes must stay free on the disk of an open directory."""
     disk = os.fstatvfs(directory)
     return disk.f_bavail * disk.f_frsize // _KEPT, disk.f_favail // _KEPT
 
 
 def has_room(disk: os.statvfs_result, size: int, files: int) -> bool:
-    """Whether copies of so many bytes and files leave some of a disk free."""
+    """Whether copies of ``size`` bytes and ``files`` files fit on a disk with a reserve."""
     free = disk.f_bavail * disk.f_frsize
     return size * RESERVE <= free and not (disk.f_files and files * RESERVE > disk.f_favail)
 
 
 def has_room_for_all(target: int, sources: t.Iterable[int]) -> bool:
-    """Whether the disk has room even for all that the filesystems of the open directories ``sources`` hold, which is known at once.
+    """Whether the disk has room for everything on the filesystems of the open directories ``sources``, which takes no measuring.
 
-    That is not all where a file has several names, each of which is copied: Room notices.
+    Files with several hard links need more, because each name is copied; Room notices that.
     """
     seen: dict[int, os.statvfs_result] = {}
     disk = os.fstatvfs(target)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Whether a unit's own sandbox lets it write at a path, and the lines that would. Pure: works on what ``systemctl show`` printed.
+"""Whether a unit's sandbox lets it write to a path, and the lines that would allow it. Pure: uses the output of ``systemctl show``.
 
-Follows systemd's own rules (src/core/namespace.c): each directive lays a rule on a path, the rule of the longest path
-wins, and what lies below an inaccessible path stays inaccessible whatever else is said about it.
+Follows systemd's rules (src/core/namespace.c): each directive applies a rule to a path, the rule with the longest path
+wins, and everything below an inaccessible path stays inaccessible, whatever other rules apply to it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import typing as t
 
 
 class Kind(enum.IntEnum):
-    """What a directive makes of a path. Where two name the same path systemd keeps the first of these (enum MountMode)."""
+    """The effect of a directive on a path. If two directives name the same path, systemd keeps the lower one (enum MountMode)."""
 
     INACCESSIBLE = 0
-    BOUND = 1  # the host's directory, mounted again: visible whatever hides its parent, and writable
+    BOUND = 1  # the host's directory, bind-mounted: writable, and visible even if its parent is hidden
     BOUND_READ_ONLY = 2
-    REPLACED = 3  # something else lies there: a private or empty directory, another root
+    REPLACED = 3  # the path leads to something else: a private or empty directory, another root
     READ_ONLY = 4
     WRITABLE = 5
 
 
 class Rule(t.NamedTuple):
-    """One directive's word on a path and everything below it; ``directive`` as it would stand in the unit file."""
+    """The effect of one directive on a path and everything below it; ``directive`` as written in a unit file."""
 
     path: str
     kind: Kind
@@ -34,10 +34,10 @@ class Rule(t.NamedTuple):
 
 
 class Verdict(t.NamedTuple):
-    """What a unit may do at a path.
+    """Whether a unit may write to a path.
 
-    ``directive`` is what forbids writing (``ProtectSystem=strict``), None when nothing does. ``lines`` allow it once they stand in
-    a drop-in's [Service]. ``needs_read_write_paths`` tells that one ReadWritePaths= is all that is missing.
+    ``directive``: what forbids it (``ProtectSystem=strict``), None if nothing does. ``lines``: lines for [Service] in a drop-in that
+    would allow it.
     """
 
     writable: bool
@@ -46,14 +46,14 @@ class Verdict(t.NamedTuple):
 
     @property
     def needs_read_write_paths(self) -> bool:
-        """Whether a drop-in that lists the path in ReadWritePaths= is enough."""
+        """Whether a drop-in with the path in ReadWritePaths= is sufficient."""
         return len(self.lines) == 1 and self.lines[0].startswith("ReadWritePaths=")
 
 
 def verdict(properties: t.Mapping[str, str], path: str, extra_read_write_paths: t.Collection[str] = ()) -> Verdict:
-    """Judge ``path`` (absolute, free of links) for a unit with ``properties``; those that are missing count as unset.
+    """Judge ``path`` (absolute, without symbolic links) for a unit with ``properties``; missing ones count as unset.
 
-    ``extra_read_write_paths``: what a drop-in that is still to be written will list in ReadWritePaths=.
+    ``extra_read_write_paths``: the paths in ReadWritePaths= of a drop-in that will be written.
     """
     rules = [rule for rule in _rules(properties, extra_read_write_paths) if _covers(rule.path, path)]
     rules.sort(key=lambda rule: (-len(rule.path), rule.kind))
@@ -66,13 +66,13 @@ def verdict(properties: t.Mapping[str, str], path: str, extra_read_write_paths: 
     access = _first(rules, Kind.BOUND, Kind.BOUND_READ_ONLY, Kind.READ_ONLY, Kind.WRITABLE)
     if access is None or access.kind in (Kind.BOUND, Kind.WRITABLE):
         return Verdict(True)
-    if access.path == path:  # at the very same path ReadWritePaths= would lose
+    if access.path == path:  # ReadWritePaths= has lower precedence on the same path
         return Verdict(False, access.directive, _opening_lines(access, properties, path))
     return Verdict(False, access.directive, (_line("ReadWritePaths", path),))
 
 
 def _rules(properties: t.Mapping[str, str], extra_read_write_paths: t.Collection[str]) -> t.Iterator[Rule]:
-    """Translate every directive that says something about writing. The order does not matter."""
+    """Yield the rules of every directive that affects writing, in any order."""
     yield from _protections(properties)
     yield from _replacements(properties)
     for name, kind in (
@@ -109,7 +109,7 @@ def _protections(properties: t.Mapping[str, str]) -> t.Iterator[Rule]:
 
 
 def _replacements(properties: t.Mapping[str, str]) -> t.Iterator[Rule]:
-    """Directives that put something else where the host has the path."""
+    """Yield the rules of directives that replace what the host has at a path."""
     for name in ("RootDirectory", "RootImage"):
         if properties.get(name, "") not in ("", "/"):
             yield Rule("/", Kind.REPLACED, f"{name}={properties[name]}")
@@ -122,7 +122,7 @@ def _replacements(properties: t.Mapping[str, str]) -> t.Iterator[Rule]:
 
 
 def _binds(properties: t.Mapping[str, str], name: str, kind: Kind) -> t.Iterator[Rule]:
-    """Bind mounts, ``source:destination``: from elsewhere they hide what the host has there."""
+    """Yield the rules of bind mounts, ``source:destination``: a different source hides the host's directory."""
     for item in _items(properties, name):
         source, _mark, destination = item.partition(":")
         same = not destination or _plain(source) == _plain(destination)
@@ -133,14 +133,14 @@ _OWN_DIRECTORIES = {"StateDirectory": "/var/lib", "CacheDirectory": "/var/cache"
 
 
 def _own_directories(properties: t.Mapping[str, str]) -> t.Iterator[Rule]:
-    """Directories that systemd makes for the unit and lets it write."""
+    """Yield the rules of directories that systemd creates for the unit, which are writable."""
     for name, above in _OWN_DIRECTORIES.items():
         for directory in _items(properties, name):
             yield Rule(f"{above}/{directory}", Kind.WRITABLE, f"{name}={directory}")
 
 
 def _opening_lines(rule: Rule, properties: t.Mapping[str, str], path: str) -> tuple[str, ...]:
-    """Lines that take ``rule`` back: another value where there is one, or the list without the item that forbids."""
+    """Return the lines that undo ``rule``: another value of the option, or its list without the item that forbids writing."""
     name, _mark, value = rule.directive.partition("=")
     if name.startswith("Protect"):
         return (f"{name}=tmpfs", _line("BindPaths", path)) if name == "ProtectHome" else (f"{name}=no",)
@@ -157,23 +157,23 @@ def _covers(above: str, path: str) -> bool:
 
 
 def _items(properties: t.Mapping[str, str], name: str) -> list[str]:
-    """Split a list as ``systemctl show`` of systemd 252 to 257 prints it."""
+    """Split a list in the format of ``systemctl show`` of systemd 252 to 257."""
     shown = properties.get(name, "")
     if name in _UNQUOTED:
         return [_short(item) for item in _NEXT_PATH.split(shown) if item]
     try:
         return shlex.split(shown)
-    except ValueError:  # another systemd, with other quotes
+    except ValueError:  # another version of systemd may quote differently
         return shown.split()
 
 
-# Mounts are printed without quotes, so that only the slash of the next path tells where one with a space ends.
+# Mounts are printed without quotes, so only the slash of the next path shows where a path with a space ends.
 _UNQUOTED = ("BindPaths", "BindReadOnlyPaths", "TemporaryFileSystem")
 _NEXT_PATH = re.compile(r"[ \n](?=-?/)")
 
 
 def _short(item: str) -> str:
-    """Write a mount as people do: ``/a`` for ``/a:/a:rbind``."""
+    """Return a mount in its short form: ``/a`` for ``/a:/a:rbind``."""
     parts = item.split(":")
     if len(parts) == 3 and parts[2] == "rbind":
         parts.pop()
@@ -181,11 +181,11 @@ def _short(item: str) -> str:
 
 
 def _plain(item: str) -> str:
-    """Take the marks off a path: ``-`` (may be missing), ``+`` (below RootDirectory=), and a slash at the end."""
+    """Return a path without its prefixes ``-`` (may be missing) and ``+`` (below RootDirectory=), and without a trailing slash."""
     return "/" + item.lstrip("-+").strip("/")
 
 
 def _line(name: str, path: str) -> str:
-    """Write a line for a unit file: ``%`` starts a specifier there, and a space ends an item, systemd.syntax(7)."""
+    """Return a line for a unit file, with ``%`` (specifiers) and spaces (item separators) escaped, systemd.syntax(7)."""
     escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'{name}="{escaped}"' if any(mark in path for mark in " \"'\\") else f"{name}={escaped}"

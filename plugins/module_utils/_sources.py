@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Where accounts were before: checks the legacy paths that were named, or finds them from the unit.
+"""The legacy paths: checks those that were named, or finds them from the unit.
 
-A unit's legacy path is looked for where its backend would put it: in the environment it runs with, below its working directory, and
-around the files that its processes have open. Whose accounts are taken is in _owners.py.
+A unit's legacy path is searched for where its backend would put it: in its environment, below its working directory, and above the
+files that its processes have open. _owners.py decides which owners are accepted.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from ._proc import NOT_OF_THE_BACKEND, environment_of, named_paths
 from ._tombstone import is_tombstone
 from ._unit import Unit
 
-# A browser has dozens of processes, a process manager one or two for each program.
+# A browser has dozens of processes, a process manager one or two per program.
 _PROCESSES_AT_MOST = 200
 _OPEN_FILES_AT_MOST = 5000
 
 
 class Source(t.NamedTuple):
-    """One legacy root: its path as it was given, and its real path, by which it is opened from then on.
+    """One legacy root: its path as given, and its real path, which it is opened by.
 
-    ``owners``: who may own it and the accounts in it, None for anybody. ``receiver``: who is given them (a uid). ``closed``: it is root's
-    because this collection closed it, see _mount_points.py; what is in it is not.
+    ``owners``: the uids that may own it and its accounts, None for any. ``receiver``: the uid that the accounts are given to. ``closed``:
+    it belongs to root because this collection closed it, see _mount_points.py; its content does not.
     """
 
     given: str
@@ -56,10 +56,10 @@ class Source(t.NamedTuple):
 
 
 def named_sources(given: t.Sequence[str], path: str, whose: Owners) -> tuple[Source, ...]:
-    """Open each legacy path that was named; one that is not there is left out.
+    """Return the named legacy paths that exist.
 
-    Raises SessionsError for one that is no readable directory, or is the sessions path, lies in it, holds it, or lies in another one, or
-    whose owner has to be allowed.
+    Raises SessionsError for a path that is not a readable directory, that is, contains or lies inside the sessions path, that lies inside
+    another legacy path, or that has an owner who must be allowed first.
     """
     found: dict[str, Source] = {}
     for name in given:
@@ -67,20 +67,20 @@ def named_sources(given: t.Sequence[str], path: str, whose: Owners) -> tuple[Sou
         if opened is not None:
             real, status = opened
             if status.st_uid == 0 and not whose.includes(0) and not os.listdir(real):
-                continue  # what systemd makes for a mount in a later release; there is nothing to take
+                continue  # an empty mount point that systemd creates in a later release; it has no accounts
             _require_apart(name, real, path)
             owners = owners_named(name, real, status, whose, area_path(path))
             found.setdefault(real, Source(name, real, owners, whose.receiver.uid, whose.have_closed(real, status)))
     for inner, outer in itertools.permutations(found.values(), 2):
         if inner.path.startswith(f"{outer.path}/"):
-            raise SessionsError(f"the source {inner.given} lies inside the source {outer.given}; name one of them")
+            raise SessionsError(f"the source {inner.given} lies inside the source {outer.given}; name only one of them")
     return tuple(found.values())
 
 
 def found_sources(unit: Unit, path: str, layout: Layout | None, whose: Owners) -> tuple[Source, ...]:
-    """Find the legacy roots of a unit's backend: those candidates that hold an account, most trusted first.
+    """Return the legacy roots of a unit's backend: the candidates that contain an account, most trusted first.
 
-    Raises SessionsError where the backend keeps accounts in a directory of somebody else: only the operator can say that it is meant.
+    Raises SessionsError if the backend keeps accounts in a directory of another user: only the operator can confirm that.
     """
     layouts = tuple(LAYOUTS.values()) if layout is None else (layout,)
     found: dict[str, Source] = {}
@@ -91,13 +91,13 @@ def found_sources(unit: Unit, path: str, layout: Layout | None, whose: Owners) -
             given = normal_path(os.path.normpath(candidate), "src")
             opened_root = _real_directory(given, (whose.receiver.uid,))
         except SessionsError:
-            continue  # a guess of ours that leads nowhere sensible is no error of the operator
+            continue  # a bad candidate is not the operator's error
         if opened_root is None:
             continue
         real, status = opened_root
         if (
-            # What holds the working directory is the release, however many accounts lie somewhere in it. It is meant itself only
-            # where its library tells by names what is its own.
+            # A directory that contains the working directory is the release, not a root, even if it contains accounts. It counts as a
+            # root only if its library has distinctive names for its own files.
             (
                 not any(_is_within(release, real) for release in releases)
                 or (candidate in directories and _is_application(real, layout))
@@ -116,7 +116,10 @@ def found_sources(unit: Unit, path: str, layout: Layout | None, whose: Owners) -
 
 
 def _releases(unit: Unit, directories: t.Sequence[str], layouts: t.Sequence[Layout]) -> list[str]:
-    """Return where programs are (units name a link: /opt/app/current). A helper may stand in what its main process has for accounts."""
+    """Return the real paths of releases; units may name a link such as /opt/app/current.
+
+    The working directory of a helper process does not count if the main process uses it for accounts.
+    """
     main = [directory for directory in directories if directory in _main_directories(unit)]
     meant = {
         os.path.realpath(root) for directory in main for layout in layouts for root in _default_roots(directory, layout)
@@ -127,7 +130,7 @@ def _releases(unit: Unit, directories: t.Sequence[str], layouts: t.Sequence[Layo
 
 
 def layout_of(sources: t.Sequence[Source], path: str, layout: Layout | None) -> Layout:
-    """Return the layout that the accounts of all sources and of the sessions path are kept in."""
+    """Return the layout of the accounts in the sources and the sessions path."""
     for place in [source.path for source in sources] + [path]:
         try:
             with opened_directory(place) as root:
@@ -145,7 +148,7 @@ def is_in_use(path: str, values: t.Collection[str]) -> bool:
 
 
 def directories_of(sources: t.Sequence[Source], layout: Layout) -> list[str]:
-    """Return the directories of the sources that hold accounts: only folders, or the accounts, where a source may be an application's."""
+    """Return the directories of the sources that contain accounts; for an application's directory, only its folders or the accounts."""
     found: list[str] = []
     for source in sources:
         with contextlib.suppress(FileNotFoundError), opened_directory(source.path) as root:
@@ -158,22 +161,22 @@ def directories_of(sources: t.Sequence[Source], layout: Layout) -> list[str]:
 
 
 def working_directories(unit: Unit) -> list[str]:
-    """Give the directories that a relative path may mean, likely ones first."""
-    # A process manager has each of its programs in a directory of its own.
+    """Return the directories that a relative path may refer to, likely ones first."""
+    # A process manager runs each of its programs in a separate directory.
     found = [*_main_directories(unit), *map(_working_directory, processes_to_ask(unit)[1:])]
     return [directory for directory in dict.fromkeys(found) if directory.startswith("/")]
 
 
 def _main_directories(unit: Unit) -> list[str]:
-    """Give where the main process really stands, for its release may have been replaced since, and where the next one will."""
+    """Return the working directories of the running main process, whose release may have been replaced, and of the next one."""
     home = unit.working_directory
-    if not home.startswith("/"):  # '~': the home of the unit's user
+    if not home.startswith("/"):  # '~': the home directory of the unit's user
         home = os.path.expanduser(f"~{unit.properties['User'] or 'root'}")
     return [*map(_working_directory, processes_to_ask(unit)[:1]), home]
 
 
 def processes_to_ask(unit: Unit) -> tuple[int, ...]:
-    """Return the processes of a unit, the main one first, as far as a limit allows."""
+    """Return the PIDs of a unit, the main process first, up to a limit."""
     return _processes(unit.main_pid, unit.properties["ControlGroup"])
 
 
@@ -187,13 +190,13 @@ def _working_directory(pid: int) -> str:
     try:
         return os.readlink(f"/proc/{pid}/cwd")
     except OSError:
-        return ""  # it ended
+        return ""  # it has ended
 
 
 def _real_directory(path: str, friends: t.Collection[int]) -> tuple[str, os.stat_result] | None:
-    """Return the real path and the status of the directory at ``path``; None where nothing is there, or a tombstone.
+    """Return the real path and the status of the directory at ``path``; None if it does not exist or is a tombstone.
 
-    The real path has to be one that could be given, so that accounts can be brought back there.
+    Raises SessionsError for a real path that would not be accepted as an option, because a rollback needs it as one.
     """
     try:
         descriptor = open_directory(path, friends=friends)
@@ -203,18 +206,18 @@ def _real_directory(path: str, friends: t.Collection[int]) -> tuple[str, os.stat
         if is_tombstone(path):
             return None
         raise SessionsError(
-            f"the source {path} is not a directory; name the directory that holds the accounts"
+            f"the source {path} is not a directory; name the directory that contains the accounts"
         ) from error
     except OSError as error:
         raise SessionsError(
-            f"cannot read the source {path}: {error.strerror}; run as a user who may, or fix the directory"
+            f"cannot read the source {path}: {error.strerror}; run as a user with access, or fix the directory"
         ) from error
     try:
         os.listdir(descriptor)
-        return normal_path(real_path(descriptor), f"where the source {path} leads to"), os.fstat(descriptor)
+        return normal_path(real_path(descriptor), f"the real path of the source {path}"), os.fstat(descriptor)
     except OSError as error:
         raise SessionsError(
-            f"cannot read the source {path}: {error.strerror}; run as a user who may, or fix the directory"
+            f"cannot read the source {path}: {error.strerror}; run as a user with access, or fix the directory"
         ) from error
     finally:
         os.close(descriptor)
@@ -223,21 +226,19 @@ def _real_directory(path: str, friends: t.Collection[int]) -> tuple[str, os.stat
 def _require_apart(given: str, real: str, path: str) -> None:
     path = os.path.realpath(path)
     if real == path or _is_same(real, path):
-        raise SessionsError(
-            f"the source {given} is the sessions path itself; name the path where the accounts were before"
-        )
+        raise SessionsError(f"the source {given} is the sessions path itself; name the former path of the accounts")
     if _is_below(real, path):
         raise SessionsError(
-            f"the source {given} lies inside the sessions path {path}; move it out first, a backend would start what is in there"
+            f"the source {given} lies inside the sessions path {path}; move it out first, because a backend would start its accounts"
         )
     if _is_below(path, real):
         raise SessionsError(
-            f"the sessions path {path} lies inside the source {given}; choose a sessions path outside of it"
+            f"the sessions path {path} lies inside the source {given}; choose a sessions path outside it"
         )
 
 
 def _is_below(path: str, directory: str) -> bool:
-    """Whether one lies in the other, where a backend could find it: nothing is found in our own area."""
+    """Whether ``path`` lies inside ``directory``, but not in this collection's area, where no backend finds accounts."""
     return path.startswith(f"{directory}/") and not path.startswith(f"{directory}/{AREA_INSIDE}/")
 
 
@@ -254,7 +255,7 @@ def _is_within(path: str, directory: str) -> bool:
 
 
 def _is_same(real: str, path: str) -> bool:
-    """Whether both are one directory, by a bind mount for example."""
+    """Whether both are the same directory, for example through a bind mount."""
     try:
         return os.path.samefile(real, path)
     except OSError:
@@ -262,9 +263,9 @@ def _is_same(real: str, path: str) -> bool:
 
 
 def _holds_account(real: str, layout: Layout | None, opened: str, whose: Owners) -> bool:
-    """Whether there is an account in a root. Of one that only an open file led to, that file has to lie in an account.
+    """Whether a root contains an account. A root that was found from the open file ``opened`` must have that file in an account.
 
-    In a root of somebody else only an account that the backend could use counts: others may lay theirs there as well.
+    In a root of another user, only an account that the backend could use counts, because other users may keep theirs there as well.
     """
     try:
         with opened_directory(real) as root:
@@ -283,11 +284,11 @@ def _is_usable(root: int, name: str, whose: Owners) -> bool:
         with opened_account(root, name) as account:
             return whose.may_write(os.fstat(account))
     except OSError:
-        return False  # it was removed since it was listed
+        return False  # it was removed meanwhile
 
 
 def _is_application(real: str, layout: Layout | None) -> bool:
-    """Whether a directory has accounts in folders of their library, or by names that only their library gives, and in nothing else."""
+    """Whether a directory's accounts can be told from other files: by their library's folders, or by names that only it uses."""
     try:
         with opened_directory(real) as root:
             fitting = recognised(root, layout)
@@ -299,7 +300,7 @@ def _is_application(real: str, layout: Layout | None) -> bool:
 
 
 def _candidates(unit: Unit, directories: t.Sequence[str], layouts: t.Sequence[Layout]) -> t.Iterator[tuple[str, str]]:
-    """Yield places where accounts may be, each with the open file that led there, if it was one."""
+    """Yield paths that may contain accounts, each with the open file that led to it, '' if none did."""
     values = sorted(_environment_of(unit))
     for directory in directories:
         yield from ((os.path.normpath(os.path.join(directory, value)), "") for value in values)
@@ -316,7 +317,7 @@ def _candidates(unit: Unit, directories: t.Sequence[str], layouts: t.Sequence[La
 
 
 def _default_roots(directory: str, layout: Layout) -> t.Iterator[str]:
-    """Yield where programs put the root by default; a name with a wildcard gives what is there."""
+    """Yield the default roots of a layout below a directory; a name with a wildcard yields the existing entries."""
     for name in layout.legacy_names:
         if "*" not in name:
             yield os.path.join(directory, name)
@@ -326,7 +327,7 @@ def _default_roots(directory: str, layout: Layout) -> t.Iterator[str]:
 
 
 def _environment_of(unit: Unit) -> set[str]:
-    """Give the values, absolute or relative, that the backend runs with or would be started with. They are tried, never shown."""
+    """Return the values, absolute or relative, of the variables of the running or the next backend. Try them, never show them."""
     pids = processes_to_ask(unit)
     if pids:
         items = environment_of_process(pids[0])
@@ -344,7 +345,7 @@ def _values_of(items: t.Mapping[str, str]) -> set[str]:
 
 @asked_once
 def environment_of_process(pid: int) -> t.Mapping[str, str]:
-    """Return what a process was started with; nothing where it ended. Values may be secrets: they are tried, never shown."""
+    """Return the environment that a process was started with; empty if it has ended. Values may be secrets: try them, never show them."""
     try:
         return dict(environment_of(pid))
     except OSError:
@@ -352,7 +353,7 @@ def environment_of_process(pid: int) -> t.Mapping[str, str]:
 
 
 def _around_open_files(pid: int, left: t.Iterator[int]) -> t.Iterator[tuple[str, str]]:
-    """Yield the directories one and two levels above each open file, with the file: an account's root is one of them."""
+    """Yield the directories one and two levels above each open file, with the file: one of them may be an account's root."""
     try:
         numbers = os.listdir(f"/proc/{pid}/fd") if pid else []
     except OSError:

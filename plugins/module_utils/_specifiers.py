@@ -2,7 +2,7 @@
 # This file is private to the collection whatsapp_ops.sessions.
 """The ``%`` specifiers of unit files, as the system manager expands them (systemd.unit(5), "Specifiers").
 
-Those that depend on the state of the manager (``%d``, ``%s``, ``%y``, ...) are left as they stand.
+Those that depend on the state of the manager (``%d``, ``%s``, ``%y``, ...) are left unchanged.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FIXED = {
 
 
 def expand(text: str, name: UnitName) -> str:
-    """Replace the specifiers in a value of the unit ``name`` that can be known here; others stay as they are."""
+    """Expand the known specifiers in a value of the unit ``name``; leave others unchanged."""
     if "%" not in text:
         return text
     return re.sub(
@@ -42,7 +42,7 @@ def expand(text: str, name: UnitName) -> str:
 
 
 def _known(letter: str, name: UnitName) -> bool:
-    # Of a template itself nobody can say what the instance will be.
+    # The instance of a template itself is unknown.
     return letter in _FIXED or (letter in _BY_UNIT and not name.is_template) or letter in _BY_HOST
 
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Fills the staging area: the three engines, each in its own way, and the pass that all of them end in.
+"""Fills the staging area with one of three engines, and runs the final pass.
 
-A staged account is a directory ``staging/<key>`` and an index ``staging/<key>.index`` that says which state of each source file the
-copy was made from. The index counts only within one boot (it is not made durable before the copies are) and for one owner of the copies.
-What belongs to the account elsewhere is staged in ``staging/<key>.parts``, its SQLite databases are collected in ``staging/<key>.stores``.
+A staged account is a directory ``staging/<key>`` and an index ``staging/<key>.index`` that records the state of each source file that
+was copied. The index is valid only within one boot (it is not made durable before the copies are) and for one owner of the copies.
+Parts of the account outside its directory are staged in ``staging/<key>.parts``, copies of its SQLite databases in
+``staging/<key>.stores``.
 """
 
 from __future__ import annotations
@@ -59,15 +60,15 @@ from ._workers import spread
 
 ENGINES = ("native", "rsync", "rename")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Seconds. Filesystems that stamp with whole seconds tell only after two of them that a file was left alone, see _tree.py.
+# Seconds. On filesystems with timestamps of whole seconds, it takes two of them to see that a file is unchanged, see _copy.py.
 _SETTLING = 5.0
 _GRAIN = 0.02
 _TRIALS, _BETWEEN_TRIALS = 4, 0.25
-_KNOWLEDGE = (".index", ".mark")  # the names of what is known of a staged copy end so
+_KNOWLEDGE = (".index", ".mark")  # suffixes of the records about a staged copy
 
 
 class DamagedAccounts(Exception):
-    """SQLite finds databases of these accounts damaged, and the run cannot go on without them."""
+    """SQLite finds databases of these accounts damaged, and the run cannot continue without them."""
 
     def __init__(self, names: t.Collection[str]) -> None:
         super().__init__(f"{len(names)} accounts")
@@ -76,10 +77,10 @@ class DamagedAccounts(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One account to stage: where it is (the real path of its root, and its name below it) and how to call it to people.
+    """One account to stage: the real path of its root, its name below it, and its masked name.
 
-    ``parts``: relative paths of the root that belong to it; some may be missing. ``owner``: whose it was when it was looked at and
-    decided about (a uid), None where that is not known. ``inode``: which directory that was, 0 where it is not known.
+    ``parts``: relative paths of the root that belong to it; some may be missing. ``owner``: the uid of its directory when it was
+    surveyed, None if unknown. ``inode``: the inode of that directory, 0 if unknown.
     """
 
     root: str
@@ -94,10 +95,10 @@ class Task:
 class Stage:
     """Where and how to stage: the open area, the layout, owner of the copies, engine and whether copies are read back.
 
-    ``stopped``: the final pass runs while a unit is held stopped. Without one nothing is known of who else may write.
-    ``with_caches``: copy also what the library makes anew. The engine 'rename' moves it anyway. ``kept_free``: how many bytes and inodes
-    the disk has to have left. ``until``: the monotonic time at which all has to be done. ``needed``: the accounts (names) without which the
-    run must not go on. ``closed``: a legacy path is one that this collection gave to root, so that nothing in it is root's own.
+    ``stopped``: the final pass runs while a unit is kept stopped; without a unit, other processes may write at any time.
+    ``with_caches``: also copy caches, which the library can recreate; the engine 'rename' moves them anyway. ``kept_free``: the bytes and
+    inodes to keep free on the disk. ``until``: the deadline (monotonic time). ``needed``: names of accounts that the run cannot continue
+    without. ``closed``: a legacy path was given to root by this collection, so its content is not trusted as root's.
     """
 
     area: int
@@ -115,27 +116,27 @@ class Stage:
 
     @property
     def made(self) -> dict[str, t.Any]:
-        """In what way copies are made: other ones are of no use."""
+        """How copies are made; copies that were made in another way cannot be reused."""
         left_out = [*self.left_out, *self.caches]
         return {"owner": [self.uid, self.gid], "layout": self.layout.name, "left_out": left_out}
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Patterns of the names that are not copied with the other files of an account; its databases are copied by SQLite."""
+        """Patterns of names that are not copied with the other files of an account; its databases are copied by SQLite."""
         return (*self.layout.volatile, *OF_A_PROGRAM, *store_patterns(self.layout))
 
     @property
     def caches(self) -> tuple[str, ...]:
-        """Patterns of the paths in an account that are left out."""
+        """Patterns of the paths in an account that are left out as caches."""
         return () if self.with_caches else self.layout.caches
 
     @property
     def is_cache(self) -> t.Callable[[str], t.Any] | None:
-        """The test whether a relative path is left out for that; None where none is."""
+        """The test whether a relative path is a cache that is left out; None if none is."""
         return path_matcher(self.caches) if self.caches else None
 
     def rules(self, owner: int) -> Rules:
-        """How to copy an account's tree that belongs to the user ``owner``."""
+        """How to copy an account's tree that belongs to the uid ``owner``."""
         room = Room(self.kept_free)
         return Rules(
             self.uid,
@@ -149,37 +150,37 @@ class Stage:
         )
 
     def strict_rules(self, owners: frozenset[int]) -> Rules:
-        """How to copy what has to belong to one of ``owners``, all of it."""
+        """How to copy a tree in which every entry must belong to one of ``owners``."""
         return dataclasses.replace(self.whole_rules(self.uid), owners=owners, strict=True)
 
     def whole_rules(self, owner: int) -> Rules:
-        """How to treat a tree that stays as it is, but for what must never be kept."""
+        """How to copy or move a tree completely, except for volatile files."""
         owners, room = self._owners(owner), Room(self.kept_free)
         return Rules(
             self.uid, self.gid, owners, self.layout.volatile_matcher, self.checksum, room=room, until=self.until
         )
 
     def _owners(self, owner: int) -> frozenset[int]:
-        """Say whose files travel, whatever their modes. Into a directory that was closed its user may have moved root's before."""
+        """Return the uids whose files are copied whatever their modes; not root in a closed directory: its user may have moved them in."""
         return frozenset((self.uid,) if self.closed and owner == 0 else (self.uid, owner))
 
 
 @dataclasses.dataclass(frozen=True)
 class Staged:
-    """What a final pass did, and the names of the accounts that it could not make a sound copy of, because SQLite finds them damaged."""
+    """The result of the final pass, and the names of the accounts with databases that SQLite finds damaged."""
 
     tally: Tally
     damaged: frozenset[str]
 
 
 def watched(stage: Stage, tasks: t.Sequence[Task]) -> Watch | None:
-    """Watch what will be touched in the accounts from now on. None where that would tell nothing: no unit will be held stopped."""
+    """Watch for changes in the accounts from now on. Returns None if that would be of no use, such as without a unit to stop."""
     if not stage.stopped or stage.engine == "rename" or stage.layout.databases:
         return None
     try:
         watch = Watch()
     except OSError:
-        return None  # the kernel's limit of such queues is reached: then everything is looked at
+        return None  # the kernel's limit of inotify queues is reached: the final pass checks everything
     for task in tasks:
         if not task.parts:
             with contextlib.suppress(OSError), _opened_source(task) as (_root, source):
@@ -190,7 +191,7 @@ def watched(stage: Stage, tasks: t.Sequence[Task]) -> Watch | None:
 def stage_live(stage: Stage, tasks: t.Sequence[Task], watch: Watch | None = None) -> Tally:
     """Copy each account while its backend may be writing; what it writes meanwhile is left for ``stage_final``.
 
-    Raises DamagedAccounts where SQLite finds a database of one that is ``needed`` damaged, each time that it is asked.
+    Raises DamagedAccounts if SQLite finds a database of a ``needed`` account damaged in every trial.
     """
     if stage.engine == "rename":
         return Tally()
@@ -211,10 +212,10 @@ def stage_live(stage: Stage, tasks: t.Sequence[Task], watch: Watch | None = None
 
 
 def told_by(watch: Watch | None, stage: Stage, marks: t.Mapping[str, Mark]) -> dict[str, Touched]:
-    """Say what was touched in accounts since they were copied; those that are missing have to be looked at as a whole.
+    """Return what was touched in accounts since they were copied; accounts that are not in the result must be checked completely.
 
-    ``marks``: how the accounts look now that nobody writes any more. One that looks different while nothing was told gives the watch away:
-    then nothing that it told counts.
+    ``marks``: the marks of the accounts now that their backend is stopped. If a mark differs although no change was reported, the watch
+    is unreliable and the result is empty.
     """
     if watch is None:
         return {}
@@ -229,10 +230,10 @@ def told_by(watch: Watch | None, stage: Stage, marks: t.Mapping[str, Mark]) -> d
 
 
 def stage_final(stage: Stage, tasks: t.Sequence[Task], touched: t.Mapping[str, Touched] | None = None) -> Staged:
-    """Bring each staged account up to date with a source that nobody writes to any more. Raises SessionsError when somebody does.
+    """Update each staged account from its source now that the backend is stopped. Raises SessionsError if a process still writes.
 
-    ``touched``: what is known to have been touched since the accounts were copied, see told_by. Whatever their owner makes of them
-    meanwhile, it has an end: what takes longer than a backend may be down is an error.
+    ``touched``: what was touched since the accounts were copied, see told_by. Also raises SessionsError if it takes longer than a backend
+    may be stopped, whatever the owner does to the accounts meanwhile.
     """
     if stage.stopped:
         stage = dataclasses.replace(stage, until=time.monotonic() + STOPPED_SECONDS)
@@ -250,12 +251,12 @@ def stage_final(stage: Stage, tasks: t.Sequence[Task], touched: t.Mapping[str, T
 
 
 def has_ample_room(stage: Stage, tasks: t.Sequence[Task]) -> bool:
-    """Whether there is so much room that nobody has to measure what the accounts need; rsync does not notice when it gets scarce."""
+    """Whether there is so much space that the accounts need not be measured. Never with rsync, which does not watch the free space."""
     return stage.engine == "native" and has_room_for_all(stage.area, _sources(tasks))
 
 
 def need_of(stage: Stage, tasks: t.Sequence[Task]) -> Tally:
-    """Measure what staging would copy beyond what is staged already: files and bytes of all accounts."""
+    """Return the files and bytes of all accounts that staging would still copy."""
     return _in_all(stage, tasks, _measure)
 
 
@@ -269,26 +270,26 @@ def open_staged(area: int, name: str) -> int:
 
 
 def place_of(root: str, name: str) -> tuple[str, str]:
-    """Return the directory that an account lies in, and its name there; an account called ``.`` is its root."""
+    """Return the parent directory of an account and its name in it; the account ``.`` is its root."""
     path = root if name == "." else f"{root}/{name}"
     folder, _mark, last = path.rpartition("/")
     return folder or "/", last
 
 
 def part_slot(name: str, part: str) -> str:
-    """Return in which directory below the staging area the part of the account ``name`` is staged."""
+    """Return the directory below the staging area for a part of the account ``name``."""
     return f"{_parts_name(name)}/{slot_of(part)}"
 
 
 def forget_index(staging: int, name: str) -> None:
-    """Remove what is known of the staged copy of the account ``name``."""
+    """Remove the records about the staged copy of the account ``name``."""
     for kind in _KNOWLEDGE:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{account_key(name)}{kind}", dir_fd=staging)
 
 
 def clear_staging(area: int) -> None:
-    """Remove everything staged, what is known of copies first: who is killed here must not leave half a copy that counts as whole."""
+    """Remove everything staged, the records first: a run killed in between must not leave half a copy that counts as complete."""
     staging = open_private(area, STAGING, called="the staging area")
     try:
         for name in sorted(os.listdir(staging), key=lambda name: not name.endswith(_KNOWLEDGE)):
@@ -310,7 +311,7 @@ def _of_each(stage: Stage, tasks: t.Sequence[Task], work: t.Callable[[Stage, Tas
 
 
 def _named(stage: Stage, task: Task, work: t.Callable[[Stage, Task], Tally]) -> Tally:
-    """Do the work; an error says which account it is about and never which file."""
+    """Do the work. Errors name the account, never a file."""
     try:
         return work(stage, task)
     except DamagedStore:
@@ -326,7 +327,7 @@ def _named(stage: Stage, task: Task, work: t.Callable[[Stage, Task], Tally]) -> 
 
 
 def _stage_for_good(stage: Stage, task: Task, touched: Touched | None) -> dict[str, int] | None:
-    """Return the figures of the final pass, None for an account whose databases are damaged."""
+    """Return the figures of the final pass, None for an account with damaged databases."""
 
     def work(stage: Stage, task: Task) -> Tally:
         tally = _stage_touched(stage, task, touched) if touched else None
@@ -346,7 +347,7 @@ def _stage_completely(stage: Stage, task: Task) -> Tally:
 
 
 def _stage_touched(stage: Stage, task: Task, touched: Touched) -> Tally | None:
-    """Copy again what was touched; None where that may not be all. The index counts no more then: it is not needed."""
+    """Copy again what was touched; None if that may not be sufficient. Discards the index, which is not needed afterwards."""
     with _opened(stage, task) as (_root, source, staging):
         status = os.fstat(source)
         if (status.st_dev, status.st_ino) != touched.folder or has_links(source, touched.names):
@@ -366,10 +367,10 @@ def _stage_touched(stage: Stage, task: Task, touched: Touched) -> Tally | None:
 
 
 def _wait_until(deadline: float, unsettled: bool = True) -> None:
-    """Let files that were stamped within the clock's grain settle on one of the next passes."""
+    """Pause so that files with timestamps within the clock's resolution can settle. Raises UnfitTree after the deadline."""
     if time.monotonic() > deadline:
         raise UnfitTree(
-            "something still writes to it although its backend is stopped; find what it is (fuser, lsof) and stop it"
+            "a process still writes to it although its backend is stopped; find that process (fuser, lsof) and stop it"
         )
     if unsettled:
         time.sleep(_GRAIN)
@@ -378,7 +379,7 @@ def _wait_until(deadline: float, unsettled: bool = True) -> None:
 def _stage_until_settled(stage: Stage, task: Task) -> Tally:
     total = last = _stage_once(stage, task)
     deadline = time.monotonic() + _SETTLING
-    # A pass that copies nothing has seen all files as they were at one moment, whoever writes. Where nobody can, none is needed.
+    # A pass that copies nothing has seen a consistent state, even if a process can write. With a stopped unit, none is needed.
     while last.unsettled or (last.copied and not stage.stopped):
         _wait_until(deadline, last.unsettled > 0)
         last = _stage_once(stage, task)
@@ -388,7 +389,7 @@ def _stage_until_settled(stage: Stage, task: Task) -> Tally:
 
 
 def _stage_on_trial(stage: Stage, task: Task) -> Tally:
-    """Do as _stage_once, and let SQLite check the databases that were copied, so that it does so for the first time before the stop."""
+    """Like _stage_once, and let SQLite check the copied databases, so that damage is found before the backend is stopped."""
     if not stage.layout.databases:
         return _stage_once(stage, task)
     before = _known_stores(stage, task)
@@ -398,7 +399,7 @@ def _stage_on_trial(stage: Stage, task: Task) -> Tally:
     for _attempt in range(_TRIALS - 1 if task.name in stage.needed else 0):
         if sound:
             break
-        time.sleep(_BETWEEN_TRIALS)  # its program may have been writing; nothing says when it pauses
+        time.sleep(_BETWEEN_TRIALS)  # its program may have been writing during the copy
         tally.add(_stage_once(stage, task))
         sound = _tried(stage, task, list(_known_stores(stage, task)))
     tally.damaged = int(not sound and task.name in stage.needed)
@@ -458,7 +459,7 @@ def _bring_stores(stage: Stage, task: Task, source: int, staging: int, known: Re
 
 
 def _put_stores(stage: Stage, task: Task) -> None:
-    """Make one file of each database. That uses up what was collected, so the index does not count any more."""
+    """Combine the files of each database into one. That consumes the copies, so the index is discarded."""
     with _opened(stage, task) as (_root, source, staging):
         names = store_names(source, stage.layout)
         if not names:
@@ -511,7 +512,7 @@ def _opened_source(task: Task) -> t.Iterator[tuple[int, int]]:
 
 def _require_same_owner(source: int, task: Task) -> None:
     if task.owner is not None and os.fstat(source).st_uid != task.owner:
-        raise UnfitTree("its directory was exchanged for one of another user since it was looked at; see what it is")
+        raise UnfitTree("its directory was replaced with one of another user during the run; check what it is")
 
 
 def _sources(tasks: t.Iterable[Task]) -> t.Iterator[int]:
@@ -538,17 +539,17 @@ def _stores_name(name: str) -> str:
 
 
 def _open_target(staging: int, name: str) -> int:
-    # Nobody but root gets into the staging area, so whoever owns this directory by now, we made it.
+    # Only root can enter the staging area, so this collection has created the directory, whatever its owner is now.
     try:
         return os.open(account_key(name), _DIRECTORY, dir_fd=staging)
     except FileNotFoundError:
-        forget_index(staging, name)  # which tells of a copy that was published, or removed
+        forget_index(staging, name)  # it describes a copy that was published or removed
         os.mkdir(account_key(name), 0o700, dir_fd=staging)
         return os.open(account_key(name), _DIRECTORY, dir_fd=staging)
 
 
 def need_at(stage: Stage, task: Task) -> Tally:
-    """Measure what staging one account would copy where nothing of it is staged."""
+    """Return the files and bytes that staging one account copies if nothing of it is staged."""
     with _opened_source(task) as (root, source):
         need = measure(source, name_matcher(stage.left_out), stage.is_cache)
         need.add(measure_stores(source, stage.layout))
@@ -575,7 +576,7 @@ def _measure_staged(stage: Stage, task: Task) -> Tally:
 
 
 def _take(stage: Stage, task: Task) -> Tally:
-    """The engine 'rename': the account itself becomes the staged copy. Its owner is set once it is out of everybody's reach."""
+    """Move the account itself to staging (engine 'rename'). Its owner is changed after that, when no other user can reach it."""
     folder, name = place_of(task.root, task.name)
     with contextlib.ExitStack() as stack:
         staging = open_private(stage.area, STAGING, called="the staging area")
@@ -590,7 +591,9 @@ def _take(stage: Stage, task: Task) -> Tally:
         try:
             _require_same_owner(target, task)
             if os.fstat(target).st_ino != task.inode != 0:
-                raise UnfitTree("another directory took its place while it was being moved; see what exchanges it")
+                raise UnfitTree(
+                    "it was replaced with another directory while it was being moved; find out what replaces it"
+                )
         except UnfitTree:
             rename_new(staging, account_key(task.name), parent, name)
             raise
@@ -603,10 +606,10 @@ def _take(stage: Stage, task: Task) -> Tally:
 
 
 def _make_way(area: int, staging: int, name: str) -> None:
-    """Remove a copy that another engine made. What has no index might be more than a copy, so it is put aside."""
+    """Remove a copy of another engine. A directory without an index may be more than a copy, so it is displaced instead."""
     key = account_key(name)
     if read_file_at(staging, f"{key}.index", at_most=1 << 30, called="an index") is not None:
-        forget_index(staging, name)  # first: see clear_staging
+        forget_index(staging, name)  # must be first, see clear_staging
         remove_tree(staging, key)
         return
     displaced = open_private(area, DISPLACED, called="the directory of displaced accounts")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Directories that systemd itself makes and keeps for a unit, systemd.exec(5): at each start it gives them their mode again."""
+"""Directories that systemd creates and manages for a unit, systemd.exec(5): it sets their mode at each start."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BASES = {"StateDirectory": "/var/lib", "CacheDirectory": "/var/cache", "LogsDir
 
 
 class Kept(t.NamedTuple):
-    """The line of the unit that has systemd keep a directory, and the mode that it gets at each start."""
+    """The line of the unit that makes systemd manage a directory, and the mode that it sets at each start."""
 
     line: str
     mode_option: str
@@ -21,7 +21,7 @@ class Kept(t.NamedTuple):
 
 
 def directories_of(unit: Unit) -> dict[str, Kept]:
-    """Return the paths of the directories that systemd keeps for a unit, by the names and the places that they have."""
+    """Return the directories that systemd manages for a unit, by path; each also by its path below ``private``."""
     found = {}
     for option, base in _BASES.items():
         for word in unit.properties[option].split():
@@ -33,6 +33,6 @@ def directories_of(unit: Unit) -> dict[str, Kept]:
 
 
 def kept_by_systemd(unit: Unit, path: str) -> Kept | None:
-    """Return what has systemd keep the directory at ``path``, None where nothing has."""
+    """Return the line and mode for the directory at ``path``, None if systemd does not manage it."""
     known = directories_of(unit)
     return known.get(path) or known.get(os.path.realpath(path))

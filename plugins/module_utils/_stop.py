@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""How a unit should be stopped so that its backend can write what it holds: the layout's wishes, never less than what is there."""
+"""How to stop a unit so that its backend can save its state: as the layout requires, but never with less time than configured."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ._unit_path import Overlay
 from ._unitfile import words
 from ._values import seconds
 
-# They start the backend and wait for it, and pass no signal on: npm's issue 4603; shells were measured (docs/stopping-browsers.md).
+# They start the backend and wait for it, but do not forward signals: npm's issue 4603; shells were measured (docs/stopping-browsers.md).
 _WRAPPERS = ("sh", "bash", "dash", "zsh", "npm", "npx", "yarn", "pnpm")
 
 
 class Params(t.NamedTuple):
-    """The unit, the name of the drop-in that is ours, and what the operator wants other than the layout does (None: nothing)."""
+    """The unit, the name of this collection's drop-in, and the operator's values (None: use those of the layout)."""
 
     unit: str
     name: str
@@ -30,7 +30,7 @@ class Params(t.NamedTuple):
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
-    """Make the typed parameters. Empty texts, as a survey gives them, count as left out."""
+    """Return the typed parameters. Empty texts, as from a survey, count as omitted."""
     return Params(
         unit=unit_name(options["unit"]),
         name=options["name"],
@@ -41,10 +41,10 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
 
 
 def sections_for(params: Params, layout: Layout, overlay: Overlay | None = None) -> dict[str, dict[str, str]]:
-    """Give the sections of the drop-in. ``overlay`` has the texts of other files that are going to change together with it.
+    """Return the sections of the drop-in. ``overlay``: the texts of other files that will change together with it.
 
-    What somebody else set in the unit or in another drop-in stays: a signal or kill mode was chosen for a reason, and a longer timeout
-    is somebody's experience. A timeout that is cut short tears what is being written (SIGKILL), so the longest one counts.
+    Values in the unit or in other drop-ins are kept: a signal or kill mode was chosen for a reason, and a long timeout from experience.
+    A timeout that is too short ends in SIGKILL and corrupts what is being written, so the longest one is used.
     """
     sources = read_sources(params.unit, {**(overlay or {}), drop_in_path(params.unit, params.name): None})
     service: dict[str, str] = {}
@@ -63,7 +63,7 @@ def sections_for(params: Params, layout: Layout, overlay: Overlay | None = None)
 
 
 def _wanted_mode(layout: Layout, sources: Sources) -> str | None:
-    """Give the layout's mode, unless it would leave a backend behind a wrapper without a signal until systemd kills it."""
+    """Return the layout's mode, unless a wrapper in ExecStart= would keep the signal from the backend until systemd kills it."""
     return "control-group" if layout.stop.mode == "mixed" and _is_wrapped(sources) else layout.stop.mode
 
 
@@ -75,6 +75,6 @@ def _is_wrapped(sources: Sources) -> bool:
 
 
 def _longer(there: str, wanted: int) -> str:
-    if there.strip() == "infinity" or seconds(there) == 0:  # 0 disables the time-out, too (systemd.service(5))
+    if there.strip() == "infinity" or seconds(there) == 0:  # 0 disables the timeout as well, systemd.service(5)
         return "infinity"
     return f"{max(seconds(there), float(wanted)):g}"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Asks a copy of a whatsmeow store how many devices it holds and whether it is sound, in a jail (see _jail.py).
+"""Reads the devices from a copy of a whatsmeow store and checks it for damage, in a jail (see _jail.py).
 
-The copy is as large as the store is when copying begins, on a disk that keeps a reserve. The question has an end, whatever was crafted.
+The copy is as large as the store when copying begins, on a disk with a reserve. The query is limited in time, even for a crafted store.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _SUFFIXES = ("", "-wal", "-journal")
 _TABLE = "whatsmeow_device"
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
-# What SQLite says when the copy could not be asked, which says nothing of the store.
+# Words in errors of SQLite that concern only the copy, not the store.
 _PASSING = ("full", "I/O", "unable to open", "locked")
 
 
 class Allowance:
-    """How long all questions of one run may take: a thousand crafted stores must not take a thousand times what one may.
+    """The time limit for all queries of one run: a thousand crafted stores must not take a thousand times the limit of one.
 
-    What a store takes beyond a second is taken from a common stock. When that is used up each store has a second, and when ``in_all`` is
-    over none is asked any more.
+    The time that stores take beyond one second each is limited to ``slow`` seconds in total. After that each store has one second, and
+    after ``in_all`` seconds no more stores are queried.
     """
 
     def __init__(self, slow: float, in_all: float) -> None:
@@ -43,11 +43,11 @@ class Allowance:
         self._in_all = in_all
 
     def seconds(self, each: float) -> float:
-        """Say how long the next store may take, of at most ``each``."""
+        """Return how long the next store may take, at most ``each`` seconds."""
         return max(min(each, 1.0 + self._slow, self._in_all), 0.0)
 
     def spend(self, seconds: float) -> None:
-        """Take off what a store took."""
+        """Subtract the time that a store took."""
         self._in_all -= seconds
         self._slow = max(self._slow - max(seconds - 1.0, 0.0), 0.0)
 
@@ -56,9 +56,9 @@ _allowance = Allowance(SLOW_STORES_SECONDS, ALL_STORES_SECONDS)
 
 
 def answer_of_copy(directory: int, name: str, library: types.ModuleType) -> str | None:
-    """Copy a store with what is beside it and ask SQLite about the copy; None when it did not answer in time, or not at all.
+    """Copy a store with its log files and query the copy with SQLite; None if there is no answer in time.
 
-    Else the answer is a word: store (with the devices as digests behind it), empty, other, damaged or late. Raises OSError where the
+    Otherwise the answer is one word: store (followed by the digests of its devices), empty, other, damaged or late. Raises OSError if the
     store cannot be copied.
     """
     with tempfile.TemporaryDirectory(prefix="whatsapp-ops-") as private:
@@ -74,7 +74,7 @@ def answer_of_copy(directory: int, name: str, library: types.ModuleType) -> str 
 
 
 def _copied(directory: int, name: str, jail: int, new_name: str, room: Room) -> int:
-    """Copy one file into the jail, as much of it as there is when that begins, and return its size."""
+    """Copy one file into the jail, up to its size when copying begins, and return that size."""
     try:
         source = os.open(name, READ_FLAGS, dir_fd=directory)
     except FileNotFoundError:
@@ -82,9 +82,9 @@ def _copied(directory: int, name: str, jail: int, new_name: str, room: Room) -> 
     with os.fdopen(source, "rb", buffering=0):
         status = os.fstat(source)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError("it is no regular file")
+            raise OSError("it is not a regular file")
         if status.st_size > STORE_BYTES or not room.is_left(jail, status.st_size):
-            raise OSError("there is no room for it")
+            raise OSError("there is not enough space for it")
         target = os.open(new_name, _NEW_FILE, 0o600, dir_fd=jail)
         try:
             pour(source, target, status, checksum=False, until=math.inf)
@@ -95,7 +95,7 @@ def _copied(directory: int, name: str, jail: int, new_name: str, room: Room) -> 
 
 
 def _ask_jailed(jail: int, size: int, library: types.ModuleType) -> str | None:
-    """Ask as a user of nobody, in a directory that holds nothing else."""
+    """Run the query as the unprivileged user of the jail, in a directory that contains only the copy."""
     _give(jail)
     begun = time.monotonic()
     try:
@@ -112,7 +112,7 @@ def _give(descriptor: int) -> None:
 
 
 def _answer(library: types.ModuleType) -> str:
-    """Runs in the jail: the number of tables, whether the store is sound, and the devices as digests, in words."""
+    """Return the answer of answer_of_copy. Runs in the jail."""
     try:
         with contextlib.closing(library.connect("store", isolation_level=None)) as store:
             return _answer_of(store)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Copies SQLite databases as SQLite wants it: what is committed stands in the database and in its ``-wal``, and only both are one state.
+"""Copies SQLite databases consistently: committed data is in the database and in its ``-wal``, and only both together are one state.
 
-The files of a database are copied by descriptor into a directory of their own in the staging area. When nobody writes any more SQLite's
-backup makes one file of them, in a jail (see _jail.py): neither is root led to another path nor does it read what a user may have crafted.
+The files of a database are copied by descriptor into a separate directory in the staging area. Once the backend is stopped, SQLite's
+backup combines them into one file in a jail (see _jail.py), so that root neither follows paths of a user nor parses crafted files.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ from ._pages import store_digest
 from ._receipts import account_key
 from ._tree import Tally, files_below, remove_tree
 
-# What a database consists of. The `-shm` beside a `-wal` is only an index that SQLite makes anew.
+# Suffixes of the files of a database. The `-shm` beside a `-wal` is only an index that SQLite recreates.
 _SUFFIXES = ("", "-wal", "-journal")
 _RAW, _WHOLE, _TRIAL = "raw", "whole", ".trial"
 _SOUND, _DAMAGED, _FAILED = "sound", "damaged", "failed"
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
-# Per database (its relative path in the account) and per suffix the record of the file that was copied.
+# By database (its relative path in the account) and suffix: the record of the copied file.
 Records = dict[str, dict[str, tuple[int, ...]]]
 
 
 class DamagedStore(UnfitTree):
-    """SQLite cannot read the database, or finds it broken."""
+    """SQLite cannot read the database, or finds it damaged."""
 
 
 def store_patterns(layout: Layout) -> tuple[str, ...]:
-    """Return the patterns of the names of databases and of the files beside them."""
+    """Return the name patterns of databases and of the files beside them."""
     return tuple(pattern + suffix for pattern in layout.databases for suffix in (*_SUFFIXES, "-shm"))
 
 
 def is_beside_store(layout: Layout, name: str) -> bool:
-    """Whether a file of that name is not a database itself, but one of the files that SQLite keeps beside it."""
+    """Whether a file of that name is not a database itself, but a file that SQLite keeps beside one."""
     return name_matcher(store_patterns(layout))(name) is not None and layout.database_matcher(name) is None
 
 
 def store_names(directory: int, layout: Layout) -> list[str]:
-    """Return the databases in an open account, as sorted relative paths."""
+    """Return the databases in an open account as sorted relative paths."""
     is_database, is_cache = layout.database_matcher, layout.cache_matcher
     names = (name for name, _status in files_below(directory, layout.volatile_matcher, is_cache))
     return sorted(name for name in names if is_database(name.rpartition("/")[2]))
 
 
 def measure_stores(directory: int, layout: Layout) -> Tally:
-    """Measure what copying the databases of an open account takes: what is collected of them, and the one file that is made of that."""
+    """Return the files and bytes needed to copy the databases of an open account: the staged files, and the file combined from them."""
     tally = Tally()
     if not layout.databases:
         return tally
@@ -72,23 +72,21 @@ def measure_stores(directory: int, layout: Layout) -> Tally:
 
 
 def require_sqlite() -> None:
-    """Raise SessionsError where this Python cannot read SQLite databases."""
+    """Raise SessionsError if this Python cannot read SQLite databases."""
     _library()
 
 
 def bring_stores(
     source: int, scratch: int, names: t.Collection[str], rules: Rules, known: Records
 ) -> tuple[Records, Tally]:
-    """Bring the copies of the databases ``names`` of an open account up to date in the open directory ``scratch``.
+    """Update the copies of the databases ``names`` of an open account in the open directory ``scratch``.
 
-    As with bring_up_to_date of _tree.py: ``known`` is what the pass before returned, and copies that kept changing count as unsettled.
+    As with bring_up_to_date in _tree.py, ``known`` is the result of the previous pass, and files that keep changing count as unsettled.
     """
     fresh: Records = {}
     tally = Tally()
     for name in names:
-        with contextlib.suppress(
-            FileNotFoundError, NotADirectoryError
-        ):  # its directory was removed since it was listed
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # its directory was removed meanwhile
             brought = _bring_store(source, scratch, name, rules, known.get(name, {}), tally)
             if "" in brought:
                 fresh[name] = brought
@@ -100,11 +98,11 @@ def bring_stores(
 def try_stores(
     scratch: int, names: t.Iterable[str], rules: Rules, may_be_damaged: t.Callable[[str], bool] = lambda name: False
 ) -> bool:
-    """Let SQLite check a copy of each database that was brought, while its backend still runs, and say whether it found none damaged
-    but those that ``may_be_damaged``.
+    """Let SQLite check a trial copy of each staged database while its backend still runs. Return whether none is damaged, except those
+    that ``may_be_damaged``.
 
-    A copy of one that is being written may be torn, so that one such answer proves nothing. Raises UnfitTree for a check without an end:
-    a schema may be crafted so that it does not end for days, and that has to be found out before anybody waits for it.
+    A copy of a database that is being written may be inconsistent, so one bad result proves nothing. Raises UnfitTree if a check exceeds
+    its limits: a crafted schema can make it run for days, which must be detected before the backend is stopped.
     """
     sound = True
     for name in names:
@@ -118,9 +116,9 @@ def try_stores(
 
 
 def put_stores(scratch: int, target: int, names: t.Collection[str], rules: Rules) -> None:
-    """Make one file of each database that was brought, in its place in the open directory ``target``; the brought copies are used up.
+    """Combine the staged files of each database into one file at its path in the open directory ``target``. Consumes the staged files.
 
-    Raises DamagedStore for one that is not sound, OSError where there is no room.
+    Raises DamagedStore for a damaged database, OSError if the disk is full.
     """
     for name in names:
         slot = open_private(scratch, account_key(name), called="the staging area of databases")
@@ -133,7 +131,7 @@ def put_stores(scratch: int, target: int, names: t.Collection[str], rules: Rules
 
 
 def may_be_damaged(directory: int, layout: Layout) -> t.Callable[[str], bool]:
-    """Return the test whether a database (its relative path) of an open account is one that its program can do without."""
+    """Return the test whether the program can do without a database (relative path) of an open account."""
     if layout.opens is None:
         return lambda name: False
     opened = frozenset(layout.opens(directory))
@@ -141,7 +139,10 @@ def may_be_damaged(directory: int, layout: Layout) -> t.Callable[[str], bool]:
 
 
 def put_as_it_is(source: int, target: int, name: str, rules: Rules) -> None:
-    """Copy what is no database, or a damaged one that a program can do without, with its log. Raises UnfitTree when somebody writes."""
+    """Copy the files of something that is not a database, or of a damaged database that the program can do without, unchanged.
+
+    Raises UnfitTree if a process still writes to them.
+    """
     folder, _slash, last = name.rpartition("/")
     with opened_below(source, folder or ".") as parent, opened_below(target, folder or ".") as placed:
         for suffix in _SUFFIXES:
@@ -150,12 +151,12 @@ def put_as_it_is(source: int, target: int, name: str, rules: Rules) -> None:
                 continue
             if copy_until_settled(parent, placed, last + suffix, rules) == UNSETTLED:
                 raise UnfitTree(
-                    "a file that belongs to a database is still written to; see what does (fuser, lsof) and stop it"
+                    "a process still writes to a file of a database; find that process (fuser, lsof) and stop it"
                 )
 
 
 def same_stores(one: int, other: int, layout: Layout) -> bool:
-    """Whether two open accounts have the same databases with the same content, wherever in its files SQLite keeps that."""
+    """Whether two open accounts have the same databases with the same content, in whichever of its files SQLite keeps it."""
     names = store_names(one, layout)
     return names == store_names(other, layout) and all(_same_store(one, other, name) for name in names)
 
@@ -166,14 +167,14 @@ def _same_store(one: int, other: int, name: str) -> bool:
 
 
 def _same_files(one: int, other: int, name: str) -> bool:
-    """Whether the files of what SQLite would not read are equal."""
+    """Whether the files of two databases that cannot be compared by content are equal."""
     for path in (name + suffix for suffix in _SUFFIXES):
         statuses = status_below(one, path), status_below(other, path)
         if not all(statuses):
             if any(statuses):
                 return False
         elif not all(status and stat.S_ISREG(status.st_mode) and status.st_size <= STORE_BYTES for status in statuses):
-            return False  # holes of a crafted file are read without end
+            return False  # a crafted sparse file could take practically forever to read
         elif _digest_below(one, path) != _digest_below(other, path):
             return False
     return True
@@ -198,9 +199,8 @@ def _bring_store(
             }
             for suffix in set(_SUFFIXES).difference(brought):
                 remove_tree(slot, last + suffix)
-            if brought != _records(
-                parent, last
-            ):  # the files of a database are one state only if none changed meanwhile
+            # The files of a database are a consistent state only if none changed meanwhile.
+            if brought != _records(parent, last):
                 tally.unsettled += 1
             return brought
     finally:
@@ -210,7 +210,7 @@ def _bring_store(
 def _records(parent: int, name: str) -> dict[str, tuple[int, ...]]:
     found = {suffix: status_of(parent, name + suffix) for suffix in _SUFFIXES}
     if any(status and not stat.S_ISREG(status.st_mode) for status in found.values()):
-        raise UnfitTree("a file that belongs to a database is no regular file; remove it")
+        raise UnfitTree("a file of a database is not a regular file; remove it")
     return {suffix: record_of(status) for suffix, status in found.items() if status}
 
 
@@ -230,7 +230,7 @@ def _bring_file(
     try:
         copied = copy_until_settled(parent, slot, name, rules)
     except FileNotFoundError:
-        copied = UNSETTLED  # the last connection was closed, and took its -wal with it
+        copied = UNSETTLED  # closing the last connection has removed the -wal
     tally.copied += 1
     tally.bytes += copied[1]
     tally.newest_ns = max(tally.newest_ns, copied[2])
@@ -238,7 +238,7 @@ def _bring_file(
 
 
 def _try(slot: int, name: str, rules: Rules) -> str | None:
-    """Have SQLite check a copy of the brought files, in a jail, and return what it says."""
+    """Let SQLite check a trial copy of the staged files in a jail, and return its verdict."""
     library = _library()
     remove_tree(slot, _TRIAL)
     trial = open_private(slot, _TRIAL, called="the staging area of databases")
@@ -251,12 +251,12 @@ def _try(slot: int, name: str, rules: Rules) -> str | None:
 
 
 def _copy_raw(slot: int, name: str, trial: int, new_name: str, rules: Rules) -> int:
-    """Copy a brought file, which nobody but us writes to, for the jail's user; return its size."""
+    """Copy a staged file, which only this collection writes to, for the jail's user; return its size, 0 if it does not exist."""
     status = status_of(slot, name)
     if status is None:
         return 0
     if rules.room and not rules.room.is_left(trial, status.st_size):
-        raise UnfitTree("checking a copy of its database would leave next to nothing free on the disk; free space")
+        raise UnfitTree("checking a copy of its database would almost fill the disk; free space")
     reading = os.open(name, _OPEN_FILE, dir_fd=slot)
     try:
         writing = os.open(new_name, _NEW_FILE, 0o600, dir_fd=trial)
@@ -271,7 +271,7 @@ def _copy_raw(slot: int, name: str, trial: int, new_name: str, rules: Rules) -> 
 
 
 def _rebuild(slot: int, name: str, rules: Rules) -> None:
-    """Make one file of the brought ones. The jail is a directory of the jail's user, below one that only root can enter."""
+    """Combine the staged files into one. The jail is a directory of the jail's user, below one that only root can enter."""
     library = _library()
     remove_tree(slot, _WHOLE)
     os.close(os.open(_WHOLE, _NEW_FILE, 0o600, dir_fd=slot))
@@ -280,14 +280,14 @@ def _rebuild(slot: int, name: str, rules: Rules) -> None:
         os.chown(_WHOLE, *jail_user(), dir_fd=slot, follow_symlinks=False)
     answer = _jailed(slot, sum(status.st_size for status in statuses), rules, lambda: _made_whole(library))
     if answer == _DAMAGED:
-        raise DamagedStore("a database there is damaged; restore a backup of it, or move it away")
+        raise DamagedStore("a database is damaged; restore a backup of it, or move it away")
     if answer != _SOUND:
-        raise OSError(errno.EIO, "SQLite could not write a copy of its database, the disk may be full")
+        raise OSError(errno.EIO, "SQLite could not write a copy of its database, because the disk may be full")
     _dress(slot, statuses, rules)
 
 
 def _jailed(directory: int, size: int, rules: Rules, work: t.Callable[[], str]) -> str | None:
-    """Do ``work`` in a jail, whose files have ``size`` bytes. Raises UnfitTree when it takes longer than it may, or more memory."""
+    """Do ``work`` in a jail with files of ``size`` bytes. Raises UnfitTree if it exceeds its limits of time or memory."""
     seconds = min(seconds_for(size), max(rules.until - time.monotonic(), 0.0))
     if os.geteuid() == 0:
         os.fchown(directory, *jail_user())
@@ -295,7 +295,7 @@ def _jailed(directory: int, size: int, rules: Rules, work: t.Callable[[], str]) 
         return in_jail(directory, work, size=size, seconds=seconds)
     except PastLimit:
         raise UnfitTree(
-            f"a database there could not be checked within {seconds:.0f} seconds and {JAIL_MEMORY >> 20} MiB of memory; "
+            f"a database could not be checked within {seconds:.0f} seconds and {JAIL_MEMORY >> 20} MiB of memory; "
             "restore a backup of it, or move it away"
         ) from None
     finally:
@@ -304,7 +304,7 @@ def _jailed(directory: int, size: int, rules: Rules, work: t.Callable[[], str]) 
 
 
 def _hand_in(slot: int, name: str, new_name: str) -> os.stat_result | None:
-    """Give a brought file to the jail's user, with the name that it has there; return how it looked before."""
+    """Give a staged file to the jail's user under its name in the jail; return its former status, None if it does not exist."""
     status = status_of(slot, name)
     if status is None:
         return None
@@ -324,16 +324,17 @@ def _give(descriptor: int) -> None:
 
 
 def _made_whole(library: types.ModuleType) -> str:
-    """Runs in the jail. Nothing here is closed: the last connection that closes would write the -wal into the database first."""
+    """Combine the files into one and return the verdict. Runs in the jail.
+
+    Leaves its connections open: closing the last one would first write the -wal into the database.
+    """
     try:
         raw = _opened_raw(library)
         if raw.execute("PRAGMA page_count").fetchone() == (0,):
-            return _SOUND  # a program makes an empty file before it fills it; so is the whole one
+            return _SOUND  # a program creates an empty file before it fills it; the combined file is empty as well
         whole = library.connect(_WHOLE, isolation_level=None)
-        for pragma in (
-            "journal_mode=OFF",
-            "synchronous=OFF",
-        ):  # a torn one is made anew; the whole batch is synced later
+        # No need for durability: an incomplete copy is made again, and all copies are synced later.
+        for pragma in ("journal_mode=OFF", "synchronous=OFF"):
             whole.execute(f"PRAGMA {pragma}")
         raw.backup(whole)
         whole.close()
@@ -345,7 +346,7 @@ def _made_whole(library: types.ModuleType) -> str:
 
 
 def _tried(library: types.ModuleType) -> str:
-    """Runs in the jail, on a copy that may be torn: its program was writing."""
+    """Return the verdict on a copy that may be inconsistent, because its program was writing. Runs in the jail."""
     try:
         return _verdict(_opened_raw(library))
     except library.DatabaseError:
@@ -355,24 +356,26 @@ def _tried(library: types.ModuleType) -> str:
 def _opened_raw(library: types.ModuleType) -> t.Any:
     raw = library.connect(_RAW, isolation_level=None)
     raw.execute("PRAGMA locking_mode=EXCLUSIVE")  # then it needs no -shm
-    raw.execute("SELECT count(*) FROM sqlite_master").fetchone()  # older Pythons cannot tell why a backup fails
+    raw.execute(
+        "SELECT count(*) FROM sqlite_master"
+    ).fetchone()  # raises the right error; a failed backup does not in older Pythons
     return raw
 
 
 def _verdict(database: t.Any) -> str:
-    # No progress handler ends this: one step of a crafted schema may take days. The limits of the jail do.
+    # A progress handler would not limit this, because one step of a crafted schema may take days. The limits of the jail do.
     database.execute("PRAGMA temp_store=MEMORY")
     return _SOUND if database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",) else _DAMAGED
 
 
 def _dress(slot: int, statuses: t.Sequence[os.stat_result], rules: Rules) -> None:
-    """Give the whole file the owner and mode of the database, and the time of the newest of its files."""
+    """Give the combined file its owner, the mode of the database, and the mtime of the newest of its files."""
     newest = max(status.st_mtime_ns for status in statuses)
     descriptor = os.open(_WHOLE, _OPEN_FILE, dir_fd=slot)
     try:
         made = os.fstat(descriptor)
         if not stat.S_ISREG(made.st_mode) or made.st_nlink != 1:
-            raise UnfitTree("the copy of its database was tampered with; see what runs as its user")
+            raise UnfitTree("the copy of its database was tampered with; check which processes run as its user")
         if os.geteuid() == 0:
             os.fchown(descriptor, rules.uid, rules.gid)
         os.fchmod(descriptor, stat.S_IMODE(statuses[0].st_mode) & 0o777)
@@ -391,10 +394,10 @@ def _place(slot: int, target: int, name: str) -> None:
 
 def _library() -> types.ModuleType:
     try:
-        import sqlite3  # the only one who needs it, and some systems package it apart
+        import sqlite3  # imported late: few runs need it, and some systems package it separately
     except ImportError as error:
         raise SessionsError(
-            "these accounts are kept in SQLite databases, and this host's Python has no module sqlite3; "
-            "nothing was changed, install it (python3, not python3-minimal, on Debian) and run again"
+            "these accounts are kept in SQLite databases, but this host's Python has no module sqlite3; "
+            "nothing was changed: install it (python3, not python3-minimal, on Debian) and run again"
         ) from error
     return sqlite3

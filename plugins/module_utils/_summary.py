@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Says in a few words what a call found and did, for the one line that an operator reads about a host. Counts only, no name."""
+"""Summarises what a call found and did for the one line per host that an operator reads. Counts only, no names."""
 
 from __future__ import annotations
 
 import typing as t
 
-_VERBS = {"staged": "copied ahead", "rolled_back": "brought back"}
+_VERBS = {"staged": "copied ahead", "rolled_back": "rolled back"}
 
 
 def accounts(number: int) -> str:
-    """Give a number of accounts with its noun."""
+    """Return a number of accounts with its noun."""
     return f"{number} account{'' if number == 1 else 's'}"
 
 
 def of_migration(state: str, moved: int, downtime: float | None) -> str:
-    """Say how many accounts were moved and how long the backend was away; ``downtime`` is None where nothing was done yet."""
+    """Return how many accounts were moved and how long the backend was down; ``downtime``: in seconds, None if nothing was done yet."""
     verb = _VERBS.get(state, "moved")
     if downtime is None:
         return f"{accounts(moved)} would be {verb}" if moved else f"no account to be {verb}"
@@ -23,7 +23,7 @@ def of_migration(state: str, moved: int, downtime: float | None) -> str:
 
 
 def of_plan(linked: int | None, health: t.Mapping[str, t.Any] | None, left: t.Mapping[str, bool]) -> str:
-    """Say how many accounts are linked, how the backend is and what is left to do; of what nobody asked about, nothing."""
+    """Return how many accounts are linked, the health of the backend and what is left to do, as far as requested."""
     said = [f"{accounts(linked)} linked"] if linked is not None else []
     if health is not None:
         stopped = health["unit"] is not None and not health["unit"]["active"]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Looks at both sides of a migration: what accounts there are, in what state, and what is to be done about each.
+"""Surveys both sides of a migration: which accounts exist, in which state, and what to do with each.
 
-The cost grows with the number of accounts: an account's keys are read or counted only where a conflict has to be judged.
+The cost grows with the number of accounts: the keys of an account are read or counted only to judge a conflict.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ from ._tombstone import is_tombstone_at
 
 
 class Account(t.NamedTuple):
-    """One account of a legacy path, and what is decided about it. ``owner``: of its directory at the legacy path (a uid); ``linked``: that
-    is reached by a link; ``equal``: both copies are of one generation.
+    """One account of a legacy path, and the decision about it.
+
+    ``owner``: uid of its directory at the legacy path. ``linked``: that is reached by a symbolic link. ``equal``: both copies are of the
+    same generation.
     """
 
     name: str
@@ -44,19 +46,19 @@ class Account(t.NamedTuple):
 
     @property
     def label(self) -> str:
-        """How the account is called where others may read it."""
+        """The masked name, for output."""
         return masked(self.name)
 
     @property
     def is_inside(self) -> bool:
-        """Whether it travels with the account that its root is."""
+        """Whether it is moved with the account that its root is."""
         return self.decision == _INSIDE
 
 
 class Companion(t.NamedTuple):
-    """An entry (its relative path) beside the accounts of a legacy root that the sessions path does not have.
+    """An entry (relative path) beside the accounts of a legacy root that does not exist at the sessions path.
 
-    ``owners``: who may own the root, the entry and all in it.
+    ``owners``: the uids that may own the root, the entry and everything in it.
     """
 
     name: str
@@ -66,11 +68,11 @@ class Companion(t.NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """All that was seen. ``present``: states of the accounts at the sessions path, by name. ``path_inode``: 0 where it is not made yet.
+    """The result of a survey.
 
-    ``sides``: each copy that was judged, by the root it is in and its name. ``left``: what may be an account and stays at a legacy path
-    alone. ``clashes``: the names under which two legacy paths hold different devices. ``loose_links``: links beside accounts, which are
-    not copied.
+    ``present``: states of the accounts at the sessions path, by name. ``path_inode``: of the sessions path, 0 if it does not exist.
+    ``sides``: each judged copy, by its root and name. ``left``: possible accounts that will exist only at a legacy path. ``clashes``: names
+    that two legacy paths use for different devices. ``loose_links``: the number of symbolic links beside accounts, which are not copied.
     """
 
     layout: Layout
@@ -84,16 +86,16 @@ class Survey:
     loose_links: int = 0
 
     def with_action(self, *actions: str) -> tuple[Account, ...]:
-        """The accounts that one of ``actions`` was decided for."""
+        """The accounts with one of ``actions`` as the decision."""
         return tuple(account for account in self.accounts if account.decision.action in actions)
 
     @property
     def to_publish(self) -> tuple[Account, ...]:
-        """The accounts whose legacy copy goes to the sessions path."""
+        """The accounts to publish at the sessions path."""
         return tuple(account for account in self.accounts if account.decision.publish)
 
     def without_damaged(self, names: t.Collection[str]) -> Survey:
-        """Decide that the accounts ``names`` stay where they are, because their copies turned out to be damaged."""
+        """Return the survey with the decision that the accounts ``names`` stay at the legacy path, because their copies are damaged."""
         return dataclasses.replace(
             self,
             accounts=tuple(
@@ -102,9 +104,11 @@ class Survey:
         )
 
 
-_MOVED_AWAY = Decision("skipped", "it was moved to another host since; move it back from there")
-_ACCEPTED = Decision("skipped", "it belongs to another user, and that it is left behind was accepted")
-_INSIDE = Decision("migrated", "it lies in the account that the legacy path is itself, and travels with it", adopt=True)
+_MOVED_AWAY = Decision("skipped", "it has been moved to another host since; move it back from that host")
+_ACCEPTED = Decision("skipped", "it belongs to another user, and leaving it behind was accepted")
+_INSIDE = Decision(
+    "migrated", "it lies in the account that the legacy path is itself, and is moved with it", adopt=True
+)
 _DAMAGED = Decision("corrupt", "its database is damaged; it stays at the legacy path")
 
 
@@ -119,11 +123,11 @@ def survey(
     only: t.Collection[str] = (),
     accepted: t.Collection[str] = (),
 ) -> Survey:
-    """Look at the legacy roots and the sessions path.
+    """Survey the legacy roots and the sessions path.
 
-    ``at_path``: whether the running backend uses ``path``, None when it is down. ``before``: an earlier look, which counts for
-    whatever looks as it did then. ``only``: the accounts to look at, all where it is empty. ``accepted``: those that may be left behind.
-    Raises SessionsError where one of ``only`` is nowhere, and was not moved away either.
+    ``at_path``: whether the running backend uses ``path``, None if it is down. ``before``: an earlier survey; its judgements are reused
+    for unchanged copies. ``only``: the accounts to survey, all if empty. ``accepted``: accounts that may be left behind.
+    Raises SessionsError if one of ``only`` does not exist and was not moved away either.
     """
     with contextlib.ExitStack() as stack:
         target = _opened(stack, path)
@@ -157,11 +161,12 @@ def survey(
                     left.update({name: twin} if twin else {})
             missing = {name for name in missing - accounts.keys() if not is_tombstone_at(root, name)}
             owners = companion_owners(source.owners, os.fstat(root), source.receiver)
-            if source.closed:  # all of its user's travelled before, and what is root's was moved there by its user
+            if source.closed:
+                # The user's own companions were copied before, and files of root may have been moved in by the user.
                 owners = frozenset()
             for name in () if only or not owners else companions(root, layout):
                 if not is_owned_by(root, name, owners) or is_tombstone_at(root, name):
-                    continue  # somebody else's, or it is about an account of that place
+                    continue  # it belongs to another user, or replaces an account that was moved away
                 if _is_link(root, name):
                     loose_links += name not in left
                     continue
@@ -182,7 +187,7 @@ def survey(
         tuple(
             left[name]
             for name in sorted(left)
-            # Where a link that is not followed leads nobody knows, so what the sessions path has of its name may be another account.
+            # The target of a link that is not followed is unknown, so the account of that name at the sessions path may be another one.
             if (left[name].is_link or name not in present)
             and (left[name].is_twin or not _is_brought(accounts.get(name)))
         ),
@@ -192,7 +197,7 @@ def survey(
 
 
 def _with_the_root(accounts: dict[str, Account], present: t.Collection[str]) -> dict[str, Account]:
-    """Let accounts travel with the one that their root is (``.``), where no newer keys at the sessions path are replaced for that."""
+    """Move accounts with the one that their root is (``.``), unless that would replace newer keys at the sessions path."""
     whole = accounts.get(".")
     if whole is None or not whole.decision.publish or set(present) - accounts.keys():
         return accounts
@@ -211,7 +216,7 @@ def _goes_with(account: Account, whole: Account) -> bool:
 
 
 def _stays(account: Account) -> bool:
-    """Whether an account stays at its legacy path alone, and nobody meant that."""
+    """Whether an account will exist only at its legacy path, damaged or accepted to be left behind."""
     return account.present is None and (account.decision.action == "corrupt" or account.decision == _ACCEPTED)
 
 
@@ -225,7 +230,7 @@ def _is_link(root: int, path: str) -> bool:
 
 
 def _allowed(account: Account, source: Source, accepted: t.Collection[str]) -> Account:
-    """Refuse to give an account of one user to another one, unless it was accepted that it stays behind."""
+    """Return the account, skipped if leaving it behind was accepted. Raises SessionsError if its owner is not allowed."""
     closed = source.closed and account.name == "." and account.owner == 0
     if account.owner is not None and source.owners is not None and account.owner not in source.owners and not closed:
         if account.name in accepted or account.label in accepted:
@@ -246,13 +251,13 @@ def _require_found(missing: t.Collection[str], sources: t.Sequence[Source], path
         named = ", ".join(sorted(map(masked, missing)))
         places = ", ".join([*(source.given for source in sources), path])
         raise SessionsError(
-            f"accounts that were named are not there: {named} (looked in {places}); "
-            "nothing was changed, see with session_info how they are called and run again"
+            f"these named accounts do not exist: {named} (searched in {places}); "
+            "nothing was changed: list the account names with session_info and run again"
         )
 
 
 class _Looks:
-    """Looks at copies of accounts, each judged once: ``known`` holds what was judged before."""
+    """Judges copies of accounts, each only once; ``known``: earlier judgements."""
 
     def __init__(self, layout: Layout, known: t.Mapping[tuple[str, str], Side]) -> None:
         self.layout = layout
@@ -261,14 +266,14 @@ class _Looks:
         self.owners: dict[tuple[str, str], int] = {}
 
     def side(self, place: str, root: int, name: str, ancestor: Mark | None = None) -> Side | None:
-        """Look at one copy below the open directory ``root``; None when it is not there.
+        """Return one copy below the open directory ``root``; None if it does not exist.
 
-        Where it still looks like its ``ancestor`` nobody will ask for its state, so it is not judged: that may take reading all of it.
+        If its mark equals that of its ``ancestor``, its state does not matter, so it is not judged, which may mean reading it completely.
         """
         try:
             directory = open_account(root, name)
         except (FileNotFoundError, NotADirectoryError):
-            return None  # any other error is no reason to go on without the account
+            return None  # any other error must end the run, not leave out the account
         try:
             if not self.layout.is_account(directory):
                 return None
@@ -291,9 +296,9 @@ class _Looks:
 
 
 class _Two(t.NamedTuple):
-    """A legacy root and the sessions path, both open (or the latter not made yet).
+    """A legacy root and the sessions path, both open; the latter is None if it does not exist.
 
-    ``handed_over``: one lies in the area of the other, so the accounts come from another host or go to one, or come back from there.
+    ``handed_over``: one lies in the area of the other, so the accounts are in transit between hosts.
     """
 
     source: Source
@@ -305,9 +310,9 @@ class _Two(t.NamedTuple):
     handed_over: bool = False
 
     def account(self, name: str, receipt: Entry | None, on_conflict: str) -> Account:
-        """Look at both copies of an account and decide about it."""
+        """Judge both copies of an account and decide about it."""
         if self.handed_over:
-            receipt = None  # somebody brings it, whatever became of it here before
+            receipt = None  # it arrives from another host, so its history on this host does not count
         layout, damaged = self.looks.layout, receipt is not None and receipt.damaged
         present = self.looks.side(self.path, self.target, name) if self.target is not None else None
         legacy = self._legacy(name, None if damaged or present is None or present.state == "corrupt" else receipt)
@@ -333,7 +338,7 @@ class _Two(t.NamedTuple):
         return Account(name, self.source.path, legacy, present, decision, self._owner(name), equal=equal)
 
     def after(self, first: _Two, name: str) -> tuple[Clash | None, LeftBehind | None]:
-        """Say what the account ``name`` is here, when it was found in another legacy path before: of another device, or nobody knows."""
+        """Compare the account ``name`` with one of the same name in an earlier legacy path: a clash, a twin to leave behind, or neither."""
         places = first.source.given, self.source.given
         sides = first.side(name), self.side(name)
         if sides[0].is_of_another_device(sides[1]):
@@ -343,7 +348,7 @@ class _Two(t.NamedTuple):
         return None, None if same else twin
 
     def side(self, name: str) -> Side:
-        """Look at the legacy copy alone."""
+        """Judge only the legacy copy."""
         return self._legacy(name, None)
 
     def _owner(self, name: str) -> int | None:
@@ -352,19 +357,20 @@ class _Two(t.NamedTuple):
     def _legacy(self, name: str, receipt: Entry | None) -> Side:
         ancestor = receipt.legacy if receipt is not None and receipt.source == self.source.path else None
         found = self.looks.side(self.source.path, self.root, name, ancestor)
-        # None: it was removed since it was listed.
+        # None: it was removed meanwhile.
         return found or Side("corrupt", mark_with_parts(self.root, name, self.root, self.looks.layout))
 
 
 def _ancestor(receipt: Entry | None, source: Source, legacy: Side, present: Side | None) -> Entry | None:
-    """Say whether a receipt tells anything about this legacy copy: one of another source was not 'used since' because it differs."""
+    """Return the receipt if it applies to this legacy copy. A copy from another source differs from it without having been used since."""
     if receipt is None or (receipt.mirrored and present is None):
         return None
     if receipt.source == source.path:
         return receipt
     if present is not None or legacy.mark.changed_ns > receipt.time * 1e9:
         return None
-    return dataclasses.replace(receipt, legacy=legacy.mark)  # as old as the migration: not used since, either
+    # The copy is older than the migration, so it has not been used since either.
+    return dataclasses.replace(receipt, legacy=legacy.mark)
 
 
 def _states(looks: _Looks, path: str, target: int | None) -> dict[str, str]:
@@ -408,5 +414,5 @@ def _has(target: int | None, path: str) -> bool:
 def _opened(stack: contextlib.ExitStack, path: str) -> int | None:
     try:
         return stack.enter_context(opened_directory(path))
-    except (FileNotFoundError, NotADirectoryError):  # not made yet, or put out of use
+    except (FileNotFoundError, NotADirectoryError):  # it does not exist yet, or was retired
         return None

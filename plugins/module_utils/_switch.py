@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The configuration that sends a backend to its new sessions path: drop-ins and an environment file, changed while the unit is down.
+"""The configuration that points a backend to its new sessions path: drop-ins and an environment file, changed while the unit is down.
 
-An environment file beats every drop-in (systemd.exec(5)), so both are decided, checked and written together.
+An environment file overrides every drop-in (systemd.exec(5)), so both are decided, checked and written together.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from ._unitfile import environment_items
 
 
 class EnvironmentFile(t.NamedTuple):
-    """The file that systemd reads with EnvironmentFile=, and the variables it has to set, or (None) must not set.
+    """The file that systemd reads with EnvironmentFile=, and the variables it must set, or (None) must not set.
 
-    ``made``: it was made for these variables alone, and is removed once nothing is left in it.
+    ``made``: it was created only for these variables, and is removed when it becomes empty.
     """
 
     path: str
@@ -37,20 +37,19 @@ class EnvironmentFile(t.NamedTuple):
 
 
 class PlainFile(t.NamedTuple):
-    """A file that another program than systemd reads, and the text it has to hold: a drop-in of Quadlet, an override of Compose."""
+    """A file that a program other than systemd reads, and its requested text: a drop-in of Quadlet, an override of Compose."""
 
     path: str
     text: str
 
 
 class Switch(t.NamedTuple):
-    """What is wanted: drop-ins (parameters of systemd_override) and an environment file.
+    """The requested configuration: drop-ins (parameters of systemd_override) and an environment file.
 
-    ``restored``: the variables that get back whatever they were before another switch, where this one is its way back.
-    ``pre_stop_overrides``: drop-ins that have to be in force when the unit is stopped; they are no reason to stop it.
-    ``attach``: how the backend is to be brought to its sessions path, see _attach.py, which decides about it: ``asked`` is the switch
-    before that, ``bindings`` are those that the unit has to have then, and that count in the place of variables. ``unbound``: those that
-    it has to be without, in the same way.
+    ``restored``: in a rollback, the variables that get their former values back. ``pre_stop_overrides``: drop-ins that must be effective when the
+    unit is stopped; they are no reason to stop it. ``attach``: how to point the backend to its sessions path, see _attach.py, which decides
+    it: ``asked`` is the switch before that decision, ``bindings`` are the mounts that the unit must have, which then count instead of
+    variables. ``unbound``: in the same way, the mounts that it must not have.
     """
 
     overrides: tuple[_override.Params, ...]
@@ -71,12 +70,12 @@ class Switch(t.NamedTuple):
 
     @property
     def leads(self) -> bool:
-        """Whether the backend is brought to its path by it. Without, accounts are moved for a reason of the caller's own."""
+        """Whether the switch points the backend to its path. Without a switch, only the caller knows which path the backend uses."""
         return bool(self.overrides or self.environment_file or self.bindings or self.unbound or self.plain)
 
     @property
     def changed(self) -> frozenset[str]:
-        """Names of the variables that have another value, or none, with the switch than without it."""
+        """Names of the variables that the switch sets, unsets or restores."""
         return self.variables | frozenset(self._values) | (self.restored or frozenset())
 
     @property
@@ -85,12 +84,12 @@ class Switch(t.NamedTuple):
 
 
 class SwitchState(t.NamedTuple):
-    """What is there: per drop-in the steps it needs, the environment file's text now and as wanted, what the process lacks.
+    """The observed state: the steps of each drop-in, the current and requested text of the environment file, what the process lacks.
 
-    ``diffs``: of the drop-ins that have to be written. The environment file is never shown, such files tend to hold secrets.
-    ``early``: the steps of each drop-in that comes before the stop, ``early_diffs``: of those that have to be written.
-    ``warnings``: what beats a drop-in that was not to fail for it. ``held``: the environment file as it was read, None where there is none;
-    ``trusted``: the users (uids) whom it and its directory may belong to. ``plain``: the plain files that have to be written.
+    ``diffs``: of the drop-ins to write. The environment file is never shown, because such files tend to contain secrets.
+    ``early``: the steps of each drop-in that is installed before the stop, ``early_diffs``: of those to write. ``warnings``: what shadows a
+    drop-in that should not fail for it. ``held``: the environment file as it was read, None if it does not exist. ``trusted``: the uids
+    that may own it and its directory. ``plain``: the plain files to write.
     """
 
     steps: tuple[tuple[_override.Step, ...], ...]
@@ -107,22 +106,22 @@ class SwitchState(t.NamedTuple):
 
     @property
     def differs(self) -> bool:
-        """Whether a file has to be written that needs the unit stopped."""
+        """Whether a file must be written while the unit is stopped."""
         return any(map(is_written, self.steps)) or self.text != self.wanted_text or bool(self.plain)
 
     @property
     def early_differs(self) -> bool:
-        """Whether a file has to be written before the unit is stopped."""
+        """Whether a file must be written before the unit is stopped."""
         return any(map(is_written, self.early))
 
     @property
     def stale(self) -> bool:
-        """Whether systemd has to read its files again although none has to be written."""
+        """Whether systemd must reload its files although none has to be written."""
         return any((*self.steps, *self.early)) and not self.differs and not self.early_differs
 
 
 def read_switch(options: t.Mapping[str, t.Any] | None, unit: str | None) -> Switch:
-    """Make the typed switch from the option ``switch``; drop-ins are for ``unit`` unless they say otherwise."""
+    """Return the typed switch from the option ``switch``; drop-ins are for ``unit`` unless they name another one."""
     options = options or {}
     overrides, pre_stop_overrides = (
         tuple(_override.read_params(_for_unit(given, unit)) for given in options.get(option) or ())
@@ -137,26 +136,24 @@ def read_switch(options: t.Mapping[str, t.Any] | None, unit: str | None) -> Swit
     wanted = dict(switch.environment_file.values) if switch.environment_file else {}
     for name, value in _variables(overrides):
         if wanted.setdefault(name, value) != value:
-            raise SessionsError(
-                f"'switch' sets {name} to one value in one file and to another in a second one; give one value"
-            )
+            raise SessionsError(f"'switch' sets {name} to different values in two files; give one value")
     return switch
 
 
 def read_environment_file(options: t.Mapping[str, t.Any] | None) -> EnvironmentFile | None:
-    """Make the typed environment file from its option (``path``, ``values``)."""
+    """Return the typed environment file from its option (``path``, ``values``)."""
     if not options:
         return None
     given = (options.get("values") or {}).items()
     values = {str(name): None if value is None else str(value) for name, value in given}
-    _environment_file.with_values("", values)  # refuses names and values that no environment file can hold
+    _environment_file.with_values("", values)  # refuses names and values that an environment file cannot contain
     return EnvironmentFile(normal_path(options["path"], "environment_file.path"), values)
 
 
 def observe_switch(switch: Switch, unit: Unit | None) -> SwitchState:
-    """Look at drop-ins, environment file and process.
+    """Read drop-ins, environment file and process.
 
-    Raises SessionsError for a drop-in that systemd would not accept, and when a file beats the switch, naming file and line.
+    Raises SessionsError for a drop-in that systemd would reject, and if another file overrides the switch, with its name and line.
     """
     file = switch.environment_file
     held, trusted = read_held(file.path) if file else None, _trusted(unit)
@@ -166,10 +163,10 @@ def observe_switch(switch: Switch, unit: Unit | None) -> SwitchState:
         _require_trusted(file.path, held, trusted)
         if text != wanted_text and held.status.st_nlink > 1:
             raise SessionsError(
-                f"{file.path} has a second name elsewhere, which would keep the old content; nothing was changed, "
-                "make it a file of its own (cp, then mv) and run again"
+                f"{file.path} has another hard link, which would keep the old content; nothing was changed: "
+                "replace it with a copy (cp, then mv) and run again"
             )
-    # Each drop-in is judged with the others as they are going to be: what this switch fixes does not shadow it.
+    # Each drop-in is judged with the future texts of the others: what this switch fixes does not shadow it.
     overlay = _overlay(switch, wanted_text)
     states = [_override.observe(wanted, overlay) for wanted in switch.overrides]
     lacking = {option for state in states for option in state.lacking}
@@ -200,13 +197,13 @@ def files_of(switch: Switch, state: SwitchState) -> list[str]:
 
 
 def overlay_of(switch: Switch) -> dict[str, str | None]:
-    """Return the files that the switch is about as they are going to be."""
+    """Return the future texts of the files of the switch, by path."""
     file = switch.environment_file
     return _overlay(switch, _wanted_text(_text_of(read_held(file.path)), file) if file else None)
 
 
 def lacks_value(switch: Switch, unit: Unit) -> bool:
-    """Whether the running main process was started with other values, or bindings, than the next start would give it."""
+    """Whether the running main process has other values or bindings than the next start would give it."""
     return bool(_lacking_variables(switch, unit, read_sources(unit.name)))
 
 
@@ -216,7 +213,7 @@ def _for_unit(given: t.Mapping[str, t.Any], unit: str | None) -> dict[str, t.Any
         raise SessionsError("a drop-in in 'switch' has no unit; name it in 'unit'")
     if unit is not None and unit_name(named["unit"]) != unit:
         raise SessionsError(
-            f"a drop-in in 'switch' is for {named['unit']}, the sessions are those of {unit}; use systemd_override for it"
+            f"a drop-in in 'switch' is for {named['unit']}, but the sessions belong to {unit}; use systemd_override for it"
         )
     return named
 
@@ -231,7 +228,7 @@ def _variables(overrides: t.Iterable[_override.Params]) -> t.Iterator[tuple[str,
 def _planned(
     states: t.Sequence[_override.State], overrides: t.Sequence[_override.Params]
 ) -> tuple[tuple[tuple[_override.Step, ...], ...], tuple[t.Mapping[str, t.Any], ...]]:
-    """Return the steps of each drop-in, and the differences of those that have to be written."""
+    """Return the steps of each drop-in, and the diffs of those to write."""
     steps = tuple(_override.plan(state, wanted) for state, wanted in zip(states, overrides))
     return steps, tuple(_override.diff(*seen) for seen in zip(states, steps, overrides) if is_written(seen[1]))
 
@@ -242,12 +239,12 @@ def _difference(file: PlainFile) -> t.Mapping[str, t.Any]:
 
 
 def is_written(steps: t.Iterable[_override.Step]) -> bool:
-    """Whether the steps change a drop-in, and not only have systemd read it."""
+    """Whether the steps change a drop-in and do not only reload it."""
     return any(not isinstance(step, _override.Reload) for step in steps)
 
 
 def _overlay(switch: Switch, wanted_text: str | None) -> dict[str, str | None]:
-    """The files as they are going to be."""
+    """Return the future texts of the files, by path."""
     overlay = {wanted.path: wanted.text for wanted in (*switch.overrides, *switch.pre_stop_overrides)}
     if switch.environment_file:
         overlay[switch.environment_file.path] = wanted_text
@@ -255,26 +252,26 @@ def _overlay(switch: Switch, wanted_text: str | None) -> dict[str, str | None]:
 
 
 def _require_in_force(switch: Switch, sources: Sources) -> None:
-    """Refuse to stop a backend for a change that another file would beat."""
+    """Raise SessionsError if another file would override the change, so that stopping the backend would be useless."""
     own = set(_overlay(switch, None))
     for name in sorted(switch.variables):
         winner = effective_in(sources, name)
         if winner.source not in own and winner.source:
             raise SessionsError(
-                f"{winner.source} line {winner.line} sets {name}, too, and beats this change; "
+                f"{winner.source} line {winner.line} sets {name} as well and overrides this change; "
                 f"nothing was changed: fix that line and run again{_or_name_it(winner.source, sources)}"
             )
 
 
 def _or_name_it(path: str, sources: Sources) -> str:
-    """Say that an environment file may be named instead, so that its line is fixed by us."""
+    """Return the advice to name an environment file in the switch, which then fixes its line; '' for other files."""
     if path in (file.path for file in sources.environment_files):
-        return ", or name the file in 'switch.environment_file' (role: wa_environment_file), and the line is fixed with the change"
+        return ", or name the file in 'switch.environment_file' (role: wa_environment_file) to have the line changed by the run"
     return ""
 
 
 def _lacking_variables(switch: Switch, unit: Unit, sources: Sources) -> set[str]:
-    if switch.bindings:  # a program that does not read the variables is meant
+    if switch.bindings:  # bindings are for a program that does not read the variables
         return {"BindPaths"} if unit.active and not are_bound(unit, switch.bindings) else set()
     if switch.unbound:
         return {"BindPaths"} if unit.active and are_bound(unit, switch.unbound) else set()
@@ -297,19 +294,19 @@ def _text_of(held: Held | None) -> str | None:
 
 
 def _trusted(unit: Unit | None) -> frozenset[int]:
-    """Return the users whom an environment file may belong to: root, who we are, and the user of the unit."""
+    """Return the uids that may own an environment file: root, the current user, and the user of the unit."""
     trusted = {0, os.geteuid()}
     if unit is not None:
-        with contextlib.suppress(SessionsError):  # none yet, in an image, or another one each time
+        with contextlib.suppress(SessionsError):  # the user may not exist yet in an image, or be dynamic
             trusted.add(unit_identity(unit).uid)
     return frozenset(trusted)
 
 
 def _require_trusted(path: str, held: Held, trusted: t.Collection[int]) -> None:
-    """Raise SessionsError where another user decides what is in the file: its unit would run with what that user writes."""
+    """Raise SessionsError if another user controls the file: the unit would run with the values of that user."""
     for what, status in ((path, held.status), (f"the directory of {path}", held.parent)):
         if status.st_uid not in trusted:
             raise SessionsError(
-                f"{what} belongs to neither root nor the user of the unit (uid {status.st_uid}); nothing was changed, "
+                f"{what} belongs to neither root nor the user of the unit (uid {status.st_uid}); nothing was changed: "
                 "give it to one of them and run again"
             )

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Writes what a switch changes, see _switch.py: drop-ins and an environment file, and puts them back. systemd is told by the callers."""
+"""Installs the files of a switch (see _switch.py), and restores them. Reloading systemd is left to the callers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ._unit import daemon_reload
 
 
 def install(switch: Switch, state: SwitchState) -> None:
-    """Write what differs, durably, the environment file first: it is the one that wins. systemd is not told here."""
+    """Write what differs durably, the environment file first, because it has precedence. Does not reload systemd."""
     file = switch.environment_file
     if file and state.text != state.wanted_text:
         if state.wanted_text is None:
@@ -40,9 +40,9 @@ def install(switch: Switch, state: SwitchState) -> None:
 
 
 def clear_the_way(switch: Switch, state: SwitchState) -> None:
-    """Put the environment file back where something that is no file took its place, before a start: systemd would wait for a FIFO.
+    """Restore the environment file before a start if it was replaced with something else, such as a FIFO, which systemd would wait for.
 
-    systemd 252 reads such files in process 1 itself, so that the whole host would wait with it.
+    systemd 252 reads such files in process 1 itself, so the whole host would block with it.
     """
     file, held = switch.environment_file, state.held
     if file is None or held is None:
@@ -56,7 +56,7 @@ def clear_the_way(switch: Switch, state: SwitchState) -> None:
 
 
 def install_early(switch: Switch, state: SwitchState) -> bool:
-    """Write the drop-ins that come before the stop; return whether systemd, which is not told here, has to read its files again."""
+    """Write the drop-ins that are needed before the stop; return whether the caller must reload systemd."""
     for wanted, steps in zip(switch.pre_stop_overrides, state.early):
         _override.install(steps, wanted)
     return any(isinstance(step, _override.Reload) for steps in state.early for step in steps)
@@ -64,9 +64,9 @@ def install_early(switch: Switch, state: SwitchState) -> bool:
 
 @contextlib.contextmanager
 def early_installed(switch: Switch, state: SwitchState) -> t.Iterator[None]:
-    """Write the drop-ins that come before the stop; an error puts back what was there. The block has systemd read them.
+    """Write the drop-ins that are needed before the stop; restore the former ones if the body fails. The body must reload systemd.
 
-    One that says that it ``stops_again`` leaves them: without them that stop could tear the keys that were just written.
+    An error with ``stops_again`` keeps them: without them, that stop could corrupt keys that were just written.
     """
     written = [wanted.path for wanted, steps in zip(switch.pre_stop_overrides, state.early) if is_written(steps)]
     before = {path: read_held(path) for path in written}
@@ -79,13 +79,13 @@ def early_installed(switch: Switch, state: SwitchState) -> t.Iterator[None]:
         for path, held in before.items():
             _put_back(path, held)
         if before:
-            with contextlib.suppress(SessionsError):  # what went wrong first has to be said
+            with contextlib.suppress(SessionsError):  # the first error is the one to report
                 daemon_reload()
         raise
 
 
 def _put_back(path: str, held: Held | None) -> None:
-    """Have a drop-in as it was; one that cannot be put back does no harm, and what went wrong first has to be said."""
+    """Restore a drop-in. Errors are ignored: a leftover drop-in does no harm, and the first error is the one to report."""
     with contextlib.suppress(OSError, SessionsError):
         if held is not None:
             write_atomic(path, held.content, held.status.st_mode & 0o777)
@@ -95,15 +95,16 @@ def _put_back(path: str, held: Held | None) -> None:
 
 
 def _require_as_read(parent: int, path: str, state: SwitchState) -> None:
-    """Raise SessionsError where there is no longer what was read: who rules the directory can put any file in its place."""
+    """Raise SessionsError if the file was changed since it was read: the owner of the directory can replace it with any file."""
     if not is_as_read(parent, os.path.basename(path), state.held):
         raise SessionsError(
-            f"{path} was changed since it was read, so it was not written; see what changes it (the backend itself, as it stops?) "
+            f"{path} was changed after it was read, so it was not written; find out what changes it (perhaps the backend when it stops) "
             "and run again"
         )
     if os.fstat(parent).st_uid not in state.trusted:
         raise SessionsError(
-            f"the directory of {path} belongs to neither root nor the user of the unit; the file was not written, give it to one of them"
+            f"the directory of {path} belongs to neither root nor the user of the unit, so the file was not written; give the directory to "
+            "one of them and run again"
         )
 
 
@@ -116,7 +117,7 @@ def _remove(path: str, state: SwitchState) -> None:
 
 
 def _write_text(path: str, text: str, state: SwitchState) -> None:
-    """Keep owner and mode of the file that was read; a new one is for root alone, for such files tend to hold secrets."""
+    """Write the file with its former owner and mode; a new one is accessible to root only, because it may contain secrets."""
     directory, name = os.path.split(path)
     make_directory(directory, 0o755, uid=os.geteuid(), gid=os.getegid())
     mode, uid, gid = 0o600, os.geteuid(), os.getegid()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The file that takes the place of what was moved away: whoever looks for accounts there fails, instead of making new ones.
+"""The file that replaces moved accounts, so that a program that expects accounts at the path fails instead of creating new ones.
 
-Never follows a link. One that changed owner since (chown -R of a deployment) still keeps old accounts from being used; it is removed
-only while it is root's.
+Never follows a link. A tombstone with another owner (after chown -R in a deployment) still protects old accounts from being used, but
+only one that belongs to root is removed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from ._errors import SessionsError
 from ._layout import opened_below
 from ._paths import READ_FLAGS, read_file, read_file_at
 
-# How such a file begins.
+# The first line of every tombstone; existing ones are recognised by it.
 TOMBSTONE = "whatsapp_ops.sessions moved what was here.\n"
 _LARGEST = 4096
 
 
 def leave_tombstone(parent: int, name: str, text: str) -> None:
-    """Make the file ``name`` in an open directory; ``text`` is one sentence that says where to look instead."""
+    """Create the tombstone ``name`` in an open directory; ``text``: one sentence that names the new path."""
     descriptor = os.open(
         name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o444, dir_fd=parent
     )
@@ -33,13 +33,13 @@ def leave_tombstone(parent: int, name: str, text: str) -> None:
 
 
 def take_tombstone(parent: int, name: str, called: str) -> str | None:
-    """Remove the tombstone ``name`` from an open directory and return the sentence in it; None where there is none.
+    """Remove the tombstone ``name`` from an open directory and return its sentence; None if there is none.
 
-    Raises SessionsError for one that root did not leave there, or that was exchanged while it was looked at. ``called``: its path.
+    Raises SessionsError for a tombstone that does not belong to root, or that was replaced while it was read. ``called``: its path.
     """
     try:
         descriptor = os.open(name, READ_FLAGS, dir_fd=parent)
-    except OSError:  # nothing is there, or a link
+    except OSError:  # it does not exist, or is a link
         return None
     try:
         status = os.fstat(descriptor)
@@ -48,15 +48,13 @@ def take_tombstone(parent: int, name: str, called: str) -> str | None:
             return None
         if status.st_uid not in (0, os.geteuid()) or status.st_nlink != 1:
             raise SessionsError(
-                f"{called} says that accounts were moved from there, but it is not, or not only, a file of root; nothing was changed: "
-                "give it to root (chown root) and remove its other names, and run again"
+                f"{called} is a tombstone of moved accounts, but it does not belong to root or has other hard links; nothing was changed: "
+                "give it to root (chown root), remove its other hard links, and run again"
             )
         now = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        if (now.st_dev, now.st_ino) != (
-            status.st_dev,
-            status.st_ino,
-        ):  # its number is not given to another one while it is open
-            raise SessionsError(f"{called} was exchanged while it was looked at; nothing was changed, run again")
+        # The inode number is not reused while the file is open.
+        if (now.st_dev, now.st_ino) != (status.st_dev, status.st_ino):
+            raise SessionsError(f"{called} was replaced while it was being read; nothing was changed: run again")
         os.unlink(name, dir_fd=parent)
         os.fsync(parent)
     finally:
@@ -65,7 +63,7 @@ def take_tombstone(parent: int, name: str, called: str) -> str | None:
 
 
 def is_tombstone(path: str) -> bool:
-    """Whether the file at ``path``, which may be a link to it, is one."""
+    """Whether the file at ``path``, or the file that a link there leads to, is a tombstone."""
     try:
         content = read_file(os.path.realpath(path), at_most=_LARGEST)
     except (SessionsError, OSError):
@@ -74,7 +72,7 @@ def is_tombstone(path: str) -> bool:
 
 
 def is_tombstone_at(root: int, path: str) -> bool:
-    """Whether the file at a relative path of an open directory is one."""
+    """Whether the file at a relative path of an open directory is a tombstone."""
     folder, _slash, name = path.rpartition("/")
     try:
         with opened_below(root, folder or ".") as parent:

@@ -2,8 +2,8 @@
 # This file is private to the collection whatsapp_ops.sessions.
 """Copies, compares and removes directory trees by descriptor, never by path name.
 
-The source may belong to somebody who changes it while root reads it: no component is ever followed through a link, and only regular
-files and directories are taken (see _copy.py for the files).
+The owner of the source may change it while root reads it: links are never followed, and only regular files and directories are copied
+(see _copy.py for the files).
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _FOLDER: tuple[int, ...] = ()
 Test = t.Callable[[str], t.Any]
 Item = t.TypeVar("Item")
 
-# What a pass copied: per directory (its relative path with a slash behind it, empty for the top) its names, and per name the record
-# of the source file, or nothing for a directory.
+# What a pass copied: by directory (its relative path with a trailing slash, empty for the top) and name, the record of the source file,
+# or an empty tuple for a directory.
 Index = dict[str, dict[str, tuple[int, ...]]]
 
 
@@ -50,9 +50,9 @@ Index = dict[str, dict[str, tuple[int, ...]]]
 class Tally:
     """What a pass over a tree found and did.
 
-    ``bytes`` and ``newest_ns`` leave out what a pass knew already. ``unsettled``: files that kept changing. ``left_out``: links, sockets
-    and the like. ``unwatched``: what a watch on the directory tells nothing about: directories in it, files with another name elsewhere.
-    ``damaged``: accounts with a database that SQLite finds damaged each time.
+    ``bytes`` and ``newest_ns`` do not include unchanged files. ``unsettled``: files that kept changing. ``left_out``: links, sockets
+    and the like. ``unwatched``: entries that a watch on the directory does not cover: directories, and files with other hard links.
+    ``damaged``: accounts with a database that SQLite finds damaged in every trial.
     """
 
     files: int = 0
@@ -66,7 +66,7 @@ class Tally:
     damaged: int = 0
 
     def add(self, other: Tally) -> None:
-        """Take in the figures of another pass."""
+        """Add the figures of another pass."""
         for field in dataclasses.fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             setattr(self, field.name, max(mine, theirs) if field.name == "newest_ns" else mine + theirs)
@@ -75,8 +75,8 @@ class Tally:
 def bring_up_to_date(source: int, target: int, rules: Rules, index: Index) -> tuple[Index, Tally]:
     """Make the open directory ``target`` equal to ``source`` and return the new index.
 
-    ``index`` is that of the pass before (empty for a first one): a file whose record still fits is not read again. What the source no
-    longer has is removed from the target. Raises UnfitTree, OSError (full disk, I/O error).
+    ``index``: of the previous pass, empty for the first one. A file that still matches its record is not read again. Entries that the
+    source no longer has are removed from the target. Raises UnfitTree, OSError (full disk, I/O error).
     """
     copying = _Pass(rules, index, os.fstat(source).st_dev)
     with creating_as(rules.uid, rules.gid):
@@ -85,9 +85,9 @@ def bring_up_to_date(source: int, target: int, rules: Rules, index: Index) -> tu
 
 
 def bring_names(source: int, target: int, names: t.Iterable[str], rules: Rules) -> tuple[set[str], Tally]:
-    """Do as bring_up_to_date with some of the entries of ``source``, whatever they are by now, and with the directory itself.
+    """Like bring_up_to_date, for some of the entries of ``source`` and the directory itself. Returns the names that kept changing.
 
-    The index of the pass before does not fit the target any more. Return also the names of what kept changing.
+    The index of the previous pass does not match the target afterwards.
     """
     status = os.fstat(source)
     require_open(status, rules)
@@ -99,7 +99,7 @@ def bring_names(source: int, target: int, names: t.Iterable[str], rules: Rules) 
 
 
 def has_links(directory: int, names: t.Iterable[str]) -> bool:
-    """Whether one of the entries ``names`` of an open directory has another name, too: what is written by one is seen by the other."""
+    """Whether one of the entries ``names`` of an open directory has other hard links, through which it could be written unseen."""
     for name in names:
         with contextlib.suppress(FileNotFoundError):
             if os.stat(name, dir_fd=directory, follow_symlinks=False).st_nlink > 1:
@@ -108,7 +108,7 @@ def has_links(directory: int, names: t.Iterable[str]) -> bool:
 
 
 def bring_entry(source: int, target: int, name: str, rules: Rules, index: Index) -> tuple[Index, Tally]:
-    """Do as bring_up_to_date with one entry, a file or a directory; links are left out. ``target`` holds nothing else."""
+    """Like bring_up_to_date, for one entry, a file or a directory; links are left out. ``target`` contains nothing else."""
     found = os.stat(name, dir_fd=source, follow_symlinks=False)
     copying = _Pass(rules, index, found.st_dev)
     there = set(os.listdir(target))
@@ -124,7 +124,7 @@ def bring_entry(source: int, target: int, name: str, rules: Rules, index: Index)
 
 
 def measure(directory: int, is_volatile: Test, is_cache: Test | None = None) -> Tally:
-    """Count files, bytes and the newest change time below an open directory, reading names and times only."""
+    """Return files, bytes and the newest mtime below an open directory, from names and status only."""
     tally = Tally()
     for _name, status in files_below(directory, is_volatile, is_cache):
         tally.files += 1
@@ -134,12 +134,12 @@ def measure(directory: int, is_volatile: Test, is_cache: Test | None = None) -> 
 
 
 def require_fit(source: int, rules: Rules) -> None:
-    """Raise UnfitTree for what bring_up_to_date would raise it for, from names, owners and modes alone; nothing is copied."""
+    """Raise UnfitTree if bring_up_to_date would, from names, owners and modes only; nothing is copied."""
     _require_fit(source, "", 0, os.fstat(source).st_dev, rules, Names())
 
 
 def require_entry_fit(directory: int, name: str, rules: Rules) -> None:
-    """Do as require_fit with one entry, a file or a directory, of an open directory."""
+    """Like require_fit, for one entry, a file or a directory, of an open directory."""
     status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     if stat.S_ISDIR(status.st_mode):
         below = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
@@ -158,9 +158,7 @@ def _require_fit(directory: int, place: str, depth: int, device: int, rules: Rul
     for name in _names_in(directory, names):
         if rules.is_volatile(name) or (rules.is_cache and rules.is_cache(place + name)):
             continue
-        with contextlib.suppress(
-            FileNotFoundError, NotADirectoryError
-        ):  # a live backend removed it since it was listed
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a running backend removed it meanwhile
             found = os.stat(name, dir_fd=directory, follow_symlinks=False)
             if stat.S_ISREG(found.st_mode):
                 require_own(found, rules)
@@ -173,19 +171,19 @@ def _require_fit(directory: int, place: str, depth: int, device: int, rules: Rul
 
 
 def same_content(one: int, other: int, is_volatile: Test, is_cache: Test | None = None) -> bool:
-    """Whether two open directories hold the same names with the same bytes."""
+    """Whether two open directories contain the same files with the same content."""
     left = {name: status.st_size for name, status in files_below(one, is_volatile, is_cache)}
     right = {name: status.st_size for name, status in files_below(other, is_volatile, is_cache)}
     return left == right and all(_digest_below(one, name) == _digest_below(other, name) for name in left)
 
 
 def files_below(directory: int, is_volatile: Test, is_cache: Test | None) -> t.Iterator[tuple[str, os.stat_result]]:
-    """Yield relative path and status of each regular file below an open directory, but for names and paths that are left out."""
+    """Yield relative path and status of each regular file below an open directory, except volatile names and caches."""
     return _files(directory, is_volatile, is_cache, "", 0, Names())
 
 
 def hand_over_entry(directory: int, name: str, rules: Rules) -> Tally:
-    """Do as hand_over with one entry, a file or a directory, of an open directory."""
+    """Like hand_over, for one entry, a file or a directory, of an open directory."""
     found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     if stat.S_ISDIR(found.st_mode):
         below = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
@@ -199,14 +197,14 @@ def hand_over_entry(directory: int, name: str, rules: Rules) -> Tally:
 
 
 def hand_over(directory: int, rules: Rules) -> Tally:
-    """Give a whole tree to ``rules.uid`` and ``rules.gid`` in place. Raises UnfitTree for a file that also has another name elsewhere."""
+    """Give a whole tree to ``rules.uid`` and ``rules.gid`` in place. Raises UnfitTree for a file with other hard links."""
     tally = Tally()
     _hand_over(directory, rules, tally, 0, os.fstat(directory).st_dev, Names())
     return tally
 
 
 def remove_tree(parent: int, name: str) -> None:
-    """Remove ``name`` and all below it from the open directory ``parent``; nothing happens when it is not there."""
+    """Remove ``name`` and everything below it from the open directory ``parent``, if it exists."""
     try:
         os.unlink(name, dir_fd=parent)
         return
@@ -216,7 +214,7 @@ def remove_tree(parent: int, name: str) -> None:
         pass  # unlink(2) of a directory: EISDIR on Linux, EPERM by POSIX
     top = os.open(name, _OPEN_DIRECTORY, dir_fd=parent)
     try:
-        while left := os.listdir(top):  # what lay too deep is here by now
+        while left := os.listdir(top):  # _remove moves entries that are too deep to the top
             for entry in left:
                 _remove(top, entry, top, DEPTH)
     finally:
@@ -225,7 +223,7 @@ def remove_tree(parent: int, name: str) -> None:
 
 
 def _remove(parent: int, name: str, top: int, levels: int) -> None:
-    """Remove an entry and all below it; what is deeper than ``levels`` is moved to ``top``, for each level takes a descriptor."""
+    """Remove an entry and everything below it; directories below ``levels`` are moved to ``top``, as each level needs a descriptor."""
     try:
         os.unlink(name, dir_fd=parent)
         return
@@ -244,7 +242,7 @@ def _remove(parent: int, name: str, top: int, levels: int) -> None:
 
 
 class Names:
-    """Counts the names of a tree: names can be made faster than they are read, so that reading them would never end."""
+    """Counts the names of a tree: a user can create names faster than they are read, so that reading them would never end."""
 
     def __init__(self) -> None:
         self._left = NAMES
@@ -255,13 +253,14 @@ class Names:
             self._left -= 1
             if self._left < 0:
                 raise UnfitTree(
-                    f"it holds more than {NAMES} files and directories, which no library makes; see what does and remove them"
+                    f"it contains more than {NAMES} files and directories, more than any library creates; find out what creates them and "
+                    "remove them"
                 )
             yield entry
 
 
 class _Pass:
-    """One pass over a tree: the index of the pass before, the new one, and what was found and done."""
+    """One pass over a tree: the index of the previous pass, the new one, and the figures."""
 
     def __init__(self, rules: Rules, index: Index, device: int) -> None:
         self.rules = rules
@@ -272,12 +271,12 @@ class _Pass:
         self.names = Names()
 
     def directory(self, source: int, target: int, place: str, depth: int) -> None:
-        """Bring one directory up to date; ``place`` is its key in the index."""
+        """Update one directory; ``place``: its key in the index."""
         status = os.fstat(source)
         require_depth_and_device(status, depth, self.device)
         require_open(status, self.rules)
         known = self.index.get(place)
-        # Without an index the target may hold what a killed pass or another engine left. With one it holds what the index says.
+        # Without an index, the target may contain leftovers of a killed pass or another engine. With one, it contains what the index says.
         there = set(os.listdir(target)) if known is None else set(known)
         for name in there.difference(self._entries(source, target, place, depth, known or {}, there)):
             remove_tree(target, name)
@@ -287,7 +286,7 @@ class _Pass:
     def _entries(
         self, source: int, target: int, place: str, depth: int, known: t.Mapping[str, tuple[int, ...]], there: set[str]
     ) -> t.Collection[str]:
-        """Bring each entry of a directory up to date and return the names that are there now."""
+        """Update each entry of a directory and return the current names."""
         fresh = self.fresh.setdefault(place, {})
         seen = Seen()
         for entry in self._changed(source, place, known, fresh):
@@ -301,17 +300,17 @@ class _Pass:
                 else:
                     self.tally.left_out += 1
             except FileNotFoundError:
-                fresh.pop(name, None)  # a live backend removed it since it was listed
+                fresh.pop(name, None)  # a running backend removed it meanwhile
         self.tally.unwatched += seen.linked
         return fresh
 
     def _changed(
         self, source: int, place: str, known: t.Mapping[str, tuple[int, ...]], fresh: dict[str, tuple[int, ...]]
     ) -> list[os.DirEntry[str]]:
-        """Enter the files that are as they were into ``fresh`` and return the other entries.
+        """Enter unchanged files into ``fresh`` and return the other entries.
 
-        Nothing here may be slow: in the last pass the backend is down, and nearly every file is as it was. So there is one stat(2)
-        for each, its fields are compared right here, and only names that are not known are matched against patterns.
+        This must be fast: the backend is down during the last pass, and nearly every file is unchanged. So there is one stat(2) per file,
+        its fields are compared inline, and only unknown names are matched against patterns.
         """
         changed, is_volatile, is_cache, linked = [], self.rules.is_volatile, self.rules.is_cache, 0
         with os.scandir(source) as entries:
@@ -334,7 +333,7 @@ class _Pass:
         return changed
 
     def folder(self, source: int, target: int, name: str, exists: bool, place: str, depth: int) -> None:
-        """Bring the directory ``name`` up to date; ``exists``: something of that name is in the target."""
+        """Update the directory ``name``; ``exists``: the target has an entry of that name."""
         self.tally.unwatched += 1
         below = os.open(name, _OPEN_DIRECTORY, dir_fd=source)
         try:
@@ -347,7 +346,7 @@ class _Pass:
             os.close(below)
 
     def anew(self, source: int, target: int, name: str) -> bool:
-        """Copy the entry ``name`` of the top again, or remove the copy; return whether that is done for good."""
+        """Copy the top-level entry ``name`` again, or remove its copy; return whether it is settled."""
         if self.rules.is_volatile(name) or (self.rules.is_cache and self.rules.is_cache(name)):
             return True
         unsettled = self.tally.unsettled
@@ -361,8 +360,7 @@ class _Pass:
         return self.tally.unsettled == unsettled
 
     def file(self, source: int, target: int, name: str, exists: bool, seen: Seen | None = None) -> Record:
-        """Copy the file ``name`` unless another engine did it well; ``exists``: something of that name is in the target.
-
+        """Copy the file ``name`` unless another engine has copied it correctly. ``exists``: the target has an entry of that name.
         ``seen``: what was seen in this directory.
         """
         require_time(self.rules.until)
@@ -384,7 +382,7 @@ def _open_or_make(target: int, name: str, exists: bool) -> int:
     if exists:
         try:
             return os.open(name, _OPEN_DIRECTORY, dir_fd=target)
-        except NotADirectoryError:  # it was a file when the pass before copied it
+        except NotADirectoryError:  # it was a file in the previous pass
             os.unlink(name, dir_fd=target)
     os.mkdir(name, 0o700, dir_fd=target)
     return os.open(name, _OPEN_DIRECTORY, dir_fd=target)
@@ -428,7 +426,7 @@ def _files_in(
     try:
         below = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
     except OSError:
-        return  # gone or swapped since it was listed
+        return  # it was removed or replaced meanwhile
     try:
         yield from _files(below, is_volatile, is_cache, f"{prefix}{name}/", depth + 1, names)
     finally:
@@ -455,7 +453,7 @@ def _hand_over(directory: int, rules: Rules, tally: Tally, depth: int, device: i
             if (found.st_uid, found.st_gid) != (rules.uid, rules.gid) or found.st_mode & _SPECIAL_BITS:
                 _hand_over_file(directory, name, rules)
         else:
-            os.unlink(name, dir_fd=directory)  # locks, sockets, links: nothing of an account is in them
+            os.unlink(name, dir_fd=directory)  # locks, sockets and links are no part of an account
             tally.left_out += 1
     dress(directory, status, rules)
 
@@ -470,15 +468,15 @@ def _hand_over_file(directory: int, name: str, rules: Rules) -> None:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise UnfitTree("a file became something else while it was handed over")
+            raise UnfitTree("a file was replaced while its owner was being changed; find out what replaces it")
         require_own(status, rules)
         if (status.st_uid, status.st_gid) != (rules.uid, rules.gid) and status.st_nlink > 1:
             raise UnfitTree(
-                "it holds a file that has a second name elsewhere, which must not change hands; use the engine 'native'"
+                "it contains a file with another hard link, so its owner must not be changed; use the engine 'native'"
             )
         if os.geteuid() == 0:
             os.fchown(descriptor, rules.uid, rules.gid)
-        if status.st_mode & _SPECIAL_BITS:  # neither call changes times, so nothing else of dress() is needed
+        if status.st_mode & _SPECIAL_BITS:  # neither call changes the mtime, so the rest of dress() is not needed
             os.fchmod(descriptor, stat.S_IMODE(status.st_mode) & 0o777)
     finally:
         os.close(descriptor)
@@ -487,7 +485,7 @@ def _hand_over_file(directory: int, name: str, rules: Rules) -> None:
 def require_depth_and_device(status: os.stat_result, depth: int, device: int) -> None:
     if depth > DEPTH:
         raise UnfitTree(
-            f"its directories are nested more than {DEPTH} levels deep, which no library makes; see what it is"
+            f"its directories are nested more than {DEPTH} levels deep, deeper than any library creates; check what they contain"
         )
     if status.st_dev != device:
         raise UnfitTree("another filesystem is mounted inside it; unmount it first")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""What systemd knows about one unit. Reads only; starting and stopping is in _cutover.py."""
+"""Reads what systemd knows about a unit. Starting and stopping is in _cutover.py."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if t.TYPE_CHECKING:
     from ._compose import Compose
 
 _NAME = re.compile(r"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?")
-# When systemd last read all unit files: at the last reload, and at boot.
+# When systemd last read all unit files: at the last reload, or at boot.
 _LOADED = ("UnitsLoadTimestampMonotonic", "UnitsLoadStartTimestampMonotonic")
 _STOP_TIMEOUT = "DefaultTimeoutStopUSec"
 _SUFFIXES = (
@@ -36,7 +36,7 @@ _SUFFIXES = (
     ".scope",
 )
 
-# All that any part of the collection asks about: one call of systemctl answers it (13 ms measured on systemd 252).
+# All properties that any part of the collection needs, read with one call of systemctl (13 ms measured on systemd 252).
 PROPERTIES = (
     "Id LoadState ActiveState SubState Result MainPID ControlGroup FragmentPath SourcePath DropInPaths NeedDaemonReload "
     "User Group UID GID DynamicUser WorkingDirectory RootDirectory RootImage Environment EnvironmentFiles UnsetEnvironment PassEnvironment "
@@ -49,13 +49,13 @@ PROPERTIES = (
 
 
 class UnknownUnit(SessionsError):
-    """There is no unit of that name, and nothing else of it."""
+    """There is no unit and no Compose service of that name."""
 
 
 class Unit(t.NamedTuple):
-    """One loaded unit. ``properties`` holds every property of PROPERTIES as ``systemctl show`` prints it.
+    """One loaded unit. ``properties``: every property of PROPERTIES as ``systemctl show`` prints it.
 
-    ``compose``: the service of Docker Compose that is meant where there is no unit of that name; the properties are those of its container.
+    ``compose``: the service of Docker Compose of that name if there is no such unit; the properties are then those of its container.
     """
 
     name: str
@@ -64,31 +64,31 @@ class Unit(t.NamedTuple):
 
     @property
     def active(self) -> bool:
-        """Whether the backend runs or is on its way up (also between two automatic restarts)."""
+        """Whether the backend runs, is starting or stopping, or waits for an automatic restart."""
         return self.properties["ActiveState"] in ("active", "activating", "reloading", "deactivating")
 
     @property
     def main_pid(self) -> int:
-        """PID of the main process, 0 when there is none."""
+        """PID of the main process, 0 if there is none."""
         return int(self.properties["MainPID"] or 0)
 
     @property
     def drop_in_paths(self) -> tuple[str, ...]:
-        """Drop-ins in the order in which systemd reads them: later ones win."""
+        """Drop-ins in the order in which systemd reads them; later ones take precedence."""
         return tuple(self.properties["DropInPaths"].split())
 
     @property
     def working_directory(self) -> str:
-        """WorkingDirectory= without systemd's marks: ``!`` in front where it may be missing, ``~`` for the home (systemd.exec(5))."""
+        """WorkingDirectory= without the prefix ``!`` (it may be missing); ``~`` stands for the home directory, systemd.exec(5)."""
         shown = self.properties["WorkingDirectory"].lstrip("!")
         return shown or "/"
 
 
 def unit_name(name: str) -> str:
-    """Return ``name`` with its suffix (``.service`` where none is given); raise SessionsError when no unit could be called so."""
+    """Return ``name`` with its suffix (``.service`` if none is given). Raises SessionsError if it is not a valid unit name."""
     if not _NAME.fullmatch(name) or len(name) > 255:
         raise SessionsError(
-            f"{name!r} is not a name of a unit: letters, digits and :-_.\\@ only; give the name as systemctl shows it"
+            f"{name!r} is not a valid unit name: only letters, digits and :-_.\\@ are allowed; give the name as systemctl shows it"
         )
     return name if name.endswith(_SUFFIXES) else f"{name}.service"
 
@@ -100,7 +100,7 @@ def systemd_runs() -> bool:
 
 @asked_once
 def read_unit(name: str) -> Unit:
-    """Ask systemd about the unit ``name``. Raises SessionsError when systemd does not run or does not know the unit."""
+    """Return the unit ``name`` as systemd knows it. Raises SessionsError if systemd does not run or cannot load the unit."""
     called = unit_name(name)
     if "@." in called:
         from ._unknown_unit import name_an_instance
@@ -108,17 +108,17 @@ def read_unit(name: str) -> Unit:
         raise SessionsError(f"{called} is a template, which never runs itself: {name_an_instance(called)}")
     if not systemd_runs():
         raise SessionsError(
-            f"systemd does not run here, so nothing can be asked about {called}; leave 'unit' out or run on the booted host"
+            f"systemd does not run on this host, so {called} cannot be queried; leave out 'unit' or run on the booted host"
         )
     shown = run_checked(
-        ["systemctl", "show", f"--property={','.join(PROPERTIES)}", "--", called], purpose=f"ask systemd about {called}"
+        ["systemctl", "show", f"--property={','.join(PROPERTIES)}", "--", called], purpose=f"query the unit {called}"
     )
     properties = {**dict.fromkeys(PROPERTIES, ""), **parse_show(shown.stdout)}
     if properties["LoadState"] == "masked":
         raise SessionsError(f"the unit {called} is masked on this host; unmask it first (systemctl unmask {called})")
     if properties["LoadState"] in ("bad-setting", "error"):
         raise SessionsError(
-            f"systemd cannot load the unit {called} ({properties['LoadState']}); see 'systemctl status {called}' and correct it"
+            f"systemd cannot load the unit {called} ({properties['LoadState']}); see 'systemctl status {called}' and fix it"
         )
     if properties["LoadState"] != "loaded":
         from ._compose import compose_service, properties_of
@@ -140,7 +140,7 @@ def read_unit(name: str) -> Unit:
 
 
 def parse_show(text: str) -> dict[str, str]:
-    """Parse what ``systemctl show`` prints. A property that comes several times (EnvironmentFiles) keeps its lines, joined by newlines."""
+    """Parse the output of ``systemctl show``. The lines of a repeated property (EnvironmentFiles) are joined by newlines."""
     properties: dict[str, str] = {}
     for line in text.splitlines():
         name, mark, value = line.partition("=")
@@ -150,7 +150,7 @@ def parse_show(text: str) -> dict[str, str]:
 
 
 def instances_of(template: str) -> tuple[str, ...]:
-    """Give the loaded instances of ``template`` (``wa@.service``), running or not. Empty when systemd does not run."""
+    """Return the loaded instances of ``template`` (``wa@.service``), running or not. Empty if systemd does not run."""
     if not systemd_runs():
         return ()
     pattern = template.replace("@.", "@*.")
@@ -162,28 +162,28 @@ def instances_of(template: str) -> tuple[str, ...]:
 
 
 def last_reload() -> str:
-    """Give the moment at which systemd last read all unit files: a monotonic timestamp in microseconds, as systemd prints it."""
+    """Return when systemd last read all unit files: a monotonic timestamp in microseconds, as systemd prints it."""
     manager = _read_manager()
     return str(max(int(manager.get(name) or 0) for name in _LOADED))
 
 
 def default_stop_timeout() -> str:
-    """Give how long systemd waits for a stop where a unit says nothing, as systemd prints a span of time."""
+    """Return systemd's default stop timeout, as systemd prints a time span."""
     return _read_manager().get(_STOP_TIMEOUT) or "90s"
 
 
 @asked_once
 def _read_manager() -> dict[str, str]:
     properties = ",".join((*_LOADED, _STOP_TIMEOUT))
-    shown = run_checked(["systemctl", "show", f"--property={properties}"], purpose="ask systemd about itself")
+    shown = run_checked(["systemctl", "show", f"--property={properties}"], purpose="query systemd")
     return parse_show(shown.stdout)
 
 
 def unit_identity(unit: Unit) -> Identity:
-    """Return user and group that the unit's processes run as: User= (root where unset) and Group=, else that user's primary group.
+    """Return user and group of the unit's processes: User= (root if unset), and Group= or that user's primary group.
 
-    Of a container these are the ones its program keeps accounts as. Raises SessionsError for DynamicUser=, whose numbers change with each
-    start, and for a user that does not exist.
+    For a container: the user and group that its program keeps accounts as. Raises SessionsError for DynamicUser=, because its ids change
+    with each start, and for a user that does not exist.
     """
     from ._containers import container_of
 
@@ -204,28 +204,26 @@ def unit_identity(unit: Unit) -> Identity:
 
 
 def _way_out(unit: str, kept: t.Sequence[str]) -> str:
-    """Say how sessions outlive a start of a unit with DynamicUser=."""
+    """Return the advice how sessions survive a restart of a unit with DynamicUser=."""
     if not kept:
         return "use StateDirectory= in the unit for its sessions"
     path = f"/var/lib/{kept[0].partition(':')[0]}"
     return (
-        f"systemd keeps {path} for it (StateDirectory=), so accounts there outlive starts and deployments already: stop {unit}, put its "
-        f"accounts there, have it keep them there (Environment=SESSIONS_PATH={path}, or the variable that it reads), start it, and ask "
-        f"'verify' with wa_sessions_path={path}"
+        f"systemd manages {path} for it (StateDirectory=), so accounts in that directory survive restarts and deployments already: stop "
+        f"{unit}, move its accounts to {path}, configure it to use that path (Environment=SESSIONS_PATH={path}, or the variable that it "
+        f"reads), start it, and run 'verify' with wa_sessions_path={path}"
     )
 
 
 def daemon_reload() -> None:
-    """Make systemd read its unit files again."""
-    run_checked(
-        ["systemctl", "daemon-reload"], purpose="make systemd read its unit files again", timeout=RELOAD_SECONDS
-    )
+    """Make systemd reload its unit files."""
+    run_checked(["systemctl", "daemon-reload"], purpose="make systemd reload its unit files", timeout=RELOAD_SECONDS)
 
 
 def process_environment(pid: int, names: t.Collection[str]) -> dict[str, str]:
-    """Return those of ``names`` that process ``pid`` was started with. Empty when the process is gone.
+    """Return the variables ``names`` that process ``pid`` was started with. Empty if the process has ended.
 
-    The environment may hold secrets: nothing but ``names`` is kept.
+    The environment may contain secrets: nothing but ``names`` is kept.
     """
     try:
         return {name: value for name, value in environment_of(pid) if name in names}
@@ -234,5 +232,5 @@ def process_environment(pid: int, names: t.Collection[str]) -> dict[str, str]:
 
 
 def is_running(name: str) -> bool:
-    """Whether systemd says that the unit is active right now."""
+    """Whether systemd currently reports the unit as active."""
     return run(["systemctl", "is-active", "--quiet", "--", name]).rc == 0

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Which files make up a unit, found on disk by systemd's own rules (systemd.unit(5), "Unit File Load Path"). Reads only.
+"""Finds the files of a unit on disk by systemd's own rules (systemd.unit(5), "Unit File Load Path"). Reads only.
 
-The disk is asked, not systemd: what is loaded may be older than the files, and in an image nothing is loaded. What systemd
-will do at the next start, after a reload, follows from the files alone.
+Reads the disk instead of querying systemd: loaded settings may be older than the files, and in an image nothing is loaded. What systemd
+will do at the next start, after a reload, depends on the files only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ._errors import SessionsError
 from ._one_look import asked_once
 from ._paths import opened_directory, read_file_at
 
-# The order of the system manager of systemd 252 and 257, `systemctl show -p UnitPath`; the first one that has a name wins.
+# The order of the system manager of systemd 252 and 257, `systemctl show -p UnitPath`; the first directory with a name wins.
 SEARCH_PATH = (
     "/etc/systemd/system.control",
     "/run/systemd/system.control",
@@ -40,16 +40,16 @@ _NAME = re.compile(r"(?P<prefix>[^@]+)(?P<at>@(?P<instance>.*))?\.(?P<type>[a-z]
 
 
 class UnitFile(t.NamedTuple):
-    """One file of a unit. An empty text stands for a masked name (a link to /dev/null)."""
+    """One file of a unit. The text is empty for a masked name (a link to /dev/null)."""
 
     path: str
     text: str
 
 
 class UnitName(t.NamedTuple):
-    """A unit's name in its parts: ``wa@1.service`` has the prefix ``wa``, the instance ``1`` and the type ``service``.
+    """The parts of a unit name: ``wa@1.service`` has the prefix ``wa``, the instance ``1`` and the type ``service``.
 
-    ``instance`` is empty for a template and None for a unit that is neither.
+    ``instance``: empty for a template, None for a unit that is neither template nor instance.
     """
 
     full: str
@@ -59,37 +59,37 @@ class UnitName(t.NamedTuple):
 
     @property
     def is_template(self) -> bool:
-        """Whether this is a template, of which only instances can run."""
+        """Whether this is a template; only its instances can run."""
         return self.instance == ""
 
     @property
     def template(self) -> str:
-        """Name of the template, for an instance or a template."""
+        """Name of the template of an instance, or of the template itself."""
         return f"{self.prefix}@.{self.type}"
 
 
 def name_parts(name: str) -> UnitName:
-    """Take the name of a unit, suffix included, apart."""
+    """Split the name of a unit, suffix included, into its parts."""
     match = _NAME.fullmatch(name)
     if match is None:
-        raise SessionsError(f"{name!r} is not a name of a unit; give the name as systemctl shows it")
+        raise SessionsError(f"{name!r} is not a valid unit name; give the name as systemctl shows it")
     return UnitName(name, match["prefix"], match["instance"] if match["at"] else None, match["type"])
 
 
-# Texts to take in place of what lies at a path; None for a file that is to be taken as gone.
+# Future texts of files, by path; None for a file that will be removed.
 Overlay = t.Mapping[str, t.Optional[str]]
 
 
 def unit_files(name: str, overlay: Overlay | None = None) -> tuple[UnitFile, ...]:
-    """Give the files of the unit ``name`` in the order in which systemd reads them: its own file, then its drop-ins.
+    """Return the files of the unit ``name`` in the order in which systemd reads them: its own file, then its drop-ins.
 
-    With ``overlay`` as they would be after a change. Raises SessionsError when there is no such unit on disk.
+    With ``overlay``, as they would be after a change. Raises SessionsError if there is no such unit on disk.
     """
     return (fragment(name), *drop_ins(name, overlay))
 
 
 def fragment(name: str) -> UnitFile:
-    """Give the unit's own file. Raises SessionsError when it has none, or is masked."""
+    """Return the unit's own file. Raises SessionsError if it has none or is masked."""
     for path in _fragment_paths(name):
         text = read_linked(path)
         if text == "" and _is_masked(path):
@@ -105,12 +105,12 @@ def fragment(name: str) -> UnitFile:
 
 
 def is_installed(name: str) -> bool:
-    """Whether the unit ``name`` has a file of its own on disk, be it masked."""
+    """Whether the unit ``name`` has its own file on disk, even if it is masked."""
     return any(os.path.lexists(path) for path in _fragment_paths(name))
 
 
 def canonical_name(name: str) -> str:
-    """Give the name that the unit has itself, where ``name`` may be an alias: a link to a unit file of another name."""
+    """Return the unit's own name; ``name`` may be an alias, a link to a unit file of another name."""
     path = fragment(name).path
     target = os.path.realpath(path)
     if os.path.basename(target) == os.path.basename(path) or not _is_searched(os.path.dirname(target)):
@@ -119,28 +119,28 @@ def canonical_name(name: str) -> str:
 
 
 def drop_ins(name: str, overlay: Overlay | None = None) -> tuple[UnitFile, ...]:
-    """Give the unit's drop-ins, all directories merged and sorted by file name alone: later ones win."""
+    """Return the unit's drop-ins from all directories, sorted by file name only; later ones take precedence."""
     changes = overlay or {}
     found: dict[str, str] = {}
     for directory in _drop_in_directories(name):
         for file in _configuration_files(directory, changes):
             found.setdefault(file, f"{directory}/{file}")
     in_order = [found[file] for file in sorted(found, key=os.fsencode)]
-    # A dangling link hides its namesakes all the same, so it stays, as a file that says nothing.
+    # A dangling link still hides files of the same name, so it counts as an empty file.
     return tuple(UnitFile(path, read_linked(path, changes) or "") for path in in_order)
 
 
 @asked_once
 def aliases(name: str) -> tuple[str, ...]:
-    """Give the other names of the unit: links in systemd's search path that lead to a file of its name."""
+    """Return the other names of the unit: links in systemd's search path that lead to a file of its name."""
     links = (link for directory in SEARCH_PATH for link in _links(directory))
     return tuple(sorted({entry for entry, target in links if os.path.basename(target) == name and entry != name}))
 
 
 def read_linked(path: str, overlay: Overlay | None = None) -> str | None:
-    """Read a text file as systemd does, links included, or give None when nothing is there. It may not be UTF-8 throughout.
+    """Read a text file as systemd does, following links; None if it does not exist. The text may contain invalid UTF-8.
 
-    A link is followed only where root made it: root reads here, and nobody else may choose what.
+    Only links that belong to root are followed, because other users must not choose which files root reads.
     """
     if overlay and path in overlay:
         return overlay[path]
@@ -164,9 +164,7 @@ def _link_target(parent: int, path: str) -> str | None:
     if not stat.S_ISLNK(status.st_mode):
         return None
     if status.st_uid != 0:
-        raise SessionsError(
-            f"{path} is a symbolic link that an unprivileged user made; put a regular file in its place"
-        )
+        raise SessionsError(f"{path} is a symbolic link of an unprivileged user; replace it with a regular file")
     return os.readlink(os.path.basename(path), dir_fd=parent)
 
 
@@ -186,7 +184,7 @@ def _is_masked(path: str) -> bool:
 
 
 def _drop_in_directories(name: str) -> t.Iterator[str]:
-    """Give the directories of drop-ins, those that win a tie of file names first (unit_file_find_dropin_paths() in systemd's dropin.c)."""
+    """Yield the directories of drop-ins by precedence among equal file names (unit_file_find_dropin_paths() in systemd's dropin.c)."""
     for called in (name, *aliases(name)):
         for directory in SEARCH_PATH:
             for less_specific in dict.fromkeys(_specific_names(name_parts(called))):
@@ -196,7 +194,7 @@ def _drop_in_directories(name: str) -> t.Iterator[str]:
 
 
 def _specific_names(parts: UnitName) -> t.Iterator[str]:
-    """Give the unit's name, its template, and the prefixes that end in a dash (``foo-.service`` for ``foo-bar.service``)."""
+    """Yield the unit's name, its template, and the prefixes that end in a dash (``foo-.service`` for ``foo-bar.service``)."""
     yield parts.full
     if parts.instance:
         yield from _specific_names(name_parts(parts.template))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The syntax of systemd's unit files: from options to text, and from text to settings. No look at the host.
+"""The syntax of systemd's unit files: from options to text, and from text to settings. Pure.
 
-Values are systemd's own, so ``%H`` in ``Environment`` is the host name, and a percent sign that is meant is written ``%%``
-(systemd.unit(5), "Specifiers"). No message here holds a value: it may be a secret.
+Values are in systemd's notation: ``%H`` in ``Environment`` is the host name, and a literal percent sign is written ``%%``
+(systemd.unit(5), "Specifiers"). No message contains a value, because it may be a secret.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ HEADER = "# Written by Ansible (whatsapp_ops.sessions.systemd_override): the nex
 _SECTION = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 _OPTION = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# YAML 1.1 reads an unquoted 0077 as the number 63, and systemd reads 63 as octal again: not the mode that was meant.
+# YAML 1.1 reads an unquoted 0077 as the number 63, which systemd would read as octal 63.
 _OCTAL = re.compile(r"UMask|(\w+Mode)")
-# What ends a line for systemd, read_line_full() in its fileio.c.
+# The line endings of systemd, read_line_full() in its fileio.c.
 _LINE_END = re.compile(r"\r\n|\n\r|\n|\r|\0")
 _BLANKS = " \t\n\r"
 _ESCAPES = {
@@ -42,7 +42,7 @@ _ESCAPED_NUMBERS = re.compile(r"x([0-9A-Fa-f]{2})|([0-3][0-7]{2})|u([0-9A-Fa-f]{
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One line ``option=value`` of a section. An empty value resets what came before, systemd.syntax(7)."""
+    """One line ``option=value`` of a section. An empty value resets the earlier ones, systemd.syntax(7)."""
 
     section: str
     option: str
@@ -51,9 +51,9 @@ class Setting:
 
 
 def read_sections(sections: t.Mapping[str, t.Any]) -> tuple[Setting, ...]:
-    """Turn the option ``sections`` (section -> option -> scalar, list or null) into settings.
+    """Convert the option ``sections`` (section -> option -> scalar, list or null) to settings.
 
-    Raises SessionsError for a name that no unit file has, and for a value that one line of a unit file cannot hold.
+    Raises SessionsError for an invalid name, and for a value that does not fit in one line of a unit file.
     """
     return tuple(
         Setting(section, option, value)
@@ -64,7 +64,7 @@ def read_sections(sections: t.Mapping[str, t.Any]) -> tuple[Setting, ...]:
 
 
 def render(settings: t.Iterable[Setting]) -> str:
-    """Write settings as the text of a drop-in, sections in the order of their first setting."""
+    """Return the text of a drop-in with these settings, sections in the order of their first setting."""
     lines: dict[str, list[str]] = {}
     for setting in settings:
         lines.setdefault(setting.section, []).append(f"{setting.option}={setting.value}\n")
@@ -78,7 +78,7 @@ def parse(text: str) -> tuple[Setting, ...]:
     for number, line in _logical_lines(text):
         if line.startswith("["):
             if not line.endswith("]"):
-                break  # systemd stops reading the file here
+                break  # systemd stops reading at such a line
             section = line[1:-1]
             continue
         option, mark, value = line.partition("=")
@@ -88,16 +88,16 @@ def parse(text: str) -> tuple[Setting, ...]:
 
 
 def environment_items(value: str) -> tuple[tuple[str, str], ...]:
-    """Read the value of one ``Environment=`` line: (variable, value) of each item, specifiers left as they are.
+    """Return (variable, value) of each item of an ``Environment=`` line, with unexpanded specifiers.
 
-    What systemd would drop with a line in the journal is left out here too.
+    Leaves out items that systemd would drop with a line in the journal.
     """
     pairs = (word.partition("=") for word in words(value))
     return tuple((name, text) for name, mark, text in pairs if mark and is_assignment(name, text))
 
 
 def words(value: str) -> tuple[str, ...]:
-    """Split a value at blanks as systemd does, quotes and C escapes resolved, up to the first place that it cannot read."""
+    """Split a value at blanks as systemd does, with quotes and C escapes resolved, up to the first syntax error."""
     found: list[str] = []
     try:
         found.extend(_each_word(value))
@@ -107,18 +107,18 @@ def words(value: str) -> tuple[str, ...]:
 
 
 def quoted(name: str, value: str) -> str:
-    """Write one item of ``Environment=`` so that systemd reads exactly ``value``, save for its specifiers."""
+    """Return one item of ``Environment=``, quoted so that systemd reads exactly ``value``, except for its specifiers."""
     escaped = f"{name}={value}".replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
 def is_variable(name: str) -> bool:
-    """Whether systemd takes ``name`` as the name of an environment variable."""
+    """Whether systemd accepts ``name`` as the name of an environment variable."""
     return _VARIABLE.fullmatch(name) is not None
 
 
 def is_assignment(name: str, value: str) -> bool:
-    """Whether systemd would take ``name=value`` into an environment (env_assignment_is_valid() in its env-util.c)."""
+    """Whether systemd accepts ``name=value`` in an environment (env_assignment_is_valid() in its env-util.c)."""
     return (
         is_variable(name)
         and not any(is_control(character) and character not in "\t\n\r" for character in value)
@@ -132,7 +132,7 @@ def is_control(character: str) -> bool:
 
 
 class _Unreadable(ValueError):
-    """A quote that is not closed, or an escape that does not exist; ``before`` holds the words in front of it."""
+    """An unclosed quote or an unknown escape; ``before``: the words in front of it."""
 
     def __init__(self, before: t.Sequence[str]) -> None:
         super().__init__("unbalanced quote or unknown escape")
@@ -142,16 +142,16 @@ class _Unreadable(ValueError):
 def _options(section: str, options: t.Any) -> t.Iterator[tuple[str, t.Any]]:
     if not _SECTION.fullmatch(str(section)):
         raise SessionsError(
-            f"{section!r} in 'sections' is no name of a section; write Unit, Service or Install, without brackets"
+            f"{section!r} in 'sections' is not a valid section name; write Unit, Service or Install, without brackets"
         )
     if not isinstance(options, t.Mapping) or not options:
         raise SessionsError(
-            f"the section [{section}] in 'sections' holds no options; give it as a dictionary of option and value"
+            f"the section [{section}] in 'sections' has no options; give a dictionary of options and values"
         )
     for option, given in options.items():
         if not _OPTION.fullmatch(str(option)):
             raise SessionsError(
-                f"{option!r} in section [{section}] is no name of an option; write it as systemd does, KillSignal say"
+                f"{option!r} in section [{section}] is not a valid option name; write it as systemd does, such as KillSignal"
             )
         yield option, given
 
@@ -167,7 +167,7 @@ def _values(section: str, option: str, given: t.Any) -> t.Iterator[str]:
             yield from _environment(section, item)
         elif isinstance(item, (t.Mapping, list, tuple)):
             raise SessionsError(
-                f"the option {option} of section [{section}] has a value of several levels; give a text, a number, a list of these, or null"
+                f"the option {option} of section [{section}] has a nested value; give a text, a number, a list of these, or null"
             )
         else:
             value = _line_value(f"the option {option} of section [{section}]", option, item)
@@ -184,12 +184,10 @@ def _environment(section: str, variables: t.Mapping[str, t.Any]) -> t.Iterator[s
     for name, value in variables.items():
         if not is_variable(str(name)):
             raise SessionsError(
-                f"{name!r} in Environment is no name of a variable; use letters, digits and underscores, no digit in front"
+                f"{name!r} in Environment is not a valid variable name; use letters, digits and underscores without a leading digit"
             )
         if value is None or isinstance(value, (bool, list, tuple, t.Mapping)):
-            raise SessionsError(
-                f"the variable {name} in Environment is not a text; quote its value, so that one text is meant"
-            )
+            raise SessionsError(f"the variable {name} in Environment is not a text; quote its value to make it one")
         text = str(value)
         _reject_controls(f"the variable {name} in Environment", text)
         yield quoted(name, text)
@@ -200,14 +198,14 @@ def _require_assignments(section: str, value: str) -> None:
         found = tuple(_each_word(value))
     except _Unreadable as unreadable:
         raise SessionsError(
-            f"Environment of section [{section}] has an unclosed quote or an unknown escape; give it as a dictionary of variable and value"
+            f"Environment of section [{section}] has an unclosed quote or an unknown escape; give a dictionary of variables and values"
         ) from unreadable
     for word in found:
         name, mark, text = word.partition("=")
         if not mark or not is_assignment(name, text):
             raise SessionsError(
                 f"Environment of section [{section}] has an item that is not NAME=value, which systemd would drop; "
-                "quote an item that holds blanks, or give a dictionary of variable and value"
+                "quote items that contain blanks, or give a dictionary of variables and values"
             )
 
 
@@ -218,24 +216,24 @@ def _line_value(what: str, option: str, item: t.Any) -> str:
         return "yes" if item else "no"
     if isinstance(item, int) and _OCTAL.fullmatch(option):
         raise SessionsError(
-            f"{what} is the number {item}, which YAML may have made of an octal one; quote it, '0077' say"
+            f"{what} is the number {item}, which YAML may have read from an octal one; quote it, such as '0077'"
         )
     text = str(item)
     _reject_controls(what, text)
     text = text.strip(_BLANKS)
     if (len(text) - len(text.rstrip("\\"))) % 2:
         raise SessionsError(
-            f"{what} ends in a backslash, with which systemd would join the next line; double it or leave it out"
+            f"{what} ends in a backslash, which would make systemd join the next line; double it or remove it"
         )
     return text
 
 
 def _reject_controls(what: str, text: str) -> None:
     if "\n" in text or "\r" in text:
-        raise SessionsError(f"{what} holds a newline, which would begin another line of the unit file; leave it out")
+        raise SessionsError(f"{what} contains a newline, which would begin another line of the unit file; remove it")
     if any(is_control(character) and character != "\t" for character in text) or not _is_utf8(text):
         raise SessionsError(
-            f"{what} holds a control character or is not UTF-8, which systemd does not take; leave it out"
+            f"{what} contains a control character or is not UTF-8, which systemd does not accept; remove it"
         )
 
 
@@ -244,11 +242,11 @@ def _is_utf8(text: str) -> bool:
 
 
 def _logical_lines(text: str) -> t.Iterator[tuple[int, str]]:
-    """Give each line with the number on which it begins: continued lines joined, comments and empty lines left out."""
+    """Yield each line with its line number: continued lines joined, comments and empty lines left out."""
     begun, joined = 0, ""
     for number, physical in enumerate(_LINE_END.split(text.removeprefix("\ufeff")), start=1):
         if physical.lstrip(_BLANKS).startswith(("#", ";")):
-            continue  # also between two halves of a continued line, systemd.syntax(7)
+            continue  # also in the middle of a continued line, systemd.syntax(7)
         begun, joined = (begun, joined + physical) if joined else (number, physical)
         if _ends_escaped(joined):
             joined = f"{joined[:-1]} "
@@ -265,7 +263,7 @@ def _ends_escaped(line: str) -> bool:
 
 
 def _each_word(value: str) -> t.Iterator[str]:
-    """Give the words of ``value`` by the rules of extract_first_word() with unquoting and C escapes."""
+    """Yield the words of ``value`` by the rules of systemd's extract_first_word() with unquoting and C escapes."""
     found: list[str] = []
     word: bytearray | None = None
     quote = ""
@@ -296,7 +294,7 @@ def _each_word(value: str) -> t.Iterator[str]:
 
 
 def _unescaped(value: str, position: int, found: t.Sequence[str]) -> tuple[bytes, int]:
-    """Resolve the escape whose backslash stands before ``position``; give its bytes and where reading goes on."""
+    """Resolve the escape after the backslash before ``position``; return its bytes and the next position."""
     plain = _ESCAPES.get(value[position : position + 1])
     if plain is not None:
         return plain.encode(), position + 1

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Says what a unit is that systemd does not know, and what to do: a unit of a user's own manager, a template, a misspelt name.
+"""Explains a unit name that systemd does not know: a unit of a user manager, a template, or a misspelt name.
 
-Only looked at where a unit is unknown. Nothing of what lies in users' homes is opened: that a file is there is all that is asked.
+Used only for an unknown unit. Opens no file in users' home directories, and only checks whether it exists.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _SECONDS = 2.0
 
 
 class UserUnit(t.NamedTuple):
-    """A unit of a user's own manager: whose (None: of every user), its file ('' where only its processes are seen)."""
+    """A unit of a user manager: the user (None for all users), and its file ('' if only its processes were found)."""
 
     user: str | None
     file: str = ""
 
 
 def why_unknown(unit: str) -> str:
-    """Say what is known about ``unit``, which systemd does not know, and what to do; '' where nothing is."""
+    """Return the end of an error sentence: what is known about ``unit``, and what to do; '' if nothing is known."""
     own = user_unit(unit)
     if own:
         return _about_user_unit(unit, own)
@@ -44,7 +44,7 @@ def why_unknown(unit: str) -> str:
 
 
 def name_an_instance(template: str) -> str:
-    """Say how an instance of a template is named, and which ones systemd has."""
+    """Return the advice to name an instance of a template, with the loaded ones as examples."""
     running = _listed("list-units", template.replace("@.", "@*."))
     example = running[0] if running else template.replace("@.", "@1.")
     there = f"; this host has {', '.join(running[:_NAMED_AT_MOST])}" if running else ""
@@ -52,7 +52,7 @@ def name_an_instance(template: str) -> str:
 
 
 def user_unit(unit: str) -> UserUnit | None:
-    """Look for ``unit`` among those of users' own managers: their files, and the control groups of those that run."""
+    """Search for ``unit`` in user managers: unit files, and control groups of running units. None if not found."""
     running = _running_for(unit)
     deadline = time.monotonic() + _SECONDS
     for entry in pwd.getpwall()[:_USERS_AT_MOST]:
@@ -69,7 +69,7 @@ def user_unit(unit: str) -> UserUnit | None:
 
 
 def _running_for(unit: str) -> str | None:
-    """Return the user whose own manager runs ``unit``, None where none does."""
+    """Return the user whose manager runs ``unit``, None if none does."""
     for top in _CONTROL_GROUPS:
         for place, folders, _files in _some(os.walk(f"{top}/user.slice")):
             if unit in folders:
@@ -93,11 +93,11 @@ def _name_of(uid: int) -> str:
 def _about_user_unit(unit: str, own: UserUnit) -> str:
     whose = f"the user {own.user}" if own.user else "each user"
     as_user = f"User={own.user}" if own.user else "User="
-    copied = f"copy {own.file} to /etc/systemd/system" if own.file else f"make /etc/systemd/system/{unit}"
+    copied = f"copy {own.file} to /etc/systemd/system" if own.file else f"create /etc/systemd/system/{unit}"
     disable = f"systemctl --user disable --now {unit}" + (f", as {own.user}" if own.user else "")
     return (
-        f", but it is one of the user manager of {whose} (systemctl --user), and only units of the system are kept by this collection: "
-        f"{copied} with {as_user} and WantedBy=multi-user.target, take it out of the user manager ({disable}), enable and start it with "
+        f", but it is a unit of the user manager of {whose} (systemctl --user), and this collection manages only system units: "
+        f"{copied} with {as_user} and WantedBy=multi-user.target, remove it from the user manager ({disable}), enable and start it with "
         "systemctl, and run again"
     )
 
@@ -108,5 +108,5 @@ def _listed(command: str, pattern: str) -> list[str]:
 
 
 def _unmarked(stem: str) -> str:
-    """Take out what a pattern would not take as it is."""
+    """Replace characters that are special in a pattern."""
     return re.sub(r"[^A-Za-z0-9_.-]", "?", stem.partition("@")[0])

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Whether the backend that runs uses its sessions path, and whether newer keys lie at a path that it used before. Reads only."""
+"""Whether the running backend uses its sessions path, and whether a former path has newer keys. Reads only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Params(t.NamedTuple):
 
 
 class Seen(t.NamedTuple):
-    """``use``: what the running backend uses, None when it is down. ``newer``: former places that hold newer keys than the path."""
+    """The observed use. ``use``: what the running backend uses, None if it is down. ``newer``: former paths with newer keys."""
 
     params: Params
     use: Verdict | None
@@ -34,12 +34,12 @@ class Seen(t.NamedTuple):
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
-    """Make the typed parameters."""
+    """Return the typed parameters."""
     return Params(unit_name(options["unit"]), normal_path(options["path"], "path"))
 
 
 def observe(params: Params, layout: Layout) -> Seen:
-    """Look at the unit's processes and at the places that its accounts came from."""
+    """Inspect the unit's processes and the paths that its accounts came from."""
     receipts = entries_in(known_document(params.path, RECEIPT))
     newer = newer_places(params.path, receipts, layout) if os.path.isdir(params.path) else ()
     unit = read_unit(params.unit)
@@ -50,12 +50,12 @@ def observe(params: Params, layout: Layout) -> Seen:
 
 
 def newer_places(path: str, receipts: t.Mapping[str, Entry], layout: Layout) -> tuple[str, ...]:
-    """Return the places that accounts came from where one of them has been written to later than at ``path``."""
+    """Return the paths that accounts came from and at which one was written to later than at ``path``."""
     found: dict[str, None] = {}
     with contextlib.ExitStack() as stack:
         former: dict[str, int] = {}
         for place in {entry.source for entry in receipts.values()} - {path}:
-            with contextlib.suppress(OSError, SessionsError):  # it is gone, or put out of use
+            with contextlib.suppress(OSError, SessionsError):  # it was removed or retired
                 former[place] = stack.enter_context(opened_directory(place))
         if not former:
             return ()
@@ -84,25 +84,25 @@ def _mark(root: int, name: str, layout: Layout) -> Mark:
 
 
 def complaint(seen: Seen, linked: int) -> str:
-    """Say what is wrong with the use of the path, '' where nothing is. Without ``linked`` accounts there is nothing to use."""
+    """Return what is wrong with the use of the path, '' if nothing is. ``linked``: number of linked accounts; without any, none is used."""
     unit, path = seen.params
     if seen.newer:
         return (
-            f"accounts in {', '.join(seen.newer)} have newer keys than in {path}, so {unit} (or another program) went on using them there; "
-            "see which program writes there, then run the role persist"
+            f"accounts in {', '.join(seen.newer)} have newer keys than in {path}, so {unit} or another program has kept using the former "
+            "path; find out which program writes to it, then run the role persist"
         )
     return complaint_of(seen.use, unit, path) if linked else ""
 
 
 def complaint_of(use: Verdict | None, unit: str, path: str) -> str:
-    """Say what is wrong with a verdict, '' where nothing is."""
+    """Return what is wrong according to a verdict, '' if nothing is."""
     if use is None:
         return ""
     if use.state == ELSEWHERE:
-        return f"{unit} uses {', '.join(use.where)} instead of {path}; see which directory its program works in, then run the role persist"
+        return f"{unit} uses {', '.join(use.where)} instead of {path}; check which directory its program uses, then run the role persist"
     if use.state == NOWHERE:
         return (
-            f"neither open files, mounts nor the environment of {unit} show that it uses {path}; see which directory its program works in, "
+            f"neither open files, mounts nor the environment of {unit} show that it uses {path}; check which directory its program uses, "
             "then run the role persist"
         )
     return ""

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Watches accounts at all known places and says which of them a backend opens: begun before its start, this is the proof of what it uses.
+"""Watches the accounts at all known paths and reports which of them a backend opens. Begun before its start, this proves what it uses.
 
-fanotify(7) names the process of each open, so that only those of the unit's control group count. Where it cannot be had (containers
-without the right, old kernels) inotify(7) reports opens by whatever process; our own looks then have to be made within ``own_look``.
+fanotify(7) identifies the process of each open, so that only those of the unit's control group count. Without it (in containers without
+the capability, or with old kernels) inotify(7) reports opens by any process; this collection then inspects accounts within ``own_look``.
 
 Rules:
 
-- What counts is a file in an account that is opened. Listing directories proves nothing: programs search for accounts.
-- A process that ended before its control group could be read is unknown. It neither proves that a place is used nor that another one is.
-- Where the kernel dropped events or a mark could not be set, the place is not ``complete``: what was seen counts, silence proves nothing.
+- Only opened files in an account count. Listing directories proves nothing, because programs search for accounts.
+- A process that ended before its control group could be read is unknown. It proves neither that a place is used nor that it is not.
+- If the kernel dropped events or a mark could not be set, the place is not ``complete``: observed opens count, but silence proves nothing.
 - A directory that is an account at several places (a bind mount) belongs to the place that was added first: add the sessions path first.
 - Nothing is read from an account, and no name from inside one is kept.
 """
@@ -39,35 +39,35 @@ _HEAD = struct.Struct("iIII")  # watch, mask, cookie, length of the name
 _BLOCK = 1 << 16
 _PLACES_AT_MOST = 64  # the kernel gives a user 128 queues
 _MARKS_AT_MOST = 10000
-_BLOCKS_AT_ONCE = 64  # whoever opens files faster than they are counted must not hold up a deadline
+_BLOCKS_AT_ONCE = 64  # a process that opens files faster than they are counted must not delay a deadline
 _GROUPS_AT_MOST = 256  # of other openers, which are only reported
-# No control group is called so. Outside: of this PID namespace, so no process of a unit of this host.
+# Values that cannot be names of control groups. _OUTSIDE: a process outside this PID namespace, so not of a unit of this host.
 _ANYBODY, _GONE, _OUTSIDE = "*", "", "outside of this container"
 
 
 class _Place:
-    """What is watched at a place, and what was told: opens by (account, control group)."""
+    """The watches of a place, and the reported opens by (account, control group)."""
 
     def __init__(self, queue: int | None) -> None:
         self.queue = queue  # of fanotify
-        # Of inotify. Each place has queues of its own, so that many opens at one lose nothing of another.
+        # Of inotify. Each place has separate queues, so that many opens at one place do not drop events of another.
         self.names = inotify_new()
         self.root: int | None = None
         self.root_watch = _NO_WATCH
-        self.watches: dict[int, str] = {}  # inotify's numbers: account
+        self.watches: dict[int, str] = {}  # inotify watch descriptor: account
         self.by_last_name: dict[str, str] = {}
         self.opens: collections.Counter[tuple[str, str]] = collections.Counter()
         self.complete = True
 
 
 class UseWatch:
-    """A watch over several places. Add them all, then enter it, then start the backend."""
+    """A watch over several places. Add all of them, then enter the context, then start the backend."""
 
     def __init__(self, cgroups: t.Iterable[str] = ()) -> None:
         self.cgroups = tuple(cgroups)
         self.named = has_fanotify()
         self._places: dict[str, _Place] = {}
-        self._marked: dict[tuple[int, int], str] = {}  # inode: the place that it belongs to
+        self._marked: dict[tuple[int, int], str] = {}  # device and inode: place
         self._groups: set[str] = set()
         self._told = threading.Condition()
         self._ours = False
@@ -75,19 +75,19 @@ class UseWatch:
         self._listener: threading.Thread | None = None
 
     def add_place(self, place: str, root: int, layout: Layout) -> None:
-        """Watch all accounts below the open directory ``root``, those that are made later, too."""
+        """Watch all accounts below the open directory ``root``, including those that are created later."""
         with self._told:
             self._watch_root(self._place(place), root)
         for name in account_names(root, layout):
             try:
                 self._add_account(place, root, name, layout)
-            except (FileNotFoundError, NotADirectoryError):  # something in it was removed since it was listed
+            except (FileNotFoundError, NotADirectoryError):  # part of it was removed meanwhile
                 with self._told:
                     self._place(place).complete = False
 
     def _add_account(self, place: str, root: int, name: str, layout: Layout) -> None:
         if name == ".":
-            # The root may be an application's directory: only its keys count, not its program.
+            # The root may be an application's directory: only its keys count, not its program files.
             for path in dict.fromkeys((*layout.watched_in(root), *_databases_in(root, layout))):
                 with _opened_parent(root, path) as (folder, file):
                     self.add(place, name, folder, file)
@@ -99,7 +99,7 @@ class UseWatch:
                     self.add(place, name, folder)
 
     def add(self, place: str, account: str, directory: int, name: str | None = None) -> None:
-        """Watch the files in an open directory of an account, or its entry ``name`` alone."""
+        """Watch the files in an open directory of an account, or only its entry ``name``."""
         with self._told:
             kept = self._place(place)
             try:
@@ -114,20 +114,20 @@ class UseWatch:
                 kept.complete = False
 
     def __enter__(self) -> UseWatch:
-        """Begin to listen."""
+        """Start listening."""
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         return self
 
     def __exit__(self, *_raised: object) -> None:
-        """End listening, and forget all marks."""
+        """Stop listening, and remove all marks."""
         os.write(self._wake[1], b".")
         if self._listener:
             self._listener.join()
         self.close()
 
     def close(self) -> None:
-        """Forget all marks of a watch that was never entered."""
+        """Remove all marks; to be called directly only for a watch that was never entered."""
         for place in self._places.values():
             for descriptor in (place.queue, place.names, place.root):
                 if descriptor is not None:
@@ -137,20 +137,20 @@ class UseWatch:
             os.close(descriptor)
 
     def seen(self, cgroups: t.Iterable[str] | None = None) -> dict[str, Use]:
-        """Say what was opened by processes of ``cgroups`` (else: of those given at first) at each place."""
+        """Return what processes of ``cgroups`` (default: those given at creation) have opened at each place."""
         wanted = self.cgroups if cgroups is None else tuple(cgroups)
         with self._told:
             self._take_all()
             return {name: self._use(place, wanted) for name, place in self._places.items()}
 
     def wait_for(self, enough: t.Callable[[dict[str, Use]], bool], seconds: float) -> bool:
-        """Wait until ``enough`` says so of what was seen, asked after each event; False when the time is over."""
+        """Wait until ``enough`` is true for what was seen, checked after each event. Return False on a timeout."""
         with self._told:
             return self._told.wait_for(lambda: enough(self.seen()), timeout=seconds)
 
     @contextlib.contextmanager
     def own_look(self) -> t.Iterator[None]:
-        """Look at the accounts without being counted. What a backend writes meanwhile counts, what it only reads may not."""
+        """Inspect the accounts in the body without being counted. Writes of a backend still count, its reads may not."""
         if self.named:
             yield
             return
@@ -173,14 +173,14 @@ class UseWatch:
             return None
         if len(self._places) >= _PLACES_AT_MOST:
             raise SessionsError(
-                f"{_PLACES_AT_MOST} places and more may have accounts, which are too many to watch; name those that matter in 'src'"
+                f"more than {_PLACES_AT_MOST} directories may contain accounts, too many to watch; name the relevant ones in 'src'"
             )
         try:
-            # One for each place: a file has another path in a container, so only the queue tells for sure which place it is of.
+            # One queue per place: files have other paths in a container, so only the queue reliably identifies the place.
             return fanotify_new()
         except OSError as error:
             raise SessionsError(
-                f"cannot watch the accounts: {error.strerror}; end what holds fanotify queues (virus scanners do) and run again"
+                f"cannot watch the accounts: {error.strerror}; stop programs that use fanotify (such as virus scanners) and run again"
             ) from error
 
     def _mark(self, kept: _Place, account: str, directory: int, name: str | None) -> None:
@@ -217,7 +217,7 @@ class UseWatch:
                     place.complete = False
 
     def _take_all(self) -> bool:
-        """Take in all that was told; say whether there was anything."""
+        """Process all pending events; return whether there were any."""
         any_told = False
         for name, place in self._places.items():
             any_told = self._take_names(name, place) or any_told
@@ -241,7 +241,7 @@ class UseWatch:
         if not pid:
             return _OUTSIDE
         group = group_of(pid)
-        if group in (_GONE, "/"):  # the kernel puts processes that are ending into the topmost group
+        if group in (_GONE, "/"):  # the kernel moves exiting processes to the root group
             return _GONE
         if is_of(group, self.cgroups) or group in self._groups:
             return group
@@ -274,7 +274,7 @@ class UseWatch:
             place.opens[place.watches[watch], _ANYBODY] += 1
 
     def _add_new(self, place: str, name: str) -> None:
-        """Watch a directory that was just made in a root, as an account that has no name yet."""
+        """Watch a directory that was just created in a root, because it may become an account."""
         root = self._places[place].root
         if root is None or is_area(name):
             return
@@ -282,7 +282,7 @@ class UseWatch:
             with opened_below(root, name) as directory:
                 self.add(place, name, directory)
         except OSError:
-            pass  # gone again
+            pass  # it was removed again
 
     def _use(self, place: _Place, cgroups: t.Sequence[str]) -> Use:
         count, unknown = 0, 0
@@ -299,7 +299,7 @@ class UseWatch:
 
 
 def _account_of(path: str, by_last_name: t.Mapping[str, str]) -> str:
-    """Tell by the directories on the path, as the opener's mounts have it, which account a file is in; '' where they do not tell."""
+    """Return the account of a file from the directories in its path, as the opening process sees it; '' if it cannot be determined."""
     for part in reversed(path.split("/")[:-1]):
         if part in by_last_name:
             return by_last_name[part]

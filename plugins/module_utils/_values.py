@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""What has to be known about single options of unit files.
-
-Which ones accumulate, what else they are called, and when two values are the same.
-"""
+"""Properties of single options of unit files: which ones accumulate, their other names, and when two values are the same."""
 
 from __future__ import annotations
 
 import re
 import signal
 
-# Each further line adds to these, and an empty one resets them (systemd.unit(5), systemd.service(5), systemd.exec(5),
-# systemd.resource-control(5)). Of all others the last line counts.
+# Further lines add to these options, and an empty one resets them (systemd.unit(5), systemd.service(5), systemd.exec(5),
+# systemd.resource-control(5)). For all others, the last line counts.
 _ACCUMULATING = frozenset(
     (
         "Documentation Wants Requires Requisite BindsTo PartOf Upholds Conflicts Before After OnFailure OnSuccess "
@@ -33,7 +30,7 @@ _ACCUMULATING = frozenset(
 )
 _ACCUMULATING_FAMILIES = ("Exec", "Condition", "Assert", "Listen")
 
-# Other names under which systemd still takes an option, or one that sets two.
+# Obsolete names that systemd still accepts, and an option that sets two others.
 _OTHER_NAMES = {
     "TimeoutSec": ("TimeoutStartSec", "TimeoutStopSec"),
     "ReadWriteDirectories": ("ReadWritePaths",),
@@ -63,17 +60,17 @@ def accumulates(option: str) -> bool:
 
 
 def canonical_options(option: str) -> tuple[str, ...]:
-    """Give the option or options that ``option`` sets, by the names in systemd's manuals."""
+    """Return the option or options that ``option`` sets, by their names in systemd's manuals."""
     return _OTHER_NAMES.get(option, (option,))
 
 
 def same_value(option: str, one: str, other: str) -> bool:
-    """Whether systemd takes both texts for the same value of ``option``: ``INT`` and ``2``, ``1min`` and ``60``, ``on`` and ``yes``."""
+    """Whether both texts are the same value of ``option`` for systemd: ``INT`` and ``2``, ``1min`` and ``60``, ``on`` and ``yes``."""
     return _canonical(option, one) == _canonical(option, other)
 
 
 def seconds(span: str) -> float:
-    """Read a time span as systemd writes it (``1min 30s``, ``45``); raise ValueError for what is none."""
+    """Return the seconds of a time span in systemd's notation (``1min 30s``, ``45``). Raises ValueError if it is not one."""
     return float(_span(span)) / 1000
 
 

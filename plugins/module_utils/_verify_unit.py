@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Asks systemd itself about a drop-in before it is installed, so that a typo never reaches /etc.
+"""Lets systemd check a drop-in before it is installed, so that a typo never reaches /etc.
 
-The unit and the new drop-in are laid into a private directory that ``systemd-analyze verify`` searches first: the running
-systemd, if there is one, is not touched, and none is needed. Its exit code says nothing (0 for an unknown option), so a line
-that names our file is a failure.
+The unit and the new drop-in are written to a private directory that ``systemd-analyze verify`` searches first: it needs no running
+systemd and does not affect one. Its exit code is meaningless (0 for an unknown option), so any line that names the drop-in counts as a
+failure.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ._errors import SessionsError
 from ._unit_path import UnitFile
 from ._unitfile import Setting, parse
 
-# Lines of systemd-analyze that say that it could not look at all.
+# Lines of systemd-analyze that report that it could not check anything.
 _GAVE_UP = re.compile(r"Failed to (initialize|start|set ?up|load|prepare|allocate)\b.*", re.IGNORECASE)
 _UNKNOWN = re.compile(
     r"Unknown (key|key name|lvalue) '(?P<option>[^']*)' in section|Unknown section '(?P<section>[^']*)'"
@@ -29,10 +29,10 @@ _SYSTEMD = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
 
 
 def verify_drop_in(unit: str, fragment: UnitFile, name: str, text: str, *, reveal: t.Callable[[str], str]) -> None:
-    """Raise SessionsError when systemd would not take every line of the drop-in ``name`` with ``text`` for ``unit``.
+    """Raise SessionsError if systemd would reject a line of the drop-in ``name`` with ``text`` for ``unit``.
 
-    ``fragment`` is the unit's own file; its other drop-ins are found where they are. ``reveal`` turns systemd's own words, which
-    may hold a value, into what an operator may see of them.
+    ``fragment``: the unit's own file; its other drop-ins are read in place. ``reveal``: converts systemd's messages, which may contain a
+    value, to what an operator may see of them.
     """
     with tempfile.TemporaryDirectory(prefix="wa-verify-") as directory:
         path = _lay_out(directory, unit, fragment, {f"{name}.conf": text})
@@ -49,7 +49,7 @@ def verify_drop_in(unit: str, fragment: UnitFile, name: str, text: str, *, revea
 
 
 def _lay_out(directory: str, unit: str, fragment: UnitFile, drop_ins: t.Mapping[str, str]) -> str:
-    """Write the unit and its new drop-in into ``directory``; give the path of the drop-in directory."""
+    """Write the unit and its new drop-in to ``directory``; return the path of the drop-in directory."""
     _write(f"{directory}/{unit}", fragment.text)
     os.mkdir(f"{directory}/{unit}.d")
     for name, text in drop_ins.items():
@@ -58,7 +58,7 @@ def _lay_out(directory: str, unit: str, fragment: UnitFile, drop_ins: t.Mapping[
 
 
 def _write(path: str, text: str) -> None:
-    # Readable for all in a directory that is not: systemd remarks on unit files that are not.
+    # Readable for all (the directory is not): systemd warns about unit files with other modes.
     with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         os.fchmod(file.fileno(), 0o644)
         file.write(text)
@@ -76,18 +76,19 @@ def _ask(directory: str, unit: str) -> Completed:
             raise
         raise SessionsError(
             "cannot check the options before they are installed: the program 'systemd-analyze' is not on this host; "
-            "install systemd, or set 'validate: false' to go without"
+            "install systemd, or set 'validate: false' to skip this check"
         ) from error
     gave_up = [line for line in said.stderr.splitlines() if _GAVE_UP.match(line)]
     if said.rc != 0 and gave_up:
         raise SessionsError(
-            f"cannot check the options before they are installed: systemd-analyze says {gave_up[0]!r}; set 'validate: false' to go without"
+            f"cannot check the options before they are installed: systemd-analyze reports {gave_up[0]!r}; "
+            "set 'validate: false' to skip this check"
         )
     return said
 
 
 def _about(said: Completed, directory: str) -> t.Iterator[tuple[int, str]]:
-    """Give (line number, words) of each remark on a file below ``directory``."""
+    """Yield (line number, text) of each message about a file below ``directory``."""
     for line in said.stderr.splitlines():
         found = re.match(re.escape(directory) + r"/[^:]*:(?:(\d+):)?\s*(.*)", line)
         if found:
@@ -99,13 +100,13 @@ def _refused(said: Completed) -> list[str]:
 
 
 def _misspelt(settings: t.Sequence[Setting], number: int, words: str, reveal: t.Callable[[str], str]) -> str:
-    """Say in one sentence what is wrong with the setting on line ``number``."""
+    """Return in one sentence what is wrong with the setting in line ``number``."""
     setting = next((setting for setting in settings if setting.line == number), None)
     unknown = _UNKNOWN.search(words)
     if unknown and unknown["section"] is not None:
         return f"systemd does not know the section [{unknown['section']}]{_hint(unknown['section'], known_options())}"
     if setting is None:
-        return f"systemd does not take the drop-in: {reveal(words)}"
+        return f"systemd does not accept the drop-in: {reveal(words)}"
     if unknown:
         known = known_options()
         elsewhere = [section for section in ("Unit", "Service", "Install") if setting.option in known.get(section, ())]
@@ -113,7 +114,7 @@ def _misspelt(settings: t.Sequence[Setting], number: int, words: str, reveal: t.
             f"; it belongs in [{elsewhere[0]}]" if elsewhere else _hint(setting.option, known.get(setting.section, ()))
         )
         return f"systemd does not know the option {setting.option} in section [{setting.section}]{advice}"
-    return f"systemd does not take the value of {setting.option} in section [{setting.section}]: {reveal(words)}"
+    return f"systemd does not accept the value of {setting.option} in section [{setting.section}]: {reveal(words)}"
 
 
 def _hint(word: str, known: t.Iterable[str]) -> str:
@@ -122,7 +123,7 @@ def _hint(word: str, known: t.Iterable[str]) -> str:
 
 
 def known_options() -> dict[str, frozenset[str]]:
-    """Give the options that this host's systemd knows, per section; nothing where it cannot be asked."""
+    """Return the options that this host's systemd knows, by section; empty if systemd is not installed."""
     program = next((path for path in _SYSTEMD if os.access(path, os.X_OK)), None)
     if program is None:
         return {}

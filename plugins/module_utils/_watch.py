@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Remembers which files were touched since they were copied, so that the last look, for which a backend is down, is at these alone.
+"""Records which files were touched since they were copied, so that the last pass, during which the backend is down, checks only these.
 
-inotify(7) tells a write at once, but none through memory, and on some kernels none through io_uring. A file that was open for writing is
-told again when its last user closes it, though, and a process that has ended has closed everything: once all writers were stopped,
-nothing is left untold in a flat directory. Not so where a file has a name elsewhere too (what is written by that name is told there
-alone), on filesystems that others write to as well (network, FUSE, layers of an overlay), and when the kernel's queue ran over.
-Whatever may be such a case is left out of the answer, and has to be looked at as a whole.
+inotify(7) reports writes at once, except through mapped memory and, on some kernels, through io_uring. But a file that was open for
+writing is reported again when it is closed, and a process that has ended has closed everything. So once all writers are stopped, every
+change in a flat directory has been reported. The exceptions are files with other hard links (writes through another name are reported
+only for its directory), filesystems with other writers (network, FUSE, layers of an overlay), and an overflow of the kernel's queue.
+Accounts to which one of these may apply are left out of the result, and must be checked completely.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ _GONE = _DELETE_SELF | _MOVE_SELF | _UNMOUNT | _IGNORED
 _HEAD = struct.Struct("iIII")  # watch, mask, cookie, length of the name
 _BLOCK = 1 << 16
 
-# Where every write comes through this kernel, and through the directory that is watched.
+# Filesystems on which every write passes through this kernel and the watched directory.
 _TELLING = frozenset(("btrfs", "ext2", "ext3", "ext4", "f2fs", "tmpfs", "xfs"))
 
 
 class Touched(t.NamedTuple):
-    """The names of what was touched in the directory of an account, and which directory (device and inode) that was."""
+    """The touched names in the directory of an account, and device and inode of that directory."""
 
     names: frozenset[str]
     folder: tuple[int, int]
 
 
 class Watch:
-    """Watches the directories of accounts, each by itself: what lies in directories below is not seen."""
+    """Watches the directories of accounts, without their subdirectories."""
 
     def __init__(self) -> None:
         self._queue = inotify_new()
@@ -51,7 +51,7 @@ class Watch:
         self._names: dict[str, set[str]] = {}
 
     def add(self, account: str, directory: int) -> None:
-        """Watch the open directory of an account, unless the filesystem or a limit of the kernel is against it."""
+        """Watch the open directory of an account, unless its filesystem or a limit of the kernel prevents it."""
         status = os.fstat(directory)
         with contextlib.suppress(OSError, SessionsError):
             if status.st_dev not in self._types:
@@ -61,17 +61,17 @@ class Watch:
                 self._folders[account] = (status.st_dev, status.st_ino)
 
     def begin(self) -> None:
-        """Forget what was told until now: all accounts are about to be looked at."""
+        """Discard all events until now, because all accounts are about to be copied."""
         self.read()
         self._names = {account: set() for account in self._accounts.values()}
 
     def distrust(self, accounts: t.Iterable[str]) -> None:
-        """Give no answer about ``accounts``: in what was just seen there is something that no watch tells about."""
+        """Leave ``accounts`` out of the result, because they contain entries that no watch covers."""
         for account in accounts:
             self._names.pop(account, None)
 
     def read(self) -> None:
-        """Take in what was told, before the kernel's queue runs over."""
+        """Process pending events, before the kernel's queue overflows."""
         while block := self._block():
             place = 0
             while place < len(block):
@@ -80,12 +80,12 @@ class Watch:
                 self._note(watch, mask, block[place - length : place].rstrip(b"\0"))
 
     def touched(self) -> dict[str, Touched]:
-        """Say what was touched since ``begin``, for each account that is sure of."""
+        """Return what was touched since ``begin``, for each account with reliable events."""
         self.read()
         return {name: Touched(frozenset(names), self._folders[name]) for name, names in self._names.items()}
 
     def close(self) -> None:
-        """End watching."""
+        """Stop watching."""
         os.close(self._queue)
 
     def _block(self) -> bytes:
@@ -100,7 +100,7 @@ class Watch:
             self._names.clear()
         elif mask & _GONE:
             self._names.pop(self._accounts.pop(watch, ""), None)
-        elif not name or mask & _ON_DIRECTORY:  # the account's own directory, or one in it
+        elif not name or mask & _ON_DIRECTORY:  # the account's directory itself, or a subdirectory
             self._names.pop(account, None)
         elif account in self._names:
             self._names[account].add(os.fsdecode(name))

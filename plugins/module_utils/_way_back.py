@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The way back from a sessions path: where its accounts came from and how the unit was configured before, as the receipt has it.
+"""The rollback from a sessions path: where its accounts came from and how the unit was configured before, according to the receipt.
 
-A rollback is a migration in the other direction, so that newer keys travel back. This file says where it goes and what the
-configuration has to become; nothing is written from here.
+A rollback is a migration in reverse, so that newer keys are copied back. This file determines its target and the former configuration;
+it writes nothing.
 
-In the receipt ``switched`` holds what was in the files that a switch changed, with what it wrote there. An environment file is known by
-the variables alone: the rest of it is nobody's business, and may have been edited since. ``origins`` is in _origins.py.
+In the receipt, ``switched`` contains the former content of the files that a switch changed, and what it wrote to them. For an environment
+file, these are only the variables of the switch: the rest is private and may have been edited since. ``origins`` is in _origins.py.
 """
 
 from __future__ import annotations
@@ -31,82 +31,83 @@ Document = t.Mapping[str, t.Any]
 
 
 def origin_of(receipt: Document, unit: Unit | None, path: str) -> str:
-    """Return the legacy path that the accounts at ``path`` came from, in the release that the unit has now.
+    """Return the legacy path that the accounts at ``path`` came from, in the unit's current release.
 
-    Raises SessionsError where the receipt does not say it.
+    Raises SessionsError if the receipt does not contain it.
     """
     sources = sorted({entry.source for entry in entries_in(receipt).values() if not entry.damaged})
     if not sources:
         raise SessionsError(
-            f"nothing says where the accounts at {path} came from, so there is no way back; "
+            f"no receipt says where the accounts at {path} came from, so they cannot be rolled back; "
             "name the legacy path in 'src' (role: wa_rollback_path)"
         )
     if len(sources) > 1:
         raise SessionsError(
-            f"the accounts at {path} came from {len(sources)} legacy paths; name the one that the backend uses by itself in 'src'"
+            f"the accounts at {path} came from {len(sources)} legacy paths; name in 'src' the one that the backend uses by default"
         )
     below = receipt.get("origins", {}).get(sources[0])
     if unit is None or not below or not unit.working_directory.startswith("/"):
         return sources[0]
     if os.path.normpath(f"{os.path.realpath(unit.working_directory)}/{below}") == sources[0]:
-        return sources[0]  # which was written down free of links
+        return sources[0]  # already recorded as a real path
     return _in_later_release(unit, below, path)
 
 
 def _in_later_release(unit: Unit, below: str, path: str) -> str:
-    """Return the legacy path in the release that the unit has now. Whoever can exchange that release must not choose one of root's."""
+    """Return the legacy path in the unit's current release. A user who can replace the release must not direct root to root's files."""
     home = unit.working_directory
     try:
         with opened_directory(home) as opened:
             origin = os.path.normpath(os.path.join(real_path(opened), below))
         why = _why_of_root(os.path.join(home, below), origin) if unit_identity(unit).uid else ""
     except (FileNotFoundError, NotADirectoryError):
-        why = f"{home} is no directory"
+        why = f"{home} is not a directory"
     except SessionsError:
-        why = "a link on the way there was made by a user and leads to a directory of another one"
+        why = "that path leads through a symbolic link of one user to a directory of another"
     if why:
         raise SessionsError(
-            f"the accounts at {path} came from {below} below the working directory of {unit.name}, and {why}; nothing was changed: "
+            f"the accounts at {path} came from {below} below the working directory of {unit.name}, but {why}; nothing was changed: "
             "name the legacy path in 'src' (role: wa_rollback_path)"
         )
     return origin
 
 
 def _why_of_root(called: str, origin: str) -> str:
-    """Say, in the middle of a sentence, why accounts of a user may not be brought to ``origin``: it is root's, or lies in what is root's,
-    and somebody else could have chosen it.
+    """Return, as a clause, why accounts of a user may not be rolled back to ``origin``; '' if they may.
+
+    They may not if it, or the directory above it, belongs to root, but another user could have chosen that path.
     """
     place, empty = origin, False
     while True:
         try:
             with opened_directory(place) as directory:
                 owner = os.fstat(directory).st_uid
-                # An empty one of root's is what systemd makes for a mount: then what it was made in counts.
+                # systemd creates an empty directory of root as a mount point: then the directory above it counts.
                 if place != origin or owner != 0 or os.listdir(directory):
                     break
                 empty = True
         except FileNotFoundError:
             pass
         except NotADirectoryError:
-            if place != origin:  # else it is a tombstone, or refused for what it is
-                return f"{place} is no directory"
+            if place != origin:  # otherwise it is a tombstone, or is refused later
+                return f"{place} is not a directory"
         place = os.path.dirname(place)
     if owner != 0:
         return ""
     if empty:
-        return f"that is the empty directory {origin} now, which belongs to root"
+        return f"that path is now the empty directory {origin}, which belongs to root"
     if who_else_can_swap(way_to(os.path.normpath(called)), (0, os.geteuid())):
-        return f"that leads to {place} now, which belongs to root although others could have chosen it"
+        return f"that path now leads to {place}, which belongs to root although other users could have chosen it"
     return ""
 
 
 def with_switch(notes: Document, switch: Switch, state: SwitchState) -> dict[str, t.Any]:
-    """Add to ``notes`` what is in the files that installing ``switch`` is about to change.
+    """Add the current content of the files that installing ``switch`` will change to ``notes``.
 
-    What an earlier switch wrote is not what was there before it: then what was noted first stays.
+    If that content was written by an earlier switch, the original content that was noted then is kept.
     """
     switched = dict(notes["switched"])
-    plain = {file.path for file in state.plain}  # a container has no way back, see _containers.py
+    plain = {file.path for file in state.plain}  # a container cannot be rolled back, see _containers.py
     for path in files_of(switch, state):
         if path in plain:
             continue
@@ -125,7 +126,7 @@ def with_switch(notes: Document, switch: Switch, state: SwitchState) -> dict[str
 
 
 def switch_back(receipt: Document, unit: Unit | None, path: str) -> Switch:
-    """Return the switch that makes the configuration what it was. Raises SessionsError where the unit would stay on ``path``."""
+    """Return the switch that restores the configuration. Raises SessionsError if the unit would still use ``path``."""
     switched: t.Mapping[str, Document] = receipt.get("switched", {})
     drop_ins = []
     environment_file = None
@@ -146,12 +147,12 @@ def switch_back(receipt: Document, unit: Unit | None, path: str) -> Switch:
 
 
 def _is_private(path: str) -> bool:
-    """Whether a file is there that not everybody may read, because of what it holds."""
+    """Whether a file exists that is not readable for all users, so that its content may be secret."""
     return os.path.lexists(path) and not os.lstat(path).st_mode & stat.S_IROTH
 
 
 def _contents(path: str, switch: Switch) -> tuple[t.Any, t.Any]:
-    """Return what a file holds and what the switch makes of it: the text of a drop-in, the variables of an environment file."""
+    """Return the current and the future content of a file: the text of a drop-in, or the variables of an environment file."""
     content = read_file(path)
     text = None if content is None else content.decode("utf-8", "surrogateescape")
     file = switch.environment_file
@@ -166,7 +167,7 @@ def _environment_file_back(path: str, note: Document) -> EnvironmentFile:
 
 
 def _drop_in_back(path: str, note: Document) -> _override.Params:
-    """Read which drop-in lies at ``path``; it is to hold what it held before, or to be gone."""
+    """Return the parameters that restore the drop-in at ``path``, or remove it if it did not exist."""
     directory, file = os.path.split(path)
     scope = next(scope for scope, place in _override.DIRECTORIES.items() if path.startswith(f"{place}/"))
     absent = {"unit": os.path.basename(directory)[: -len(".d")], "name": file, "scope": scope, "state": "absent"}
@@ -194,13 +195,13 @@ def _bindings_in(drop_in: str | None, path: str) -> list[Binding]:
 
 
 def _require_elsewhere(switch: Switch, unit: Unit, path: str) -> None:
-    """Refuse to take the accounts away from a backend that would be started on ``path`` all the same."""
+    """Raise SessionsError if the backend would still be started on ``path`` after its accounts were moved away."""
     sources = read_sources(unit.name, overlay_of(switch))
     for one in placed_bindings(sources):
         if f"{one.binding.source}/".startswith(f"{path}/") and one.binding.source != one.binding.directory:
             raise SessionsError(
-                f"{one.file} line {one.line} mounts {path} at {one.binding.directory} for the backend, which no run of this collection "
-                "wrote; nothing was changed: remove that line and run again"
+                f"{one.file} line {one.line}, which was not written by this collection, mounts {path} at {one.binding.directory} for the "
+                "backend; nothing was changed: remove that line and run again"
             )
     names = set(switch.restored or ()) | set(
         environment_names(sources, [placed.setting for placed in sources.settings])
@@ -209,6 +210,6 @@ def _require_elsewhere(switch: Switch, unit: Unit, path: str) -> None:
         winner = effective_in(sources, name)
         if winner.value and is_in_use(path, [os.path.normpath(winner.value)]):
             raise SessionsError(
-                f"{winner.source} line {winner.line} sends the backend to {path}, and it is not known what was there before; "
+                f"{winner.source} line {winner.line} points the backend to {path}, and its former value is unknown; "
                 "nothing was changed: fix that line and run again"
             )

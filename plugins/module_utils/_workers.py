@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Spreads work over processes by fork(2): no threads (the interpreter lock), no semaphores (containers without /dev/shm)."""
+"""Distributes work over processes with fork(2): no threads (the interpreter lock), no semaphores (containers without /dev/shm)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Item = t.TypeVar("Item")
 
 
 def spread(work: t.Callable[[Item], t.Any], items: t.Sequence[Item]) -> list[t.Any]:
-    """Return ``work(item)`` for each item, in order, done by as many processes as there are CPUs. Results must be JSON values.
+    """Return ``work(item)`` for each item, in order, computed by as many processes as there are CPUs. Results must be JSON values.
 
-    Whoever is free takes the next item, so that one large account does not hold up the others. The first SessionsError or OSError of
-    any process is raised here, once all have ended.
+    A free process takes the next item, so that one large account does not delay the others. Raises the first SessionsError or OSError of
+    any process once all have ended.
     """
     workers = min(len(os.sched_getaffinity(0)), len(items))
     if workers < 2:
@@ -43,7 +43,7 @@ def spread(work: t.Callable[[Item], t.Any], items: t.Sequence[Item]) -> list[t.A
         _give_out(giving, len(items))
         replies = [_reply_from(pipe) for _pid, pipe in begun]
     except BaseException:
-        # Whoever hears of the error takes back what was done: nobody may go on doing it meanwhile.
+        # The caller undoes the work after an error, so no process may continue with it.
         for pid, _pipe in begun:
             os.kill(pid, signal.SIGKILL)
         raise
@@ -55,16 +55,16 @@ def spread(work: t.Callable[[Item], t.Any], items: t.Sequence[Item]) -> list[t.A
     for reply in replies:
         _raise_error(reply)
     results = {int(number): result for reply in replies for number, result in reply["results"].items()}
-    if len(results) < len(items):  # a pipe that loses what it takes has been seen only under injected errors
-        raise SessionsError("not every account reached a copying process; nothing was published, run again")
+    if len(results) < len(items):  # a pipe that loses data has been observed only with injected errors
+        raise SessionsError("not every account reached a copying process; nothing was published: run again")
     return [results[number] for number in range(len(items))]
 
 
 @contextlib.contextmanager
 def meanwhile(work: t.Callable[[], t.Any], pause: float) -> t.Iterator[None]:
-    """Do ``work`` in a process beside this one, again and again with ``pause`` seconds between, until the body is done.
+    """Repeat ``work`` in a second process, with ``pause`` seconds in between, until the body ends.
 
-    It is a help, so what goes wrong in it stays there: the body, or what comes after it, has to find that out itself.
+    Errors of that process are ignored: the body, or the code after it, must detect them itself.
     """
     parent = os.getpid()
     pid = os.fork()
@@ -84,14 +84,14 @@ def meanwhile(work: t.Callable[[], t.Any], pause: float) -> t.Iterator[None]:
 
 
 def _give_out(giving: t.IO[bytes], number: int) -> None:
-    """Put the numbers of all items where the workers take them, then say that this was all."""
-    with giving, contextlib.suppress(BrokenPipeError):  # when all workers ended early, their replies say why
+    """Write the numbers of all items to the pipe that the workers read from, and close it."""
+    with giving, contextlib.suppress(BrokenPipeError):  # if all workers ended early, their replies contain the error
         for item in range(number):
             giving.write(item.to_bytes(_NUMBER, "big"))
 
 
 def _taken(taking: int, items: t.Sequence[Item]) -> t.Iterator[tuple[int, Item]]:
-    """Yield items, with their numbers, until none is left. A read this short from a pipe is never split, pipe(7)."""
+    """Yield items with their numbers until none is left. Such short reads from a pipe are never split, pipe(7)."""
     while number := os.read(taking, _NUMBER):
         yield int.from_bytes(number, "big"), items[int.from_bytes(number, "big")]
 
@@ -114,9 +114,9 @@ def _begin(
         return pid, reading
     try:
         os.close(reading)
-        giving.close()  # or the end of the items would never be seen
+        giving.close()  # otherwise the workers would never see the end of the items
         end_with(parent)
-        gc.disable()  # the index of an account is thousands of tuples that nothing refers back to: looking for cycles finds none
+        gc.disable()  # the index of an account is thousands of tuples without reference cycles, so collecting is a waste
         with os.fdopen(writing, "wb") as pipe:
             pipe.write(json.dumps(_reply(work, _taken(taking, items))).encode())
     finally:
@@ -124,10 +124,10 @@ def _begin(
 
 
 def end_with(parent: int) -> None:
-    """End this process with its parent: nobody else would hear the result, and the parent's lock must not outlive it."""
+    """End this process with its parent: no other process would get the result, and the parent's lock must not outlive the parent."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        os._exit(0)  # it ended before we asked to be told
+        os._exit(0)  # the parent ended before prctl(2) was called
 
 
 def _reply(work: t.Callable[[Item], t.Any], numbered: t.Iterator[tuple[int, Item]]) -> dict[str, t.Any]:
@@ -137,9 +137,11 @@ def _reply(work: t.Callable[[Item], t.Any], numbered: t.Iterator[tuple[int, Item
         return {"refused": str(error)}
     except OSError as error:
         return {"errno": error.errno or 0, "text": error.strerror or str(error)}
-    except Exception as error:  # a defect of ours: its kind is told, its text might quote a file name
+    except (
+        Exception
+    ) as error:  # a bug of this collection: report only its type, because its text might quote a file name
         return {
-            "refused": f"a copying process ended with {type(error).__name__}; nothing was published, please report this"
+            "refused": f"a copying process failed with {type(error).__name__}; nothing was published: please report this"
         }
 
 
@@ -149,8 +151,8 @@ def _reply_from(pipe: int) -> dict[str, t.Any]:
         content += block
     try:
         reply: dict[str, t.Any] = json.loads(content)
-    except ValueError:  # nothing, or not all of it
-        return {"refused": "a copying process was killed; nothing was published, run again"}
+    except ValueError:  # the reply is missing or incomplete
+        return {"refused": "a copying process was killed; nothing was published: run again"}
     return reply
 
 

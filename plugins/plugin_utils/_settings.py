@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Converts fleet-wide settings (wa_*) to their types, on the controller.
+"""Converts fleet-wide settings (wa_*) from all supported notations, on the controller.
 
-AWX surveys and ``-e name=value`` pass text only: a boolean, a number, a list with one item per line, a dict as JSON or YAML, and an
-empty text for an unset setting.
+A survey of AWX and ``-e name=value`` provide text only: true or false, a number, a list as lines, a dict as JSON or YAML, and an empty
+text for an omitted setting.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ Option = t.Mapping[str, t.Any]
 
 
 def is_given(value: t.Any) -> bool:
-    """Whether a setting is set: null and an empty text count as unset."""
+    """Whether a setting has a value: null and an empty text mean that it was omitted."""
     return value is not None and value != ""
 
 
 def read_setting(value: t.Any, kind: str) -> t.Any:
-    """Return a setting as a value of its type; raise ValueError with a description of the expected value."""
+    """Return a setting as a value of type ``kind``. Raises ValueError with the expected type as text."""
     reader = _READERS.get(kind)
     return reader(value) if reader else value
 
 
 def complaint(name: str, value: t.Any, option: Option) -> str:
-    """Return what is wrong with a setting, in one clause; '' for a valid one."""
+    """Return what is wrong with a setting as a clause; '' if nothing is."""
     if not is_given(value):
         return f"{name} is missing" if option.get("required") else ""
     kind, choices = option.get("type", "str"), option.get("choices")
@@ -38,7 +38,7 @@ def complaint(name: str, value: t.Any, option: Option) -> str:
     except ValueError as error:
         return f"{name} is not {error}"
     if choices and read not in choices:
-        return f"{name} is {_shown(read)}, and has to be one of {', '.join(map(str, choices))}"
+        return f"{name} is {_shown(read)}, but must be one of {', '.join(map(str, choices))}"
     return ""
 
 
@@ -59,7 +59,7 @@ def _integer(value: t.Any) -> int:
 def _number(value: t.Any) -> float:
     try:
         number = float("nan" if isinstance(value, bool) else value)
-        if number - number != 0:  # not a number, or infinite
+        if number - number != 0:  # NaN or infinite
             raise ValueError
     except (TypeError, ValueError) as error:
         raise ValueError("a number") from error
@@ -81,7 +81,8 @@ def _list(value: t.Any) -> list[t.Any]:
         raise ValueError("a list, or lines of text")
     lines = [line.strip() for line in str(value).splitlines() if line.strip()]
     if lines and (lines[0].startswith("[") or all(line.startswith("- ") for line in lines)):
-        read = _yaml(str(value), yaml.BaseLoader)  # keeps names as text, so that 0150 is not a number
+        # BaseLoader keeps all items as text, so that a name such as 0150 is not a number.
+        read = _yaml(str(value), yaml.BaseLoader)
         if isinstance(read, list):
             return read
     return lines
@@ -94,7 +95,7 @@ def _dict(value: t.Any) -> dict[t.Any, t.Any]:
     if isinstance(read, dict):
         return read
     try:
-        pairs: dict[t.Any, t.Any] = check_type_dict(value)  # "name=value, name=value", as in options of modules
+        pairs: dict[t.Any, t.Any] = check_type_dict(value)  # "name=value, name=value", as in module options
     except TypeError as error:
         raise ValueError("a dictionary, or one as JSON or YAML") from error
     return pairs

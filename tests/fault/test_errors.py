@@ -79,7 +79,7 @@ def test_killed_while_it_takes_back(
     refused = f"syncfs:error=EIO:when={2 if engine == 'rename' else 3}"
     log = tmp_path / "calls"
     failed = scene(**fields).run([refused, *NO_FAULTS], log=log)
-    assert "taken back" in failed["failed"], failed
+    assert "rolled back" in failed["failed"], failed
     calls = log.read_text()
     done, undone = calls.partition(" EIO ")[0], count_calls(log)
     failures, killed = [], 0

@@ -106,7 +106,7 @@ def test_what_is_taken_back_is_durable_before_the_intent_goes(scene: MakeScene, 
     struck = scene(**SCENES["conflict"])
     log = tmp_path / "calls"
     listening = "renameat,renameat2,fsync,unlinkat:delay_enter=0:when=1"
-    assert "taken back" in struck.run(["syncfs:error=EIO:when=3", listening], log=log)["failed"]
+    assert "rolled back" in struck.run(["syncfs:error=EIO:when=3", listening], log=log)["failed"]
     calls = calls_in(log)
     reversed_ = places(
         calls, lambda call: call.name == "renameat" and "/." not in call.names[0].removeprefix(str(struck.area))

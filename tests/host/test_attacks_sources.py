@@ -177,8 +177,8 @@ def test_names_reach_the_terminal_as_text(tenant: Tenant) -> None:
     played = tenant.persist(wa_legacy_paths=[place])
 
     assert played.rc != 0
-    assert "src holds a control character" in words(played)
+    assert "src contains a control character" in words(played)
     found = tenant.persist()  # accounts of its user below its working directory, to which nothing leads
     assert found.rc != 0
-    assert f"lie in /opt/{SERVICE}/a\\\\x1b]0;owned\\\\x07\\\\x9b31m" in words(found)
+    assert f"in /opt/{SERVICE}/a\\\\x1b]0;owned\\\\x07\\\\x9b31m" in words(found)
     assert not set(found.output) & {"\x1b", "\x07", "\x9b"}

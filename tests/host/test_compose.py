@@ -101,7 +101,7 @@ def test_the_way_back(engines: Engines) -> None:
         assert not engines.sh(f"ls {OVERRIDE} 2>/dev/null; true")
         mounts = engines.sh(f"docker inspect --format '{{{{json .Mounts}}}}' {COMPOSED}")
         assert PATH not in mounts
-    assert "go back into its container" in refusal(engines, state="rolled_back", src=["/srv/accounts"])
+    assert "can only be rolled back into its container" in refusal(engines, state="rolled_back", src=["/srv/accounts"])
     again = engines.module("session_migrate", path=PATH, unit="wabot", state="rolled_back", src=done["src"])
     assert again.get("changed") is False, again
     edited = engines.module("session_migrate", path=PATH, unit="wabot")

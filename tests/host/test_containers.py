@@ -123,7 +123,7 @@ def test_an_account_that_would_stay_behind(engines: Engines) -> None:
     """Nothing is left in a layer that is about to be thrown away."""
     before = engines.quadlet()
     engines.sh(f"podman exec systemd-{CONTAINER} sh -c 'mkdir {INSIDE}/other && : >{INSIDE}/other/creds.json'")
-    assert "would go with the container" in refusal(engines)
+    assert "would be deleted with the container" in refusal(engines)
     require_untouched(engines, "podman", before)
 
 

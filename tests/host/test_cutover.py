@@ -194,7 +194,7 @@ def test_keys_that_were_written_before_the_start_failed_go_back_with_the_backend
         *(REFUSES_NO_MORE, migration(), ("well", 20)),
     )
     assert there["well"], there
-    assert "with the keys that it wrote since" in failed["msg"], failed["msg"]
+    assert "with the keys that it has written since" in failed["msg"], failed["msg"]
     require_all_back(before, now)
     assert now["sessions_path"] is None
     assert "20-sessions.conf" not in now["drop_ins"]

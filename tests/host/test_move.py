@@ -141,7 +141,7 @@ def test_what_speaks_against_a_move_is_said_before_anything_is_interrupted(pair:
     second.sh("mv /srv/env /etc/whatsapp-backend/env")
 
     for played, words in (
-        (misspelt, "accounts that were named are not there: 1…9-"),
+        (misspelt, "these named accounts do not exist: 1…9-"),
         (twice, "second refuses 1…2-"),
         (elsewhere, "whatsapp-backend on second does not keep its accounts in /var/lib/whatsapp-backend/sessions"),
     ):

@@ -120,8 +120,8 @@ def test_after_a_redeploy_they_go_to_the_release_that_runs_now(host: Host, befor
 @pytest.mark.parametrize(
     ("prepare", "settings", "message"),
     [
-        ("true", {"wa_sessions_path": "/var/lib/nothing"}, "/var/lib/nothing is not there"),
-        ("mkdir -p /var/lib/nothing", {"wa_sessions_path": "/var/lib/nothing"}, "nothing says where the accounts"),
+        ("true", {"wa_sessions_path": "/var/lib/nothing"}, "/var/lib/nothing does not exist"),
+        ("mkdir -p /var/lib/nothing", {"wa_sessions_path": "/var/lib/nothing"}, "no receipt says where the accounts"),
         ("true", {"wa_service": "whatsapp-bakend"}, "the unit whatsapp-bakend.service does not exist"),
     ],
 )

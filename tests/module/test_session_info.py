@@ -430,7 +430,7 @@ def test_a_link_that_a_user_made_to_somebody_else_is_refused(
     link = place / "link"
     link.symlink_to(place / "private")
     os.chown(link, UID, GID, follow_symlinks=False)
-    assert "symbolic link that an unprivileged user made" in info(path=str(link))["msg"]
+    assert "symbolic link of an unprivileged user" in info(path=str(link))["msg"]
 
 
 def test_an_account_that_is_used_stays_what_it_is(info: Info, sessions: pathlib.Path) -> None:

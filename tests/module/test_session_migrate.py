@@ -120,7 +120,7 @@ def test_a_path_that_is_there_keeps_its_mode(host: Host) -> None:
 def test_a_mode_that_keeps_the_owner_out_is_refused_before_anything_is_made(host: Host) -> None:
     host.account("wa1")
     refused = host.migrate(mode=750)
-    assert refused["failed"] and "keeps the owner out" in refused["msg"]
+    assert refused["failed"] and "locks the owner out" in refused["msg"]
     assert not host.path.exists()
 
 
@@ -247,7 +247,7 @@ def test_a_legacy_path_that_is_a_mount_cannot_be_retired(host: Host, mount: Moun
     mount("tmpfs", host.legacy)
     host.account("wa1")
     refused = host.migrate(state="retired")
-    assert "cannot be put out of use: Device or resource busy" in refused["msg"]
+    assert "cannot be retired: Device or resource busy" in refused["msg"]
     assert host.names() == ["wa1"]
     assert not host.migrate()["changed"]
 
@@ -379,7 +379,7 @@ def test_a_file_with_a_second_name_does_not_change_hands_by_renaming(host: Host)
     os.link(secret, account / "linked")
     before = content(host.legacy)
     refused = host.migrate(engine="rename")
-    assert "second name" in refused["msg"]
+    assert "another hard link" in refused["msg"]
     assert facts(secret) == (0, 0, 0o644)
     assert content(host.legacy) == before
 
@@ -434,7 +434,7 @@ def test_a_root_that_is_one_account_never_takes_the_place_of_others(host: Host, 
     before = looks(host.place)
     refused = host.migrate(engine=engine)
     assert refused["failed"]
-    assert "holds other accounts" in refused["msg"]
+    assert "contains other accounts" in refused["msg"]
     assert looks(host.place) == before
 
 
@@ -595,7 +595,7 @@ def test_a_sessions_path_made_anew_is_an_alarm(host: Host) -> None:
     keep.mkdir()
     host.path.mkdir()
     refused = host.migrate()
-    assert "was emptied or made anew" in refused["msg"]
+    assert "was emptied or recreated" in refused["msg"]
     assert host.names() == []
     assert actions(host.migrate(on_conflict="replace")) == ["migrated"]
 
@@ -709,7 +709,7 @@ def test_one_account_cannot_become_a_mount(host: Host, mount: Mount) -> None:
     (host.path / "lost+found").rmdir()
     for check in (True, False):
         refused = host.migrate(check=check)
-        assert "is a mount of its own, which cannot be replaced in one step" in refused["msg"]
+        assert "is a mount point, which cannot be replaced in one step" in refused["msg"]
     assert [name for name in host.names() if not name.startswith(".")] == []
 
 
@@ -967,15 +967,15 @@ def refusals(place: pathlib.Path) -> dict[str, tuple[dict[str, t.Any], str]]:
         "unknown group": ({"group": "nosuchgroup"}, "the group 'nosuchgroup' does not exist"),
         "number without group": ({"owner": "4242"}, "set 'group'"),
         "unknown layout": ({"layout": "telegram"}, "the layout 'telegram' is unknown; choose one of baileys"),
-        "unit without systemd": ({"unit": "whatsapp-backend"}, "systemd does not run here"),
-        "bad unit": ({"unit": "a/b"}, "is not a name of a unit"),
+        "unit without systemd": ({"unit": "whatsapp-backend"}, "systemd does not run on this host"),
+        "bad unit": ({"unit": "a/b"}, "is not a valid unit name"),
         "drop-in for another unit": (
             {"unit": "wa", "switch": {"overrides": [{"unit": "other", "sections": {"Service": {"UMask": "0077"}}}]}},
-            "is for other, the sessions are those of wa.service",
+            "is for other, but the sessions belong to wa.service",
         ),
         "drop-in without unit": ({"switch": {"overrides": [{"sections": {"Service": {"UMask": "0077"}}}]}}, "has no unit"),
-        "two values": ({"switch": twice}, "sets S to one value in one file and to another in a second one"),
-        "two values in drop-ins": ({"switch": two_drop_ins}, "sets S to one value in one file and to another in a second one"),
+        "two values": ({"switch": twice}, "sets S to different values in two files"),
+        "two values in drop-ins": ({"switch": two_drop_ins}, "sets S to different values in two files"),
         "newline in a value": (
             {"switch": {"environment_file": {"path": f"{place}/env", "values": {"S": "a\nb"}}}}, "S"
         ),

@@ -134,15 +134,15 @@ def test_an_account_that_is_nowhere_is_said_in_masked_form(host: Host) -> None:
     for check in (True, False):
         refused = host.take(ONE, TWO, check=check)
         assert refused["failed"]
-        assert "accounts that were named are not there: 4…2-" in refused["msg"]
+        assert "these named accounts do not exist: 4…2-" in refused["msg"]
     assert looks(host.place) == before
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"state": "retired", "engine": "native", "tombstone": None}, "leave one of the two out"),
-        ({"tombstone": "two\nlines"}, "holds a control character"),
+        ({"state": "retired", "engine": "native", "tombstone": None}, "leave out one of the two"),
+        ({"tombstone": "two\nlines"}, "contains a control character"),
     ],
 )
 def test_what_does_not_go_together_is_refused(host: Host, options: dict[str, t.Any], words: str) -> None:

@@ -147,10 +147,10 @@ def test_the_engine_rename_moves_there_and_back(server: Server, place: pathlib.P
 @pytest.mark.parametrize(
     ("change", "options", "words"),
     [
-        ("rm -r {control}", {}, "nothing says where the accounts at .* came from"),
+        ("rm -r {control}", {}, "no receipt says where the accounts at .* came from"),
         ("chown nobody {control}", {}, "is not private to root, so its content cannot be trusted"),
-        ("mv {path} {path}.gone", {}, "is not there, so nothing can be brought back from it"),
-        ("true", {"src": ["/a", "/b"]}, "accounts can be brought back to one only"),
+        ("mv {path} {path}.gone", {}, "does not exist, so nothing can be rolled back from it"),
+        ("true", {"src": ["/a", "/b"]}, "accounts can be rolled back to one only"),
     ],
 )
 def test_what_cannot_be_known_is_refused(host: Host, change: str, options: dict[str, t.Any], words: str) -> None:
@@ -171,6 +171,6 @@ def test_two_legacy_paths_have_no_way_back_unless_one_is_named(host: Host) -> No
     refused = roll_back(host)
     result = roll_back(host, src=[str(other)])
 
-    assert "came from 2 legacy paths; name the one" in refused["msg"]
+    assert "came from 2 legacy paths; name in 'src' the one" in refused["msg"]
     assert sorted(os.listdir(other)) == ["49001", "49002", "49004"]
     assert not result.get("failed"), result

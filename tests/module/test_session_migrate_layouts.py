@@ -381,7 +381,7 @@ def test_a_damaged_database_beside_accounts_is_told(host: Host) -> None:
     give(host.app, UID, GID)
     held = (host.app / "noweb/waha.sqlite3").read_bytes()
     made = host.migrate()
-    assert any("1 file(s) beside the accounts are called like databases" in told for told in made["warnings"])
+    assert any("1 file(s) beside the accounts are named like databases" in told for told in made["warnings"])
     assert (host.path / "noweb/waha.sqlite3").read_bytes() == held
     assert not host.migrate()["changed"]
 
@@ -393,7 +393,7 @@ def test_a_damaged_database_beside_accounts_that_has_a_log_is_refused(host: Host
     put_file(host.app / "noweb/waha.sqlite3-journal", b"x")
     give(host.app, UID, GID)
     refused = host.migrate()
-    assert "cannot copy files that the accounts share: a database there is damaged" in refused["msg"]
+    assert "cannot copy what lies beside the accounts: a database is damaged" in refused["msg"]
     assert not (host.path / "noweb").exists()
 
 
@@ -559,7 +559,7 @@ def test_a_process_at_the_legacy_path_stops_everything_one_in_the_application_do
             assert user.stdout is not None
             user.stdout.readline()
             result = host.migrate(state="migrated", layout="session_manager", on_conflict="replace")
-            assert ("outside the unit hold the legacy path" in result.get("msg", "")) is stops
+            assert ("outside the unit use the legacy path" in result.get("msg", "")) is stops
             assert user.stdin is not None
             user.stdin.close()
         append_to_leveldb(account)

@@ -68,7 +68,7 @@ def test_what_lies_in_such_a_folder_is_none_and_the_count_says_so(host: Host) ->
     assert counts(result) == {"migrated": 1}
     assert host.names() == ["shop"]
     (warning,) = result["warnings"]
-    assert "is 2, and 1 accounts are listed: 1 are counted in a directory in which no account is looked for" in warning
+    assert "is 2, but 1 accounts are listed: 1 are counted in a directory where no account is expected" in warning
 
 
 @pytest.mark.parametrize("engine", COPYING)
@@ -108,7 +108,7 @@ def test_the_engine_that_moves_refuses_a_link(host: Host) -> None:
     link(host, "shop", elsewhere(host))
     before = looks(host.place)
     refused = host.migrate(engine="rename")
-    assert "is a link, and the engine 'rename' would move the link alone; nothing was changed" in refused["msg"]
+    assert "is a symbolic link, and the engine 'rename' would move only the link; nothing was changed" in refused["msg"]
     assert looks(host.place) == before
 
 

@@ -146,8 +146,8 @@ def test_drop_ins_are_planned_without_systemd(host: Host, mount: Mount) -> None:
         ),
         ({"environment_file": {"path": "env", "values": {}}}, "a relative path"),
         ({"environment_file": {"path": "/srv/env", "values": {"A-B": "x"}}}, "'A-B' is not a valid name"),
-        ({"in_force": {"unit": "wa", "values": {}}}, "systemd does not run here"),
-        ({"migrate": {"path": "/srv/x", "unit": "wa"}}, "systemd does not run here"),
+        ({"in_force": {"unit": "wa", "values": {}}}, "systemd does not run on this host"),
+        ({"migrate": {"path": "/srv/x", "unit": "wa"}}, "systemd does not run on this host"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(host: Host, options: dict[str, t.Any], words: str) -> None:
@@ -180,7 +180,7 @@ def test_a_directory_that_the_owner_cannot_write_to_fails_a_plan_with_nothing_le
     mount("tmpfs", host.path, options="nr_inodes=1")  # no entry can be made in it
     os.chown(host.path, UID, GID)
     host.path.chmod(0o750)
-    assert "nobody cannot write in" in host.plan(dir={**host.dir, "allow_ephemeral": True})["msg"]
+    assert "nobody cannot write to" in host.plan(dir={**host.dir, "allow_ephemeral": True})["msg"]
 
 
 # --- health ------------------------------------------------------------------------------------------------

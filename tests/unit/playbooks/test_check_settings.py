@@ -19,7 +19,7 @@ def fleet(tmp_path: pathlib.Path) -> Fleet:
 def test_a_bad_choice_is_one_sentence_and_no_host_is_asked(fleet: Fleet) -> None:
     played = fleet.play("persist", wa_engine="fast")
     assert played.rc != 0
-    assert "wa_engine is 'fast', and has to be one of native, rsync, rename; nothing was changed" in played.output
+    assert "wa_engine is 'fast', but must be one of native, rsync, rename; nothing was changed" in played.output
     assert "argument_spec" not in played.output
     assert played.calls == {"a": []}
 

@@ -83,7 +83,7 @@ def test_a_filter_that_is_given_nonsense_says_what_it_should_be() -> None:
 
 def test_a_choice_is_named_with_those_that_there_are() -> None:
     option = {"type": "str", "choices": ["native", "rsync"]}
-    assert complaint("wa_engine", "fast", option) == "wa_engine is 'fast', and has to be one of native, rsync"
+    assert complaint("wa_engine", "fast", option) == "wa_engine is 'fast', but must be one of native, rsync"
     assert complaint("wa_engine", "rsync", option) == ""
 
 

@@ -289,7 +289,7 @@ def test_ways_that_no_container_is_attached_by(found: list[Root]) -> None:
 def test_a_volume_for_what_is_no_container(tmp_path: pathlib.Path) -> None:
     (tmp_path / "auth").mkdir()
     options = {"src": [str(tmp_path / "auth")], "path": str(tmp_path / "sessions"), "switch": {"attach": "volume"}}
-    with pytest.raises(SessionsError, match="does not run its program in a container; nothing was changed"):
+    with pytest.raises(SessionsError, match=r"does not run in a container \(unit: none\); nothing was changed"):
         _migrate_state.observe(_migrate_state.read_params(options))
 
 

@@ -38,7 +38,7 @@ def scene(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
 
     def put_or_refuse(scratch: int, target: int, names: t.Collection[str], rules: Rules) -> None:
         if BROKEN in names:
-            raise DamagedStore("a database there is damaged")
+            raise DamagedStore("a database is damaged")
         put_stores(scratch, target, names, rules)
 
     monkeypatch.setattr(_staging, "put_stores", put_or_refuse)

@@ -96,9 +96,9 @@ def test_what_is_planned(seen: State, options: dict[str, t.Any], steps: tuple[t.
         (state(Entry("link", 0, 0, 0o777)), {"state": "absent"}, "is a symbolic link"),
         (state(way=way(path="/usr/bin")), {}, "resolves to /usr/bin/sessions, a system or home directory"),
         (state(way=way(uid=1700)), {}, "/var/lib/wa belongs to 1700, so a user other than root and wa"),
-        (state(way=way(mode=0o777)), {}, "everybody can write in /var/lib/wa (mode 0777)"),
-        (state(way=way(mode=0o1777)), {}, "everybody can write in /var/lib/wa (mode 1777)"),
-        (state(way=way(mode=0o775, gid=4242, writers=(1500, 1700))), {}, "the group 4242 can write in /var/lib/wa"),
+        (state(way=way(mode=0o777)), {}, "all users can write to /var/lib/wa (mode 0777)"),
+        (state(way=way(mode=0o1777)), {}, "all users can write to /var/lib/wa (mode 1777)"),
+        (state(way=way(mode=0o775, gid=4242, writers=(1500, 1700))), {}, "the group 4242 can write to /var/lib/wa"),
         (
             state(filesystem=DISK._replace(type="tmpfs", mount_point="/var/lib/wa")),
             {},
@@ -184,10 +184,10 @@ def test_who_could_swap_a_directory_above(above: list[tuple[int, int, int | None
         ({"path": "/srv/../etc"}, "'..'"),
         ({"path": "/srv/a\nb"}, "control character"),
         ({"path": "/var//lib/"}, "path is /var/lib, a system or home directory"),
-        ({"mode": 750}, "mode 750 is 1356 in octal, which keeps the owner out"),
-        ({"mode": "0050"}, "keeps the owner out"),
-        ({"mode": "private"}, "which is no mode"),
-        ({"unit": "../wa"}, "is not a name of a unit"),
+        ({"mode": 750}, "mode 750 is 1356 in octal, which locks the owner out"),
+        ({"mode": "0050"}, "locks the owner out"),
+        ({"mode": "private"}, "which is not a mode"),
+        ({"unit": "../wa"}, "is not a valid unit name"),
     ],
 )
 def test_what_no_host_could_accept(options: dict[str, t.Any], message: str) -> None:

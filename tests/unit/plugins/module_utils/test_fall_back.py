@@ -59,7 +59,7 @@ def systemd(monkeypatch: pytest.MonkeyPatch) -> Systemd:
 def test_keys_that_were_written_count_whether_or_not_it_starts_again(systemd: Systemd, starts: bool) -> None:
     systemd.starts = starts
     cutover = Cutover(unit("active"), "/intent", 1, Stopwatch())
-    with pytest.raises(WroteAlready, match="it failed; it wrote to its accounts at /var/lib/wa/sessions before"):
+    with pytest.raises(WroteAlready, match="it failed; it has already written to its accounts at /var/lib/wa/sessions"):
         _fall_back(cutover, PARAMS, "it failed", Folders())
     assert systemd.started == 1
 
@@ -103,7 +103,7 @@ def test_a_backend_that_ran_at_first_runs_in_the_end(
     monkeypatch.setattr(_migrate, "way_back_of", lambda *_: PARAMS)
     monkeypatch.setattr(_migrate, "observe", lambda _: t.cast("t.Any", Before(None)))
     monkeypatch.setattr(_migrate, "plan", lambda *_: ())
-    words = "and then wa.service did not start" if started and not starts else "was brought back to where it was"
+    words = "but then wa.service did not start" if started and not starts else "was rolled back to its former path"
     with pytest.raises(SessionsError, match=words):
         _migrate.apply((), t.cast("t.Any", Before(unit(before))), PARAMS)
     assert (len(runs), systemd.started) == (2, started)

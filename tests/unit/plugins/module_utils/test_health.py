@@ -183,7 +183,7 @@ def test_what_is_not_well(options: dict[str, t.Any], seen: Look, complaint: str 
         ({"url": URL, "headers": {"X Key": CANARY}}, "the header 'X Key' cannot be sent"),
         ({"expect": {"a": 1}, "unit": "wa"}, "expect requires url"),
         ({"headers": {"a": "1"}, "unit": "wa"}, "headers requires url"),
-        ({"unit": "a/b"}, "is not a name of a unit"),
+        ({"unit": "a/b"}, "is not a valid unit name"),
         ({"url": URL, "timeout": -1}, "timeout must be 0 or more"),
         ({"url": URL, "interval": 0}, "interval at least 0.1"),
         ({"unit": "wa", "at_least": {"a": 1}}, "at_least requires url"),

@@ -167,7 +167,7 @@ def test_a_process_that_does_not_let_its_environment_be_read_holds_nobody_up(mon
     """It can have a filesystem of its own user stand for its memory, which never answers; see _proc.py."""
 
     def never(_pid: int, _name: str) -> bytes:
-        raise SessionsError("the process does not let its environ be read in time")
+        raise SessionsError("the environ of the process could not be read in time")
 
     monkeypatch.setattr(_in_use, "processes_of", lambda _groups: Processes((os.getpid(),), complete=True))
     assert leads_of(("/wa.service",), Known({}, {}, {})).complete

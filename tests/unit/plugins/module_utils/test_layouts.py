@@ -371,7 +371,7 @@ def test_accounts_too_far_down_are_told(tmp_path: pathlib.Path, layout: str, nam
     put_account_of(layout, tmp_path, f"old/{name}")
     if others:
         put_account_of(layout, tmp_path, f"old/{KINDS[layout].name('one')}")
-    told = f"1 account(s) of the layout {layout} seem to lie more than {layout_named(layout).depth} level(s) down"
+    told = f"1 account(s) of the layout {layout} seem to lie more than {layout_named(layout).depth} level(s) below"
     assert told in str(_job.execute(_info, {"path": str(tmp_path / "old")}, check_mode=False).report.warnings)
     owner = {"owner": str(os.geteuid()), "group": str(os.getegid())}
     options = {"src": [str(tmp_path / "old")], "path": str(tmp_path / "new"), **owner}

@@ -137,22 +137,28 @@ def test_the_plan(seen: State, options: dict[str, t.Any], steps: list[tuple[str,
     ("seen", "words"),
     [
         (state(UNCHANGED, DIVERGED, DIVERGED), "2 account(s), first 'w…1-"),
-        (state(SKIPPED, SKIPPED, receipt_inode=6), "was emptied or made anew since 2 account(s) were migrated to it"),
-        (state(astray=Astray("/opt/wa/phones", 3, "w…1")), "3 account(s), first 'w…1', lie in /opt/wa/phones"),
+        (state(SKIPPED, SKIPPED, receipt_inode=6), "was emptied or recreated since 2 account(s) were migrated to it"),
+        (
+            state(astray=Astray("/opt/wa/phones", 3, "w…1")),
+            "3 account(s), first 'w…1', in /opt/wa/phones would be left behind",
+        ),
         (
             state(PUBLISH, sources=TWO, idle=TWO[:1]),
-            "accounts lie in /srv/wa and in /opt/wa, and None wrote only to the former since it was started",
+            "there are accounts in /srv/wa and in /opt/wa, but None has written only to the former since it was started",
         ),
-        (state(PUBLISH, elsewhere=("/opt/wa",)), "works within one filesystem, and /opt/wa is on another one"),
+        (state(PUBLISH, elsewhere=("/opt/wa",)), "works within one filesystem, but /opt/wa is on another filesystem"),
         (
             state(PUBLISH, names=["."], present=["wa1"]),
-            "is one account itself, and /var/lib/wa/sessions holds other accounts",
+            "is one account itself, and /var/lib/wa/sessions contains other accounts",
         ),
         (state(PUBLISH, PUBLISH, names=[".", "wa1"]), "is one account itself, and 1 other account(s), first 'w…1-"),
-        (state(PUBLISH, PUBLISH, names=[".", "wa1"]), "alone with accounts=['.'], to a sessions path of its own"),
+        (
+            state(PUBLISH, PUBLISH, names=[".", "wa1"]),
+            "only that account with accounts=['.'], to a separate sessions path",
+        ),
         (
             state(PUBLISH, names=["."], area=f"{PATH}/.whatsapp-ops"),
-            "is a mount of its own, which cannot be replaced in one step",
+            "is a mount point, which cannot be replaced in one step",
         ),
     ],
 )
@@ -231,7 +237,7 @@ def test_the_report_counts_and_masks() -> None:
     assert (report.values["companions"], report.values["downtime_seconds"]) == (3, 0.0)
     assert report.values["receipt"] == "/var/lib/whatsapp-ops/wa/receipt.json"
     assert CANARY not in json.dumps(report.values)
-    assert report.warnings == ("1 damaged accounts stay at the legacy path; session_info tells their problems",)
+    assert report.warnings == ("1 damaged accounts stay at the legacy path; session_info reports their problems",)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +254,7 @@ def test_what_is_left_afterwards_is_an_error(seen: State, options: dict[str, t.A
     if not left:
         _migrate.verify(seen, params(**options))
         return
-    with pytest.raises(SessionsError, match=f"still something to do \\({left}\\)"):
+    with pytest.raises(SessionsError, match=f"steps remain after the migration to .* \\({left}\\)"):
         _migrate.verify(seen, params(**options))
 
 
@@ -271,7 +277,7 @@ def test_defaults() -> None:
         ({"src": ["auth"]}, "src is 'auth': a relative path"),
         ({"src": []}, "neither 'src' nor 'unit' is given"),
         ({"layout": "telegram"}, "'telegram' is unknown"),
-        ({"unit": "../x"}, "not a name of a unit"),
+        ({"unit": "../x"}, "not a valid unit name"),
     ],
 )
 def test_parameters_that_no_host_could_accept(options: dict[str, t.Any], words: str) -> None:

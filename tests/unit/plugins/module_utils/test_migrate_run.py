@@ -55,7 +55,7 @@ def test_what_was_published_goes_back(
 
     with monkeypatch.context() as patch:
         patch.setattr(_migrate_run, "install", fail)
-        with pytest.raises(SessionsError, match="Read-only file system; what was done was taken back"):
+        with pytest.raises(SessionsError, match="Read-only file system; changes were rolled back"):
             migrate(legacy, path, engine=engine)
     after = content(legacy)
     assert published
@@ -82,7 +82,7 @@ def test_what_was_there_before_stays(tmp_path: pathlib.Path, monkeypatch: pytest
     monkeypatch.setattr(_migrate_run, "install", fail)
     for account in legacy.rglob("*"):
         os.utime(account, (1_800_000_000, 1_800_000_000), follow_symlinks=False)
-    with pytest.raises(SessionsError, match="what was done was taken back"):
+    with pytest.raises(SessionsError, match="changes were rolled back"):
         migrate(legacy, path, on_conflict="replace")
     assert content(path) == before
 
@@ -156,7 +156,7 @@ def test_who_leaves_for_another_host_goes_back_and_so_does_what_took_the_place(
 
     with monkeypatch.context() as patch:
         patch.setattr(_migrate_run, "install", fail)
-        with pytest.raises(SessionsError, match="what was done was taken back"):
+        with pytest.raises(SessionsError, match="changes were rolled back"):
             take()
     assert content(path) == there
     assert take()["counts"]["migrated"] == 1
@@ -165,7 +165,7 @@ def test_who_leaves_for_another_host_goes_back_and_so_does_what_took_the_place(
     assert not (set(gone) & {name for name in there if name.startswith(b"wa1/")})
     with monkeypatch.context() as patch:
         patch.setattr(_migrate_run, "install", fail)
-        with pytest.raises(SessionsError, match="what was done was taken back"):
+        with pytest.raises(SessionsError, match="changes were rolled back"):
             migrate(outbox, path, engine="rename")
     assert content(path) == gone
     assert migrate(outbox, path, engine="rename")["counts"]["migrated"] == 1

@@ -42,7 +42,7 @@ def test_octal_text_and_numbers(given_mode: t.Any, bits: int) -> None:
     ["", "rwx", "0980", "u=rwx,", "u+rw;x", "+x", "u=z", True, None, "08000", 4096, -1, "u", 7.5, ["0750"]],
 )
 def test_what_is_no_mode_is_refused_in_one_sentence(given_mode: t.Any) -> None:
-    with pytest.raises(SessionsError, match="which is no mode; give"):
+    with pytest.raises(SessionsError, match="which is not a mode; give"):
         read_mode(given_mode)
 
 

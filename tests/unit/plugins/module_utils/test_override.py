@@ -83,7 +83,7 @@ def test_path(options: dict[str, t.Any], path: str) -> None:
     ("options", "words"),
     [
         *[({"name": name}, "'name' is") for name in ("", ".hidden", "a/b", "../x", "a b", "a\nb", ".conf", "x" * 300)],
-        *[({"unit": unit}, "not a name of a unit") for unit in ("", "a/b", "a b", "wa\n", "../x")],
+        *[({"unit": unit}, "not a valid unit name") for unit in ("", "a/b", "a b", "wa\n", "../x")],
         ({"sections": {}}, "'sections' is empty"),
         ({"sections": None}, "'sections' is empty"),
         ({"sections": {"Service": {"A": "CANARY\n"}}}, "newline"),
@@ -148,7 +148,7 @@ def test_plan(options: dict[str, t.Any], seen: State, steps: tuple[t.Any, ...]) 
 @pytest.mark.parametrize("drop_in", [None, file()], ids=["before it is written", "when it is there"])
 def test_shadowed_fails(drop_in: File | None) -> None:
     with pytest.raises(
-        SessionsError, match=r"variable A .* line 3 of /etc/wa/env beats it.*nothing was changed"
+        SessionsError, match=r"variable A .* line 3 of /etc/wa/env overrides it.*nothing was changed"
     ) as failed:
         _override.plan(state(drop_in, shadowed=(SHADOW,)), params(on_shadowed="fail"))
     assert failed.value.facts == {"shadowed": [SHADOW]}
@@ -186,7 +186,7 @@ def test_report() -> None:
         "needs_restart": False,
     }
     assert [warning.split(":")[0] for warning in told.warnings] == [
-        f"the variable A of {PATH} does not come into force",
+        f"the variable A of {PATH} does not take effect",
         "the environment file /etc/wa/more of wa.service does not exist, so its next start fails; create it",
     ]
     assert not _override.report(params(on_shadowed="ignore"), state(shadowed=(SHADOW,)), (), None).warnings
@@ -208,11 +208,11 @@ def test_sensitive_values_are_not_reported() -> None:
 
 def test_verify() -> None:
     _override.verify(state(file()), params())
-    with pytest.raises(SessionsError, match="not as it was written"):
+    with pytest.raises(SessionsError, match="was changed right after it was written"):
         _override.verify(state(file("x")), params())
-    with pytest.raises(SessionsError, match="not as it was written"):
+    with pytest.raises(SessionsError, match="was changed right after it was written"):
         _override.verify(state(file()), params(state="absent"))
-    with pytest.raises(SessionsError, match="still holds older settings"):
+    with pytest.raises(SessionsError, match="still uses older settings"):
         _override.verify(state(file(), unloaded=True), params())
     _override.verify(state(file(), unloaded=True), params(daemon_reload=False))
 
@@ -299,7 +299,7 @@ def test_a_link_in_place_of_the_drop_in_is_refused(tree: Path) -> None:
 @pytest.mark.root
 def test_alias(tree: Path) -> None:
     (tree / "lib" / "other.service").symlink_to("wa.service")
-    with pytest.raises(SessionsError, match=r"other\.service is another name of wa\.service"):
+    with pytest.raises(SessionsError, match=r"other\.service is an alias of wa\.service"):
         run(unit="other")
 
 

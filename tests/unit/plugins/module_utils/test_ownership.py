@@ -120,7 +120,7 @@ def test_a_nest_without_end_is_an_error_without_a_name(tmp_path: pathlib.Path) -
     (tmp_path / "/".join([CANARY] * 102)).mkdir(parents=True)
     with pytest.raises(SessionsError) as refused:
         run(repair, tmp_path)
-    assert "nested more than 100 deep" in str(refused.value)
+    assert "nested more than 100 levels deep" in str(refused.value)
     assert CANARY not in str(refused.value)
 
 

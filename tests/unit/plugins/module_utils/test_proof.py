@@ -62,7 +62,7 @@ def test_accounts_that_are_opened_at_the_new_path_are_used_there(scene: Scene) -
 
 
 def test_accounts_that_are_opened_at_the_former_path_alone_are_still_used_there(scene: Scene) -> None:
-    words = f"wa.service went on using {scene.old} after it was started for {scene.new}"
+    words = f"wa.service keeps using {scene.old} although it was started for {scene.new}"
     with pytest.raises(StartFailed, match=re.escape(words)):
         scene.after(scene.old)
 
@@ -72,7 +72,7 @@ def test_an_open_by_nobody_knows_whom_does_not_speak_against_an_open_at_the_new_
 
 
 def test_a_backend_that_opens_nothing_is_not_called_done(scene: Scene) -> None:
-    words = f"wa.service opened none of the accounts in {scene.new} within 0.2 seconds after its start; see that it uses them"
+    words = f"wa.service opened none of the accounts in {scene.new} within 0.2 seconds after its start; make sure that it uses them"
     assert scene.after() == (words,)
     with pytest.raises(StartFailed, match=r"within 0\.3 seconds after its start, so nothing shows that it uses them"):
         scene.after(use_timeout=0.3)
@@ -96,7 +96,7 @@ def test_without_linked_accounts_there_is_nothing_to_open(scene: Scene) -> None:
 def test_what_the_process_has_counts_less_than_what_it_opens(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_proof, "lacks_value", lambda _switch, _unit: True)
     monkeypatch.setattr(_proof, "_PROVED_WITHIN", 0.1)
-    with pytest.raises(StartFailed, match=r"went on using .*: its main process does not have the values of the switch"):
+    with pytest.raises(StartFailed, match=r"keeps using .*: its main process does not have the values of the switch"):
         scene.after(scene.old)
     with pytest.raises(StartFailed, match="was started, but its main process does not have the values of the switch"):
         scene.after()
@@ -120,7 +120,7 @@ def test_where_it_cannot_be_watched_what_the_processes_lead_to_counts(
         "use_of",
         lambda *about: asked.append(about) or Verdict(answers.pop(0) if len(answers) > 1 else answers[0]),
     )
-    unwatched = "which accounts wa.service opens could not be watched, so what its processes lead to has to do"
+    unwatched = "which accounts wa.service opens could not be watched, so only its environment, directories and open files were checked"
     for told, seen in (([USED], True), ([NOWHERE, UNKNOWN, USED], True), ([NOWHERE], False), ([UNKNOWN], False)):
         monkeypatch.setattr(_proof, "OPENED_WITHIN", 10.0 if seen else 0.2)
         answers[:] = told  # it opens its accounts only after a while, or not at all

@@ -102,7 +102,7 @@ def test_a_directory_in_the_place_of_another_is_not_touched(scene: Scene, where:
     mine.rename(scene.place / "aside")
     shutil.copytree(scene.place / "aside", mine)
     before = content(mine)
-    with pytest.raises(_rescue.Exchanged, match="is not the directory that it was"):
+    with pytest.raises(_rescue.Exchanged, match="was replaced with another directory"):
         take_back(scene.intent)
     assert content(mine) == before
     assert stuck_moves(scene.intent) != []
@@ -135,7 +135,7 @@ def test_only_the_folder_that_was_made_changes_hands(tmp_path: pathlib.Path) -> 
     with opened_place(path) as at:
         place = dataclasses.replace(at, uid=12345, gid=12345)
         struck = striking("open", "made", lambda: exchange(path / "made", decoy))
-        with struck, pytest.raises(SessionsError, match="was exchanged while it was made"):
+        with struck, pytest.raises(SessionsError, match="was replaced while it was being created"):
             _publish.make_folders(place, ["made/wa2"])
         assert (path / "made").stat().st_uid == 0  # the decoy, under the other's name
         (path / "made").rename(path / "away")
@@ -149,7 +149,7 @@ def test_two_directories_never_stand_under_one_path(tmp_path: pathlib.Path) -> N
         assert folders.keep(one) == folders.keep(one) == str(tmp_path / "a")
         (tmp_path / "a").rename(tmp_path / "b")
         (tmp_path / "a").mkdir()
-        with opened_directory(str(tmp_path / "a")) as other, pytest.raises(SessionsError, match="was exchanged"):
+        with opened_directory(str(tmp_path / "a")) as other, pytest.raises(SessionsError, match="was replaced"):
             folders.keep(other)
 
 
@@ -227,7 +227,7 @@ def test_going_back_is_made_undone_first(scene: Scene, monkeypatch: pytest.Monke
 def test_what_appears_meanwhile_is_neither_replaced_nor_moved(scene: Scene) -> None:
     put_account(scene.path / "t/wa3", "fresh")
     mine = content(scene.path / "t/wa3")
-    with pytest.raises(SessionsError, match=r"something appeared in .*; nothing is published, run again"):
+    with pytest.raises(SessionsError, match=r"a new entry appeared in .*; nothing was published: run again"):
         scene.carry_out(3)
     take_back(scene.intent)
     assert content(scene.path / "t/wa3") == mine
@@ -288,7 +288,7 @@ def test_no_file_is_restored_in_a_directory_in_the_place_of_another(tmp_path: pa
     (tmp_path / "etc").rename(tmp_path / "aside")
     (tmp_path / "etc").mkdir()
     somebody_s = put_file(tmp_path / "etc" / name, "of somebody\n")
-    with pytest.raises(_rescue.Exchanged, match="is not the directory that it was"):
+    with pytest.raises(_rescue.Exchanged, match="was replaced with another directory"):
         take_back({"moves": [], "files": kept, "folders": {}, "boot": _rescue.boot()})
     assert somebody_s.read_text() == "of somebody\n"
 

@@ -117,7 +117,7 @@ def test_a_full_disk(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_rsync(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     put_account(scene.legacy / "wa1")
     monkeypatch.setattr(shutil, "which", lambda name, path: None)
-    with pytest.raises(SessionsError, match="there is no rsync on this host; nothing was changed: install it"):
+    with pytest.raises(SessionsError, match="rsync is not installed on this host; nothing was changed: install it"):
         scene.run(True, engine="rsync")
     scene.run(True)
 
@@ -132,7 +132,7 @@ def test_a_process_that_works_there(scene: Scene) -> None:
         process.stdout.readline()
         told = scene.refusals()
         process.communicate()
-    assert all("processes outside the unit hold the legacy path" in one for one in told)
+    assert all("processes outside the unit use the legacy path" in one for one in told)
 
 
 def test_nothing_is_rehearsed_where_nothing_is_to_be_done(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,7 +179,7 @@ def test_who_still_writes_is_noticed(scene: Scene, monkeypatch: pytest.MonkeyPat
     with monkeypatch.context() as patch:
         patch.setattr(_staging, "_SETTLING", 0.3)
         patch.setattr(_staging, "_stage_once", write_and_look)
-        with pytest.raises(SessionsError, match=r"account 'w…1' from .*: something still writes to it") as refused:
+        with pytest.raises(SessionsError, match=r"account 'w…1' from .*: a process still writes to it") as refused:
             stage_final(scene.with_engine(engine), scene.tasks)
     assert "creds" not in str(refused.value)
     stage_final(scene.with_engine(engine), scene.tasks)
@@ -300,7 +300,7 @@ def test_who_still_writes_to_what_was_touched_is_noticed(under_watch: Watched, m
     use(under_watch.scene.account, OLD + 60)
     monkeypatch.setattr(_staging, "_SETTLING", 0.3)
     monkeypatch.setattr(_copy, "_is_racy", lambda status: True)
-    with pytest.raises(SessionsError, match=r"account 'w…1' from .*: something still writes to it"):
+    with pytest.raises(SessionsError, match=r"account 'w…1' from .*: a process still writes to it"):
         under_watch.finish()
 
 
@@ -451,7 +451,7 @@ def test_moving_takes_the_very_directory_that_was_judged(scene: Scene) -> None:
     exchange(scene.account, other)
     exchanged = content(scene.legacy)
     assert exchanged != before
-    with pytest.raises(SessionsError, match="another directory took its place while it was being moved"):
+    with pytest.raises(SessionsError, match="it was replaced with another directory while it was being moved"):
         stage_final(scene.with_engine("rename"), [dataclasses.replace(scene.tasks[0], inode=judged)])
     assert content(scene.legacy) == exchanged
     assert list((scene.area_path / "staging").iterdir()) == []

@@ -345,7 +345,7 @@ def test_what_stands_beside_it_has_to_be_a_file(
 ) -> None:
     put_store(scene.account / NAME)
     make(scene.account / f"{NAME}{suffix}")
-    with pytest.raises(UnfitTree, match="no regular file"):
+    with pytest.raises(UnfitTree, match="not a regular file"):
         scene.bring()
 
 
@@ -358,7 +358,7 @@ def test_a_link_is_no_database(scene: Scene) -> None:
 
 def test_without_sqlite_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sqlite3", None)
-    with pytest.raises(SessionsError, match="no module sqlite3; nothing was changed, install it"):
+    with pytest.raises(SessionsError, match="no module sqlite3; nothing was changed: install it"):
         _stores.require_sqlite()
 
 

@@ -18,7 +18,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _summ
         ("migrated", 0, 0.6, "no account moved, away for 0.6 s"),
         ("migrated", 3, None, "3 accounts would be moved"),
         ("migrated", 0, None, "no account to be moved"),
-        ("rolled_back", 2, 0.5, "2 accounts brought back, away for 0.5 s"),
+        ("rolled_back", 2, 0.5, "2 accounts rolled back, away for 0.5 s"),
         ("staged", 2, None, "2 accounts would be copied ahead"),
     ],
 )

@@ -88,16 +88,16 @@ def drop_in(name: str = "a", value: str = "/a", **more: t.Any) -> dict[str, t.An
     ("options", "unit", "words"),
     [
         ({"overrides": [drop_in()]}, None, "has no unit; name it in 'unit'"),
-        ({"overrides": [drop_in(unit="other")]}, "wa.service", "is for other, the sessions are those of wa.service"),
+        ({"overrides": [drop_in(unit="other")]}, "wa.service", "is for other, but the sessions belong to wa.service"),
         (
             {"overrides": [drop_in("a"), drop_in("b", "/b")]},
             "wa.service",
-            "sets S to one value in one file and to another",
+            "sets S to different values in two files",
         ),
         (
             {"overrides": [drop_in()], "environment_file": {"path": "/e", "values": {"S": "/b"}}},
             "wa.service",
-            "sets S to one value in one file and to another",
+            "sets S to different values in two files",
         ),
         ({"environment_file": {"path": "e", "values": {}}}, None, "a relative path"),
         ({"environment_file": {"path": "/e", "values": {"A": "a\nb"}}}, None, "A"),
@@ -243,7 +243,9 @@ def test_what_beats_the_switch_is_named_by_file_and_line(host: Host, name: str, 
     other = host.put(name, text)
     line = next(number for number, words in enumerate(text.splitlines(), 1) if "SESSIONS_PATH" in words)
     switch = host.switch(file=False)
-    with pytest.raises(SessionsError, match=f"{other} line {line} sets SESSIONS_PATH, too, and beats this change"):
+    with pytest.raises(
+        SessionsError, match=f"{other} line {line} sets SESSIONS_PATH as well and overrides this change"
+    ):
         observe_switch(switch, host.unit)
     assert not host.drop_in.exists()
 
@@ -305,7 +307,7 @@ def test_what_is_no_longer_what_was_read_is_not_written(host: Host, change: t.Ca
     switch, state = observed(host)
     change(host.env)
     before = sorted((path.name, path.lstat().st_ino, path.lstat().st_size) for path in host.env.parent.iterdir())
-    with pytest.raises(SessionsError, match=f"{host.env} was changed since it was read, so it was not written"):
+    with pytest.raises(SessionsError, match=f"{host.env} was changed after it was read, so it was not written"):
         install(switch, state)
     after = sorted((path.name, path.lstat().st_ino, path.lstat().st_size) for path in host.env.parent.iterdir())
     assert after == before
@@ -315,7 +317,7 @@ def test_a_file_that_came_since_is_not_written_over(host: Host) -> None:
     switch = host.switch()
     state = observe_switch(switch, host.unit)
     host.put("default/env", "A=1\n")
-    with pytest.raises(SessionsError, match="was changed since it was read"):
+    with pytest.raises(SessionsError, match="was changed after it was read"):
         install(switch, state)
     assert host.env.read_text() == "A=1\n"
 
@@ -330,7 +332,7 @@ def test_it_is_looked_at_again_right_before_it_is_replaced(host: Host, monkeypat
             swapped(host.env)  # the new content is written by now, beside it
 
     monkeypatch.setattr(os, "fsync", strike)
-    with pytest.raises(SessionsError, match="was changed since it was read"):
+    with pytest.raises(SessionsError, match="was changed after it was read"):
         install(switch, state)
     assert host.env.read_text() == "B=2\n"
     assert [path.name for path in host.env.parent.iterdir()] == ["env"]
@@ -347,7 +349,7 @@ def test_what_is_no_file_is_neither_waited_for_nor_followed(host: Host, make: t.
 def test_one_with_a_second_name_is_not_rewritten(host: Host) -> None:
     host.put("default/env", "A=1\n")
     os.link(host.env, host.root / "second")
-    with pytest.raises(SessionsError, match="has a second name elsewhere"):
+    with pytest.raises(SessionsError, match="has another hard link"):
         observe_switch(host.switch(), host.unit)
     host.env.write_text(f"SESSIONS_PATH={NEW}\n")
     assert observe_switch(host.switch(), host.unit).text == f"SESSIONS_PATH={NEW}\n"  # nothing is to be written

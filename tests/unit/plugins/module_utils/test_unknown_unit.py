@@ -58,7 +58,7 @@ def test_a_unit_of_a_user_s_own_manager_is_said_to_be_one(system: System, place:
     file.parent.mkdir(parents=True)
     file.write_text("[Service]\n")
     said = why_unknown(UNIT)
-    assert "it is one of the user manager of the user anna (systemctl --user)" in said
+    assert "it is a unit of the user manager of the user anna (systemctl --user)" in said
     assert f"copy {file} to /etc/systemd/system with User=anna" in said
     assert f"systemctl --user disable --now {UNIT}, as anna" in said
 
@@ -67,7 +67,7 @@ def test_a_running_one_is_found_wherever_its_file_is(system: System) -> None:
     (system.groups / MANAGER / "app-bot.slice" / UNIT).mkdir(parents=True)
     said = why_unknown(UNIT)
     assert "the user anna" in said
-    assert f"make /etc/systemd/system/{UNIT}" in said
+    assert f"create /etc/systemd/system/{UNIT}" in said
 
 
 def test_a_template_of_that_name_has_its_instances_named(system: System) -> None:

@@ -103,9 +103,9 @@ def test_other_lines_of_an_environment_file_stay(host: Host) -> None:
 def test_a_unit_that_would_stay_is_refused(host: Host) -> None:
     receipt = there(host, NOTHING)
     other = host.put("etc/wa.service.d/50-by-hand.conf", f"[Service]\nEnvironment=OTHER={NEW}/a\n")
-    with pytest.raises(SessionsError, match=f"{other} line 2 sends the backend to {NEW}"):
+    with pytest.raises(SessionsError, match=f"{other} line 2 points the backend to {NEW}"):
         switch_back(receipt, host.unit, NEW)
-    with pytest.raises(SessionsError, match="it is not known what was there before"):
+    with pytest.raises(SessionsError, match="its former value is unknown"):
         switch_back(NOTHING, host.unit, NEW)
     other.unlink()
     assert switch_back(receipt, host.unit, NEW) != Switch((), None)
@@ -132,10 +132,10 @@ def test_where_accounts_came_from(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("leads_to", "words"),
     [
-        ("etc", "made by a user and leads to a directory of another"),
-        ("theirs", "leads to .*theirs now, which belongs to root"),
-        ("empty", "is the empty directory .*/empty/auth now, which belongs to root"),
-        ("gone", "is no directory"),
+        ("etc", "symbolic link of one user to a directory of another"),
+        ("theirs", "now leads to .*theirs, which belongs to root"),
+        ("empty", "is now the empty directory .*/empty/auth, which belongs to root"),
+        ("gone", "is not a directory"),
         ("mine", ""),
         ("mounted", ""),
     ],
@@ -163,8 +163,8 @@ def test_a_user_cannot_have_accounts_brought_to_a_directory_of_root(tmp_path: Pa
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
-        ({}, "nothing says where"),
-        ({"a": entry("/a", 1, damaged=True)}, "nothing says where"),
+        ({}, "no receipt says where"),
+        ({"a": entry("/a", 1, damaged=True)}, "no receipt says where"),
         ({"a": entry("/a", 1), "b": entry("/b", 1)}, "came from 2 legacy paths"),
     ],
 )

@@ -117,7 +117,7 @@ def test_the_number_of_an_error_arrives() -> None:
 @pytest.mark.parametrize("_cpus", [2, 5], indirect=True)
 class TestWithProcesses:
     def test_a_defect_is_told_by_kind_and_its_text_is_not(self) -> None:
-        with pytest.raises(SessionsError, match="ended with KeyError") as raised:
+        with pytest.raises(SessionsError, match="failed with KeyError") as raised:
             spread(fails_with(KeyError("/session/5511999990000.json")), range(6))
         assert "5511999990000" not in str(raised.value)
 
@@ -127,7 +127,7 @@ class TestWithProcesses:
                 os.kill(os.getpid(), signal.SIGKILL)
             return item
 
-        with pytest.raises(SessionsError, match="was killed; nothing was published, run again"):
+        with pytest.raises(SessionsError, match="was killed; nothing was published: run again"):
             spread(work, range(6))
         assert processes() == []
 
