@@ -13,10 +13,12 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # The Python that environments are made with: 3.11 or newer.
 PYTHON ?= python3
-PYTHON_VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null)
+version_of = $(shell $1 -c 'import platform; print(platform.python_version())' 2>/dev/null)
+PYTHON_VERSION := $(call version_of,$(PYTHON))
 
 VENV := .work/venv
-PINS := tests/requirements/constraints.txt
+# galaxy-importer needs older versions of packages that the others share.
+pins = tests/requirements/constraints$(if $(filter importer,$1),-$1).txt
 units = PATH="$(CURDIR)/$(VENV)/units/bin:$$PATH"
 molecule = PATH="$(CURDIR)/$(VENV)/molecule/bin:$$PATH"
 docs = PATH="$(CURDIR)/$(VENV)/docs/bin:$$PATH"
@@ -38,7 +40,7 @@ demo: deps $(call ready,molecule)  ## shows the main job on a throw-away host: a
 	@$(molecule) demo/demo
 
 # Those that read only, most of them on one core, run side by side; the others use what cores there are.
-READING := lint sanity docs-check build
+READING := lint sanity docs-check build importer
 RUNNING := units lab-tests module-tests fault host-tests molecule
 test: deps environments  ## all gates, from lint to scenarios on real hosts
 	@$(MAKE) --jobs 2 --output-sync=target $(READING); \
@@ -59,21 +61,26 @@ deps-gates:
 	@tests/tools/install_packages tests/requirements/debian.txt
 
 # One environment each: their pytest plugins and pins get in each other's way in a common one.
-$(VENV)/%/.ready-$(PYTHON_VERSION): tests/requirements/%.txt $(PINS) | deps-gates
+.SECONDEXPANSION:
+$(VENV)/%/.ready-$(PYTHON_VERSION): tests/requirements/%.txt $$(call pins,$$*) | deps-gates
 	$(call say,environment $*)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=..." if sys.version_info < (3, 11) else 0)'
 	@rm -rf $(VENV)/$*
 	@$(PYTHON) -m venv $(VENV)/$*
-	@$(VENV)/$*/bin/pip install -qq --requirement $< --constraint $(PINS)
+	@$(VENV)/$*/bin/pip install -qq --requirement $< --constraint $(call pins,$*)
 	@touch $@
 
-environments: $(foreach name,units molecule docs,$(call ready,$(name)))
+environments: $(foreach name,units molecule docs importer,$(call ready,$(name)))
 
-pins: $(call ready,pins)  ## resolves tests/requirements/*.txt anew into constraints.txt
-	@sed -i '/^[^#]/d' $(PINS)
-	@$(VENV)/pins/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
-	    tests/requirements/{units,molecule,docs,pins}.txt >>$(PINS)
-	@grep -c == $(PINS)
+pins: $(call ready,pins)  ## resolves tests/requirements/*.txt anew into the constraints beside them
+	@resolve() { \
+	    sed -i '/^[^#]/d' "$$1"; \
+	    $(VENV)/pins/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
+	        "$${@:2}" >>"$$1"; \
+	    grep -c --with-filename == "$$1"; \
+	}; \
+	resolve $(call pins,units) tests/requirements/{units,molecule,docs,pins}.txt; \
+	resolve $(call pins,importer) tests/requirements/importer.txt
 
 # --- Gates without a host ----------------------------------------------------------------------------
 
@@ -124,7 +131,7 @@ readmes: $(call ready,units)  ## writes the READMEs of the roles from their argu
 	@$(VENV)/units/bin/python tests/tools/generate_layout_table.py
 	@$(VENV)/units/bin/python tests/tools/generate_limits_table.py
 
-.PHONY: sanity units docs-check build
+.PHONY: sanity units docs-check build importer
 sanity: $(call ready,units)  ## every test of ansible-test sanity (ARGS=... for it)
 	$(call say,ansible-test sanity)
 	@tests/sanity/run $(CURDIR)/.work $(CURDIR)/$(VENV)/units $(ARGS)
@@ -143,6 +150,13 @@ docs-check: $(call ready,docs)  ## documentation of plugins and roles, and the c
 build: $(call ready,units)  ## builds dist/whatsapp_ops-sessions-VERSION.tar.gz, installs it aside and reads its documentation
 	$(call say,build and install)
 	@$(units) tests/tools/build dist .work/installed
+
+# A placeholder while galaxy.yml has no repository; no host has this name.
+REPOSITORY ?= https://repository.example.invalid/set-by-the-publisher
+
+importer: build $(call ready,importer)  ## imports the built collection as Galaxy does (REPOSITORY=... if galaxy.yml has none)
+	$(call say,galaxy-importer)
+	@$(VENV)/importer/bin/python tests/tools/import_collection.py dist/*.tar.gz "$(REPOSITORY)"
 
 # --- Gates on real parts -----------------------------------------------------------------------------
 
