@@ -15,14 +15,21 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 PYTHON ?= python3
 version_of = $(shell $1 -c 'import platform; print(platform.python_version())' 2>/dev/null)
 PYTHON_VERSION := $(call version_of,$(PYTHON))
+# ansible-core 2.16 runs on Python 3.10 to 3.12, the newest one on 3.12 and newer.
+PYTHON_oldest := $(or $(shell tests/tools/find_python 3.11 3.12),$(PYTHON))
+PYTHON_newest := $(or $(shell tests/tools/find_python 3.14 3.13 3.12),$(PYTHON))
+VERSION_oldest := $(call version_of,$(PYTHON_oldest))
+VERSION_newest := $(call version_of,$(PYTHON_newest))
 
 VENV := .work/venv
-# galaxy-importer needs older versions of packages that the others share.
-pins = tests/requirements/constraints$(if $(filter importer,$1),-$1).txt
+# These need older versions of packages that the others share.
+pins = tests/requirements/constraints$(if $(filter importer oldest,$1),-$1).txt
 units = PATH="$(CURDIR)/$(VENV)/units/bin:$$PATH"
 molecule = PATH="$(CURDIR)/$(VENV)/molecule/bin:$$PATH"
 docs = PATH="$(CURDIR)/$(VENV)/docs/bin:$$PATH"
-ready = $(VENV)/$1/.ready-$(PYTHON_VERSION)
+ready = $(VENV)/$1/.ready-$(or $(VERSION_$1),$(PYTHON_VERSION))
+# CORE=oldest or CORE=newest runs a gate on that ansible-core.
+core := $(if $(filter-out oldest newest,$(CORE)),$(error CORE is oldest or newest),$(or $(CORE),units))
 say = @printf '\n== %s\n' "$1"
 
 export LC_ALL := C.UTF-8
@@ -40,7 +47,7 @@ demo: deps $(call ready,molecule)  ## shows the main job on a throw-away host: a
 	@$(molecule) demo/demo
 
 # Those that read only, most of them on one core, run side by side; the others use what cores there are.
-READING := lint sanity docs-check build importer
+READING := lint sanity cores docs-check build importer
 RUNNING := units lab-tests module-tests fault host-tests molecule
 test: deps environments  ## all gates, from lint to scenarios on real hosts
 	@$(MAKE) --jobs 2 --output-sync=target $(READING); \
@@ -62,15 +69,15 @@ deps-gates:
 
 # One environment each: their pytest plugins and pins get in each other's way in a common one.
 .SECONDEXPANSION:
-$(VENV)/%/.ready-$(PYTHON_VERSION): tests/requirements/%.txt $$(call pins,$$*) | deps-gates
-	$(call say,environment $*)
+$(VENV)/%: tests/requirements/$$(*D).txt $$(call pins,$$(*D)) | deps-gates
+	$(call say,environment $(*D))
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=..." if sys.version_info < (3, 11) else 0)'
-	@rm -rf $(VENV)/$*
-	@$(PYTHON) -m venv $(VENV)/$*
-	@$(VENV)/$*/bin/pip install -qq --requirement $< --constraint $(call pins,$*)
+	@rm -rf $(@D)
+	@$(or $(PYTHON_$(*D)),$(PYTHON)) -m venv $(@D)
+	@$(@D)/bin/pip install -qq --requirement $< --constraint $(call pins,$(*D))
 	@touch $@
 
-environments: $(foreach name,units molecule docs importer,$(call ready,$(name)))
+environments: $(foreach name,units molecule docs importer oldest newest,$(call ready,$(name)))
 
 pins: $(call ready,pins)  ## resolves tests/requirements/*.txt anew into the constraints beside them
 	@resolve() { \
@@ -79,8 +86,9 @@ pins: $(call ready,pins)  ## resolves tests/requirements/*.txt anew into the con
 	        "$${@:2}" >>"$$1"; \
 	    grep -c --with-filename == "$$1"; \
 	}; \
-	resolve $(call pins,units) tests/requirements/{units,molecule,docs,pins}.txt; \
-	resolve $(call pins,importer) tests/requirements/importer.txt
+	resolve $(call pins,units) tests/requirements/{units,molecule,docs,newest,pins}.txt; \
+	resolve $(call pins,importer) tests/requirements/importer.txt; \
+	resolve $(call pins,oldest) tests/requirements/oldest.txt
 
 # --- Gates without a host ----------------------------------------------------------------------------
 
@@ -131,14 +139,23 @@ readmes: $(call ready,units)  ## writes the READMEs of the roles from their argu
 	@$(VENV)/units/bin/python tests/tools/generate_layout_table.py
 	@$(VENV)/units/bin/python tests/tools/generate_limits_table.py
 
-.PHONY: sanity units docs-check build importer
-sanity: $(call ready,units)  ## every test of ansible-test sanity (ARGS=... for it)
+.PHONY: sanity units cores docs-check build importer
+sanity: $(call ready,$(core))  ## every test of ansible-test sanity (ARGS=... for it, CORE=oldest or newest)
 	$(call say,ansible-test sanity)
-	@tests/sanity/run $(CURDIR)/.work $(CURDIR)/$(VENV)/units $(ARGS)
+	@$(VENV)/$(core)/bin/python tests/tools/say_core.py $(CORE)
+	@tests/sanity/run $(CURDIR)/.work/sanity/$(core) $(CURDIR)/$(VENV)/$(core) $(ARGS)
 
-units: $(call ready,units)  ## unit tests, without hosts and without root (ARGS=... for pytest)
+units: $(call ready,$(core))  ## unit tests, without hosts and without root (ARGS=... for pytest, CORE=oldest or newest)
 	$(call say,unit tests)
-	@$(units) pytest --numprocesses 2 --timeout 120 tests/unit $(ARGS)
+	@$(VENV)/$(core)/bin/python tests/tools/say_core.py $(CORE)
+	@PATH="$(CURDIR)/$(VENV)/$(core)/bin:$$PATH" pytest --numprocesses 2 --timeout 120 tests/unit $(ARGS)
+
+cores: $(call ready,oldest) $(call ready,newest)  ## what can differ on the oldest and the newest ansible-core
+	$(call say,oldest and newest ansible-core)
+	@for core in oldest newest; do \
+	    $(VENV)/$$core/bin/python tests/tools/say_core.py $$core; \
+	    tests/tools/check_core $(CURDIR)/.work/sanity/$$core $(CURDIR)/$(VENV)/$$core; \
+	done
 
 docs-check: $(call ready,docs)  ## documentation of plugins and roles, and the change log
 	$(call say,documentation)
@@ -225,4 +242,4 @@ changelog: $(call ready,docs)  ## closes the version of galaxy.yml: fragments be
 	@$(docs) antsibull-changelog release
 
 clean:  ## removes what was built; images and environments stay (rm -rf .work removes them too)
-	@rm -rf dist .work/ansible .work/ansible_collections .work/cache .work/installed .work/interpreters
+	@rm -rf dist .work/ansible .work/cache .work/installed .work/sanity/*/ansible_collections .work/sanity/*/interpreters
