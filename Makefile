@@ -13,14 +13,23 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # The Python for the environments: 3.11 or newer.
 PYTHON ?= python3
-PYTHON_VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null)
+version_of = $(shell $1 -c 'import platform; print(platform.python_version())' 2>/dev/null)
+PYTHON_VERSION := $(call version_of,$(PYTHON))
+# ansible-core 2.16 runs on Python 3.10 to 3.12, the newest one on 3.12 and newer.
+PYTHON_oldest := $(or $(shell tests/tools/find_python 3.11 3.12),$(PYTHON))
+PYTHON_newest := $(or $(shell tests/tools/find_python 3.14 3.13 3.12),$(PYTHON))
+VERSION_oldest := $(call version_of,$(PYTHON_oldest))
+VERSION_newest := $(call version_of,$(PYTHON_newest))
 
 VENV := .work/venv
-PINS := tests/requirements/constraints.txt
+# These need older versions of packages that the others share.
+pins = tests/requirements/constraints$(if $(filter importer oldest,$1),-$1).txt
 units = PATH="$(CURDIR)/$(VENV)/units/bin:$$PATH"
 molecule = PATH="$(CURDIR)/$(VENV)/molecule/bin:$$PATH"
 docs = PATH="$(CURDIR)/$(VENV)/docs/bin:$$PATH"
-ready = $(VENV)/$1/.ready-$(PYTHON_VERSION)
+ready = $(VENV)/$1/.ready-$(or $(VERSION_$1),$(PYTHON_VERSION))
+# CORE=oldest or CORE=newest runs a gate on that ansible-core.
+core := $(if $(filter-out oldest newest,$(CORE)),$(error CORE is oldest or newest),$(or $(CORE),units))
 say = @printf '\n== %s\n' "$1"
 
 export LC_ALL := C.UTF-8
@@ -38,7 +47,7 @@ demo: deps $(call ready,molecule)  ## shows a redeployment with and without this
 	@$(molecule) demo/demo
 
 # Checks that only read, mostly on one core, run in parallel; the others use all cores themselves.
-READING := lint sanity docs-check build
+READING := lint sanity cores docs-check build importer
 RUNNING := units lab-tests module-tests fault host-tests molecule
 test: deps environments  ## all checks, from lint to scenarios on real hosts
 	@$(MAKE) --jobs 2 --output-sync=target $(READING); \
@@ -59,21 +68,27 @@ deps-gates:
 	@tests/tools/install_packages tests/requirements/debian.txt
 
 # Separate environments, because their pytest plugins and pins conflict in a common one.
-$(VENV)/%/.ready-$(PYTHON_VERSION): tests/requirements/%.txt $(PINS) | deps-gates
-	$(call say,environment $*)
+.SECONDEXPANSION:
+$(VENV)/%: tests/requirements/$$(*D).txt $$(call pins,$$(*D)) | deps-gates
+	$(call say,environment $(*D))
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=..." if sys.version_info < (3, 11) else 0)'
-	@rm -rf $(VENV)/$*
-	@$(PYTHON) -m venv $(VENV)/$*
-	@$(VENV)/$*/bin/pip install -qq --requirement $< --constraint $(PINS)
+	@rm -rf $(@D)
+	@$(or $(PYTHON_$(*D)),$(PYTHON)) -m venv $(@D)
+	@$(@D)/bin/pip install -qq --requirement $< --constraint $(call pins,$(*D))
 	@touch $@
 
-environments: $(foreach name,units molecule docs,$(call ready,$(name)))
+environments: $(foreach name,units molecule docs importer oldest newest,$(call ready,$(name)))
 
-pins: $(call ready,pins)  ## resolves tests/requirements/*.txt into constraints.txt
-	@sed -i '/^[^#]/d' $(PINS)
-	@$(VENV)/pins/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
-	    tests/requirements/{units,molecule,docs,pins}.txt >>$(PINS)
-	@grep -c == $(PINS)
+pins: $(call ready,pins)  ## resolves tests/requirements/*.txt into the constraints files
+	@resolve() { \
+	    sed -i '/^[^#]/d' "$$1"; \
+	    $(VENV)/pins/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
+	        "$${@:2}" >>"$$1"; \
+	    grep -c --with-filename == "$$1"; \
+	}; \
+	resolve $(call pins,units) tests/requirements/{units,molecule,docs,newest,pins}.txt; \
+	resolve $(call pins,importer) tests/requirements/importer.txt; \
+	resolve $(call pins,oldest) tests/requirements/oldest.txt
 
 # --- Checks without a host ----------------------------------------------------------------------------
 
@@ -124,14 +139,23 @@ readmes: $(call ready,units)  ## generates the READMEs of roles and the tables i
 	@$(VENV)/units/bin/python tests/tools/generate_layout_table.py
 	@$(VENV)/units/bin/python tests/tools/generate_limits_table.py
 
-.PHONY: sanity units docs-check build
-sanity: $(call ready,units)  ## every test of ansible-test sanity (ARGS=... for its arguments)
+.PHONY: sanity units cores docs-check build importer
+sanity: $(call ready,$(core))  ## every test of ansible-test sanity (ARGS=... for its arguments, CORE=oldest or newest)
 	$(call say,ansible-test sanity)
-	@tests/sanity/run $(CURDIR)/.work $(CURDIR)/$(VENV)/units $(ARGS)
+	@$(VENV)/$(core)/bin/python tests/tools/say_core.py $(CORE)
+	@tests/sanity/run $(CURDIR)/.work/sanity/$(core) $(CURDIR)/$(VENV)/$(core) $(ARGS)
 
-units: $(call ready,units)  ## unit tests, without hosts and without root (ARGS=... for pytest)
+units: $(call ready,$(core))  ## unit tests, without hosts and without root (ARGS=... for pytest, CORE=oldest or newest)
 	$(call say,unit tests)
-	@$(units) pytest --numprocesses 2 --timeout 120 tests/unit $(ARGS)
+	@$(VENV)/$(core)/bin/python tests/tools/say_core.py $(CORE)
+	@PATH="$(CURDIR)/$(VENV)/$(core)/bin:$$PATH" pytest --numprocesses 2 --timeout 120 tests/unit $(ARGS)
+
+cores: $(call ready,oldest) $(call ready,newest)  ## what can differ on the oldest and the newest ansible-core
+	$(call say,oldest and newest ansible-core)
+	@for core in oldest newest; do \
+	    $(VENV)/$$core/bin/python tests/tools/say_core.py $$core; \
+	    tests/tools/check_core $(CURDIR)/.work/sanity/$$core $(CURDIR)/$(VENV)/$$core; \
+	done
 
 docs-check: $(call ready,docs)  ## documentation of plugins and roles, and the change log
 	$(call say,documentation)
@@ -144,7 +168,14 @@ build: $(call ready,units)  ## builds dist/whatsapp_ops-sessions-VERSION.tar.gz,
 	$(call say,build and install)
 	@$(units) tests/tools/build dist .work/installed
 
-# --- Checks on real hosts -----------------------------------------------------------------------------
+# A placeholder while galaxy.yml has no repository; no host has this name.
+REPOSITORY ?= https://repository.example.invalid/set-by-the-publisher
+
+importer: build $(call ready,importer)  ## imports the built collection as Galaxy does (REPOSITORY=... if galaxy.yml has none)
+	$(call say,galaxy-importer)
+	@$(VENV)/importer/bin/python tests/tools/import_collection.py dist/*.tar.gz "$(REPOSITORY)"
+
+# --- Checks on real hosts ----------------------------------------------------------------------------
 
 SCENARIOS := $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml))
 
@@ -211,4 +242,4 @@ changelog: $(call ready,docs)  ## releases the version of galaxy.yml: moves frag
 	@$(docs) antsibull-changelog release
 
 clean:  ## removes build output; images and environments are kept (rm -rf .work removes them too)
-	@rm -rf dist .work/ansible .work/ansible_collections .work/cache .work/installed .work/interpreters
+	@rm -rf dist .work/ansible .work/cache .work/installed .work/sanity/*/ansible_collections .work/sanity/*/interpreters

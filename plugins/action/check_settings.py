@@ -14,7 +14,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.whatsapp_ops.sessions.plugins.plugin_utils._settings import Option, complaint
 
-_PLAYBOOKS = pathlib.Path(__file__).resolve().parents[2] / "playbooks"
+_SPECS = pathlib.Path(__file__).resolve().parents[2] / "playbooks" / "argument_specs"
 _PREFIX = "wa_"
 Options = t.Mapping[str, Option]
 
@@ -85,7 +85,7 @@ def _unknown(name: str) -> t.Iterator[str]:
 
 
 def _options_of(playbook: str) -> Options:
-    spec = yaml.safe_load((_PLAYBOOKS / f"{playbook}.meta.yml").read_text(encoding="utf-8"))
+    spec = yaml.safe_load((_SPECS / f"{playbook}.yml").read_text(encoding="utf-8"))
     options: Options = spec["argument_specs"][playbook]["options"]
     return options
 
@@ -93,7 +93,5 @@ def _options_of(playbook: str) -> Options:
 @functools.cache
 def _all_names() -> tuple[str, ...]:
     """Return the settings of all playbooks: a setting of another playbook is not a mistake."""
-    names = {
-        name for spec in _PLAYBOOKS.glob("*.meta.yml") for name in _options_of(spec.name.removesuffix(".meta.yml"))
-    }
+    names = {name for spec in _SPECS.glob("*.yml") for name in _options_of(spec.stem)}
     return tuple(sorted(names))

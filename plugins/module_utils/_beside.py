@@ -18,7 +18,7 @@ from ._kernel import rename_new
 from ._layout import exists, is_folder, opened_below
 from ._receipts import account_key
 from ._stores import DamagedStore, bring_stores, put_as_it_is, put_stores
-from ._tree import Index, Tally, bring_entry, hand_over_entry, remove_tree, same_content
+from ._tree import Fit, Index, Tally, bring_entry, hand_over_entry, remove_tree, require_entry_fit, same_content
 
 _CALLED = "a directory in the staging area"
 
@@ -60,6 +60,13 @@ def take_entries(root: int, holder: int, paths: t.Sequence[str], rules: Rules) -
                 rename_new(parent, name, slot, name)
                 tally.add(hand_over_entry(slot, name, rules))
     return tally
+
+
+def require_entries_fit(root: int, paths: t.Sequence[str], rules: Rules, fit: Fit) -> None:
+    """Raise UnfitTree for what bring_entries, or take_entries, would raise it for: see require_fit."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), _opened_parent(root, path) as (parent, name):
+            require_entry_fit(parent, name, rules, fit)
 
 
 def measure_entries(root: int, paths: t.Sequence[str]) -> Tally:

@@ -69,6 +69,7 @@ from ._staging import (
     has_ample_room,
     need_of,
     open_staged,
+    require_movable,
     stage_final,
     stage_live,
     told_by,
@@ -275,6 +276,7 @@ def _stage_live(area: Area, state: State, params: Params, progress: Progress) ->
     """Copy while the backend runs, and repeat as long as each round leaves less to copy."""
     stage, tasks = stage_in(area.data, state, params), tasks_of(state.survey)
     if params.engine == "rename":
+        require_movable(stage, tasks)
         return
     with progress.watch.phase("stage"):
         if not has_ample_room(stage, tasks):

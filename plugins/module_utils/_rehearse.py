@@ -13,8 +13,9 @@ import shutil
 import typing as t
 
 from ._behind import require_sound
+from ._beside import require_entries_fit
 from ._command import SEARCH_PATH
-from ._copy import UnfitTree
+from ._copy import UnfitTree, require_own
 from ._errors import SessionsError
 from ._layout import opened_below
 from ._layouts import opened_account
@@ -25,7 +26,7 @@ from ._paths import opened_directory
 from ._staging import Stage, Task, need_at
 from ._store_question import answer_of_copy
 from ._stores import may_be_damaged, store_names
-from ._tree import Tally, require_entry_fit, require_fit
+from ._tree import Tally, require_entry_fit, require_fit, require_may_change_hands
 
 _CUTTING_OVER = ("publish", "companions", "switch", "restart")
 
@@ -69,10 +70,13 @@ def _is_damaged(stage: Stage, task: Task) -> bool:
     try:
         with opened_directory(task.root) as root, opened_account(root, task.name) as source:
             owner = os.fstat(source).st_uid
-            if stage.engine == "rename":
-                require_fit(source, stage.whole_rules(owner))
+            moves = stage.engine == "rename"
+            rules = stage.whole_rules(owner) if moves else stage.rules(owner)
+            fit = require_may_change_hands if moves else require_own
+            require_fit(source, rules, fit)
+            require_entries_fit(root, task.parts, stage.whole_rules(owner), fit)
+            if moves:
                 return False
-            require_fit(source, stage.rules(owner))
             if not stage.layout.databases:
                 return False
             spared = may_be_damaged(source, stage.layout)

@@ -18,15 +18,15 @@ import time
 import typing as t
 
 from ._area import DISPLACED, STAGING, moment
-from ._beside import bring_entries, measure_entries, slot_of, take_entries
+from ._beside import bring_entries, measure_entries, require_entries_fit, slot_of, take_entries
 from ._control import open_private
 from ._errors import SessionsError
 from ._index import Known, is_staged, mark_document, read_index, write_index, write_unsynced
 from ._kernel import rename_new
 from ._layout import OF_A_PROGRAM, Layout, name_matcher, path_matcher
-from ._layouts import open_account
+from ._layouts import open_account, opened_account
 from ._limits import STOPPED_SECONDS
-from ._paths import read_file_at
+from ._paths import opened_directory, read_file_at
 from ._receipts import Mark, account_key, mark_with_parts
 from ._rescue import open_real
 from ._room import Room, has_room_for_all
@@ -54,6 +54,8 @@ from ._tree import (
     has_links,
     measure,
     remove_tree,
+    require_fit,
+    require_may_change_hands,
 )
 from ._watch import Touched, Watch
 from ._workers import spread
@@ -308,6 +310,23 @@ def _in_all(stage: Stage, tasks: t.Sequence[Task], work: t.Callable[[Stage, Task
 def _of_each(stage: Stage, tasks: t.Sequence[Task], work: t.Callable[[Stage, Task], Tally]) -> t.Iterator[Tally]:
     for figures in spread(lambda task: dataclasses.asdict(_named(stage, task, work)), tasks):
         yield Tally(**figures)
+
+
+def require_movable(stage: Stage, tasks: t.Iterable[Task]) -> None:
+    """Raise SessionsError for accounts that the engine 'rename' would refuse after it took them out of their place.
+
+    Asked for while the backend runs: it is not interrupted for nothing, and no part of a refused account has changed hands.
+    """
+    for task in tasks:
+        _named(stage, task, _seen_movable)
+
+
+def _seen_movable(stage: Stage, task: Task) -> Tally:
+    with opened_directory(task.root) as root, opened_account(root, task.name) as source:
+        rules = stage.whole_rules(os.fstat(source).st_uid)
+        require_fit(source, rules, require_may_change_hands)
+        require_entries_fit(root, task.parts, rules, require_may_change_hands)
+    return Tally()
 
 
 def _named(stage: Stage, task: Task, work: t.Callable[[Stage, Task], Tally]) -> Tally:

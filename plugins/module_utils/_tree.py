@@ -39,6 +39,7 @@ _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _FOLDER: tuple[int, ...] = ()
 
 Test = t.Callable[[str], t.Any]
+Fit = t.Callable[[os.stat_result, Rules], None]
 Item = t.TypeVar("Item")
 
 # What a pass copied: by directory (its relative path with a trailing slash, empty for the top) and name, the record of the source file,
@@ -133,25 +134,37 @@ def measure(directory: int, is_volatile: Test, is_cache: Test | None = None) -> 
     return tally
 
 
-def require_fit(source: int, rules: Rules) -> None:
-    """Raise UnfitTree if bring_up_to_date would, from names, owners and modes only; nothing is copied."""
-    _require_fit(source, "", 0, os.fstat(source).st_dev, rules, Names())
+def require_fit(source: int, rules: Rules, fit: Fit = require_own) -> None:
+    """Raise UnfitTree if bring_up_to_date would, from names, owners and modes only; nothing is copied.
+
+    ``fit``: the check for each file; with ``require_may_change_hands`` this raises what hand_over would raise.
+    """
+    _require_fit(source, "", 0, os.fstat(source).st_dev, rules, Names(), fit)
 
 
-def require_entry_fit(directory: int, name: str, rules: Rules) -> None:
+def require_entry_fit(directory: int, name: str, rules: Rules, fit: Fit = require_own) -> None:
     """Like require_fit, for one entry, a file or a directory, of an open directory."""
     status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     if stat.S_ISDIR(status.st_mode):
         below = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
         try:
-            require_fit(below, rules)
+            require_fit(below, rules, fit)
         finally:
             os.close(below)
     elif stat.S_ISREG(status.st_mode):
-        require_own(status, rules)
+        fit(status, rules)
 
 
-def _require_fit(directory: int, place: str, depth: int, device: int, rules: Rules, names: Names) -> None:
+def require_may_change_hands(status: os.stat_result, rules: Rules) -> None:
+    """Raise UnfitTree unless the file may be given to ``rules.uid`` and ``rules.gid`` where it is."""
+    require_own(status, rules)
+    if (status.st_uid, status.st_gid) != (rules.uid, rules.gid) and status.st_nlink > 1:
+        raise UnfitTree(
+            "it holds a file that has a second name elsewhere, which must not change hands; use the engine 'native'"
+        )
+
+
+def _require_fit(directory: int, place: str, depth: int, device: int, rules: Rules, names: Names, fit: Fit) -> None:
     status = os.fstat(directory)
     require_depth_and_device(status, depth, device)
     require_open(status, rules)
@@ -161,11 +174,11 @@ def _require_fit(directory: int, place: str, depth: int, device: int, rules: Rul
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a running backend removed it meanwhile
             found = os.stat(name, dir_fd=directory, follow_symlinks=False)
             if stat.S_ISREG(found.st_mode):
-                require_own(found, rules)
+                fit(found, rules)
             elif stat.S_ISDIR(found.st_mode):
                 below = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
                 try:
-                    _require_fit(below, f"{place}{name}/", depth + 1, device, rules, names)
+                    _require_fit(below, f"{place}{name}/", depth + 1, device, rules, names, fit)
                 finally:
                     os.close(below)
 
@@ -469,11 +482,7 @@ def _hand_over_file(directory: int, name: str, rules: Rules) -> None:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise UnfitTree("a file was replaced while its owner was being changed; find out what replaces it")
-        require_own(status, rules)
-        if (status.st_uid, status.st_gid) != (rules.uid, rules.gid) and status.st_nlink > 1:
-            raise UnfitTree(
-                "it contains a file with another hard link, so its owner must not be changed; use the engine 'native'"
-            )
+        require_may_change_hands(status, rules)
         if os.geteuid() == 0:
             os.fchown(descriptor, rules.uid, rules.gid)
         if status.st_mode & _SPECIAL_BITS:  # neither call changes the mtime, so the rest of dress() is not needed

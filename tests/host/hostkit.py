@@ -25,6 +25,7 @@ UNIT = "whatsapp-backend.service"
 PATH = "/var/lib/whatsapp-backend/sessions"
 ENVIRONMENT_FILE = "/etc/whatsapp-backend/env"
 LEGACY = "/opt/whatsapp/current/.baileys_auth"
+DROP_INS = "/etc/systemd/system/whatsapp-backend.service.d"
 
 Result = dict[str, t.Any]
 State = dict[str, t.Any]
@@ -178,6 +179,16 @@ class Host:
 def migration(*wrapper: str, **changed: t.Any) -> tuple[str, str, dict[str, t.Any], list[str]]:
     """Return the step that migrates; see Host.steps. ``wrapper`` is the command that runs the module."""
     return ("module", "session_migrate", migrate_options(**changed), list(wrapper))
+
+
+def striking(call: str, number: int, folder: str = "") -> tuple[str, ...]:
+    """Return the wrapper that kills a process before its n-th system call of a kind, with ``folder`` only those that name an entry of it.
+
+    Descriptors count by what they lead to, so that a place is struck wherever in a run its turn comes.
+    """
+    where = ("-P", folder) if folder else ()
+    strike = ("-e", f"trace=?{call}", "-e", f"inject=?{call}:signal=KILL:when={number}")
+    return ("strace", "-f", "-qqq", "-o", "/dev/null", *where, *strike)
 
 
 def migrate_options(**changed: t.Any) -> dict[str, t.Any]:

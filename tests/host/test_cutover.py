@@ -10,12 +10,11 @@ import time
 import typing as t
 
 import pytest
-from hostkit import LEGACY, Host, State, migrate_options, migration
+from hostkit import DROP_INS, LEGACY, Host, State, migrate_options, migration, striking
 from test_killed import require_all_back, require_converged
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._control import control_path
 
-DROP_INS = "/etc/systemd/system/whatsapp-backend.service.d"
 INTENT = f"{control_path('/var/lib/whatsapp-backend/sessions')}/intent.json"
 # The first account is about to be put in place: guard, rescuer and intent are there, nothing is committed.
 HELD = (
@@ -223,6 +222,20 @@ def test_killed_while_it_goes_back(booted: Host, number: int) -> None:
     )
     print(number, killed.get("msg", "killed"), now["ActiveState"], now["sessions_path"])
     require_all_back(before, now)
+    require_converged(before, end)
+
+
+def test_killed_while_accounts_that_are_no_copies_go_back(booted: Host) -> None:
+    """The unit did not start on the new path; one account is at its old place again, two are in the staging area."""
+    struck = migration(*striking("renameat", 2, LEGACY), engine="rename")
+    before, _put, _done, _well, killed, now, _removed, second, end = booted.steps(
+        *(("reset",), REFUSES, RESTART, ("well", 20), struck, ("well", 20)),
+        *(REFUSES_NO_MORE, migration(engine="rename"), ("well", 20)),
+    )
+    assert killed == {}, "no kill: the run renames otherwise than it did"
+    require_all_back(before, now)
+    assert (now["sessions_path"], now["path"]) == (None, {})
+    assert "failed" not in second, second
     require_converged(before, end)
 
 

@@ -393,7 +393,7 @@ def test_a_damaged_database_beside_accounts_that_has_a_log_is_refused(host: Host
     put_file(host.app / "noweb/waha.sqlite3-journal", b"x")
     give(host.app, UID, GID)
     refused = host.migrate()
-    assert "cannot copy what lies beside the accounts: a database is damaged" in refused["msg"]
+    assert "cannot copy files that the accounts share: a database is damaged" in refused["msg"]
     assert not (host.path / "noweb").exists()
 
 

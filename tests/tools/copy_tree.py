@@ -23,7 +23,7 @@ WANTED = (
     "docs",
     "galaxy.yml",
     "meta",
-    "playbooks/*.yml",
+    "playbooks/*.yml",  # the folders below, too: git lets * match a slash
     "plugins",
     "roles",
     "tests/config.yml",

@@ -14,10 +14,10 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.whatsapp_ops.sessions.plugins.filter.setting import setting
 from ansible_collections.whatsapp_ops.sessions.plugins.plugin_utils._settings import complaint, is_given
 
-PLAYBOOKS = pathlib.Path(__file__).resolve().parents[3] / "playbooks"
+COLLECTION = pathlib.Path(__file__).resolve().parents[3]
 OPTIONS: dict[str, dict[str, t.Any]] = {
     name: option
-    for spec in PLAYBOOKS.glob("*.meta.yml")
+    for spec in COLLECTION.glob("playbooks/argument_specs/*.yml")
     for entry in yaml.safe_load(spec.read_text())["argument_specs"].values()
     for name, option in entry["options"].items()
 }
@@ -101,7 +101,7 @@ def test_every_setting_of_every_playbook_can_be_given_as_text() -> None:
 
 def test_every_setting_that_is_no_text_is_read_by_each_role_that_has_it() -> None:
     """A role may be used alone: an empty text, which is false in Jinja, would turn off what is on by default."""
-    for defaults in PLAYBOOKS.parent.glob("roles/*/defaults/main.yml"):
+    for defaults in COLLECTION.glob("roles/*/defaults/main.yml"):
         for default in yaml.safe_load(defaults.read_text()).values():
             for name in (name for name, option in OPTIONS.items() if f"{{{{ {name} |" in str(default)):
                 if OPTIONS[name]["type"] in ("bool", "list", "dict"):

@@ -12,7 +12,7 @@ import typing as t
 
 import pytest
 
-from accounts import CANARY, content, looks, put_account, put_file
+from accounts import CANARY, content, give, looks, put_account, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import (
     _job,
     _layout_whatsmeow,
@@ -21,7 +21,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import (
     _rehearse,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
-from layouts import damage_store, put_store
+from layouts import around_wppconnect, damage_store, put_account_of, put_store
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs other users")
 OTHER = 65533
@@ -89,6 +89,37 @@ def test_what_must_not_be_copied(scene: Scene, why: str, place: str, engine: str
         assert "stray" not in str(scene.run(True))  # of another user it is left where it is, and no reason to fail
         return
     assert all(why in told for told in scene.refusals(engine=engine))
+
+
+@root
+@pytest.mark.parametrize("receiver", [0, OTHER])
+@pytest.mark.parametrize("linked", ["userDataDir/wa1/Default/Preferences", "tokens/wa1.data.json"])
+def test_what_is_moved_and_has_a_second_name(scene: Scene, linked: str, receiver: int) -> None:
+    """In an account, or elsewhere but part of it. It is refused only if it would change hands, under the second name too."""
+    put_account_of("wppconnect", scene.legacy, "userDataDir/wa1")
+    around_wppconnect(scene.legacy)
+    put_file(scene.legacy / linked, "mine")
+    give(scene.legacy, OTHER, OTHER)
+    (scene.place / "second").hardlink_to(scene.legacy / linked)
+    options = {"layout": "wppconnect", "engine": "rename", "owner": str(receiver), "group": str(receiver)}
+    if receiver != OTHER:
+        refusals = scene.refusals(**options)
+        assert all("has a second name elsewhere, which must not change hands" in told for told in refusals)
+        assert {path.lstat().st_uid for path in scene.legacy.rglob("*")} == {OTHER}
+        return
+    predicted, made = (scene.run(check_mode, **options)["counts"] for check_mode in (True, False))
+    assert predicted == made
+    assert made["migrated"] == 1
+
+
+@root
+@pytest.mark.parametrize("engine", ["native", "rename"])
+def test_a_file_of_another_user_that_belongs_to_an_account_elsewhere(scene: Scene, engine: str) -> None:
+    put_account_of("wppconnect", scene.legacy, "userDataDir/wa1")
+    around_wppconnect(scene.legacy)
+    put_private(scene.legacy / "tokens/wa1.data.json")
+    told = scene.refusals(layout="wppconnect", engine=engine)
+    assert all("another user" in one for one in told)
 
 
 @pytest.mark.parametrize("layout", ["whatsmeow", "custom"])

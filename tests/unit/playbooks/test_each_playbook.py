@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each playbook begins on every ansible-core: `make cores` runs these on the oldest and the newest one."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+from fleetkit import REPOSITORY, Fleet
+
+PLAYBOOKS = sorted(path.stem for path in (REPOSITORY / "playbooks").glob("*.yml"))
+HOSTS = {"wa_move_from": "a", "wa_move_to": "b"}
+
+
+@pytest.fixture
+def fleet(tmp_path: pathlib.Path) -> Fleet:
+    fleet = Fleet(tmp_path)
+    for host in HOSTS.values():
+        fleet.add(host, session_plan_1={"failed": True, "msg": f"the disk of {host} is full"})
+    return fleet
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_every_file_that_a_playbook_names_can_be_read(fleet: Fleet, playbook: str) -> None:
+    played = fleet.play(playbook, "--syntax-check", **HOSTS)
+    assert played.rc == 0, played.output
+    assert played.calls == {"a": [], "b": []}
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_settings_are_checked_before_each_host_is_looked_at_by_one_call(fleet: Fleet, playbook: str) -> None:
+    played = fleet.play(playbook, wa_servise="x", **HOSTS)
+    assert played.rc != 0
+    assert "there is no setting wa_servise, so it is ignored; did you mean wa_service?" in " ".join(
+        played.output.split()
+    )
+    assert played.calls == {"a": ["session_plan"], "b": ["session_plan"]}
+    for host in HOSTS.values():
+        assert f"the disk of {host} is full" in played.output
