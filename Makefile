@@ -77,7 +77,21 @@ pins: $(call ready,pins)  ## resolves tests/requirements/*.txt anew into constra
 
 # --- Gates without a host ----------------------------------------------------------------------------
 
-.PHONY: lint lint-style lint-types lint-floor lint-shell lint-repository lint-yaml format readmes
+.PHONY: quick quick-units
+quick:  ## what one change needs, under three minutes: style, types, specs, YAML, unit tests of what changed (BASE=... for another branch than main)
+	@failed=0; \
+	$(MAKE) --jobs 2 --keep-going --output-sync=target lint-style lint-types lint-floor lint-repository lint-yamllint || failed=1; \
+	$(MAKE) quick-units || failed=1; \
+	exit "$$failed"
+
+# What differs from the branch main, committed or not; tests/tools/changed_tests.py says how tests are chosen.
+quick-units: $(call ready,units)
+	$(call say,unit tests of what changed)
+	@tests=$$($(units) python tests/tools/changed_tests.py $(BASE)); \
+	if [[ -n $$tests ]]; then $(units) pytest --numprocesses 2 --timeout 120 --quiet $$tests $(ARGS); \
+	else echo "no unit test is about what changed"; fi
+
+.PHONY: lint lint-style lint-types lint-floor lint-shell lint-repository lint-yaml lint-yamllint format readmes
 lint:  ## style, types, Python floor, shell, licences, roles, YAML: all of them, even when one fails
 	@$(MAKE) --keep-going lint-style lint-types lint-floor lint-shell lint-repository lint-yaml
 
@@ -109,11 +123,13 @@ lint-repository: $(call ready,units)
 	done; \
 	exit "$$failed"
 
-lint-yaml: $(call ready,molecule)
-	$(call say,yamllint)
-	@$(VENV)/molecule/bin/yamllint --strict .
+lint-yaml: lint-yamllint
 	$(call say,ansible-lint)
 	@$(molecule) ansible-lint --nocolor -q
+
+lint-yamllint: $(call ready,molecule)
+	$(call say,yamllint)
+	@$(VENV)/molecule/bin/yamllint --strict .
 
 format: $(call ready,units)  ## lays out Python as the gates want it (FILES=... for some only)
 	@$(VENV)/units/bin/ruff format $(or $(FILES),.)
