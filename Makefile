@@ -92,7 +92,21 @@ pins: $(call ready,pins)  ## resolves tests/requirements/*.txt into the constrai
 
 # --- Checks without a host ----------------------------------------------------------------------------
 
-.PHONY: lint lint-style lint-types lint-floor lint-shell lint-repository lint-yaml format readmes
+.PHONY: quick quick-units
+quick:  ## checks for one change in under three minutes: style, types, specs, YAML, unit tests of changed code (BASE=... to compare with another branch than main)
+	@failed=0; \
+	$(MAKE) --jobs 2 --keep-going --output-sync=target lint-style lint-types lint-floor lint-repository lint-yamllint || failed=1; \
+	$(MAKE) quick-units || failed=1; \
+	exit "$$failed"
+
+# Changes against the branch main, committed or not; tests/tools/changed_tests.py selects the tests.
+quick-units: $(call ready,units)
+	$(call say,unit tests of changed code)
+	@tests=$$($(units) python tests/tools/changed_tests.py $(BASE)); \
+	if [[ -n $$tests ]]; then $(units) pytest --numprocesses 2 --timeout 120 --quiet $$tests $(ARGS); \
+	else echo "no unit test covers the changes"; fi
+
+.PHONY: lint lint-style lint-types lint-floor lint-shell lint-repository lint-yaml lint-yamllint format readmes
 lint:  ## style, types, Python version, shell, licences, roles, words, YAML; continues after a failure
 	@$(MAKE) --keep-going lint-style lint-types lint-floor lint-shell lint-repository lint-yaml
 
@@ -124,11 +138,13 @@ lint-repository: $(call ready,units)
 	done; \
 	exit "$$failed"
 
-lint-yaml: $(call ready,molecule)
-	$(call say,yamllint)
-	@$(VENV)/molecule/bin/yamllint --strict .
+lint-yaml: lint-yamllint
 	$(call say,ansible-lint)
 	@$(molecule) ansible-lint --nocolor -q
+
+lint-yamllint: $(call ready,molecule)
+	$(call say,yamllint)
+	@$(VENV)/molecule/bin/yamllint --strict .
 
 format: $(call ready,units)  ## formats Python (FILES=... for some files)
 	@$(VENV)/units/bin/ruff format $(or $(FILES),.)

@@ -74,7 +74,7 @@ def locked(path: pathlib.Path, layout: Layout) -> str:
         ({"layout": "custom", "custom": {"markers": [], "origin": ""}}, "custom.markers is empty"),
         ({"custom": GATEWAY}, "layout is 'auto'; set layout=custom, or remove 'custom'"),
         ({"layout": "baileys", "custom": GATEWAY}, "layout is 'baileys'; set layout=custom"),
-        ({"layout": "nothing"}, "'nothing' is unknown; choose one of baileys, .*, venom, custom, or auto"),
+        ({"layout": "nothing"}, "'nothing' is unknown; choose one of baileys, .*, custom, or auto"),
     ],
 )
 def test_layout_and_description_belong_together(options: dict[str, t.Any], told: str) -> None:
