@@ -263,10 +263,10 @@ def test_after_a_killed_move_nothing_of_it_works_when_its_time_is_over(attacked:
         wait(second, "systemctl is-active --quiet 'whatsapp-ops-move-*.service'")
         held.wait(SECONDS)  # its standard input stays open, so it does not end by itself
         assert held.stderr
-        assert "the time that this move had is over" in held.stderr.read()
+        assert "the time limit of this move has expired" in held.stderr.read()
     assert "Permission denied" in said(first, rsync)
     second.sh(r"sed -i 's/,expiry-time=\"[0-9]*\"//' /root/.ssh/authorized_keys")
-    assert "the time that this move had is over" in said(first, rsync)
+    assert "the time limit of this move has expired" in said(first, rsync)
     assert second.sh("systemctl list-units --all --no-legend 'whatsapp-ops-move-*'") == ""
 
     first.sh(f"rm {BEFORE}/rsync")

@@ -22,6 +22,7 @@ COVERED = (
     "Makefile",
     "galaxy.yml",
     "changelogs/fragments/*",
+    ".config/*",
     "ansible.cfg",
     "benchmarks/*",
     "demo/*",
