@@ -82,7 +82,8 @@ class _Job:
         if self.refused:
             raise SessionsError(self.refused, accounts=[{"id": self.refused}])
 
-    def observe(self, params: None) -> None: ...
+    def observe(self, params: None) -> None:
+        """Look at nothing."""
 
     def plan(self, state: None, params: None) -> tuple[t.Any, ...]:
         return ()
@@ -90,9 +91,11 @@ class _Job:
     def diff(self, state: None, steps: t.Any, params: None) -> t.Any:
         return self.outcome.diff
 
-    def apply(self, steps: t.Any, state: None, params: None) -> None: ...
+    def apply(self, steps: t.Any, state: None, params: None) -> None:
+        """Change nothing."""
 
-    def verify(self, state: None, params: None) -> None: ...
+    def verify(self, state: None, params: None) -> None:
+        """Check nothing."""
 
     def report(self, params: None, state: None, steps: t.Any, evidence: None) -> Report:
         return self.outcome.report
