@@ -22,7 +22,7 @@ _VARIABLE = "$"  # prefix of a variable of the unit's main process, in place of 
 
 @dataclasses.dataclass(frozen=True)
 class Params:
-    """Options of the module; times in seconds. ``expect``, ``at_least``, ``equal_keys`` and ``return_keys`` use dotted keys of the JSON reply.
+    """Options of the module; times in seconds. Keys are dotted paths into the JSON reply.
 
     ``equal_keys``: key -> another key, or ``$VARIABLE``. ``query``: None if the journal is not needed.
     """

@@ -15,7 +15,7 @@ _TO_DECIDE = ("diverged", "skipped")
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One step: recover, unlock, pre_stop_overrides, stage, publish, companions, switch, restart, reload, remember, close, tidy or retire."""
+    """One step: recover, unlock, pre_stop_overrides, stage, publish, companions, switch, restart, reload, remember, close, tidy, retire."""
 
     name: str
     count: int = 1

@@ -160,7 +160,7 @@ def require_may_change_hands(status: os.stat_result, rules: Rules) -> None:
     require_own(status, rules)
     if (status.st_uid, status.st_gid) != (rules.uid, rules.gid) and status.st_nlink > 1:
         raise UnfitTree(
-            "it holds a file that has a second name elsewhere, which must not change hands; use the engine 'native'"
+            "it contains a file with another hard link, so its owner must not be changed; use the engine 'native'"
         )
 
 

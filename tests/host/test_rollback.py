@@ -49,7 +49,7 @@ def test_a_backend_that_is_not_well_goes_back_with_its_newer_keys(host: Host, be
 
     assert quiet(played, before).rc != 0
     message = " ".join(played.output.split())
-    assert "the backend was not well after 3" in message
+    assert "the backend was not healthy after 3" in message
     assert f"so it was rolled back to {host.sh(f'realpath {LEGACY}').strip()} with the current keys" in message
     assert "stopped at backend (failed, the backend runs)" in message
     assert module_calls(host) - calls <= 7

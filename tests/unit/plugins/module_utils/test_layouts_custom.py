@@ -100,7 +100,7 @@ def test_layout_and_description_belong_together(options: dict[str, t.Any], told:
         ({"folders": ["a/b"]}, "custom.folders contains 'a/b'; use a name without directories"),
         ({"locks": ["../pid"]}, r"custom.locks contains '\.\./pid'; use a name without directories"),
         ({"databases": [".."]}, r"custom.databases contains '\.\.', which"),
-        ({"travels": ["/index"]}, "custom.companions contains '/index'; use a path relative"),
+        ({"companions": ["/index"]}, "custom.companions contains '/index'; use a path relative"),
         ({"depth": 6}, "custom.depth is 6; set it to a number from 1 to 5"),
         ({"depth": -1}, "custom.depth is -1"),
         (
@@ -272,7 +272,7 @@ def test_accounts_move_and_are_told_of(tmp_path: pathlib.Path) -> None:
     moved = {str(path.relative_to(tmp_path / "new")) for path in (tmp_path / "new").rglob("*") if path.is_file()}
     assert moved == {f"line-{number}/{name}" for number in (1, 2) for name in ("keys/identity.key", "token")}
     told = _job.execute(_info, {"path": str(tmp_path / "new"), **how}, check_mode=False).report.values
-    assert (told["layout"], told["layout_reason"], told["sound"]) == ("custom", "it was set explicitly", 2)
+    assert (told["layout"], told["layout_reason"], told["linked_accounts"]) == ("custom", "it was set explicitly", 2)
     assert CANARY not in json.dumps(told)
 
 
