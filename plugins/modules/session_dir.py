@@ -231,15 +231,16 @@ repaired:
       sample: 0
 """
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _compiled_once, _dir
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import SESSION_DIR
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core import zip_imports
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.argument_specs import SESSION_DIR
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.module import run_module
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._directory import job as directory_job
 
-del _compiled_once  # imported before all others, for its side effect
+del zip_imports  # imported before all others, for its side effect
 
 
 def main() -> None:
-    run_module(_dir, SESSION_DIR)
+    run_module(directory_job, SESSION_DIR)
 
 
 if __name__ == "__main__":

@@ -245,18 +245,19 @@ elapsed_seconds:
   sample: 4.018
 """
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _compiled_once, _health
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import (
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core import zip_imports
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.argument_specs import (
     SESSION_HEALTH,
     SESSION_HEALTH_RULES,
 )
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.module import run_module
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._health import job as health_job
 
-del _compiled_once  # imported before all others, for its side effect
+del zip_imports  # imported before all others, for its side effect
 
 
 def main() -> None:
-    run_module(_health, SESSION_HEALTH, **SESSION_HEALTH_RULES)
+    run_module(health_job, SESSION_HEALTH, **SESSION_HEALTH_RULES)
 
 
 if __name__ == "__main__":

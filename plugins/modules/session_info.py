@@ -295,16 +295,20 @@ control:
       sample: true
 """
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _compiled_once, _info
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import SESSION_INFO, SESSION_INFO_RULES
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts import info as accounts_info
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core import zip_imports
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.argument_specs import (
+    SESSION_INFO,
+    SESSION_INFO_RULES,
+)
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.module import run_module
 
-del _compiled_once  # imported before all others, for its side effect
+del zip_imports  # imported before all others, for its side effect
 
 
 def main() -> None:
     """Run the module."""
-    run_module(_info, SESSION_INFO, **SESSION_INFO_RULES)
+    run_module(accounts_info, SESSION_INFO, **SESSION_INFO_RULES)
 
 
 if __name__ == "__main__":

@@ -395,20 +395,21 @@ receipt:
   sample: /var/lib/whatsapp-ops/var-lib-whatsapp-backend-sessions-1f4c0ab2d93e/receipt.json
 """
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _compiled_once, _migrate
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import (
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core import zip_imports
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.argument_specs import (
     DROP_INS,
     SESSION_MIGRATE,
     SESSION_MIGRATE_RULES,
 )
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.module import run_module
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import job as migration_job
 
-del _compiled_once  # imported before all others, for its side effect
+del zip_imports  # imported before all others, for its side effect
 
 
 def main() -> None:
     """Run the module."""
-    run_module(_migrate, SESSION_MIGRATE, DROP_INS, **SESSION_MIGRATE_RULES)
+    run_module(migration_job, SESSION_MIGRATE, DROP_INS, **SESSION_MIGRATE_RULES)
 
 
 if __name__ == "__main__":

@@ -246,16 +246,20 @@ health:
   sample: {status: 200, healthy: true}
 """
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _compiled_once, _plan
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import NESTED_IN_PLAN, SESSION_PLAN
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core import zip_imports
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.argument_specs import (
+    NESTED_IN_PLAN,
+    SESSION_PLAN,
+)
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.module import run_module
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._plan import job as plan_job
 
-del _compiled_once  # imported before all others, for its side effect
+del zip_imports  # imported before all others, for its side effect
 
 
 def main() -> None:
     """Run the module."""
-    run_module(_plan, SESSION_PLAN, NESTED_IN_PLAN)
+    run_module(plan_job, SESSION_PLAN, NESTED_IN_PLAN)
 
 
 if __name__ == "__main__":

@@ -258,18 +258,19 @@ backup_file:
   sample: /etc/systemd/system/whatsapp-backend.service.d/20-sessions.conf.4711.2026-11-20@12:00:00~
 """
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _compiled_once, _override
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._arguments import (
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core import zip_imports
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.argument_specs import (
     SYSTEMD_OVERRIDE,
     SYSTEMD_OVERRIDE_RULES,
 )
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils.common import run_module
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.module import run_module
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd import drop_in
 
-del _compiled_once  # imported before all others, for its side effect
+del zip_imports  # imported before all others, for its side effect
 
 
 def main() -> None:
-    run_module(_override, SYSTEMD_OVERRIDE, **SYSTEMD_OVERRIDE_RULES)
+    run_module(drop_in, SYSTEMD_OVERRIDE, **SYSTEMD_OVERRIDE_RULES)
 
 
 if __name__ == "__main__":

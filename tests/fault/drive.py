@@ -24,13 +24,13 @@ import traceback
 import typing as t
 
 UTILS = "ansible_collections.whatsapp_ops.sessions.plugins.module_utils"
-JOBS = {name: importlib.import_module(f"{UTILS}.{name}") for name in ("_migrate",)}
+JOBS = {"migration": importlib.import_module(f"{UTILS}._migration.job")}
 START = {signal.SIGUSR1}
 # Also what jobs import only where they need it.
-for _found in pkgutil.iter_modules(importlib.import_module(UTILS).__path__):
-    if _found.name != "common":  # which needs Ansible
-        importlib.import_module(f"{UTILS}.{_found.name}")
-_control, _errors, _job = (importlib.import_module(f"{UTILS}.{name}") for name in ("_control", "_errors", "_job"))
+for _found in pkgutil.walk_packages(importlib.import_module(UTILS).__path__, f"{UTILS}."):
+    if not _found.name.endswith("._core.module"):  # which needs Ansible
+        importlib.import_module(_found.name)
+_names, _errors, _job = (importlib.import_module(f"{UTILS}._core.{name}") for name in ("names", "errors", "job"))
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
 def _run(request: dict[str, t.Any], told: mmap.mmap) -> None:
     try:
         _set_clock(request["clock"])
-        _control.HOME = request["home"]
+        _names.HOME = request["home"]
         outcome = json.dumps(_outcome(JOBS[request["job"]], request["options"])).encode()
         told[: len(outcome)] = outcome
     finally:

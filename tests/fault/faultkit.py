@@ -21,8 +21,8 @@ import sys
 import time
 import typing as t
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _rescue
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._control import control_path
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.control_directory import control_path
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import rescue
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 DRIVER = pathlib.Path(__file__).with_name("drive.py")
@@ -281,7 +281,7 @@ class Scene:
 
     def check_rescued(self) -> None:
         """What the rescuer does, before it starts a backend: where that would look by its configuration then, all of its accounts are."""
-        _rescue._take_back_all(str(self.control / "intent.json"))
+        rescue._take_back_all(str(self.control / "intent.json"))
         self.check_after_fault()
         is_switched = self.environment_file.read_text() == self._new_text
         for account, generation in self.legacy.items():

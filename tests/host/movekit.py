@@ -13,7 +13,7 @@ import typing as t
 from hostkit import PATH, UNIT, Host
 from playkit import Play, command, environment, play
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._control import control_path
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.control_directory import control_path
 
 HOME = os.path.dirname(PATH)
 CONTROLS = "/var/lib/whatsapp-ops"

@@ -12,8 +12,8 @@ import pytest
 from hostkit import LEGACY, PATH, SECONDS, UNIT, Host, State, migrate_options
 from playkit import Play, module_calls, play
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._bindings import Binding, written
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._control import control_path
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.control_directory import control_path
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.bindings import Binding, written
 
 DROP_INS = f"/etc/systemd/system/{UNIT}.d"
 BINDING = f"BindPaths={PATH}:{LEGACY}"

@@ -13,7 +13,7 @@ import pytest
 from hostkit import DROP_INS, LEGACY, Host, State, migrate_options, migration, striking
 from test_killed import require_all_back, require_converged
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._control import control_path
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.control_directory import control_path
 
 INTENT = f"{control_path('/var/lib/whatsapp-backend/sessions')}/intent.json"
 # The first account is about to be put in place: guard, rescuer and intent are there, nothing is committed.

@@ -16,16 +16,16 @@ import time
 
 sys.path.insert(0, "/repository/playbooks/collections")
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._in_use import (
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._proc.process_view import binding_of
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.unit import read_unit
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._usage.in_use import (
     known_places,
     leads_of,
     verdict,
     verdict_of_leads,
 )
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import layout_named
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._process_view import binding_of
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit import read_unit
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._use_watch import UseWatch
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._usage.open_watch import UseWatch
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ import subprocess
 import sys
 import typing as t
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _sandbox
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._unit import read_unit
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd import sandbox
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.unit import read_unit
 
 JAIL = "/opt/jail"
 LISTS = (
@@ -40,7 +40,7 @@ def main() -> None:
         for wanted in (case.path, *(place for line in case.lines for place in places(line))):
             os.makedirs(wanted, exist_ok=True)
     wrote = started(cases)
-    verdicts = [_sandbox.verdict(read_unit(case.unit).properties, case.path) for case in cases]
+    verdicts = [sandbox.verdict(read_unit(case.unit).properties, case.path) for case in cases]
     for case, verdict in zip(cases, verdicts, strict=False):
         case.lines += verdict.lines
     wrote_with_lines = started(cases)
@@ -57,7 +57,7 @@ def main() -> None:
 def as_lines(name: str, value: str) -> list[str]:
     if name not in LISTS:
         return [f"{name}={value}"]
-    return [f'{name}="{item}"' if " " in item else f"{name}={item}" for item in _sandbox._items({name: value}, name)]
+    return [f'{name}="{item}"' if " " in item else f"{name}={item}" for item in sandbox._items({name: value}, name)]
 
 
 def places(line: str) -> t.Iterator[str]:

@@ -14,12 +14,16 @@ import typing as t
 import pytest
 
 from accounts import give, put_account, put_file
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _job, _migrate
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import layout_named
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._locks import locked_accounts, remove_locks
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._sources import Source
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._survey import survey
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.locks import (
+    locked_accounts,
+    remove_locks,
+)
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core import job as core_job
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import job as migration_job
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.sources import Source
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import survey
 from layouts import put_root_of
 from striker import exchange, striking
 
@@ -49,7 +53,7 @@ class Scene:
 
     def migrate(self, **options: t.Any) -> None:
         given = {"src": [str(self.legacy)], "path": str(self.path), "owner": "nobody", **options}
-        _job.execute(_migrate, given, check_mode=False)
+        core_job.execute(migration_job, given, check_mode=False)
 
     def exchange(self, name: str) -> None:
         exchange(self.legacy / name, self.decoys / name)

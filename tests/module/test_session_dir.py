@@ -18,8 +18,9 @@ import typing as t
 
 import pytest
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _dir, _job
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._errors import SessionsError
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core import job as core_job
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._directory import job as directory_job
 from conftest import Mount, RunModule
 
 CANARY = "5511999990000"
@@ -539,13 +540,13 @@ def test_only_the_directory_that_was_looked_at_is_changed(place: pathlib.Path, s
     """Between look and deed the owner of the parent puts another directory of root at the path."""
     (place / "sessions").mkdir()
     (place / "of-root").mkdir(mode=0o700)
-    params = _dir.read_params({**OPTIONS, "path": str(place / "sessions"), "owner": "nobody", "state": state})
-    seen = _dir.observe(params)
-    steps = _dir.plan(seen, params)
+    params = directory_job.read_params({**OPTIONS, "path": str(place / "sessions"), "owner": "nobody", "state": state})
+    seen = directory_job.observe(params)
+    steps = directory_job.plan(seen, params)
     (place / "sessions").rename(place / "aside")
     (place / "of-root").rename(place / "sessions")
     with pytest.raises(SessionsError, match="was replaced during this run"):
-        _dir.apply(steps, seen, params)
+        directory_job.apply(steps, seen, params)
     assert facts(place / "sessions") == (0, 0, 0o700)
     assert facts(place / "aside") == (0, 0, 0o755)
 
@@ -553,13 +554,13 @@ def test_only_the_directory_that_was_looked_at_is_changed(place: pathlib.Path, s
 def test_a_parent_that_becomes_a_link_between_look_and_deed_is_not_followed(place: pathlib.Path) -> None:
     (place / "wa").mkdir()
     (place / "of-root").mkdir()
-    params = _dir.read_params({**OPTIONS, "path": str(place / "wa/sessions"), "owner": "nobody"})
-    seen = _dir.observe(params)
-    steps = _dir.plan(seen, params)
+    params = directory_job.read_params({**OPTIONS, "path": str(place / "wa/sessions"), "owner": "nobody"})
+    seen = directory_job.observe(params)
+    steps = directory_job.plan(seen, params)
     (place / "wa").rmdir()
     (place / "wa").symlink_to("of-root")
     with pytest.raises(SessionsError, match="was replaced by a link during this run"):
-        _dir.apply(steps, seen, params)
+        directory_job.apply(steps, seen, params)
     assert list((place / "of-root").iterdir()) == []
 
 
@@ -568,7 +569,7 @@ def test_another_user_may_run_it_for_themselves(place: pathlib.Path) -> None:
     options = {**OPTIONS, "path": str(place / "wa/sessions"), "recurse": True}
 
     def run() -> tuple[bool, dict[str, t.Any]]:
-        outcome = _job.execute(_dir, options, check_mode=False)
+        outcome = core_job.execute(directory_job, options, check_mode=False)
         return outcome.changed, dict(outcome.report.values)
 
     changed, values = as_nobody(run)

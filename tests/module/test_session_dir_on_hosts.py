@@ -12,7 +12,7 @@ import pytest
 from conftest import REPOSITORY, Host
 
 PATH = "/var/lib/wa/sessions"
-TABLE = runpy.run_path(str(REPOSITORY / "tests/unit/plugins/module_utils/test_sandbox.py"))["CASES"]
+TABLE = runpy.run_path(str(REPOSITORY / "tests/unit/plugins/module_utils/_systemd/test_sandbox.py"))["CASES"]
 
 
 def install(host: Host, unit: str, *lines: str, start: bool = False) -> None:

@@ -240,7 +240,7 @@ def test_drop_ins_are_found_in_systemd_s_own_order(wa: Backend) -> None:
     )
     wa.run("systemctl start wa wa-back@1")
     for unit in ("wa.service", "wa-back@1.service"):
-        code = f'from {UTILS}._unit_path import drop_ins; print(*(file.path for file in drop_ins("{unit}")))'
+        code = f'from {UTILS}._systemd.load_path import drop_ins; print(*(file.path for file in drop_ins("{unit}")))'
         assert wa.python(code).split() == wa.show("DropInPaths", unit).split()
 
 
@@ -271,7 +271,7 @@ def test_environment_files_are_read_as_this_systemd_reads_them(wa: Backend) -> N
     texts = ["A=" + "".join(random.choices(pieces, k=random.randint(1, 24))) for _case in range(150)]
     code = textwrap.dedent(f"""
         import json, os, re, subprocess, sys
-        from {UTILS} import _environment_file
+        from {UTILS}._systemd import environment_file as _environment_file
         texts = json.load(sys.stdin)
         version = int(re.search("[0-9]+", subprocess.run(["systemctl", "--version"], capture_output=True, text=True).stdout)[0])
         os.makedirs("/etc/wa")

@@ -14,8 +14,10 @@ import typing as t
 import pytest
 
 from accounts import put_account, put_file
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _use_watch
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._in_use import (
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._proc.process_view import binding_of
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._usage import open_watch
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._usage.in_use import (
     NOWHERE,
     UNKNOWN,
     USED,
@@ -26,9 +28,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._in_use impo
     leads_of,
     verdict,
 )
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import layout_named
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._process_view import binding_of
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._use_watch import UseWatch
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._usage.open_watch import UseWatch
 from groups import Group, group
 
 SECONDS = 60.0
@@ -131,7 +131,7 @@ def test_what_others_open_does_not_count(places: Places, unit: Group) -> None:
 def test_many_other_groups_hide_nothing_of_the_unit(
     places: Places, unit: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_use_watch, "_GROUPS_AT_MOST", 0)
+    monkeypatch.setattr(open_watch, "_GROUPS_AT_MOST", 0)
     with group(f"wa-other-{os.getpid()}.service") as other, prepared(places, unit.path) as watch:
         wait_ready(other.begin("sh", "-ec", READ.format(path=places.old / "wa1")))
         wait_ready(unit.begin("sh", "-ec", READ.format(path=places.new / "wa1")))

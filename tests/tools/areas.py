@@ -8,10 +8,13 @@ import os
 import pathlib
 import typing as t
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _publish
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._area import opened_area
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._control import control_path, opened_control
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._paths import opened_directory
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.control_directory import (
+    control_path,
+    opened_control,
+)
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.work_area import opened_area
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.fdopen import opened_directory
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import publish
 
 
 @contextlib.contextmanager
@@ -22,10 +25,10 @@ def opened(path: pathlib.Path) -> t.Iterator[tuple[int, int]]:
 
 
 @contextlib.contextmanager
-def opened_place(path: pathlib.Path) -> t.Iterator[_publish.Place]:
+def opened_place(path: pathlib.Path) -> t.Iterator[publish.Place]:
     """Open all directories for publishing to a sessions path."""
-    with opened(path) as (control, area), opened_directory(str(path)) as root, _publish.Folders() as folders:
-        yield _publish.Place(control, area, root, os.geteuid(), os.getegid(), folders)
+    with opened(path) as (control, area), opened_directory(str(path)) as root, publish.Folders() as folders:
+        yield publish.Place(control, area, root, os.geteuid(), os.getegid(), folders)
 
 
 def control_of(path: pathlib.Path) -> pathlib.Path:
@@ -35,9 +38,9 @@ def control_of(path: pathlib.Path) -> pathlib.Path:
 
 def carry_out(intent: t.Mapping[str, t.Any], moves: t.Sequence[t.Any]) -> None:
     """Carry out renames of an intent, like a run with their directories open."""
-    with _publish.Folders() as folders:
+    with publish.Folders() as folders:
         for path in intent["folders"]:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             folders.keep(descriptor)
             os.close(descriptor)
-        _publish.carry_out(folders, moves)
+        publish.carry_out(folders, moves)

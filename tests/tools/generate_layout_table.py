@@ -15,9 +15,9 @@ from tree import ROOT
 
 sys.path.insert(0, str(ROOT / "playbooks/collections"))
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layout import Layout, no_lock
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layout_chromium import CACHES, LOCKS
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import LAYOUTS
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.chromium import CACHES, LOCKS
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.layout import Layout, no_lock
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import LAYOUTS
 
 PAGE = ROOT / "docs/layouts.md"
 BEGIN, END = "<!-- generated: begin -->\n", "<!-- generated: end -->\n"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes the table of limits in docs/security.md from plugins/module_utils/_limits.py, so that the documentation matches the code.
+"""Writes the table of limits in docs/security.md from plugins/module_utils/_core/limits.py, so that the documentation matches the code.
 
 generate_limits_table.py            writes it
 generate_limits_table.py --check    fails if it is outdated
@@ -16,7 +16,7 @@ from pathlib import Path
 from tree import ROOT
 
 PAGE = ROOT / "docs/security.md"
-LIMITS = ROOT / "plugins/module_utils/_limits.py"
+LIMITS = ROOT / "plugins/module_utils/_core/limits.py"
 BEGIN, END = "<!-- generated: begin -->\n", "<!-- generated: end -->\n"
 
 

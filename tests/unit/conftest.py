@@ -23,7 +23,7 @@ from ansible.module_utils import basic
 hypothesis.settings.register_profile("gate", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("gate")
 
-CONTROL = "ansible_collections.whatsapp_ops.sessions.plugins.module_utils._control"
+NAMES = "ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.names"
 ModuleRunner = Callable[..., dict[str, t.Any]]
 
 
@@ -33,7 +33,7 @@ def control_home(tmp_path: Path) -> Iterator[Path]:
     home = tmp_path / "var-lib-whatsapp-ops"
     # Not by the fixture, which would then outlive the directory, with all that the test replaced.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(f"{CONTROL}.HOME", str(home))
+        patch.setattr(f"{NAMES}.HOME", str(home))
         yield home
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from ansible_collections.whatsapp_ops.sessions.plugins.doc_fragments._attributes import ModuleDocFragment
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _arguments
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core import argument_specs
 
 COLLECTION = pathlib.Path(__file__).resolve().parents[3]
 MODULES = [path.stem for path in sorted((COLLECTION / "plugins" / "modules").glob("*.py"))]
@@ -34,7 +34,7 @@ def documentation(module: str) -> dict[str, t.Any]:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_what_a_group_sets_is_what_all_of_its_modules_take(group: str) -> None:
-    specs = [getattr(_arguments, module.upper()) for module in GROUPS[group]]
+    specs = [getattr(argument_specs, module.upper()) for module in GROUPS[group]]
     assert len(specs) > 1
     shared = set.intersection(*map(set, specs))
     said = next(text for text in DESCRIPTIONS if f"V(group/whatsapp_ops.sessions.{group})" in text)

@@ -8,13 +8,13 @@ import pathlib
 import pytest
 
 import generate_limits_table as tool
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils import _limits
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core import limits
 
 
 def test_every_limit_has_a_row() -> None:
     rows = list(tool.lines(tool.LIMITS.read_text()))[2:]
     named = {row.split("`")[1] for row in rows}
-    assert named == {name for name in vars(_limits) if name.isupper()} - {"KIB", "MIB", "GIB"}
+    assert named == {name for name in vars(limits) if name.isupper()} - {"KIB", "MIB", "GIB"}
 
 
 def test_rows_are_readable() -> None:

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Stage what is outside an account's directory: other entries of one account below its root, and files that all accounts share.
+
+Each entry is staged in a directory of its own, so that entries with the same name do not collide.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import typing as t
+
+from .._core.masking import account_key
+from .._fs.copy_file import Rules, digest_of
+from .._fs.copy_tree import (
+    Fit,
+    Index,
+    Tally,
+    bring_entry,
+    hand_over_entry,
+    remove_tree,
+    require_entry_fit,
+    same_content,
+)
+from .._fs.fdopen import exists, is_folder, open_private, opened_below
+from .._fs.syscalls import rename_new
+from .._layouts.sqlite import DamagedStore, bring_stores, put_as_it_is, put_stores
+
+_CALLED = "a directory in the staging area"
+
+
+def slot_of(path: str) -> str:
+    """Return the name of the directory that the entry at the relative ``path`` is staged in."""
+    return account_key(path)
+
+
+def bring_entries(
+    root: int, holder: int, paths: t.Sequence[str], rules: Rules, known: t.Mapping[str, Index]
+) -> tuple[dict[str, Index], Tally]:
+    """Synchronise the staged copies of ``paths`` with the entries below the open ``root``; copies of missing entries are removed.
+
+    ``known``: the index of the previous pass per path. Returns the new index per path, and the totals.
+    """
+    tally = Tally()
+    fresh: dict[str, Index] = {}
+    for path in paths:
+        if not is_kept(root, path):
+            remove_tree(holder, slot_of(path))
+            continue
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),  # removed in the meantime
+            _opened_parent(root, path) as (parent, name),
+            _opened_slot(holder, slot_of(path)) as slot,
+        ):
+            fresh[path], figures = bring_entry(parent, slot, name, rules, known.get(path, {}))
+            tally.add(figures)
+    return fresh, tally
+
+
+def take_entries(root: int, holder: int, paths: t.Sequence[str], rules: Rules) -> Tally:
+    """Move ``paths``, relative to the open ``root``, into the staging area unchanged, and give them to their new owner."""
+    tally = Tally()
+    for path in paths:
+        if is_kept(root, path):
+            with _opened_parent(root, path) as (parent, name), _opened_slot(holder, slot_of(path)) as slot:
+                rename_new(parent, name, slot, name)
+                tally.add(hand_over_entry(slot, name, rules))
+    return tally
+
+
+def require_entries_fit(root: int, paths: t.Sequence[str], rules: Rules, fit: Fit) -> None:
+    """Raise UnfitTree for what bring_entries, or take_entries, would raise it for: see require_fit."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), _opened_parent(root, path) as (parent, name):
+            require_entry_fit(parent, name, rules, fit)
+
+
+def measure_entries(root: int, paths: t.Sequence[str]) -> Tally:
+    """Return the number, bytes and newest time of the files ``paths``, relative to the open ``root``."""
+    tally = Tally()
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), _opened_parent(root, path) as (parent, name):
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            tally.add(Tally(files=1, bytes=status.st_size, newest_ns=status.st_mtime_ns))
+    return tally
+
+
+def is_kept(root: int, path: str) -> bool:
+    """Return whether the relative ``path`` is a regular file or a directory: links, sockets and the like are not staged."""
+    try:
+        with _opened_parent(root, path) as (parent, name):
+            mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+            return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def same_entries(one: int, other: int, paths: t.Sequence[str], is_volatile: t.Callable[[str], t.Any]) -> bool:
+    """Return whether two open roots have the same content at each of the relative ``paths``."""
+    return all(_same_entry(one, other, path, is_volatile) for path in paths)
+
+
+def bring_database(root: int, holder: int, path: str, rules: Rules) -> bool:
+    """Stage the database at the relative ``path`` as one file. No process may write to it meanwhile. Raises UnfitTree, OSError.
+
+    A file without a log that SQLite cannot read is copied as it is, because other programs may use the same file name. Returns whether
+    it is a database.
+    """
+    remove_tree(holder, slot_of(path))
+    with (
+        _opened_parent(root, path) as (parent, name),
+        _opened_slot(holder, slot_of(path)) as slot,
+        _opened_slot(holder, f"{slot_of(path)}.raw") as raw,
+    ):
+        bring_stores(parent, raw, [name], rules, {})
+        try:
+            put_stores(raw, slot, [name], rules)
+            return True
+        except DamagedStore:
+            if any(exists(parent, name + suffix) for suffix in ("-wal", "-journal")):
+                raise
+            put_as_it_is(parent, slot, name, rules)
+            return False
+
+
+def _same_entry(one: int, other: int, path: str, is_volatile: t.Callable[[str], t.Any]) -> bool:
+    kept = is_kept(one, path), is_kept(other, path)
+    if not all(kept):
+        return not any(kept)
+    with _opened_parent(one, path) as (left, name), _opened_parent(other, path) as (right, _name):
+        folders = is_folder(left, name), is_folder(right, name)
+        if not any(folders):
+            return digest_of(left, name) == digest_of(right, name)
+        with opened_below(left, name) as below, opened_below(right, name) as other_below:
+            return all(folders) and same_content(below, other_below, is_volatile)
+
+
+@contextlib.contextmanager
+def _opened_parent(root: int, path: str) -> t.Iterator[tuple[int, str]]:
+    folder, _slash, name = path.rpartition("/")
+    with opened_below(root, folder or ".") as parent:
+        yield parent, name
+
+
+@contextlib.contextmanager
+def _opened_slot(holder: int, name: str) -> t.Iterator[int]:
+    slot = open_private(holder, name, called=_CALLED)
+    try:
+        yield slot
+    finally:
+        os.close(slot)

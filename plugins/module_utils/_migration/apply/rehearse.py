@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""The checks of check mode: everything that a migration checks while it is applied, so that every refusal is predicted.
+
+Writes nothing but temporary copies: databases are checked in a jail (see chroot_worker.py), as in the real run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import typing as t
+
+from ..._accounts.extras import require_entries_fit
+from ..._core.errors import SessionsError
+from ..._fs.copy_file import UnfitTree, require_own
+from ..._fs.copy_tree import Tally, require_entry_fit, require_fit, require_may_change_hands
+from ..._fs.fdopen import opened_below, opened_directory
+from ..._layouts.registry import opened_account
+from ..._layouts.sqlite import may_be_damaged, store_names
+from ..._layouts.sqlite_query import answer_of_copy
+from ..._proc.command import SEARCH_PATH
+from ..observe import State
+from ..steps import planned
+from ..switch_refusals import require_sound
+from .run import require_nobody_holds, require_space, stage_in, tasks_of, without_damaged
+from .staging import Stage, Task, need_at
+
+_CUTTING_OVER = ("publish", "companions", "switch", "restart")
+
+
+def rehearsed(state: State) -> State:
+    """Return the state that the run would continue with. Raises SessionsError for what it would refuse."""
+    params = state.params
+    names = {step.name for step in planned(state, params)}
+    if state.interrupted or not names.intersection((*_CUTTING_OVER, "stage")):
+        return state
+    with _opened_nearest(params.path) as disk:
+        stage, tasks = stage_in(disk, state, params), tasks_of(state.survey)
+        damaged, need = set(), Tally()
+        for task in tasks:
+            damaged |= {task.name} if _is_damaged(stage, task) else set()
+            if task.name not in state.staged and params.engine != "rename":
+                need.add(need_at(stage, task))
+        require_space(disk, need, params.path)
+        _require_companions_fit(stage, state)
+    if params.engine == "rsync" and shutil.which("rsync", path=SEARCH_PATH) is None:
+        raise SessionsError(
+            "rsync is not installed on this host; nothing was changed: install it, or use the engine 'native'"
+        )
+    require_sound(state, damaged)
+    if names.intersection(_CUTTING_OVER):
+        require_nobody_holds(state)
+    return without_damaged(state, damaged) if damaged else state
+
+
+@contextlib.contextmanager
+def _opened_nearest(path: str) -> t.Iterator[int]:
+    """Open the directory at ``path``, or the nearest existing one above it."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    with opened_directory(path) as directory:
+        yield directory
+
+
+def _is_damaged(stage: Stage, task: Task) -> bool:
+    """Check an account as copying does; return whether SQLite finds a database damaged that its program needs."""
+    try:
+        with opened_directory(task.root) as root, opened_account(root, task.name) as source:
+            owner = os.fstat(source).st_uid
+            moves = stage.engine == "rename"
+            rules = stage.whole_rules(owner) if moves else stage.rules(owner)
+            fit = require_may_change_hands if moves else require_own
+            require_fit(source, rules, fit)
+            require_entries_fit(root, task.parts, stage.whole_rules(owner), fit)
+            if moves:
+                return False
+            if not stage.layout.databases:
+                return False
+            spared = may_be_damaged(source, stage.layout)
+            needed = [name for name in store_names(source, stage.layout) if not spared(name)]
+            return any(_answer(source, name) == "damaged" for name in needed)
+    except UnfitTree as error:
+        raise SessionsError(
+            f"cannot stage account {task.label!r} from {task.root}: {error}; nothing would be published"
+        ) from error
+    except OSError as error:
+        raise SessionsError(
+            f"cannot stage account {task.label!r} from {task.root}: {error.strerror}; nothing would be published"
+        ) from error
+
+
+def _answer(source: int, name: str) -> str:
+    import sqlite3  # observing has checked that the module exists
+
+    folder, _slash, last = name.rpartition("/")
+    try:
+        with opened_below(source, folder or ".") as parent:
+            answer = answer_of_copy(parent, last, sqlite3)
+    except OSError:
+        return "late"  # it is too large to be checked twice, or was removed meanwhile
+    if answer is None:
+        raise UnfitTree("a database cannot be checked within the time limit; restore a backup of it, or move it away")
+    return answer
+
+
+def _require_companions_fit(stage: Stage, state: State) -> None:
+    if not state.survey.to_publish:
+        return
+    for companion in state.survey.companions:
+        folder, _slash, name = companion.name.rpartition("/")
+        try:
+            with opened_directory(companion.root) as root, opened_below(root, folder or ".") as parent:
+                require_entry_fit(parent, name, stage.strict_rules(companion.owners))
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # it was removed meanwhile
+        except UnfitTree as error:
+            raise SessionsError(
+                f"cannot copy files that the accounts share: {error}; nothing would be published"
+            ) from error
