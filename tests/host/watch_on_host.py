@@ -16,9 +16,9 @@ import time
 
 sys.path.insert(0, "/repository/playbooks/collections")
 
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.service import read_service
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._proc.process_view import binding_of
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.unit import read_unit
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._usage.in_use import (
     known_places,
     leads_of,
@@ -46,7 +46,7 @@ def main() -> None:
             watch.wait_for(lambda seen: False, 0.3)  # what else comes
             seen = watch.seen()
         leads = leads_of([group], known_places({place: (root, layout) for place, root in roots.items()}))
-        main_pid = read_unit(given["unit"]).main_pid
+        main_pid = read_service(given["unit"]).main_pid
         bound = binding_of(main_pid, given["mounted"], roots[path]) if given.get("mounted") else None
         print(
             json.dumps(

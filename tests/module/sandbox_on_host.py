@@ -13,8 +13,8 @@ import subprocess
 import sys
 import typing as t
 
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.service import read_service
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd import sandbox
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.unit import read_unit
 
 JAIL = "/opt/jail"
 LISTS = (
@@ -40,7 +40,7 @@ def main() -> None:
         for wanted in (case.path, *(place for line in case.lines for place in places(line))):
             os.makedirs(wanted, exist_ok=True)
     wrote = started(cases)
-    verdicts = [sandbox.verdict(read_unit(case.unit).properties, case.path) for case in cases]
+    verdicts = [sandbox.verdict(read_service(case.unit).properties, case.path) for case in cases]
     for case, verdict in zip(cases, verdicts, strict=False):
         case.lines += verdict.lines
     wrote_with_lines = started(cases)

@@ -10,6 +10,7 @@ import re
 import typing as t
 
 from .._proc.control_groups import processes_of
+from .service import compose_of
 
 if t.TYPE_CHECKING:
     from .._layouts.layout import Layout
@@ -25,7 +26,7 @@ _STARTED = re.compile(r"path=(\S+) ;")
 
 def container_of(unit: Unit) -> Container | None:
     """Describe how the unit or Compose service runs its program in a container; None if it runs without one."""
-    if not unit.compose and not _may_be_one(unit):
+    if compose_of(unit) is None and not _may_be_one(unit):
         return None
     from .handling import recognised
 

@@ -198,13 +198,14 @@ def _scope_of(container: Container) -> str:
 @asked_once
 def recognised(name: str) -> Container:
     """Describe how the unit ``name`` runs its program in a container."""
-    from .._systemd.unit import read_unit
+    from .service import compose_of, read_service
 
-    unit = read_unit(name)
-    if unit.compose:
+    unit = read_service(name)
+    compose = compose_of(unit)
+    if compose:
         from .compose_services import container_of_compose
 
-        return container_of_compose(unit.name, unit.compose, unit.active)
+        return container_of_compose(unit.name, compose, unit.active)
     source = unit.properties["SourcePath"]
     quadlet = source if source.endswith(".container") else ""
     line = next_line(unit)

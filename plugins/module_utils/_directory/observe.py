@@ -10,6 +10,7 @@ import os
 import stat
 import typing as t
 
+from .._containers.service import read_service, service_identity
 from .._core.errors import SessionsError
 from .._fs.ancestors import Way, way_to
 from .._fs.chown_tree import Tally, Wanted, survey
@@ -20,7 +21,7 @@ from .._fs.users import Identity, group_name, group_number, identity_of, owner_n
 from .._proc.access import first_closed, may_become, why_not_writable
 from .._systemd.sandbox import Verdict, verdict
 from .._systemd.state_directory import Kept, kept_by_systemd
-from .._systemd.unit import Unit, read_unit, unit_identity
+from .._systemd.unit import Unit
 
 DEFAULT_MODE = "0750"
 _LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -92,7 +93,7 @@ def observed(params: Params) -> State:
     Raises SessionsError if this host does not have the unit, user or group.
     """
     wants = params.state == "present"
-    unit = read_unit(params.unit) if params.unit and wants else None
+    unit = read_service(params.unit) if params.unit and wants else None
     named = _named_identity(params, unit) if wants else None
     way = way_to(params.path)
     with opened_base(way) as base:
@@ -151,7 +152,7 @@ def wanted_mode(state: State, params: Params) -> Mode:
 
 def _named_identity(params: Params, unit: Unit | None) -> Identity | None:
     """Return the owner according to the options; None if they do not name one."""
-    by_unit = unit_identity(unit) if unit else None
+    by_unit = service_identity(unit) if unit else None
     if params.owner is not None:
         named = identity_of(params.owner, params.group)
         return by_unit if by_unit and by_unit.uid == named.uid and params.group is None else named

@@ -13,11 +13,12 @@ import math
 import time
 import typing as t
 
+from .._containers.service import compose_of, read_service
 from .._core.errors import SessionsError
 from .._core.job import Report
 from .._proc.http import Answer, endpoint_of, fetched
 from .._proc.json_query import facts_of, parsed
-from .._systemd.unit import Unit, process_environment, read_unit, unit_name
+from .._systemd.unit import Unit, process_environment, unit_name
 from .conditions import Look, Params, complaints, shown_value, unit_state
 
 if t.TYPE_CHECKING:
@@ -162,7 +163,7 @@ def _look(params: Params, seconds: float, before: Reading | None = None) -> Look
     answer = fetched(params.endpoint, seconds, with_body=bool(params.keys)) if params.endpoint else Answer()
     found, trouble = _found(answer, params)
     # After the answer, so that this process is the one that gave it.
-    unit = read_unit(params.unit) if params.unit else None
+    unit = read_service(params.unit) if params.unit else None
     ended = time.monotonic()
     left = max(seconds - (ended - started), _ONE_READING)
     return Look(
@@ -225,12 +226,13 @@ def _values(look: Look, params: Params) -> dict[str, t.Any]:
 
 
 def _described(unit: Unit) -> dict[str, t.Any]:
+    compose = compose_of(unit)
     return {
         "name": unit.name,
         "active": unit.active,
         "state": unit_state(unit),
         "main_pid": unit.main_pid,
         "invocation": unit.properties["InvocationID"],
-        "container": unit.compose.box.name if unit.compose else "",
+        "container": compose.box.name if compose else "",
         "needs_reload": unit.properties["NeedDaemonReload"] == "yes",
     }

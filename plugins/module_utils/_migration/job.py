@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
+from .._containers.service import compose_of, read_service
 from .._core.errors import SessionsError
-from .._systemd.unit import read_unit
 from .observe import Params, State, observe, read_params, way_back_of
 from .plan import ACTIONS, Evidence, diff, plan, report, verify
 from .steps import Step
@@ -73,7 +73,7 @@ def _held(state: State, error: WroteAlready) -> t.Iterator[None]:
     from .apply.guard import Cutover, Stopwatch, run_in_the_end, stop_now, undisturbed
 
     unit, intent = state.unit, f"{state.control}/{INTENT}"
-    if unit is not None and unit.compose:
+    if unit is not None and compose_of(unit):
         with undisturbed():
             yield
         return
@@ -95,7 +95,7 @@ def _held(state: State, error: WroteAlready) -> t.Iterator[None]:
 
 def _start_again(state: State, error: WroteAlready) -> None:
     """Start a backend that ran before the migration. The rollback does not start one that had exited by itself on its new path."""
-    if state.unit is None or not state.unit.active or read_unit(state.unit.name).active:
+    if state.unit is None or not state.unit.active or read_service(state.unit.name).active:
         return
     from .._core.errors import StartFailed
     from .apply.guard import start

@@ -16,6 +16,7 @@ from .._accounts.receipts import RECEIPT, Entry, entries_in
 from .._accounts.tombstone import is_tombstone, is_tombstone_at
 from .._accounts.work_area import area_path, can_rename, known_document, opened_staging
 from .._containers.detect import container_of
+from .._containers.service import compose_of, read_service, service_identity
 from .._core.errors import SessionsError
 from .._core.masking import masked
 from .._core.query_cache import one_look
@@ -24,7 +25,7 @@ from .._fs.modes import Mode, read_directory_mode
 from .._fs.users import Identity, identity_of
 from .._layouts.registry import Layout, chosen_layout, found_in, plain_count
 from .._systemd.bindings import are_bound
-from .._systemd.unit import Unit, UnknownUnit, read_unit, unit_identity, unit_name
+from .._systemd.unit import Unit, UnknownUnit, unit_name
 from .._usage.in_use import ELSEWHERE, USED, Verdict, use_of
 from .attached import Attachment, attached_by_now
 from .origins import ancestors, notes_for, receipt_of
@@ -253,7 +254,7 @@ def _observed(params: Params) -> State:
     attachment = None if handling else _attachment(params, unit, sources, idle, seen, use)
     if attachment:
         params = params._replace(switch=attachment.switch._replace(asked=params.switch.asked or params.switch))
-    switch = observe_switch(params.switch, None if unit and unit.compose else unit)
+    switch = observe_switch(params.switch, None if unit and compose_of(unit) else unit)
     # The next container mounts the sessions path, the running one does not.
     if handling and handling.root and not switch.differs:
         switch = switch._replace(lacking=("mount",))
@@ -303,7 +304,7 @@ def _observed(params: Params) -> State:
 def _unit_of(params: Params) -> Unit | None:
     """Read the unit. Raises SessionsError if there is none of that name, and names processes that use accounts."""
     try:
-        return read_unit(params.unit) if params.unit else None
+        return read_service(params.unit) if params.unit else None
     except UnknownUnit as error:
         from .._containers.loose_backends import what_to_do
 
@@ -414,7 +415,7 @@ def _attachment(
         return None
     elsewhere = use is not None and use.state == ELSEWHERE
     # The user that it starts as counts: a program that drops root privileges later has set up its mounts as root and may do so again.
-    unprivileged = unit_identity(unit).uid != 0
+    unprivileged = service_identity(unit).uid != 0
     if not (seen.to_publish or elsewhere):
         by_now = attached_by_now(asked, unit, params.path, sources, unprivileged=unprivileged)
         if by_now is not None:
@@ -536,7 +537,7 @@ def _staged(path: str, seen: Survey) -> frozenset[str]:
 def _identity(params: Params, unit: Unit | None, places: t.Iterable[str]) -> Identity:
     """Return the future owner of the accounts: as named, else the unit's user, else the owner of the first of ``places`` that exists."""
     if unit is not None:
-        own = unit_identity(unit)
+        own = service_identity(unit)
         return identity_of(
             params.owner or own.owner, params.group or (own.group if params.owner in (None, own.owner) else None)
         )

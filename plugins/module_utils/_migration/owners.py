@@ -19,10 +19,11 @@ import stat
 import typing as t
 
 from .._accounts.mount_points import is_closed
+from .._containers.service import service_identity
 from .._core.errors import SessionsError
 from .._fs.fdopen import opened_below, status_below
 from .._fs.users import Identity, group_number, owner_name
-from .._systemd.unit import Unit, unit_identity
+from .._systemd.unit import Unit
 
 REMEDY = (
     "give it to that user (chown), or, if this is intended, name its directory in 'src' (role: wa_legacy_paths) "
@@ -64,7 +65,7 @@ def owners_of(unit: Unit | None, identity: Identity, *, foreign: bool) -> Owners
     if unit is None:
         users = frozenset((identity.uid,)) if identity.uid else None  # giving files to root discloses nothing
         return Owners(users, identity, frozenset((identity.gid,)), foreign)
-    own = unit_identity(unit)
+    own = service_identity(unit)
     user = own.uid or (_real_user(unit.main_pid) if unit.main_pid else 0)
     if user == identity.uid == 0:
         return Owners(None, identity, foreign=foreign)

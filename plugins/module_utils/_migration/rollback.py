@@ -16,6 +16,7 @@ import stat
 import typing as t
 
 from .._accounts.receipts import entries_in
+from .._containers.service import service_identity
 from .._core.errors import SessionsError
 from .._fs.ancestors import way_to, who_else_can_swap
 from .._fs.fdopen import opened_directory, real_path
@@ -24,7 +25,7 @@ from .._systemd import drop_in as systemd_drop_in
 from .._systemd import environment_file as systemd_environment_file
 from .._systemd.bindings import Binding, placed_bindings, read_items
 from .._systemd.effective import effective_in, environment_names, read_sources
-from .._systemd.unit import Unit, systemd_runs, unit_identity
+from .._systemd.unit import Unit, systemd_runs
 from .._systemd.unit_file import environment_items, parse
 from .sources import is_in_use
 from .switch import EnvironmentFile, Switch, SwitchState, files_of, overlay_of
@@ -61,7 +62,7 @@ def _in_later_release(unit: Unit, below: str, path: str) -> str:
     try:
         with opened_directory(home) as opened:
             origin = os.path.normpath(os.path.join(real_path(opened), below))
-        why = _why_of_root(os.path.join(home, below), origin) if unit_identity(unit).uid else ""
+        why = _why_of_root(os.path.join(home, below), origin) if service_identity(unit).uid else ""
     except (FileNotFoundError, NotADirectoryError):
         why = f"{home} is not a directory"
     except SessionsError:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import typing as t
 
+from .._containers.service import service_identity
 from .._core.errors import SessionsError
 from .._fs.fdopen import normal_path
 from .._fs.files import Held, read_file, read_held
@@ -18,7 +19,7 @@ from .._systemd import drop_in
 from .._systemd import environment_file as systemd_environment_file
 from .._systemd.bindings import Binding, are_bound
 from .._systemd.effective import Sources, effective_in, read_sources
-from .._systemd.unit import Unit, process_environment, unit_identity, unit_name
+from .._systemd.unit import Unit, process_environment, unit_name
 from .._systemd.unit_file import environment_items
 
 
@@ -295,7 +296,7 @@ def _trusted(unit: Unit | None) -> frozenset[int]:
     trusted = {0, os.geteuid()}
     if unit is not None:
         with contextlib.suppress(SessionsError):  # the user may not exist yet in an image, or be dynamic
-            trusted.add(unit_identity(unit).uid)
+            trusted.add(service_identity(unit).uid)
     return frozenset(trusted)
 
 

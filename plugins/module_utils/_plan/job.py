@@ -12,6 +12,7 @@ import typing as t
 
 from .._accounts import info as accounts_info
 from .._containers.detect import container_of
+from .._containers.service import read_service
 from .._core.errors import SessionsError
 from .._core.job import Report
 from .._core.query_cache import one_look
@@ -35,7 +36,6 @@ from .._migration.switch import (
 )
 from .._systemd import drop_in
 from .._systemd.load_path import Overlay
-from .._systemd.unit import read_unit
 from .._usage import use as usage_use
 from .._usage.in_use import ELSEWHERE, Verdict
 from . import graceful_stop
@@ -132,7 +132,7 @@ def _observe_all_but_health(params: Params) -> State:
     return State(
         dir=directory_job.observe(params.dir) if params.dir and not _is_mounted(migrate) else None,
         stop=_observe_stop(params.stop, _layout(migrate, info), overlay)
-        if params.stop and not container_of(read_unit(params.stop.unit))  # a container is stopped by its engine
+        if params.stop and not container_of(read_service(params.stop.unit))  # a container is stopped by its engine
         else None,
         overrides=tuple(map(drop_in.observe, params.overrides)),
         environment_file=observe_switch(Switch((), params.environment_file), None) if params.environment_file else None,

@@ -325,12 +325,7 @@ def _loaded_units(params: Params) -> tuple[Unit, ...]:
         return ()
     if name_parts(params.unit).is_template:
         return tuple(read_unit(instance) for instance in instances_of(params.unit))
-    unit = read_unit(params.unit)
-    if unit.compose:
-        raise SessionsError(
-            f"there is no unit {params.unit}, only a container ({unit.compose.called}), which has no drop-ins; nothing was changed"
-        )
-    return (unit,)
+    return (read_unit(params.unit),)
 
 
 def _read_drop_in(path: str) -> File | None:

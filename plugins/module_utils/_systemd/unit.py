@@ -12,11 +12,8 @@ from .._core.errors import SessionsError
 from .._core.limits import RELOAD_SECONDS
 from .._core.query_cache import asked_once
 from .._fs.users import Identity, identity_of
-from .._proc.command import run, run_checked
+from .._proc.command import run_checked
 from .._proc.procfs import environment_of
-
-if t.TYPE_CHECKING:
-    from .._containers.compose import Compose
 
 _NAME = re.compile(r"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?")
 # When systemd last read all unit files: at the last reload, or at boot.
@@ -49,18 +46,19 @@ PROPERTIES = (
 
 
 class UnknownUnit(SessionsError):
-    """There is no unit and no Compose service of that name."""
+    """systemd has no unit of that name. ``missing``: the message without the advice."""
+
+    def __init__(self, missing: str) -> None:
+        super().__init__(f"{missing}; check the name in 'unit' (role: wa_service) or install the backend first")
+        self.missing = missing
 
 
-class Unit(t.NamedTuple):
-    """One loaded unit. ``properties``: every property of PROPERTIES as ``systemctl show`` prints it.
-
-    ``compose``: the service of Docker Compose of that name if there is no such unit; the properties are then those of its container.
-    """
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """One loaded unit. ``properties``: every property of PROPERTIES as ``systemctl show`` prints it."""
 
     name: str
     properties: t.Mapping[str, str]
-    compose: Compose | None = None
 
     @property
     def active(self) -> bool:
@@ -100,7 +98,7 @@ def systemd_runs() -> bool:
 
 @asked_once
 def read_unit(name: str) -> Unit:
-    """Return the unit ``name`` as systemd knows it. Raises SessionsError if systemd does not run or cannot load the unit."""
+    """Return the unit ``name`` as systemd knows it. Raises SessionsError if systemd does not run or cannot load the unit, and UnknownUnit."""
     called = unit_name(name)
     if "@." in called:
         from .unknown_unit import name_an_instance
@@ -121,21 +119,13 @@ def read_unit(name: str) -> Unit:
             f"systemd cannot load the unit {called} ({properties['LoadState']}); see 'systemctl status {called}' and fix it"
         )
     if properties["LoadState"] != "loaded":
-        from .._containers.compose import compose_service, properties_of
-        from .._containers.compose_services import way_out
         from .unknown_unit import why_unknown
 
         known = why_unknown(called)
-        compose = compose_service(called.removesuffix(".service")) if not known.startswith(",") else None
-        if compose:
-            return Unit(called, {**dict.fromkeys(PROPERTIES, ""), **properties_of(compose)}, compose)
         missing = f"the unit {called} does not exist on this host ({properties['LoadState'] or 'unknown'}){known}"
-        if known.startswith(","):
+        if known.startswith(","):  # it includes advice
             raise SessionsError(missing)
-        in_compose = way_out(called)
-        if in_compose:
-            raise SessionsError(f"{missing}; {in_compose}")
-        raise UnknownUnit(f"{missing}; check the name in 'unit' (role: wa_service) or install the backend first")
+        raise UnknownUnit(missing)
     return Unit(called, properties)
 
 
@@ -182,18 +172,8 @@ def _read_manager() -> dict[str, str]:
 def unit_identity(unit: Unit) -> Identity:
     """Return user and group of the unit's processes: User= (root if unset), and Group= or that user's primary group.
 
-    For a container: the user and group that its program keeps accounts as. Raises SessionsError for DynamicUser=, because its ids change
-    with each start, and for a user that does not exist.
+    Raises SessionsError for DynamicUser=, because its ids change with each start, and for a user that does not exist.
     """
-    from .._containers.detect import container_of
-
-    container = container_of(unit)
-    if container:
-        from .._containers.handling import owner_in
-
-        inside = owner_in(container)
-        if inside:
-            return identity_of(str(inside[0]), str(inside[1]))
     if unit.properties["DynamicUser"] == "yes":
         kept = unit.properties.get("StateDirectory", "").split()
         raise SessionsError(
@@ -229,8 +209,3 @@ def process_environment(pid: int, names: t.Collection[str]) -> dict[str, str]:
         return {name: value for name, value in environment_of(pid) if name in names}
     except (FileNotFoundError, ProcessLookupError):
         return {}
-
-
-def is_running(name: str) -> bool:
-    """Whether systemd currently reports the unit as active."""
-    return run(["systemctl", "is-active", "--quiet", "--", name]).rc == 0

@@ -10,12 +10,13 @@ import typing as t
 
 from .._accounts.receipts import RECEIPT, Entry, Mark, entries_in, mark_with_parts
 from .._accounts.work_area import known_document
+from .._containers.service import read_service
 from .._core.errors import SessionsError
 from .._core.masking import account_key
 from .._fs.fdopen import normal_path, opened_directory
 from .._layouts.layout import Layout
 from .._layouts.registry import account_names, open_account
-from .._systemd.unit import read_unit, unit_name
+from .._systemd.unit import unit_name
 from .in_use import ELSEWHERE, NOWHERE, Verdict, use_of
 
 
@@ -43,7 +44,7 @@ def observe(params: Params, layout: Layout) -> Seen:
     """Inspect the unit's processes and the paths that its accounts came from."""
     receipts = entries_in(known_document(params.path, RECEIPT))
     newer = newer_places(params.path, receipts, layout) if os.path.isdir(params.path) else ()
-    unit = read_unit(params.unit)
+    unit = read_service(params.unit)
     if not unit.main_pid:
         return Seen(params, None, newer)
     former = [place for place in {entry.source for entry in receipts.values()} if place != params.path]

@@ -11,10 +11,11 @@ import os
 import typing as t
 
 from .._containers.detect import container_of
+from .._containers.service import read_service
 from .._core.errors import SessionsError
 from .._systemd.bindings import are_bound, placed_bindings
 from .._systemd.effective import Effective, Sources, effective_in, environment_names, sources_now
-from .._systemd.unit import Unit, process_environment, read_unit, unit_name
+from .._systemd.unit import Unit, process_environment, unit_name
 
 if t.TYPE_CHECKING:
     from .._containers.handling import Container
@@ -49,7 +50,7 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
 
 def observe(params: Params) -> tuple[Variable, ...]:
     """Read the unit's files, the environment of its main process, and the mounts of its processes."""
-    unit = read_unit(params.unit)
+    unit = read_service(params.unit)
     container = container_of(unit)
     if container:
         return _mounted(container, unit, params)

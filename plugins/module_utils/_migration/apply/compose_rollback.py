@@ -19,6 +19,7 @@ from ..._accounts.work_area import COMPANIONS
 from ..._containers.command_lines import DOCKER
 from ..._containers.compose import Compose
 from ..._containers.inspect import Box, inspected
+from ..._containers.service import compose_of, read_service
 from ..._containers.view import inode_inside, opened_plain
 from ..._core.errors import SessionsError
 from ..._core.masking import account_key
@@ -29,7 +30,6 @@ from ..._fs.fdopen import open_private, opened_directory, real_path
 from ..._fs.syscalls import sync_filesystem
 from ..._layouts.registry import Layout, account_names, opened_account
 from ..._proc.command import run_checked
-from ..._systemd.unit import read_unit
 from .publish import Place, announce, commit
 
 if t.TYPE_CHECKING:
@@ -79,7 +79,7 @@ def require_back(unit: str, back: WayBack) -> None:
     """Check that the service runs with its accounts in its container's layer. Raises SessionsError."""
     deadline = time.monotonic() + _STARTS_WITHIN
     while True:
-        compose = read_unit(unit).compose
+        compose = compose_of(read_service(unit))
         box = compose.box if compose else None
         if box and box.pid and box.status == "running" and inode_inside(box, back.inside):
             return

@@ -21,11 +21,12 @@ from ..._containers.detect import container_of, has_mounted
 from ..._containers.handling import DROP_IN, Handling, by_hand, next_line
 from ..._containers.hold import held_still, mount_over, require_still, require_whole
 from ..._containers.inspect import Box
+from ..._containers.service import compose_of, read_service
 from ..._containers.view import LAYER, payload_groups
 from ..._core.errors import SessionsError, StartFailed
 from ..._fs.files import read_file
 from ..._proc.command import run
-from ..._systemd.unit import Unit, daemon_reload, read_unit
+from ..._systemd.unit import Unit, daemon_reload
 from ..._systemd.unit_file import parse, words
 from .guard import Cutover, held_frozen, watched_over
 from .proof import OPENED_WITHIN, Start
@@ -156,13 +157,14 @@ def _restart(unit: Unit, path: str, timeout: float) -> None:
             f"{unit.name} did not restart within {2 * timeout:g} seconds; {kept(unit, path)}"
         ) from error
     if done.rc:
-        result = read_unit(unit.name).properties["Result"]
+        result = read_service(unit.name).properties["Result"]
         raise SessionsError(f"{unit.name} did not restart (result {result}); {kept(unit, path)}")
 
 
 def kept(unit: Unit, path: str) -> str:
     """Return a sentence for a container that failed after its start: where its accounts are, and what to do."""
-    what = f"docker logs {unit.compose.box.name}" if unit.compose else f"systemctl status {unit.name}"
+    compose = compose_of(unit)
+    what = f"docker logs {compose.box.name}" if compose else f"systemctl status {unit.name}"
     return (
         f"all its accounts are at {path}, including its last writes, and its next container mounts that directory: "
         f"see '{what}', correct the cause and start it"
@@ -202,7 +204,7 @@ def _running(start: Start, but: str) -> Box:
     deadline = time.monotonic() + _USED_WITHIN
     while True:
         with contextlib.suppress(SessionsError):
-            container = container_of(read_unit(start.unit))
+            container = container_of(read_service(start.unit))
             box = container.box if container else None
             if container and box and box.pid and box.id != but and has_mounted(container, start.path, start.layout):
                 return box

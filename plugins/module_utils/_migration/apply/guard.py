@@ -24,12 +24,16 @@ import time
 import typing as t
 
 from ..._accounts.control_directory import PROGRAM
+from ..._containers.service import compose_of, read_service
 from ..._core.errors import SessionsError, StartFailed
 from ..._core.limits import BOOT_SECONDS, STOPPED_SECONDS, STUCK_SECONDS
 from ..._fs.files import write_atomic
 from ..._proc.command import run, run_checked
-from ..._systemd.unit import Unit, daemon_reload, read_unit
+from ..._systemd.unit import Unit, daemon_reload
 from . import rescue
+
+if t.TYPE_CHECKING:
+    from ..._containers.compose import Compose
 
 _RUNTIME = "/run/whatsapp-ops"
 _DEFERRED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGQUIT)
@@ -94,6 +98,11 @@ class Cutover(t.NamedTuple):
     back: bool = False
 
     @property
+    def compose(self) -> Compose | None:
+        """The Compose service; None for a unit of systemd."""
+        return compose_of(self.unit)
+
+    @property
     def start(self) -> str:
         """What to start if the run is killed, see rescue.py."""
         return "only" if self.restored else "yes" if self.unit.active else "no"
@@ -101,15 +110,15 @@ class Cutover(t.NamedTuple):
     @property
     def starts(self) -> str:
         """The commands that start a Compose container, for rescue.py; '' for a unit."""
-        if not self.unit.compose:
+        if self.compose is None:
             return ""
         if self.back:
             from .compose_rollback import starts_back
 
-            return starts_back(self.unit.compose)
+            return starts_back(self.compose)
         from .compose_run import starts_of
 
-        return starts_of(self.unit.compose, self.unit.active, bool(self.inside))
+        return starts_of(self.compose, self.unit.active, bool(self.inside))
 
 
 @contextlib.contextmanager
@@ -183,18 +192,18 @@ def guarded(cutover: Cutover) -> t.Iterator[None]:
                 raise
             _release(cutover)
     finally:
-        if os.path.lexists(_guard_file(unit.name)) or unit.compose:
+        if os.path.lexists(_guard_file(unit.name)) or cutover.compose:
             _remove_guard(unit.name)
 
 
 def _release(cutover: Cutover) -> None:
     unit = cutover.unit
     _remove(_flag(unit.name))
-    if unit.compose:
+    if cutover.compose:
         from .compose_run import started
 
         with cutover.watch.phase("start"):
-            why = started(unit.compose, cutover.starts, cutover.intent, cutover.timeout)
+            why = started(cutover.compose, cutover.starts, cutover.intent, cutover.timeout)
         if why:
             raise StartFailed(why)
     elif unit.active:
@@ -221,16 +230,16 @@ def start(unit: str, timeout: float) -> None:
         ) from error
     if done.rc != 0:
         raise StartFailed(
-            f"{unit} did not start (result {read_unit(unit).properties['Result']}); see 'systemctl status {unit}' on the host"
+            f"{unit} did not start (result {read_service(unit).properties['Result']}); see 'systemctl status {unit}' on the host"
         )
 
 
 def stop_again(cutover: Cutover) -> None:
     """Stop the backend again without checking its result. Raises SessionsError if that takes too long."""
-    if cutover.unit.compose:
+    if cutover.compose:
         from .compose_run import stop
 
-        stop(cutover.unit.compose, cutover.timeout)
+        stop(cutover.compose, cutover.timeout)
     else:
         stop_now(cutover.unit.name, cutover.timeout)
 
@@ -257,10 +266,11 @@ def lift_leftover_guard(unit: str) -> None:
 
 
 def _raise_guard(unit: Unit) -> None:
-    if unit.compose:
+    compose = compose_of(unit)
+    if compose:
         from .compose_run import keep_from_starting
 
-        keep_from_starting(unit.compose)
+        keep_from_starting(compose)
         write_atomic(_flag(unit.name), b"", 0o644)
     else:
         _raise_guard_of_unit(unit.name)
@@ -285,7 +295,7 @@ def _leave_rescuer(cutover: Cutover, called: str) -> None:
         flag=_flag(called),
         guard=_guard_file(called),
         boot_unit=_boot_unit(called),
-        boot_link=_boot_link(called, bool(unit.compose)),
+        boot_link=_boot_link(called, bool(cutover.compose)),
         intent=cutover.intent,
         unit=unit.name,
         start=cutover.start,
@@ -302,7 +312,7 @@ def _leave_rescuer(cutover: Cutover, called: str) -> None:
 
 def _leave_rescuer_at_boot(cutover: Cutover) -> None:
     """Let systemd run a copy of rescue.py before it starts the unit, if the host boots before this is removed again."""
-    unit, program, compose = cutover.unit.name, _program(cutover.intent), cutover.unit.compose
+    unit, program, compose = cutover.unit.name, _program(cutover.intent), cutover.compose
     place, link = _boot_unit(unit), _boot_link(unit, bool(compose))
     words = (sys.executable, "-I", program, "boot", cutover.intent, place, link, cutover.starts)
     # Docker itself does not start a Compose container that is being migrated, see compose_run.py.
@@ -357,15 +367,15 @@ def _alive(unit: str) -> t.Iterator[None]:
 
 def _stop(cutover: Cutover) -> None:
     unit = cutover.unit
-    if unit.compose and cutover.inside:
+    if cutover.compose and cutover.inside:
         from .compose_run import stop_cleanly
 
-        stop_cleanly(unit.compose, cutover.inside, cutover.timeout)
+        stop_cleanly(cutover.compose, cutover.inside, cutover.timeout)
         return
     stop_again(cutover)
-    if unit.compose:
+    if cutover.compose:
         return
-    after = read_unit(unit.name)
+    after = read_service(unit.name)
     state, result, status = (after.properties[name] for name in ("ActiveState", "Result", "ExecMainStatus"))
     clean = result == "success" or (result == "exit-code" and status in _ENDED_BY_OUR_SIGNAL)
     if state not in ("inactive", "failed") or (unit.active and not clean):

@@ -12,10 +12,11 @@ import time
 import typing as t
 
 from ..._containers.detect import container_of
+from ..._containers.service import read_service
 from ..._core.errors import SessionsError, StartFailed
 from ..._fs.fdopen import opened_directory
 from ..._layouts.layout import Layout
-from ..._systemd.unit import Unit, read_unit
+from ..._systemd.unit import Unit
 from ..._usage.in_use import ELSEWHERE, NOWHERE, USED, Use, Verdict, leads_to, use_of, verdict, verdict_of_leads
 from ..._usage.open_watch import UseWatch
 from ..switch import Switch, lacks_value
@@ -75,7 +76,7 @@ def prove(start: Start, watch: UseWatch | None) -> tuple[str, ...]:
     deadline = time.monotonic() + min(start.timeout, _PROVED_WITHIN)
     warnings: tuple[str, ...] = ()
     while True:
-        now = read_unit(start.unit)
+        now = read_service(start.unit)
         lacks = bool(now.main_pid) and lacks_value(start.switch, now)
         if (now.main_pid and not lacks) or _is_seen(start, watch):
             break

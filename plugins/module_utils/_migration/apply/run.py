@@ -24,6 +24,7 @@ from ..._accounts.locks import remove_locks
 from ..._accounts.mount_points import closed_in
 from ..._accounts.receipts import RECEIPT, Entry, Mark, document_of, entries_in, mark_with_parts
 from ..._accounts.work_area import opened_area, remove_unused
+from ..._containers.service import compose_of, read_service
 from ..._core.errors import SessionsError, StartFailed
 from ..._core.masking import account_key
 from ..._fs.copy_tree import Tally
@@ -40,7 +41,7 @@ from ..._proc.open_files import holders, named
 from ..._proc.pool import meanwhile
 from ..._systemd.bindings import are_bound, placed_bindings
 from ..._systemd.effective import read_sources
-from ..._systemd.unit import Unit, daemon_reload, read_unit
+from ..._systemd.unit import Unit, daemon_reload
 from ..._usage.in_use import USED, use_of
 from ..._usage.open_watch import UseWatch
 from ..observe import Params, State, observe, surveyed_again
@@ -365,7 +366,7 @@ def _cut_over(area: Area, state: State, params: Params, progress: Progress) -> N
     if state.container and state.container.back and cutover:
         _go_back_into_container(area, state, params, progress, cutover)
         return
-    if state.container and state.container.root and cutover and not cutover.unit.compose:
+    if state.container and state.container.root and cutover and not cutover.compose:
         _cut_over_container(area, state, params, progress, cutover)
         return
     with (
@@ -447,7 +448,7 @@ def _proved(unit: Unit, state: State, params: Params, progress: Progress, use: U
 
 def _require_bound(unit: str, params: Params) -> None:
     """Raise StartFailed if the bindings are missing; the only check that is possible when systemd knows no main process."""
-    now = read_unit(unit)
+    now = read_service(unit)
     if now.active and not are_bound(now, params.switch.bindings):
         raise StartFailed(f"{unit} was started, but {params.path} is not mounted over its accounts directory")
 
@@ -487,13 +488,14 @@ def _go_back_into_container(area: Area, state: State, params: Params, progress: 
     from .compose_rollback import put_back, require_back
 
     unit, back = cutover.unit, t.cast("Handling", state.container).back
-    if unit.compose is None or back is None:
+    compose = cutover.compose
+    if compose is None or back is None:
         return
     with watched_over(cutover), stopped(cutover), opened_directory(params.path) as path:
         place = Place(*area, path, state.identity.uid, state.identity.gid, progress.folders)
         try:
             with progress.watch.phase("publish"):
-                put_back(place, unit.compose, back, params.path, state.survey.layout)
+                put_back(place, compose, back, params.path, state.survey.layout)
         except BaseException:
             _take_back(area, unit, params.engine, progress.folders)
             raise
@@ -512,7 +514,7 @@ def _cutover_of(state: State, params: Params, progress: Progress) -> Cutover | N
     mounts = (params.path, state.area, *(source.path for source in state.sources))
     intent = f"{state.control}/{INTENT}"
     cutover = Cutover(state.unit, intent, params.unit_timeout, progress.watch, mounts, restored=params.restored)
-    if not state.container or not state.unit.compose:
+    if not state.container or not cutover.compose:
         return cutover
     root, back = state.container.root, state.container.back
     inside = root.inside if root else back.inside if back else ""
@@ -568,13 +570,14 @@ def _publish_all(area: Area, before: State, params: Params, progress: Progress) 
         _write_receipt(area, state, params, notes, publications, staged.damaged)
     with watch.phase("switch"):
         install(params.switch, state.switch)
-        if state.unit and state.unit.compose and state.container and state.container.root:
+        compose = compose_of(state.unit) if state.unit else None
+        if compose and state.container and state.container.root:
             from .compose_run import require_next
 
-            require_next(state.unit.compose, state.container.root.inside, params.path)
+            require_next(compose, state.container.root.inside, params.path)
     with watch.phase("record"):
         publish.commit(area.control, intent)
-    if state.unit is not None and not state.unit.compose:
+    if state.unit is not None and compose is None:
         with watch.phase("switch"):
             let_go(state.unit.name)
             daemon_reload()
@@ -743,7 +746,7 @@ def _require_unused(state: State, params: Params) -> None:
     """Raise SessionsError if the backend uses, or may use, the legacy path to retire."""
     if params.unit is None:
         return
-    unit = read_unit(params.unit)
+    unit = read_service(params.unit)
     if not unit.main_pid:
         return
     found = use_of(unit, params.path, state.former, state.survey.layout)

@@ -11,7 +11,7 @@ import pytest
 
 from accounts import put_account
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers import handling as containers_handling
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers import view
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers import service, view
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.command_lines import parse_line
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.handling import (
     Container,
@@ -33,7 +33,6 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.reg
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import observe as migration_observe
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._proc.control_groups import Processes
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd import unit as systemd_unit
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.unit import PROPERTIES, Unit
 
 ID = "7" * 64
@@ -364,7 +363,7 @@ def test_links_while_a_container_is_looked_at(monkeypatch: pytest.MonkeyPatch, t
 def test_a_container_that_another_process_keeps(monkeypatch: pytest.MonkeyPatch, is_its_own: bool) -> None:
     """What is called conmon says by its own words which container it keeps: that one has to be started by it."""
     unit = Unit("bot.service", {**dict.fromkeys(PROPERTIES, ""), "ActiveState": "active"})
-    monkeypatch.setattr(systemd_unit, "read_unit", lambda _name: unit)
+    monkeypatch.setattr(service, "read_service", lambda _name: unit)
     monkeypatch.setattr(containers_handling, "next_line", lambda _unit: None)
     monkeypatch.setattr(containers_handling, "engine_processes", lambda _unit: [("conmon", os.getppid())])
     arguments = containers_handling.process_file

@@ -440,7 +440,7 @@ def test_a_unit_that_crashes_again_and_again_is_never_well(monkeypatch: pytest.M
         properties = unit("active", "running")["unit"].properties
         return Unit("wa.service", {**properties, "ExecMainStartTimestampMonotonic": begun})
 
-    monkeypatch.setattr(health_job, "read_unit", crashing)
+    monkeypatch.setattr(health_job, "read_service", crashing)
     with pytest.raises(SessionsError, match="is younger than 2 seconds"):
         execute(health_job, {**OPTIONS, "url": URL, "unit": "wa", "timeout": 30.0}, check_mode=False)
 
@@ -466,7 +466,7 @@ def test_the_journal_is_read_on_from_look_to_look_and_told_as_counts(monkeypatch
         return readings[min(len(asked), len(readings)) - 1]
 
     monkeypatch.setattr(journal, "read_on", read_on)
-    monkeypatch.setattr(health_job, "read_unit", lambda _name: Unit("wa.service", running(backend.now - 100)))
+    monkeypatch.setattr(health_job, "read_service", lambda _name: Unit("wa.service", running(backend.now - 100)))
     outcome = execute(health_job, {**OPTIONS, "url": URL, "unit": "wa", "require": {"restored": 2}}, check_mode=False)
     assert [before for before, _seconds in asked] == [None, readings[0], readings[1], None]
     assert all(1 <= seconds <= 10 for _before, seconds in asked)
@@ -488,6 +488,6 @@ def test_a_process_that_was_too_young_at_the_last_look_is_still_too_young_when_t
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     backend = Backend(monkeypatch, WELL)
-    monkeypatch.setattr(health_job, "read_unit", lambda _name: Unit("wa.service", running(backend.now - 1.5)))
+    monkeypatch.setattr(health_job, "read_service", lambda _name: Unit("wa.service", running(backend.now - 1.5)))
     with pytest.raises(SessionsError, match="is younger than 2 seconds"):
         execute(health_job, {**OPTIONS, "url": URL, "unit": "wa", "timeout": 1.0}, check_mode=False)

@@ -58,7 +58,7 @@ def systemd(monkeypatch: pytest.MonkeyPatch) -> Systemd:
     monkeypatch.setattr(apply_run, "stop_again", lambda *_: None)
     monkeypatch.setattr(apply_run, "daemon_reload", lambda: None)
     monkeypatch.setattr(apply_run, "go_back", lambda *_: made.goes_back)
-    monkeypatch.setattr(migration_job, "read_unit", lambda _: unit(made.state))
+    monkeypatch.setattr(migration_job, "read_service", lambda _: unit(made.state))
     return made
 
 

@@ -55,7 +55,7 @@ class Scene:
 def scene(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     made = Scene(tmp_path)
     monkeypatch.setattr(open_watch, "has_fanotify", lambda: False)
-    monkeypatch.setattr(apply_proof, "read_unit", lambda _name: made.unit)
+    monkeypatch.setattr(apply_proof, "read_service", lambda _name: made.unit)
     monkeypatch.setattr(apply_proof, "lacks_value", lambda _switch, _unit: False)
     monkeypatch.setattr(apply_proof, "OPENED_WITHIN", 0.2)
     monkeypatch.setattr(apply_proof, "_SETTLING", 0.1)
