@@ -43,4 +43,4 @@ def carry_out(intent: t.Mapping[str, t.Any], moves: t.Sequence[t.Any]) -> None:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             folders.keep(descriptor)
             os.close(descriptor)
-        publish.carry_out(folders, moves)
+        publish.apply_moves(folders, moves)

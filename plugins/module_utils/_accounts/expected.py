@@ -14,7 +14,7 @@ from .._proc.http import Endpoint, endpoint_of, fetched
 from .._proc.json_query import all_at, parsed
 
 
-class Source(t.NamedTuple):
+class Application(t.NamedTuple):
     """The endpoint to query. ``names``: the path of the account names in the JSON reply; ``timeout`` in seconds."""
 
     endpoint: Endpoint
@@ -22,16 +22,16 @@ class Source(t.NamedTuple):
     timeout: float
 
 
-def read_source(options: t.Mapping[str, t.Any] | None) -> Source | None:
+def read_source(options: t.Mapping[str, t.Any] | None) -> Application | None:
     """Return the source, or None if the option is not set; raises SessionsError for an invalid URL, header or timeout."""
     if options is None:
         return None
     if options["timeout"] <= 0:
         raise SessionsError("timeout in expected_from must be greater than 0; set it to a number of seconds")
-    return Source(endpoint_of(options["url"], options["headers"] or {}), options["names"], options["timeout"])
+    return Application(endpoint_of(options["url"], options["headers"] or {}), options["names"], options["timeout"])
 
 
-def names_from(source: Source) -> tuple[str, ...]:
+def names_from(source: Application) -> tuple[str, ...]:
     """Query the account names once. Raises SessionsError without a valid answer: a failed query must not count as no accounts."""
     answer = fetched(source.endpoint, source.timeout, with_body=True)
     if answer.status is None:
@@ -43,7 +43,7 @@ def names_from(source: Source) -> tuple[str, ...]:
     return _names_in(answer.body, source)
 
 
-def _names_in(body: bytes, source: Source) -> tuple[str, ...]:
+def _names_in(body: bytes, source: Application) -> tuple[str, ...]:
     """Return the names from a reply: strings, or numbers if the application numbers its accounts."""
     trouble = ""
     try:
@@ -63,7 +63,7 @@ def _names_in(body: bytes, source: Source) -> tuple[str, ...]:
     return tuple(map(str, names))
 
 
-def _unknown(source: Source, what: str, remedy: str) -> SessionsError:
+def _unknown(source: Application, what: str, remedy: str) -> SessionsError:
     return SessionsError(
         f"cannot find out which accounts are expected: {source.endpoint} {what}; {remedy} (option expected_from)"
     )

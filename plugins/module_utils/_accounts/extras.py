@@ -59,7 +59,7 @@ def bring_entries(
     return fresh, tally
 
 
-def take_entries(root: int, holder: int, paths: t.Sequence[str], rules: Rules) -> Tally:
+def move_entries_to_staging(root: int, holder: int, paths: t.Sequence[str], rules: Rules) -> Tally:
     """Move ``paths``, relative to the open ``root``, into the staging area unchanged, and give them to their new owner."""
     tally = Tally()
     for path in paths:

@@ -19,12 +19,12 @@ from .._core.job import Report
 from .._core.masking import masked
 from .._fs.fdopen import normal_path, open_below, opened_directory, status_below
 from .._fs.users import owner_name
-from .._layouts.layout import DAMAGED, FOREIGN, READABLE, SOUND, WRITABLE, Judgement, Layout
+from .._layouts.layout import DAMAGED, FOREIGN, LINKED, READABLE, WRITABLE, Judgement, Layout
 from .._layouts.lookalikes import Candidate, copies_among, devices_shared
 from .._layouts.registry import Found, chosen_layout, first_layout, found_in, open_account, plain_count, recognition
 from .control_directory import control_path
 from .displaced import Displaced, listed
-from .expected import Source, names_from, read_source
+from .expected import Application, names_from, read_source
 from .work_area import can_rename
 
 if t.TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Params(t.NamedTuple):
     expected: tuple[str, ...] | None
     show_accounts: bool
     sizes: bool
-    source: Source | None = None
+    source: Application | None = None
     expected_are_all: bool = True
 
 
@@ -221,7 +221,7 @@ def _against(state: State, params: Params) -> dict[str, set[str]]:
         return {"missing": set(), "unlinked": set(), "orphaned": set()}
     expected = set(state.expected)
     called = {account.name: state.layout.called(account.name) for account in state.accounts}
-    unsound = {account.name for account in state.accounts if account.state not in (*SOUND, "unknown")}
+    unsound = {account.name for account in state.accounts if account.state not in (*LINKED, "unknown")}
     exact = called.keys() & expected
     loose = expected - exact  # a complete relative path matches only that account
     found = exact | {account for account, names in called.items() if names & loose}
@@ -260,7 +260,7 @@ def _doubles(state: State, label: t.Callable[[str], str]) -> dict[str, t.Any]:
 
 def sound_count(state: State) -> int:
     """Return the number of accounts that reconnect without a new link."""
-    return sum(account.state in SOUND for account in state.accounts)
+    return sum(account.state in LINKED for account in state.accounts)
 
 
 def _facts(

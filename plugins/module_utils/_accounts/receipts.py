@@ -25,7 +25,7 @@ RECEIPT = "receipt.json"
 _SAMPLE = 1 << 15  # bytes at either end of a large file
 _PASSING = ("wal", "shm", "journal")  # suffixes of temporary files beside a SQLite database
 
-Look = tuple[int, int, int, int, str]
+FileMark = tuple[int, int, int, int, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Mark:
     """
 
     folder: tuple[int, int]
-    files: t.Mapping[str, Look]
+    files: t.Mapping[str, FileMark]
     names: str = ""
 
     def differs_from(self, other: Mark) -> bool:
@@ -143,7 +143,7 @@ def _names_digest(directory: int, status: os.stat_result, layout: Layout) -> str
     return hashlib.blake2b(held, key=str(status.st_ino).encode(), digest_size=16).hexdigest()
 
 
-def _look(directory: int, path: str) -> Look | None:
+def _look(directory: int, path: str) -> FileMark | None:
     folder, slash, name = path.rpartition("/")
     try:
         if slash:

@@ -17,7 +17,7 @@ import typing as t
 
 from .._core.bounded_json import parsed_json
 from .._core.errors import SessionsError
-from .._fs.ancestors import way_to, who_else_can_swap
+from .._fs.ancestors import untrusted_writer, way_to
 from .._fs.files import read_file
 from .._proc.command import SEARCH_PATH, run_for_lines
 from .._proc.procfs import process_file
@@ -247,7 +247,7 @@ def _who_else_can_write(file: str) -> str:
     """Return which user besides root can write or replace a file; '' if none can. Raises OSError if it does not exist."""
     real = os.path.realpath(file)
     status = os.stat(real)
-    why = who_else_can_swap(way_to(file), (0,)) or who_else_can_swap(way_to(real), (0,)) or ""
+    why = untrusted_writer(way_to(file), (0,)) or untrusted_writer(way_to(real), (0,)) or ""
     if not why and (status.st_uid or not stat.S_ISREG(status.st_mode) or status.st_mode & 0o022):
         why = f"{real} is not a file that only root can write"
     return why

@@ -19,7 +19,7 @@ import re
 import typing as t
 
 from .._core.errors import SessionsError
-from .._core.query_cache import asked_once
+from .._core.query_cache import cached_query
 from .._fs.fdopen import follow_no_link_below
 from .._fs.files import read_file
 from .._proc.control_groups import group_of
@@ -195,7 +195,7 @@ def _scope_of(container: Container) -> str:
     return next((part for part in parts if part.endswith(".scope") and identity in part), "libpod-ID.scope")
 
 
-@asked_once
+@cached_query
 def recognised(name: str) -> Container:
     """Describe how the unit ``name`` runs its program in a container."""
     from .service import compose_of, read_service
@@ -277,7 +277,7 @@ def _name_of(line: Line | None, running: t.Iterable[tuple[str, int]]) -> tuple[s
     return "", 0
 
 
-@asked_once
+@cached_query
 def _roots(unit: str, layout: Layout | None) -> tuple[Root, ...]:
     container = recognised(unit)
     return roots_of(container.box, layout) if container.box and container.box.pid else ()

@@ -8,7 +8,7 @@ import dataclasses
 import typing as t
 
 from .._core.errors import SessionsError
-from .._core.query_cache import asked_once
+from .._core.query_cache import cached_query
 from .._fs.users import Identity, identity_of
 from .._systemd.unit import PROPERTIES, Unit, UnknownUnit, read_unit, unit_identity, unit_name
 
@@ -28,7 +28,7 @@ def compose_of(unit: Unit) -> Compose | None:
     return unit.compose if isinstance(unit, ComposeService) else None
 
 
-@asked_once
+@cached_query
 def read_service(name: str) -> Unit:
     """Return the unit ``name`` or, if systemd has none, the service or container of Docker Compose of that name.
 

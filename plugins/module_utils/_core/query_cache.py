@@ -26,7 +26,7 @@ def one_look() -> t.Iterator[None]:
         _answers.pop()
 
 
-def asked_once(question: Question) -> Question:
+def cached_query(question: Question) -> Question:
     """Mark a function whose result depends only on its arguments (all hashable) and on the host. Exceptions are not cached."""
 
     @functools.wraps(question)

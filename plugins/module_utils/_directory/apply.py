@@ -10,7 +10,7 @@ import stat
 import typing as t
 
 from .._core.errors import SessionsError
-from .._fs.chown_tree import Tally, repair
+from .._fs.chown_tree import OwnershipTally, repair
 from .observe import Params, State, opened_base, opened_same, reopened
 from .steps import ChangeDirectory, MakeDirectory, MakeParents, RemoveDirectory, RepairBelow, Step
 
@@ -18,12 +18,12 @@ _PARENT_BITS = 0o755  # as install -d creates them
 _ENTER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def carried_out(steps: t.Sequence[Step], state: State, params: Params) -> Tally:
+def carried_out(steps: t.Sequence[Step], state: State, params: Params) -> OwnershipTally:
     """Carry out ``steps``; return what a repair below corrected and left.
 
     New directories are removed if a later step fails. Raises SessionsError, which names no entry below the path.
     """
-    tally = Tally()
+    tally = OwnershipTally()
     made: list[tuple[int, str]] = []
     with contextlib.ExitStack() as opened:
         try:
@@ -78,7 +78,7 @@ def _unmake(made: t.Sequence[tuple[int, str]]) -> None:
             os.rmdir(name, dir_fd=parent)
 
 
-def _change(parent: int, state: State, step: RepairBelow | ChangeDirectory) -> Tally | None:
+def _change(parent: int, state: State, step: RepairBelow | ChangeDirectory) -> OwnershipTally | None:
     """Carry out a step at or below the existing directory."""
     with _entered(parent, state) as directory:
         if isinstance(step, RepairBelow):

@@ -12,13 +12,13 @@ import typing as t
 
 from .._core.errors import SessionsError
 from .._core.job import Report
-from .._fs.chown_tree import Tally, Wanted
+from .._fs.chown_tree import OwnershipTally, Wanted
 from .._fs.fdopen import normal_path
 from .._fs.filesystem import why_ephemeral
 from .._fs.modes import directory_bits, octal, read_directory_mode
 from .._fs.users import group_name, owner_name
 from .._systemd.unit import unit_name
-from .observe import DEFAULT_MODE, Entry, Params, State, observed, wanted_mode
+from .observe import DEFAULT_MODE, Params, PathEntry, State, observed, wanted_mode
 from .refusals import AGAINST, is_taken
 from .steps import ChangeDirectory, MakeDirectory, MakeParents, RemoveDirectory, RepairBelow, Step
 
@@ -72,7 +72,7 @@ def diff(state: State, steps: tuple[Step, ...], params: Params) -> dict[str, t.A
     return {"before": before, "after": after}
 
 
-def apply(steps: tuple[Step, ...], state: State, params: Params) -> Tally:
+def apply(steps: tuple[Step, ...], state: State, params: Params) -> OwnershipTally:
     """Apply the steps; return what a repair below corrected and left."""
     from .apply import carried_out
 
@@ -88,7 +88,7 @@ def verify(state: State, params: Params) -> None:
         )
 
 
-def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Tally | None) -> Report:
+def report(params: Params, state: State, steps: tuple[Step, ...], evidence: OwnershipTally | None) -> Report:
     """Return the state of the directory; in check mode (``evidence`` is None) the state after the steps."""
     if params.state == "absent":
         return Report({"path": params.path})
@@ -107,7 +107,7 @@ def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Tall
     }
     del values["state"]
     if params.recurse:
-        corrected, below = evidence or state.below or Tally(), state.below or Tally()
+        corrected, below = evidence or state.below or OwnershipTally(), state.below or OwnershipTally()
         values["repaired"] = {"owners": corrected.owners, "modes": corrected.modes, "left": below.left}
     return Report(values, tuple(_warnings(params, state, _predicted(state, steps), foreseen)))
 
@@ -127,18 +127,18 @@ def _steps_below(state: State, params: Params) -> tuple[Step, ...]:
     return (RepairBelow(Wanted(state.wanted, params.mode)),) if state.below and state.below.wrong else ()
 
 
-def _predicted(state: State, steps: tuple[Step, ...]) -> Entry | None:
+def _predicted(state: State, steps: tuple[Step, ...]) -> PathEntry | None:
     """Return what would be at the path after the steps."""
     entry = state.entry
     for step in steps:
         if isinstance(step, (MakeDirectory, ChangeDirectory)):
-            entry = Entry("directory", step.identity.uid, step.identity.gid, step.bits)
+            entry = PathEntry("directory", step.identity.uid, step.identity.gid, step.bits)
         elif isinstance(step, RemoveDirectory):
             entry = None
     return entry
 
 
-def _shown(entry: Entry | None) -> dict[str, t.Any]:
+def _shown(entry: PathEntry | None) -> dict[str, t.Any]:
     if entry is None:
         return {"state": "absent"}
     return {
@@ -149,7 +149,7 @@ def _shown(entry: Entry | None) -> dict[str, t.Any]:
     }
 
 
-def _warnings(params: Params, state: State, entry: Entry | None, foreseen: bool) -> t.Iterator[str]:
+def _warnings(params: Params, state: State, entry: PathEntry | None, foreseen: bool) -> t.Iterator[str]:
     """Yield warnings about problems that are allowed."""
     if entry and entry.mode & 0o007:
         remedy = (
@@ -165,7 +165,7 @@ def _warnings(params: Params, state: State, entry: Entry | None, foreseen: bool)
             f"{owner_name(entry.uid)} cannot write in {params.path}: {state.not_writable}; "
             "check what prevents it (quota, immutable flag, SELinux, export options of a network filesystem)"
         )
-    below = state.below or Tally()
+    below = state.below or OwnershipTally()
     if below.left:
         yield (
             f"{below.left} entries below {params.path} were not changed, because changing their owner is not safe: "

@@ -12,8 +12,8 @@ import typing as t
 
 from .._containers.service import read_service, service_identity
 from .._core.errors import SessionsError
-from .._fs.ancestors import Way, way_to
-from .._fs.chown_tree import Tally, Wanted, survey
+from .._fs.ancestors import PathChain, way_to
+from .._fs.chown_tree import OwnershipTally, Wanted, survey
 from .._fs.fdopen import open_directory, real_path
 from .._fs.filesystem import Filesystem, filesystem_of
 from .._fs.modes import Mode
@@ -50,7 +50,7 @@ class Params(t.NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class PathEntry:
     """What exists at the path. ``kind``: directory, link or other; ``place``: (device, inode), to recognise it later."""
 
     kind: str
@@ -69,14 +69,14 @@ class State(t.NamedTuple):
     setting by which systemd manages the directory for the unit with its own mode.
     """
 
-    way: Way
-    entry: Entry | None
+    way: PathChain
+    entry: PathEntry | None
     filesystem: Filesystem
     wanted: Identity
     sandbox: Verdict | None = None
     closed_to_owner: str | None = None
     not_writable: str | None = None
-    below: Tally | None = None
+    below: OwnershipTally | None = None
     entries: int = 0
     own_uid: int = 0
     kept: Kept | None = None
@@ -110,7 +110,7 @@ def observed(params: Params) -> State:
 
 
 @contextlib.contextmanager
-def opened_base(way: Way) -> t.Iterator[int]:
+def opened_base(way: PathChain) -> t.Iterator[int]:
     """Open the deepest existing directory of ``way``; raise SessionsError if it was replaced."""
     descriptor = open_directory(way.base)
     try:
@@ -124,7 +124,7 @@ def opened_base(way: Way) -> t.Iterator[int]:
 
 
 @contextlib.contextmanager
-def opened_same(base: int, way: Way, entry: Entry | None) -> t.Iterator[int]:
+def opened_same(base: int, way: PathChain, entry: PathEntry | None) -> t.Iterator[int]:
     """Open the directory at the path without read access; raise SessionsError if it is not the one observed before."""
     try:
         descriptor = os.open(way.name, _LOOK, dir_fd=base)
@@ -159,7 +159,7 @@ def _named_identity(params: Params, unit: Unit | None) -> Identity | None:
     return by_unit and (_in_group(by_unit, params.group) if params.group is not None else by_unit)
 
 
-def _kept_identity(group: str | None, entry: Entry | None) -> Identity:
+def _kept_identity(group: str | None, entry: PathEntry | None) -> Identity:
     """Return the current owner; the user of this process (root) if nothing exists."""
     uid, gid = (entry.uid, entry.gid) if entry else (os.geteuid(), os.getegid())
     kept = Identity(uid, gid, owner_name(uid), group_name(gid))
@@ -171,13 +171,13 @@ def _in_group(identity: Identity, group: str) -> Identity:
     return identity._replace(gid=gid, group=group_name(gid))
 
 
-def _entry_at(base: int, name: str) -> Entry | None:
+def _entry_at(base: int, name: str) -> PathEntry | None:
     try:
         status = os.stat(name, dir_fd=base, follow_symlinks=False)
     except FileNotFoundError:
         return None
     kind = "directory" if stat.S_ISDIR(status.st_mode) else "link" if stat.S_ISLNK(status.st_mode) else "other"
-    return Entry(kind, status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), _place(status))
+    return PathEntry(kind, status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), _place(status))
 
 
 def _with_use(state: State, unit: Unit | None, read_write_paths: tuple[str, ...]) -> State:

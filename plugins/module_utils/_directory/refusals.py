@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from .._fs.ancestors import who_else_can_swap
+from .._fs.ancestors import untrusted_writer
 from .._fs.filesystem import is_own_mount, why_ephemeral
 from .._fs.modes import directory_bits, octal
 from .observe import Params, State
@@ -54,7 +54,7 @@ def _not_a_directory(state: State, params: Params) -> str | None:
 
 
 def _swappable(state: State, params: Params) -> str | None:
-    who = who_else_can_swap(state.way, state.trusted)
+    who = untrusted_writer(state.way, state.trusted)
     if who is None:
         return None
     return (

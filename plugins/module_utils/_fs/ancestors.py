@@ -27,7 +27,7 @@ class Directory(t.NamedTuple):
     holds: int | None = None
 
 
-class Way(t.NamedTuple):
+class PathChain(t.NamedTuple):
     """The directories above a path. ``above``: all that it leads through, also to links on it, as real paths; the last one is the
     deepest that exists. ``missing``: the names between that one and the path's own ``name``."""
 
@@ -46,7 +46,7 @@ class Way(t.NamedTuple):
         return "/".join([self.base.rstrip("/"), *self.missing, self.name])
 
 
-def way_to(path: str) -> Way:
+def way_to(path: str) -> PathChain:
     """Read the directories above ``path`` (absolute, normalised, not ``/``).
 
     Raises SessionsError if a component is not a directory, or is a link that leads to a directory of another user.
@@ -61,10 +61,10 @@ def way_to(path: str) -> Way:
         holds = _owner_at(descriptor, missing[0] if missing else name)
     finally:
         os.close(descriptor)
-    return Way((*_to_links(parents[:existing]), *_chain(base, holds)), missing, name)
+    return PathChain((*_to_links(parents[:existing]), *_chain(base, holds)), missing, name)
 
 
-def who_else_can_swap(way: Way, trusted: t.Collection[int]) -> str | None:
+def untrusted_writer(way: PathChain, trusted: t.Collection[int]) -> str | None:
     """Return how a user who is not ``trusted`` (uids) could replace the path, as a clause; None if no such user can. Pure.
 
     In a sticky directory, users cannot rename entries of other users, so it is safe above a directory of a trusted user. Directly above

@@ -33,7 +33,7 @@ class Wanted(t.NamedTuple):
 
 
 @dataclasses.dataclass
-class Tally:
+class OwnershipTally:
     """Numbers of entries with a wrong owner or mode, and of entries that are left unchanged because changing them is not safe."""
 
     owners: int = 0
@@ -56,12 +56,12 @@ class Tally:
 Change = t.Callable[[int, Identity, int], None]
 
 
-def survey(directory: int, wanted: Wanted) -> Tally:
+def survey(directory: int, wanted: Wanted) -> OwnershipTally:
     """Count what needs correction below the open ``directory``, which is not counted itself. Reads only; raises OSError."""
     return _walked(directory, wanted, _leave)
 
 
-def repair(directory: int, wanted: Wanted) -> Tally:
+def repair(directory: int, wanted: Wanted) -> OwnershipTally:
     """Correct owners and modes below the open ``directory``, deepest first; return what was corrected and what was left unchanged.
 
     Raises OSError for an entry that this process may not change. Show only its ``strerror``: its text contains a file name.
@@ -69,13 +69,13 @@ def repair(directory: int, wanted: Wanted) -> Tally:
     return _walked(directory, wanted, _correct)
 
 
-def _walked(directory: int, wanted: Wanted, change: Change) -> Tally:
-    tally = Tally()
+def _walked(directory: int, wanted: Wanted, change: Change) -> OwnershipTally:
+    tally = OwnershipTally()
     _walk(directory, wanted, tally, change, 0)
     return tally
 
 
-def _walk(directory: int, wanted: Wanted, tally: Tally, change: Change, depth: int) -> None:
+def _walk(directory: int, wanted: Wanted, tally: OwnershipTally, change: Change, depth: int) -> None:
     """Visit every entry below ``directory``, subdirectories after their content, so that ownership is handed over last."""
     if depth > _DEPTH_AT_MOST:
         raise SessionsError(
@@ -89,7 +89,9 @@ def _walk(directory: int, wanted: Wanted, tally: Tally, change: Change, depth: i
             _visit(directory, name, device, wanted, tally, change, depth)
 
 
-def _visit(directory: int, name: str, device: int, wanted: Wanted, tally: Tally, change: Change, depth: int) -> None:
+def _visit(
+    directory: int, name: str, device: int, wanted: Wanted, tally: OwnershipTally, change: Change, depth: int
+) -> None:
     entry = os.open(name, _LOOK, dir_fd=directory)
     try:
         status = os.fstat(entry)
@@ -111,7 +113,7 @@ def _visit(directory: int, name: str, device: int, wanted: Wanted, tally: Tally,
         os.close(entry)
 
 
-def _descend(entry: int, wanted: Wanted, tally: Tally, change: Change, depth: int) -> None:
+def _descend(entry: int, wanted: Wanted, tally: OwnershipTally, change: Change, depth: int) -> None:
     below = os.open(".", _ENTER, dir_fd=entry)
     try:
         _walk(below, wanted, tally, change, depth + 1)
@@ -119,7 +121,9 @@ def _descend(entry: int, wanted: Wanted, tally: Tally, change: Change, depth: in
         os.close(below)
 
 
-def _settle(entry: int, status: os.stat_result, identity: Identity, bits: int, tally: Tally, change: Change) -> None:
+def _settle(
+    entry: int, status: os.stat_result, identity: Identity, bits: int, tally: OwnershipTally, change: Change
+) -> None:
     """Count what is wrong with one entry, and pass it to ``change`` if anything is."""
     wrong_owner = (status.st_uid, status.st_gid) != (identity.uid, identity.gid)
     wrong_mode = stat.S_IMODE(status.st_mode) != bits

@@ -19,7 +19,7 @@ import typing as t
 
 from .._core.errors import SessionsError
 from .fdopen import READ_FLAGS, open_regular
-from .free_space import Room
+from .free_space import SpaceReserve
 
 _OPEN_TARGET = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK = 1 << 18
@@ -57,7 +57,7 @@ class Rules:
     is_volatile: t.Callable[[str], t.Any]
     checksum: bool
     is_cache: t.Callable[[str], t.Any] | None = None
-    room: Room | None = None
+    room: SpaceReserve | None = None
     strict: bool = False
     until: float = math.inf
 
@@ -109,7 +109,7 @@ def _is_copy(source: int, target: int, name: str, found: os.stat_result, rules: 
             _keep_attributes(reading, copy)
         finally:
             os.close(reading)
-        dress(copy, found, rules)
+        apply_metadata(copy, found, rules)
         return True
     finally:
         os.close(copy)
@@ -143,7 +143,7 @@ def require_open(status: os.stat_result, rules: Rules) -> None:
         )
 
 
-def dress(descriptor: int, like: os.stat_result, rules: Rules) -> bool:
+def apply_metadata(descriptor: int, like: os.stat_result, rules: Rules) -> bool:
     """Apply owner, mode (without set-ID and sticky bits) and times where they differ; return whether owner and mode were right already.
 
     The owner comes first because chown(2) clears mode bits.
@@ -206,10 +206,10 @@ def _copy(source: int, target: int, name: str, rules: Rules, seen: Seen) -> Reco
 def _finish(reading: int, writing: int, like: os.stat_result, rules: Rules, fitting: set[int]) -> None:
     """Apply attributes, owner, mode and times to a new copy."""
     if _keep_attributes(reading, writing):
-        dress(writing, like, rules)  # an ACL changes the mode
+        apply_metadata(writing, like, rules)  # an ACL changes the mode
     elif (mode := _plain_mode(like)) in fitting:
         os.utime(writing, ns=(like.st_atime_ns, like.st_mtime_ns))
-    elif dress(writing, like, rules):
+    elif apply_metadata(writing, like, rules):
         fitting.add(mode)
 
 

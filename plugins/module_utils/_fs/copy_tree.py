@@ -22,10 +22,10 @@ from .copy_file import (
     Rules,
     Seen,
     UnfitTree,
+    apply_metadata,
     copied_already,
     copy_until_settled,
     digest_of,
-    dress,
     record_of,
     require_open,
     require_own,
@@ -73,7 +73,7 @@ class Tally:
             setattr(self, field.name, max(mine, theirs) if field.name == "newest_ns" else mine + theirs)
 
 
-def bring_up_to_date(source: int, target: int, rules: Rules, index: Index) -> tuple[Index, Tally]:
+def sync_tree(source: int, target: int, rules: Rules, index: Index) -> tuple[Index, Tally]:
     """Make the open directory ``target`` equal to ``source`` and return the new index.
 
     ``index``: of the previous pass, empty for the first one. A file that still matches its record is not read again. Entries that the
@@ -85,7 +85,7 @@ def bring_up_to_date(source: int, target: int, rules: Rules, index: Index) -> tu
     return copying.fresh, copying.tally
 
 
-def bring_names(source: int, target: int, names: t.Iterable[str], rules: Rules) -> tuple[set[str], Tally]:
+def sync_entries(source: int, target: int, names: t.Iterable[str], rules: Rules) -> tuple[set[str], Tally]:
     """Like bring_up_to_date, for some of the entries of ``source`` and the directory itself. Returns the names that kept changing.
 
     The index of the previous pass does not match the target afterwards.
@@ -95,7 +95,7 @@ def bring_names(source: int, target: int, names: t.Iterable[str], rules: Rules) 
     copying = _Pass(rules, {}, status.st_dev)
     with creating_as(rules.uid, rules.gid):
         left = {name for name in names if not copying.anew(source, target, name)}
-        dress(target, status, rules)
+        apply_metadata(target, status, rules)
     return left, copying.tally
 
 
@@ -201,7 +201,7 @@ def hand_over_entry(directory: int, name: str, rules: Rules) -> Tally:
     if stat.S_ISDIR(found.st_mode):
         below = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
         try:
-            return hand_over(below, rules)
+            return chown_tree(below, rules)
         finally:
             os.close(below)
     require_own(found, rules)
@@ -209,7 +209,7 @@ def hand_over_entry(directory: int, name: str, rules: Rules) -> Tally:
     return Tally(files=1, bytes=found.st_size)
 
 
-def hand_over(directory: int, rules: Rules) -> Tally:
+def chown_tree(directory: int, rules: Rules) -> Tally:
     """Give a whole tree to ``rules.uid`` and ``rules.gid`` in place. Raises UnfitTree for a file with other hard links."""
     tally = Tally()
     _hand_over(directory, rules, tally, 0, os.fstat(directory).st_dev, Names())
@@ -294,7 +294,7 @@ class _Pass:
         for name in there.difference(self._entries(source, target, place, depth, known or {}, there)):
             remove_tree(target, name)
             self.tally.removed += 1
-        dress(target, status, self.rules)
+        apply_metadata(target, status, self.rules)
 
     def _entries(
         self, source: int, target: int, place: str, depth: int, known: t.Mapping[str, tuple[int, ...]], there: set[str]
@@ -468,7 +468,7 @@ def _hand_over(directory: int, rules: Rules, tally: Tally, depth: int, device: i
         else:
             os.unlink(name, dir_fd=directory)  # locks, sockets and links are no part of an account
             tally.left_out += 1
-    dress(directory, status, rules)
+    apply_metadata(directory, status, rules)
 
 
 def _names_in(directory: int, names: Names) -> list[str]:

@@ -77,25 +77,25 @@ def following_no_link() -> t.Iterator[None]:
 
 
 @contextlib.contextmanager
-def opened_directory(path: str, *, friends: t.Collection[int] = ()) -> t.Iterator[int]:
+def opened_directory(path: str, *, trusted_uids: t.Collection[int] = ()) -> t.Iterator[int]:
     """Open the directory at ``path`` and close it at the end; see open_directory."""
-    descriptor = open_directory(path, friends=friends)
+    descriptor = open_directory(path, trusted_uids=trusted_uids)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def open_directory(path: str, *, friends: t.Collection[int] = (), start: int | None = None) -> int:
+def open_directory(path: str, *, trusted_uids: t.Collection[int] = (), start: int | None = None) -> int:
     """Return a descriptor of the directory at ``path``: an absolute path, or one relative to the open directory ``start``.
 
-    A link of a user other than root must lead to a directory that belongs to this user or to one of ``friends`` (uids).
+    A link of a user other than root must lead to a directory that belongs to this user or to one of ``trusted_uids`` (uids).
     Raises FileNotFoundError, NotADirectoryError (also for a dangling link), or SessionsError for an unsafe link.
     """
     makers: set[int] = set()
     descriptor = _walk(path, makers, start)
     owner = os.fstat(descriptor).st_uid
-    if any(maker not in (0, owner) for maker in makers) and owner not in friends:
+    if any(maker not in (0, owner) for maker in makers) and owner not in trusted_uids:
         os.close(descriptor)
         raise SessionsError(
             f"{path} leads through a symbolic link of an unprivileged user to a directory of another user; name the real directory"

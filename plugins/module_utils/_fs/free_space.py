@@ -20,7 +20,7 @@ _PLAIN = frozenset(("ext2", "ext3", "ext4", "tmpfs"))
 
 
 @dataclasses.dataclass
-class Room:
+class SpaceReserve:
     """The space to keep free, in bytes and inodes, and the bytes used since the disk was last checked."""
 
     kept: tuple[int, int]

@@ -65,7 +65,7 @@ class Watch:
         self.read()
         self._names = {account: set() for account in self._accounts.values()}
 
-    def distrust(self, accounts: t.Iterable[str]) -> None:
+    def invalidate(self, accounts: t.Iterable[str]) -> None:
         """Leave ``accounts`` out of the result, because they contain entries that no watch covers."""
         for account in accounts:
             self._names.pop(account, None)

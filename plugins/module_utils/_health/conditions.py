@@ -52,7 +52,7 @@ class Params:
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
+class Observation:
     """The observations of one check. ``started`` and ``ended`` are monotonic seconds.
 
     ``status``: of the answer, None without one; ``trouble``: why there is no answer or no JSON. ``found``: values of the requested keys
@@ -71,29 +71,29 @@ class Look:
     journal: Reading | None = None
 
 
-Condition = t.Callable[[Look, Params], t.Optional[str]]
+Condition = t.Callable[[Observation, Params], t.Optional[str]]
 
 
-def complaints(look: Look, params: Params) -> list[str]:
+def failures(look: Observation, params: Params) -> list[str]:
     """Return all failures, in the order of the table."""
     found = (condition(look, params) for condition in CONDITIONS)
     return [complaint for complaint in found if complaint]
 
 
-def _unit_is_active(look: Look, params: Params) -> str | None:
+def _unit_is_active(look: Observation, params: Params) -> str | None:
     if look.unit is None or look.unit.properties["ActiveState"] == "active":
         return None
     return f"the unit {look.unit.name} is {unit_state(look.unit)}"
 
 
-def _main_process_is_steady(look: Look, params: Params) -> str | None:
+def _main_process_is_steady(look: Observation, params: Params) -> str | None:
     """A unit that crashes and restarts is active, too, but only briefly: its process must outlive one interval."""
     if look.unit is None or look.main_process_age is None or look.main_process_age >= params.interval:
         return None
     return f"the main process of {look.unit.name} is younger than {params.interval:g} seconds"
 
 
-def _answers_well(look: Look, params: Params) -> str | None:
+def _answers_well(look: Observation, params: Params) -> str | None:
     if params.endpoint is None or look.status == 200:
         return None
     if look.status is None:
@@ -102,7 +102,7 @@ def _answers_well(look: Look, params: Params) -> str | None:
     return f"{params.endpoint} answered {look.status} instead of 200{followed}"
 
 
-def _says_what_is_expected(look: Look, params: Params) -> str | None:
+def _says_what_is_expected(look: Observation, params: Params) -> str | None:
     if params.endpoint is None or look.status is None:
         return None
     if look.trouble and (params.expect or params.at_least or params.equal_keys):
@@ -111,40 +111,40 @@ def _says_what_is_expected(look: Look, params: Params) -> str | None:
     return f"{params.endpoint} says {', '.join(wrong)}" if wrong else None
 
 
-def _other_values(look: Look, params: Params) -> t.Iterator[str]:
+def _other_values(look: Observation, params: Params) -> t.Iterator[str]:
     for key, expected in params.expect.items():
         if key not in look.found or not is_equal(expected, look.found[key]):
             yield f"{key}={_seen(key, look, params)} instead of {expected!r}"
 
 
-def _too_small(look: Look, params: Params) -> t.Iterator[str]:
+def _too_small(look: Observation, params: Params) -> t.Iterator[str]:
     for key, number in params.at_least.items():
         value = look.found.get(key)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value < number:
             yield f"{key}={_seen(key, look, params)} instead of at least {number:g}"
 
 
-def _not_the_same(look: Look, params: Params) -> t.Iterator[str]:
+def _not_the_same(look: Observation, params: Params) -> t.Iterator[str]:
     for key, other in params.equal_keys.items():
         value, wanted = _value(key, look), _value(other, look)
         if value is None or wanted is None or not is_equal(wanted[0], value[0]):
             yield f"{key}={_seen(key, look, params)} instead of {_other(other, look, params)}"
 
 
-def _value(name: str, look: Look) -> tuple[t.Any] | None:
+def _value(name: str, look: Observation) -> tuple[t.Any] | None:
     """Return the value of a key or ``$VARIABLE`` as a tuple of one, or None if it has none."""
     where, key = (look.environment, name[1:]) if name.startswith(_VARIABLE) else (look.found, name)
     return (where[key],) if key in where else None
 
 
-def _other(name: str, look: Look, params: Params) -> str:
+def _other(name: str, look: Observation, params: Params) -> str:
     """Describe the value to compare with. A variable may contain anything, so its value is not shown."""
     if not name.startswith(_VARIABLE):
         return f"{name}={_seen(name, look, params)}"
     return f"{name[1:]} of its process" + ("" if name[1:] in look.environment else ", which is not set")
 
 
-def _journal_says_enough(look: Look, params: Params) -> str | None:
+def _journal_says_enough(look: Observation, params: Params) -> str | None:
     if look.journal is None:
         return None
     counts = look.journal.counts
@@ -159,7 +159,7 @@ def _journal_says_enough(look: Look, params: Params) -> str | None:
     return f"the journal has {', '.join(wrong)}" if wrong else None
 
 
-def _journal_was_read(look: Look, params: Params) -> str | None:
+def _journal_was_read(look: Observation, params: Params) -> str | None:
     if look.journal is None or look.journal.complete:
         return None
     return "the journal could not be read to its end in time; set since to a later time"
@@ -176,11 +176,11 @@ CONDITIONS: tuple[Condition, ...] = (
 )
 
 
-def _seen(key: str, look: Look, params: Params) -> str:
+def _seen(key: str, look: Observation, params: Params) -> str:
     return repr(shown_value(key, look, params)) if key in look.found else "missing"
 
 
-def shown_value(key: str, look: Look, params: Params) -> t.Any:
+def shown_value(key: str, look: Observation, params: Params) -> t.Any:
     """Return the part of a value in the reply that may be shown."""
     return shown(params.expect[key] if key in params.expect else object(), look.found[key])
 

@@ -19,7 +19,7 @@ from .._core.job import Report
 from .._proc.http import Answer, endpoint_of, fetched
 from .._proc.json_query import facts_of, parsed
 from .._systemd.unit import Unit, process_environment, unit_name
-from .conditions import Look, Params, complaints, shown_value, unit_state
+from .conditions import Observation, Params, failures, shown_value, unit_state
 
 if t.TYPE_CHECKING:
     from .._systemd.journal import Query, Reading
@@ -99,22 +99,22 @@ def _numbers(given: t.Mapping[str, t.Any], option: str, kind: type[_Number]) -> 
     return numbers
 
 
-def observe(params: Params) -> Look:
+def observe(params: Params) -> Observation:
     """Check the backend once."""
     return _look(params, min(_ONE_LOOK, params.timeout or _ONE_LOOK))
 
 
-def plan(state: Look, params: Params) -> tuple[Wait, ...]:
+def plan(state: Observation, params: Params) -> tuple[Wait, ...]:
     """Wait if anything is wrong."""
-    return (Wait(),) if complaints(state, params) else ()
+    return (Wait(),) if failures(state, params) else ()
 
 
-def diff(state: Look, steps: tuple[Wait, ...], params: Params) -> dict[str, t.Any]:
+def diff(state: Observation, steps: tuple[Wait, ...], params: Params) -> dict[str, t.Any]:
     """Return empty values: checking changes nothing."""
     return {"before": {}, "after": {}}
 
 
-def apply(steps: tuple[Wait, ...], state: Look, params: Params) -> Look:
+def apply(steps: tuple[Wait, ...], state: Observation, params: Params) -> Observation:
     """Check every ``interval`` until the backend is healthy; raise SessionsError with the last observation at the timeout."""
     deadline = state.started + params.timeout
     last = state
@@ -124,29 +124,29 @@ def apply(steps: tuple[Wait, ...], state: Look, params: Params) -> Look:
             raise _gave_up(dataclasses.replace(last, started=state.started, ended=time.monotonic()), params)
         time.sleep(min(_pause(last, params), remaining))
         last = _look(params, min(_ONE_LOOK, max(deadline - time.monotonic(), 0.1)), last.journal)
-        if not complaints(last, params):
+        if not failures(last, params):
             return dataclasses.replace(last, started=state.started)
 
 
-def _pause(look: Look, params: Params) -> float:
+def _pause(look: Observation, params: Params) -> float:
     """Return the seconds until the next check: if only the process is too young, until it is old enough."""
     age = look.main_process_age
-    if age is None or age >= params.interval or len(complaints(look, params)) > 1:
+    if age is None or age >= params.interval or len(failures(look, params)) > 1:
         return params.interval
     return params.interval - age
 
 
-def verify(state: Look, params: Params) -> None:
+def verify(state: Observation, params: Params) -> None:
     """Nothing to verify: the last check is the proof."""
 
 
-def report(params: Params, state: Look, steps: tuple[Wait, ...], evidence: Look | None) -> Report:
+def report(params: Params, state: Observation, steps: tuple[Wait, ...], evidence: Observation | None) -> Report:
     """Return the observations of the check that ended the wait, else of the only check."""
     look = evidence or state
     return Report(_values(look, params), tuple(_findings(look, params)))
 
 
-def _findings(look: Look, params: Params) -> t.Iterator[str]:
+def _findings(look: Observation, params: Params) -> t.Iterator[str]:
     """Yield problems of the host that do not make the backend unhealthy."""
     lines = look.journal.key_material if look.journal else 0
     if lines:
@@ -157,7 +157,7 @@ def _findings(look: Look, params: Params) -> t.Iterator[str]:
         )
 
 
-def _look(params: Params, seconds: float, before: Reading | None = None) -> Look:
+def _look(params: Params, seconds: float, before: Reading | None = None) -> Observation:
     """Check once, for about ``seconds`` at most. ``before``: the journal counts so far."""
     started = time.monotonic()
     answer = fetched(params.endpoint, seconds, with_body=bool(params.keys)) if params.endpoint else Answer()
@@ -166,7 +166,7 @@ def _look(params: Params, seconds: float, before: Reading | None = None) -> Look
     unit = read_service(params.unit) if params.unit else None
     ended = time.monotonic()
     left = max(seconds - (ended - started), _ONE_READING)
-    return Look(
+    return Observation(
         started=started,
         ended=ended,
         status=answer.status,
@@ -201,20 +201,20 @@ def _found(answer: Answer, params: Params) -> tuple[dict[str, t.Any], str | None
         return {}, str(error)
 
 
-def _gave_up(look: Look, params: Params) -> SessionsError:
+def _gave_up(look: Observation, params: Params) -> SessionsError:
     waited = f"{look.ended - look.started:.1f}"
     return SessionsError(
-        f"the backend was not healthy after {waited} seconds: {'; '.join(complaints(look, params))}; see its journal"
+        f"the backend was not healthy after {waited} seconds: {'; '.join(failures(look, params))}; see its journal"
         + (f" (journalctl -u {params.unit})" if params.unit else "")
         + " on the host, or increase timeout",
         **_values(look, params),
     )
 
 
-def _values(look: Look, params: Params) -> dict[str, t.Any]:
+def _values(look: Observation, params: Params) -> dict[str, t.Any]:
     journal = look.journal
     return {
-        "healthy": not complaints(look, params),
+        "healthy": not failures(look, params),
         "status": look.status,
         "facts": {key: shown_value(key, look, params) for key in look.found},
         "unit": _described(look.unit) if look.unit else None,

@@ -22,7 +22,7 @@ from .._core.errors import SessionsError
 from .._core.limits import CREDENTIALS_BYTES
 from .._fs.fdopen import bounded, exists, folders_in, is_folder, names_in, opened_below, status_of
 from .._fs.files import read_file_at
-from .layout import KEYS_MISSING, Judgement, Layout, StopSettings, unfit, weak
+from .layout import KEYS_MISSING, Judgement, Layout, StopSettings, blocking_problems, warning_problems
 
 _TRIES, _PAUSE, _JUST_NOW = 5, 0.03, 1.0  # seconds
 _KEY = re.compile(
@@ -95,7 +95,7 @@ def _worth(keys: t.Iterable[tuple[int, str]]) -> _Keys:
         if status is None:
             continue
         found = True
-        wrong = unfit(status, os.fstat(directory), "keys")
+        wrong = blocking_problems(status, os.fstat(directory), "keys")
         if not wrong and not readable:  # opening all files would take too long
             wrong = () if _has_content(directory, name) else ("keys_empty",)
         readable = readable or not wrong
@@ -139,7 +139,7 @@ def _judged_once(directory: int, name: str, keys_of: _Look, parsed: t.Callable[[
     status = status_of(directory, name)
     if status is None:
         return Judgement("corrupt", ("credentials_missing",))
-    broken = unfit(status, os.fstat(directory), "credentials")
+    broken = blocking_problems(status, os.fstat(directory), "credentials")
     if broken:
         return Judgement("corrupt", broken)
     try:
@@ -155,7 +155,7 @@ def _judged_once(directory: int, name: str, keys_of: _Look, parsed: t.Callable[[
     if state == "paired":
         keys = keys_of(directory, credentials)
         state, problems = "corrupt" if keys.useless else state, keys.problems
-    problems += weak(status, os.fstat(directory), "credentials")
+    problems += warning_problems(status, os.fstat(directory), "credentials")
     return (
         Judgement(state, problems, (_fingerprint(credentials),), 1) if state == "paired" else Judgement(state, problems)
     )
@@ -201,7 +201,7 @@ def _number_before(number: t.Any) -> int:
     return number - 1 if isinstance(number, int) and 0 < number < _PRE_KEYS_AT_MOST else 0
 
 
-def _claims_baileys(directory: int, path: str) -> str:
+def _detect_baileys(directory: int, path: str) -> str:
     return "a directory holds creds.json" if exists(directory, "creds.json") else ""
 
 
@@ -215,7 +215,7 @@ def _judge_evolution(directory: int) -> Judgement:
     return Judgement("corrupt", keys.problems) if keys.useless else Judgement("unknown", (_IN_SQL, *keys.problems))
 
 
-def _claims_evolution(directory: int, path: str) -> str:
+def _detect_evolution(directory: int, path: str) -> str:
     """Recognise version 2, also next to remains of version 1; an account of version 1 alone is one of Baileys.
 
     Other programs that name accounts by UUIDs have credentials in some of the directories.
@@ -277,7 +277,7 @@ def _csharp_keys(directory: int) -> t.Iterator[tuple[int, str]]:
                 yield from ((below, key) for key in names_in(below))
 
 
-def _claims_csharp(directory: int, path: str) -> str:
+def _detect_csharp(directory: int, path: str) -> str:
     if exists(directory, f"{os.path.basename(path)}_creds.json"):
         return "a directory holds <its name>_creds.json"
     if exists(directory, "creds.json") and any(is_folder(directory, name) for name in _PRE_KEY_FOLDERS):
@@ -295,7 +295,7 @@ BAILEYS = Layout(
     title="Baileys (useMultiFileAuthState)",
     is_account=is_baileys,
     judge=judge_baileys,
-    claims=_claims_baileys,
+    detect=_detect_baileys,
     watched=("creds.json",),
     counted=("creds.json",),
     legacy_names=(
@@ -318,9 +318,9 @@ EVOLUTION = Layout(
     title="Evolution API (version 2: keys only, its credentials are in SQL)",
     is_account=is_baileys,
     judge=_judge_evolution,
-    claims=_claims_evolution,
+    detect=_detect_evolution,
     states=("paired", "pending", "fresh", "corrupt", "unknown"),
-    refines=("baileys",),
+    specialises=("baileys",),
     watched=("creds.json",),
     counted=("creds.json",),
     legacy_names=("instances",),
@@ -334,9 +334,9 @@ BAILEYS_CSHARP = Layout(
     title="BaileysCSharp",
     is_account=_is_csharp,
     judge=_judge_csharp,
-    claims=_claims_csharp,
+    detect=_detect_csharp,
     sidecars_of=_csharp_sidecars,
-    refines=("baileys",),
+    specialises=("baileys",),
     watched=("creds.json", "*_creds.json"),
     counted=("creds.json", "*_creds.json"),
     legacy_names=("sessions",),

@@ -23,23 +23,23 @@ _TOKENS = "*.data.json"
 _WITHOUT_SLASH = "userDataDir?*"
 
 
-def _claims_wwebjs(directory: int, path: str) -> str:
+def _detect_wwebjs(directory: int, path: str) -> str:
     name = path.rpartition("/")[2]
     if (name == "session" or name.startswith("session-")) and is_profile(directory):
         return "a directory session or session-* is a browser's profile"
     return ""
 
 
-def _claims_session_manager(directory: int, path: str) -> str:
+def _detect_session_manager(directory: int, path: str) -> str:
     if path != "." or not is_folder(directory, "sessions"):
         return ""
     found = [name for name in SESSION_MANAGER.companions or () if exists(directory, name)]
     return f"{found[0]} exists next to the directory sessions" if found else ""
 
 
-def _claims_wppconnect(directory: int, path: str) -> str:
+def _detect_wppconnect(directory: int, path: str) -> str:
     if path != ".":
-        return "" if _is_open_to_all(directory) else _claims_free_profile(directory, path)
+        return "" if _is_open_to_all(directory) else _detect_free_profile(directory, path)
     if is_folder(directory, "userDataDir"):
         return "there is a directory userDataDir"
     if any(_has_token_beside_profile(directory, place) for place in (".", "tokens")):
@@ -47,13 +47,13 @@ def _claims_wppconnect(directory: int, path: str) -> str:
     return ""
 
 
-def _claims_venom(directory: int, path: str) -> str:
-    if path != "." and _is_open_to_all(directory) and _claims_free_profile(directory, path):
+def _detect_venom(directory: int, path: str) -> str:
+    if path != "." and _is_open_to_all(directory) and _detect_free_profile(directory, path):
         return "a browser's profile is writable by everyone, as this library creates them"
     return ""
 
 
-def _claims_free_profile(directory: int, path: str) -> str:
+def _detect_free_profile(directory: int, path: str) -> str:
     """Claim a profile for a library with arbitrary names of profiles, unless its name is that of another library."""
     folder, slash, name = path.rpartition("/")
     if (slash and folder not in WPPCONNECT.folders) or name.startswith(("session-", "_IGNORE_")) or name == "session":
@@ -82,7 +82,7 @@ def _token_of(account: str) -> tuple[str, ...]:
     return (f"{'tokens' if folder == 'userDataDir' else folder}{slash}{name}.data.json",)
 
 
-def _claims_openwa(directory: int, path: str) -> str:
+def _detect_openwa(directory: int, path: str) -> str:
     named = path.rpartition("/")[2].startswith("_IGNORE_")
     return "a directory _IGNORE_* is a browser's profile" if named and is_profile(directory) else ""
 
@@ -96,7 +96,7 @@ _BROWSER = Layout(
     title="",
     is_account=is_profile,
     judge=judge_profile,
-    claims=_claims_wwebjs,
+    detect=_detect_wwebjs,
     lock_of=lock_of_profile,
     watched=WATCHED,
     counted=("IndexedDB",),
@@ -121,8 +121,8 @@ SESSION_MANAGER = dataclasses.replace(
     _BROWSER,
     name="session_manager",
     title="whatsapp-web.js below a SessionManager with files of its own",
-    claims=_claims_session_manager,
-    refines=("wwebjs",),
+    detect=_detect_session_manager,
+    specialises=("wwebjs",),
     names=WWEBJS.names,
     prefix=WWEBJS.prefix,
     folders=("sessions",),
@@ -134,7 +134,7 @@ WPPCONNECT = dataclasses.replace(
     _BROWSER,
     name="wppconnect",
     title="wppconnect and wppconnect-server",
-    claims=_claims_wppconnect,
+    detect=_detect_wppconnect,
     sidecars_of=_token_of,
     folders=("userDataDir", "tokens"),
     direct=(_WITHOUT_SLASH,),
@@ -148,7 +148,7 @@ VENOM = dataclasses.replace(
     _BROWSER,
     name="venom",
     title="venom",
-    claims=_claims_venom,
+    detect=_detect_venom,
     sidecars_of=_token_of,
     folders=("tokens",),
     count_depth=4,
@@ -160,7 +160,7 @@ OPENWA = dataclasses.replace(
     _BROWSER,
     name="openwa",
     title="open-wa wa-automate",
-    claims=_claims_openwa,
+    detect=_detect_openwa,
     sidecars_of=_openwa_token_of,
     names=("_IGNORE_*",),
     prefix="_IGNORE_",

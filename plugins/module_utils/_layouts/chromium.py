@@ -20,7 +20,7 @@ from .._core.errors import SessionsError
 from .._fs.fdopen import exists, is_folder, names_in, opened_below, real_path, status_of
 from .._fs.files import read_file_at
 from .._proc.procfs import process_file
-from .layout import DAMAGED, FOREIGN, LIVE, STALE, Judgement, StopSettings, weak
+from .layout import DAMAGED, FOREIGN, LIVE, STALE, Judgement, StopSettings, warning_problems
 
 ORIGIN = "https_web.whatsapp.com_0"
 
@@ -75,7 +75,7 @@ def judge_profile(directory: int, origin: str = ORIGIN) -> Judgement:
     default = status_of(directory, "Default")
     if default is None or not stat.S_ISDIR(default.st_mode):
         return Judgement("fresh")
-    weaknesses = weak(default, os.fstat(directory), "profile")
+    weaknesses = warning_problems(default, os.fstat(directory), "profile")
     database = f"Default/IndexedDB/{origin}.indexeddb.leveldb"
     if not _has_folder(directory, database):
         return Judgement("pending", weaknesses)

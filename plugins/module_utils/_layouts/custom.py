@@ -15,7 +15,7 @@ from .._fs.fdopen import opened_below, status_of
 from .._fs.files import read_file_at
 from .._fs.patterns import name_matcher, paths_matching
 from .chromium import CACHES, LOCKS, STOP, VOLATILE, WATCHED, is_profile, judge_profile, lives, lock_of_profile
-from .layout import LIVE, STALE, Judgement, Layout, StopSettings, unfit, weak
+from .layout import LIVE, STALE, Judgement, Layout, StopSettings, blocking_problems, warning_problems
 
 _DEEPEST = 5
 _ORIGIN = re.compile(r"https?_[A-Za-z0-9.-]+_\d+")
@@ -44,7 +44,7 @@ def custom_layout(options: t.Mapping[str, t.Any]) -> Layout:
         title="described by the operator",
         is_account=functools.partial(_is_account, markers, browser),
         judge=functools.partial(_judge, markers, origin),
-        claims=lambda directory, path: "",
+        detect=lambda directory, path: "",
         lock_of=functools.partial(_lock_of, locks, browser),
         names=_names(options, "names") or ("*",),
         watched=(*markers, *(WATCHED if browser else ())),
@@ -134,12 +134,12 @@ def _marker_problems(directory: int, marker: str) -> t.Iterator[str]:
                 status = status_of(above, name)
                 if status is None:
                     continue  # removed since it was listed
-                yield from weak(status, os.fstat(above), "marker")
+                yield from warning_problems(status, os.fstat(above), "marker")
                 if stat.S_ISDIR(status.st_mode):
                     with opened_below(above, name) as below:
                         yield from () if os.listdir(below) else ("marker_empty",)
                 else:
-                    yield from unfit(status, os.fstat(above), "marker")
+                    yield from blocking_problems(status, os.fstat(above), "marker")
         except (FileNotFoundError, NotADirectoryError):
             continue
 

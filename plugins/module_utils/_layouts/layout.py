@@ -65,7 +65,7 @@ def no_sidecars(account: str) -> tuple[str, ...]:
 
 
 # The states from which a restart reconnects without a QR code, because the account is linked to a phone.
-SOUND = ("paired",)
+LINKED = ("paired",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +76,9 @@ class Layout:
     ``is_account``: returns whether an open directory holds an account. Only called for directories that match ``names``.
     ``judge``: returns its state, one of ``states``, and its problems.
     ``lock_of``: returns the state of the library's lock in an open account: '', live, stale, foreign or damaged.
-    ``claims``: returns in a few words why an open directory belongs to this library (markers only, no name of an account), or ''. Called
+    ``detect``: returns in a few words why an open directory belongs to this library (markers only, no name of an account), or ''. Called
     for the root and the directories below it, with the relative path (``.`` for the root); opens no file.
-    ``refines``: layouts with similar accounts; if both claim a root and this one finds all accounts of the other, this one is chosen.
+    ``specialises``: layouts with similar accounts; if both claim a root and this one finds all accounts of the other, this one is chosen.
     ``watched``: paths in an account (patterns) that change when the account is used, in addition to the directory itself.
     ``counted``: names (patterns) that the plain count searches for, down to ``count_depth`` levels.
 
@@ -106,14 +106,14 @@ class Layout:
     title: str
     is_account: t.Callable[[int], bool]
     judge: t.Callable[[int], Judgement]
-    claims: t.Callable[[int, str], str]
+    detect: t.Callable[[int, str], str]
     watched: tuple[str, ...]
     counted: tuple[str, ...]
     stop: StopSettings
     lock_of: t.Callable[[int], str] = dataclasses.field(default=no_lock)
     sidecars_of: t.Callable[[str], tuple[str, ...]] = dataclasses.field(default=no_sidecars)
     opens: t.Callable[[int], t.Collection[str]] | None = None
-    refines: tuple[str, ...] = ()
+    specialises: tuple[str, ...] = ()
     states: tuple[str, ...] = ("paired", "pending", "fresh", "corrupt")
     names: tuple[str, ...] = ("*",)
     prefix: str = ""
@@ -168,7 +168,7 @@ class Layout:
         return paths_matching(directory, self.watched)
 
 
-def unfit(status: os.stat_result, directory: os.stat_result, word: str) -> tuple[str, ...]:
+def blocking_problems(status: os.stat_result, directory: os.stat_result, word: str) -> tuple[str, ...]:
     """Return the problems that make a file useless, without opening it; ``word``: the name of such files in problems."""
     if not stat.S_ISREG(status.st_mode):
         return (f"{word}_not_a_file",)
@@ -179,7 +179,7 @@ def unfit(status: os.stat_result, directory: os.stat_result, word: str) -> tuple
     return ()
 
 
-def weak(status: os.stat_result, directory: os.stat_result, word: str) -> tuple[str, ...]:
+def warning_problems(status: os.stat_result, directory: os.stat_result, word: str) -> tuple[str, ...]:
     """Return the problems that a file or directory of an account will cause later.
 
     A foreign owner makes each save fail, a wide mode exposes the keys, and a hard link is not a backup: libraries write in place.

@@ -144,7 +144,7 @@ def recognition(root: int, chosen: Layout | None) -> Recognition:
 
 def names_of_any(root: int, chosen: Layout | None) -> t.Iterator[str]:
     """Yield the accounts of the layout ``chosen``, or of any layout if that is None, below the open directory ``root``."""
-    layouts = (LAYOUTS[name] for name, *dummy in _claims_below(root)) if chosen is None else (chosen,)
+    layouts = (LAYOUTS[name] for name, *dummy in _detect_below(root)) if chosen is None else (chosen,)
     return (name for layout in layouts for name in account_names(root, layout))
 
 
@@ -286,23 +286,23 @@ def _counted_below(directory: int, name: str, patterns: tuple[str, ...], depth: 
 
 def _claims_in(root: int) -> dict[str, _Claim]:
     claims: dict[str, _Claim] = {}
-    for name, reason, path in _claims_below(root):
+    for name, reason, path in _detect_below(root):
         claims.setdefault(name, _Claim(reason, [])).places.append(path)
     return claims
 
 
-def _claims_below(root: int) -> t.Iterator[tuple[str, str, str]]:
+def _detect_below(root: int) -> t.Iterator[tuple[str, str, str]]:
     """Yield name, reason and path of each claim by a layout on the root or a directory below it, as deep as an account may be."""
     for layout in LAYOUTS.values():
         reason = _reason(root, ".", 0, layout)
         if reason:
             yield layout.name, reason, "."
     # Special layouts first: a directory belongs to one library, and there may be thousands to examine.
-    ordered = sorted(LAYOUTS.values(), key=lambda layout: not layout.refines)
-    yield from _claims_deeper(root, root, "", 1, ordered, iter(range(FOLDERS)))
+    ordered = sorted(LAYOUTS.values(), key=lambda layout: not layout.specialises)
+    yield from _detect_deeper(root, root, "", 1, ordered, iter(range(FOLDERS)))
 
 
-def _claims_deeper(
+def _detect_deeper(
     root: int, directory: int, prefix: str, level: int, layouts: t.Sequence[Layout], left: t.Iterator[int]
 ) -> t.Iterator[tuple[str, str, str]]:
     for name, below, linked in _opened_folders(directory, left, lambda name, why: None):
@@ -314,7 +314,7 @@ def _claims_deeper(
         if claim:
             yield claim  # a claimed directory has no accounts of other layouts below it
         elif level < max(map(_deepest, layouts)):
-            yield from _claims_deeper(root, below, f"{path}/", level + 1, layouts, left)
+            yield from _detect_deeper(root, below, f"{path}/", level + 1, layouts, left)
 
 
 def _reason(directory: int, path: str, level: int, layout: Layout) -> str:
@@ -324,7 +324,7 @@ def _reason(directory: int, path: str, level: int, layout: Layout) -> str:
     above = path.rpartition("/")[0]
     if above and path_matcher(layout.ignored)(above):
         return ""
-    return layout.claims(directory, path)
+    return layout.detect(directory, path)
 
 
 def _deepest(layout: Layout) -> int:
@@ -333,7 +333,7 @@ def _deepest(layout: Layout) -> int:
 
 def _is_refined(root: int, name: str, claims: t.Mapping[str, _Claim]) -> bool:
     """Return whether another layout that also claims the root is more specific and finds every account that this one finds."""
-    specials = (LAYOUTS[other] for other in claims if name in LAYOUTS[other].refines)
+    specials = (LAYOUTS[other] for other in claims if name in LAYOUTS[other].specialises)
     return any(set(claims[name].places) <= set(account_names(root, special)) for special in specials)
 
 

@@ -19,7 +19,7 @@ import typing as t
 from .._core.limits import ALL_STORES_SECONDS, SLOW_STORES_SECONDS, STORE_BYTES
 from .._fs.copy_file import pour
 from .._fs.fdopen import READ_FLAGS
-from .._fs.free_space import Room, kept_free
+from .._fs.free_space import SpaceReserve, kept_free
 from .._proc.chroot_worker import PastLimit, in_jail, jail_user, seconds_for
 from .baileys import device_fingerprint
 
@@ -66,14 +66,14 @@ def answer_of_copy(directory: int, name: str, library: types.ModuleType) -> str 
         os.mkdir(inside, 0o700)
         jail = os.open(inside, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            room = Room(kept_free(jail))
+            room = SpaceReserve(kept_free(jail))
             size = sum(_copied(directory, name + suffix, jail, f"store{suffix}", room) for suffix in _SUFFIXES)
             return _ask_jailed(jail, size, library)
         finally:
             os.close(jail)
 
 
-def _copied(directory: int, name: str, jail: int, new_name: str, room: Room) -> int:
+def _copied(directory: int, name: str, jail: int, new_name: str, room: SpaceReserve) -> int:
     """Copy one file into the jail, up to its size when copying begins, and return that size."""
     try:
         source = os.open(name, READ_FLAGS, dir_fd=directory)

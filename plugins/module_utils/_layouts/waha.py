@@ -50,7 +50,7 @@ def _lock_of(directory: int) -> str:
         return lock_of_profile(below)
 
 
-def _claims(directory: int, path: str) -> str:
+def _detect(directory: int, path: str) -> str:
     for name in (_CONFIGURATION, "waha.sqlite3", _STORE):
         if exists(directory, name):
             return f"a directory holds {name}"
@@ -72,10 +72,10 @@ WAHA = Layout(
     title="WAHA (NOWEB, GOWS, WEBJS, WPP)",
     is_account=_is_session,
     judge=_judge,
-    claims=_claims,
+    detect=_detect,
     states=WHATSMEOW.states,
     lock_of=_lock_of,
-    refines=("baileys", "evolution", "wwebjs", "wppconnect", "venom", "whatsmeow"),
+    specialises=("baileys", "evolution", "wwebjs", "wppconnect", "venom", "whatsmeow"),
     watched=("creds.json", _STORE, f"{_STORE}-wal", *WATCHED, *(f"session*/{path}" for path in WATCHED)),
     counted=("creds.json", _STORE, "IndexedDB"),
     count_depth=5,

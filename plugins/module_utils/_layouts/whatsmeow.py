@@ -19,7 +19,7 @@ import typing as t
 from .._core.limits import STORE_BYTES
 from .._fs.fdopen import NOT_THERE, READ_FLAGS, exists, names_in, status_of
 from .._fs.patterns import name_matcher
-from .layout import READABLE, WRITABLE, Judgement, Layout, StopSettings, unfit, weak
+from .layout import READABLE, WRITABLE, Judgement, Layout, StopSettings, blocking_problems, warning_problems
 from .lookalikes import Candidate, copies_among
 
 DATABASES = ("*.db", "*.sqlite", "*.sqlite3")
@@ -124,12 +124,12 @@ def _judged(directory: int, name: str) -> Judgement:
     status, above = status_of(directory, name), os.fstat(directory)
     if status is None:
         return Judgement("fresh")  # removed since it was listed
-    broken = unfit(status, above, "store")
+    broken = blocking_problems(status, above, "store")
     if broken == ("store_empty",) and not _size(directory, f"{name}-wal"):
         return Judgement("fresh")  # a program creates the file before filling it
     if broken and broken != ("store_empty",):
         return Judgement("corrupt", broken)
-    weaknesses = weak(status, above, "store")
+    weaknesses = warning_problems(status, above, "store")
     for attempt in range(_TRIES):
         judgement, settled = _asked(directory, name)
         # Files that change while they are copied have no valid state; only a copy of unchanged files can count as damaged.
@@ -210,7 +210,7 @@ def _size(directory: int, name: str) -> int:
     return status.st_size if status is not None else 0
 
 
-def _claims_whatsmeow(directory: int, path: str) -> str:
+def _detect_whatsmeow(directory: int, path: str) -> str:
     found = [name for name in _KNOWN_NAMES if exists(directory, name)]
     if exists(directory, "main.db") and exists(directory, "users.db"):
         found.append("main.db and users.db")
@@ -222,7 +222,7 @@ WHATSMEOW = Layout(
     title="whatsmeow (Go programs: go-whatsapp-web-multidevice, wuzapi, mautrix-whatsapp, ...)",
     is_account=is_store,
     judge=judge_stores,
-    claims=_claims_whatsmeow,
+    detect=_detect_whatsmeow,
     states=("paired", "pending", "fresh", "corrupt", "unknown"),
     watched=tuple(f"{name}{suffix}" for name in DATABASES for suffix in ("", "-wal")),
     counted=DATABASES,

@@ -14,7 +14,7 @@ import re
 import typing as t
 
 from .._core.errors import SessionsError
-from .._fs.ancestors import way_to, who_else_can_swap
+from .._fs.ancestors import untrusted_writer, way_to
 from .._fs.files import read_file
 from .._systemd.bindings import read_items
 from .._systemd.effective import execution_section, option_history, sources_now, winning
@@ -106,7 +106,7 @@ def why_unsafe(files: Sources, own_file: str, directories: t.Iterable[str], unpr
 def _why_not_trusted(directories: t.Iterable[str]) -> str:
     """Programs of root use these mounts, so only root may control where the mount points are."""
     for directory in directories:
-        why = who_else_can_swap(way_to(directory), (0, os.geteuid()))
+        why = untrusted_writer(way_to(directory), (0, os.geteuid()))
         if why:
             return f"it starts as root, and {why}, so another user could redirect the mount of the sessions"
     return ""

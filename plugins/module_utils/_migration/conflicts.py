@@ -18,7 +18,7 @@ _RANK = {"paired": 3, "unknown": 3, "pending": 2, "fresh": 1, "corrupt": 0}
 TWO_DEVICES = "they are two different linked devices under one name, so that neither is a copy of the other"
 
 
-class Side(t.NamedTuple):
+class CopyState(t.NamedTuple):
     """One copy of an account: its state, its mark, its newest key write, and whether the running backend uses this very directory.
 
     ``devices``: fingerprints of the linked devices in it, empty if its library shows none. ``partial``: it has credentials but no keys.
@@ -36,7 +36,7 @@ class Side(t.NamedTuple):
         """The quality of its credentials. A copy without keys ranks below one with keys."""
         return _RANK[self.state] - self.partial / 2
 
-    def is_of_another_device(self, other: Side) -> bool:
+    def is_of_another_device(self, other: CopyState) -> bool:
         """Return whether both hold linked devices and neither set contains the other: then neither is a copy of the other."""
         own, others = set(self.devices), set(other.devices)
         return bool(own and others) and not (own <= others or others <= own)
@@ -53,7 +53,7 @@ class Decision(t.NamedTuple):
 
 
 def decide(
-    legacy: Side, present: Side | None, ancestor: Entry | None, on_conflict: str, same: t.Callable[[], bool]
+    legacy: CopyState, present: CopyState | None, ancestor: Entry | None, on_conflict: str, same: t.Callable[[], bool]
 ) -> Decision:
     """Decide about one account that exists at a legacy path. ``same`` compares both contents and is called only if that matters."""
     if legacy.state == "corrupt" and (ancestor is None or legacy.mark.differs_from(ancestor.legacy)):
@@ -65,7 +65,7 @@ def decide(
     return _decide_unknown(legacy, present, on_conflict, same)
 
 
-def _decide_absent(legacy: Side, ancestor: Entry | None, on_conflict: str) -> Decision:
+def _decide_absent(legacy: CopyState, ancestor: Entry | None, on_conflict: str) -> Decision:
     if ancestor is None:
         return Decision("migrated", "only the legacy path has it", publish=True)
     if legacy.mark.differs_from(ancestor.legacy):
@@ -86,7 +86,7 @@ def _decide_absent(legacy: Side, ancestor: Entry | None, on_conflict: str) -> De
     )
 
 
-def _decide_known(legacy: Side, present: Side, ancestor: Entry, on_conflict: str) -> Decision:
+def _decide_known(legacy: CopyState, present: CopyState, ancestor: Entry, on_conflict: str) -> Decision:
     legacy_used = legacy.mark.differs_from(ancestor.legacy)
     if not legacy_used:
         if present.state == "corrupt" and legacy.state != "corrupt" and on_conflict == "replace":
@@ -126,7 +126,7 @@ def _decide_known(legacy: Side, present: Side, ancestor: Entry, on_conflict: str
     return Decision("diverged", "both copies were used since the last migration")
 
 
-def _decide_unknown(legacy: Side, present: Side, on_conflict: str, same: t.Callable[[], bool]) -> Decision:
+def _decide_unknown(legacy: CopyState, present: CopyState, on_conflict: str, same: t.Callable[[], bool]) -> Decision:
     if same():
         return Decision("unchanged", "both copies are equal", adopt=True)
     if present.state == "corrupt":
@@ -142,7 +142,7 @@ def _decide_unknown(legacy: Side, present: Side, on_conflict: str, same: t.Calla
     return _newest(legacy, present)
 
 
-def _newest(legacy: Side, present: Side) -> Decision:
+def _newest(legacy: CopyState, present: CopyState) -> Decision:
     """Without a receipt: best credentials first, then the directory that the backend really uses, then the newest key write."""
     keep = Decision("kept", "the copy at the sessions path has better credentials", adopt=True)
     if legacy.rank != present.rank:

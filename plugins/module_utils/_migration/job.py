@@ -45,17 +45,17 @@ def rehearse(state: State, params: Params) -> State:
 
 def apply(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:
     """Carry out the steps. If that fails after the backend wrote new keys at the sessions path, roll back together with these keys."""
-    from .apply.run import WroteAlready, carry_out
+    from .apply.run import WroteAlready, apply_steps
 
     try:
-        return carry_out(steps, state, state.params)
+        return apply_steps(steps, state, state.params)
     except WroteAlready as error:
         if params.state == "rolled_back":
             raise
         with _held(state, error):
             back = way_back_of(state, params)
             looked = observe(back)
-            carry_out(plan(looked, back), looked, looked.params)
+            apply_steps(plan(looked, back), looked, looked.params)
         raise SessionsError(
             f"{error.reason}; it was rolled back to its former path, together with the keys that it has written since: fix what keeps it "
             f"from using {params.path} and run again"
@@ -70,16 +70,16 @@ def _held(state: State, error: WroteAlready) -> t.Iterator[None]:
     unhealthy containers, so Compose services are left to the rollback itself.
     """
     from .._accounts.control_directory import INTENT
-    from .apply.guard import Cutover, Stopwatch, run_in_the_end, stop_now, undisturbed
+    from .apply.guard import Cutover, Stopwatch, run_in_the_end, signals_blocked, stop_now
 
     unit, intent = state.unit, f"{state.control}/{INTENT}"
     if unit is not None and compose_of(unit):
-        with undisturbed():
+        with signals_blocked():
             yield
         return
     timeout = state.params.unit_timeout
     runs = run_in_the_end(Cutover(unit, intent, timeout, Stopwatch())) if unit and unit.active else None
-    with undisturbed(), runs or contextlib.nullcontext():
+    with signals_blocked(), runs or contextlib.nullcontext():
         try:
             if unit is not None:
                 stop_now(unit.name, timeout)

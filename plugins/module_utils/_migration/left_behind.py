@@ -10,11 +10,11 @@ import typing as t
 from .._core.errors import SessionsError
 from .._core.masking import masked
 from .._fs.fdopen import real_path
-from .._layouts.layout import SOUND
+from .._layouts.layout import LINKED
 from .._layouts.registry import opened_account
 
 if t.TYPE_CHECKING:
-    from .conflicts import Side
+    from .conflicts import CopyState
 
 _INTO_PATH = "it is a link into the sessions path, which has that account under another name"
 _OTHER_NAME = "another legacy path has the same directory under another name"
@@ -50,12 +50,12 @@ class Clash(t.NamedTuple):
         return masked(self.name)
 
 
-def left_twin(name: str, first: Side, second: Side, places: tuple[str, str]) -> LeftBehind | None:
+def left_twin(name: str, first: CopyState, second: CopyState, places: tuple[str, str]) -> LeftBehind | None:
     """Return the account of a second legacy path with the same name as left behind; None if it is a copy of the first.
 
     ``places``: the two legacy paths.
     """
-    if second.state not in (*SOUND, "unknown", "corrupt") or (first.devices and second.devices):
+    if second.state not in (*LINKED, "unknown", "corrupt") or (first.devices and second.devices):
         return None
     why = f"{places[0]} has an account of that name, too, and "
     why += (

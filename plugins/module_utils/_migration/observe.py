@@ -126,7 +126,7 @@ class State(t.NamedTuple):
     @property
     def leaves(self) -> bool:
         """Whether the backend is about to be pointed to the sessions path."""
-        return self.switch.differs or bool(self.switch.lacking)
+        return self.switch.differs or bool(self.switch.outdated_options)
 
     @property
     def at_path(self) -> bool | None:
@@ -257,7 +257,7 @@ def _observed(params: Params) -> State:
     switch = observe_switch(params.switch, None if unit and compose_of(unit) else unit)
     # The next container mounts the sessions path, the running one does not.
     if handling and handling.root and not switch.differs:
-        switch = switch._replace(lacking=("mount",))
+        switch = switch._replace(outdated_options=("mount",))
     points = attachment.points if attachment else ()
     retirements: tuple[Retirement, ...] = ()
     staying = 0
@@ -288,7 +288,7 @@ def _observed(params: Params) -> State:
         retirable=retirements,
         staying=staying,
         astray=_astray(params, unit, identity.uid, sources, seen)
-        if not back and not handling and (switch.differs or switch.lacking)
+        if not back and not handling and (switch.differs or switch.outdated_options)
         else None,
         idle=idle,
         attachment=attachment,
@@ -490,11 +490,11 @@ def _astray(params: Params, unit: Unit | None, uid: int, sources: tuple[Source, 
     if unit is None or (params.sources and sources):
         return None
     from .switch_refusals import linked_places
-    from .unreferenced import accounts_astray
+    from .unreferenced import find_unreferenced
 
     known = [*(source.path for source in sources), params.path, area_path(params.path), control_path(params.path)]
     known += linked_places(seen)
-    return accounts_astray(unit, params.layout, known, uid, only_used=bool(seen.accounts or seen.present))
+    return find_unreferenced(unit, params.layout, known, uid, only_used=bool(seen.accounts or seen.present))
 
 
 def _idle(params: Params, unit: Unit | None, sources: tuple[Source, ...], layout: Layout) -> tuple[Source, ...]:

@@ -84,10 +84,10 @@ def owners_named(given: str, real: str, status: os.stat_result, whose: Owners, a
         return whose.users
     why = ""
     if status.st_uid in (0, os.geteuid()):
-        from .._fs.ancestors import way_to, who_else_can_swap
+        from .._fs.ancestors import untrusted_writer, way_to
 
         if not real.startswith(f"{area}/"):
-            why = who_else_can_swap(way_to(real), (0, os.geteuid())) or ""
+            why = untrusted_writer(way_to(real), (0, os.geteuid())) or ""
         if not why:
             return whose.users | {status.st_uid}
     raise SessionsError(

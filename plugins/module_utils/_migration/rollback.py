@@ -18,7 +18,7 @@ import typing as t
 from .._accounts.receipts import entries_in
 from .._containers.service import service_identity
 from .._core.errors import SessionsError
-from .._fs.ancestors import way_to, who_else_can_swap
+from .._fs.ancestors import untrusted_writer, way_to
 from .._fs.fdopen import opened_directory, real_path
 from .._fs.files import read_file
 from .._systemd import drop_in as systemd_drop_in
@@ -28,7 +28,7 @@ from .._systemd.effective import effective_in, environment_names, read_sources
 from .._systemd.unit import Unit, systemd_runs
 from .._systemd.unit_file import environment_items, parse
 from .sources import is_in_use
-from .switch import EnvironmentFile, Switch, SwitchState, files_of, overlay_of
+from .switch import EnvironmentFileEdit, Switch, SwitchState, files_of, overlay_of
 
 Document = t.Mapping[str, t.Any]
 
@@ -99,7 +99,7 @@ def _why_of_root(called: str, origin: str) -> str:
         return ""
     if empty:
         return f"that path is now the empty directory {origin}, which belongs to root"
-    if who_else_can_swap(way_to(os.path.normpath(called)), (0, os.geteuid())):
+    if untrusted_writer(way_to(os.path.normpath(called)), (0, os.geteuid())):
         return f"that path now leads to {place}, which belongs to root although other users could have chosen it"
     return ""
 
@@ -165,8 +165,8 @@ def _contents(path: str, switch: Switch) -> tuple[t.Any, t.Any]:
     return {name: found.get(name) for name in file.values}, dict(file.values)
 
 
-def _environment_file_back(path: str, note: Document) -> EnvironmentFile:
-    return EnvironmentFile(path, note["before"], made=note["made"])
+def _environment_file_back(path: str, note: Document) -> EnvironmentFileEdit:
+    return EnvironmentFileEdit(path, note["before"], made=note["made"])
 
 
 def _drop_in_back(path: str, note: Document) -> systemd_drop_in.Params:

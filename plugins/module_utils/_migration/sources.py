@@ -155,13 +155,13 @@ def directories_of(sources: t.Sequence[Source], layout: Layout) -> list[str]:
     return found
 
 
-def _real_directory(path: str, friends: t.Collection[int]) -> tuple[str, os.stat_result] | None:
+def _real_directory(path: str, trusted_uids: t.Collection[int]) -> tuple[str, os.stat_result] | None:
     """Return the real path and the status of the directory at ``path``; None if it does not exist or is a tombstone.
 
     Raises SessionsError for a real path that would not be accepted as an option, because a rollback needs it as one.
     """
     try:
-        descriptor = open_directory(path, friends=friends)
+        descriptor = open_directory(path, trusted_uids=trusted_uids)
     except FileNotFoundError:
         return None
     except NotADirectoryError as error:

@@ -69,10 +69,10 @@ def _migrating_steps(state: State) -> t.Iterator[Step]:
     # Companions alone are no reason to interrupt a backend.
     yield Step("companions", len(state.survey.companions) if publish else 0)
     yield Step("switch", int(switch.differs or bool(state.container and state.container.back)))
-    yield Step("restart", int(bool(switch.lacking) and not switch.differs))
-    yield Step("reload", int(switch.stale and not switch.lacking and not switch.differs))
+    yield Step("restart", int(bool(switch.outdated_options) and not switch.differs))
+    yield Step("reload", int(switch.stale and not switch.outdated_options and not switch.differs))
     yield Step("remember", sum(account.decision.adopt for account in state.survey.accounts))
-    yield Step("close", len(state.open_points) if not (publish or switch.differs or switch.lacking) else 0)
+    yield Step("close", len(state.open_points) if not (publish or switch.differs or switch.outdated_options) else 0)
     yield Step("tidy", int(state.untidy and not publish))
     yield Step("retire", len(state.retirable))
 

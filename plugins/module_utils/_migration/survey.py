@@ -22,7 +22,7 @@ from .._fs.fdopen import opened_below, opened_directory, status_below, status_of
 from .._fs.users import owner_name
 from .._layouts.layout import KEYS_MISSING, Layout
 from .._layouts.registry import account_names, companions, found_in, open_account
-from .conflicts import Decision, Side, decide
+from .conflicts import CopyState, Decision, decide
 from .left_behind import Clash, Directories, LeftBehind, at_path_already, left_twin
 from .owners import REMEDY, companion_owners, is_owned_by
 from .sources import Source
@@ -37,8 +37,8 @@ class Account(t.NamedTuple):
 
     name: str
     root: str
-    legacy: Side
-    present: Side | None
+    legacy: CopyState
+    present: CopyState | None
     decision: Decision
     owner: int | None = None
     linked: bool = False
@@ -80,7 +80,7 @@ class Survey:
     companions: tuple[Companion, ...]
     present: t.Mapping[str, str]
     path_inode: int
-    sides: t.Mapping[tuple[str, str], Side] = dataclasses.field(default_factory=dict)
+    sides: t.Mapping[tuple[str, str], CopyState] = dataclasses.field(default_factory=dict)
     left: tuple[LeftBehind, ...] = ()
     clashes: tuple[Clash, ...] = ()
     loose_links: int = 0
@@ -136,7 +136,7 @@ def survey(
         accounts: dict[str, Account] = {}
         extras: dict[str, Companion] = {}
         left: dict[str, LeftBehind] = {}
-        twos: dict[str, _Two] = {}
+        twos: dict[str, AccountPair] = {}
         clashes: list[Clash] = []
         loose_links, directories = 0, Directories(path, several=len(sources) > 1)
         missing = set(only) - present.keys()
@@ -144,7 +144,7 @@ def survey(
             root = _opened(stack, source.path)
             if root is None:
                 continue
-            two = _Two(source, root, path, target, looks, at_path, _is_handed_over(source.path, path))
+            two = AccountPair(source, root, path, target, looks, at_path, _is_handed_over(source.path, path))
             for name, why, linked in found_in(root, layout):
                 if (only and name not in only) or (linked and at_path_already(root, name, path)):
                     continue
@@ -259,13 +259,13 @@ def _require_found(missing: t.Collection[str], sources: t.Sequence[Source], path
 class _Looks:
     """Judges copies of accounts, each only once; ``known``: earlier judgements."""
 
-    def __init__(self, layout: Layout, known: t.Mapping[tuple[str, str], Side]) -> None:
+    def __init__(self, layout: Layout, known: t.Mapping[tuple[str, str], CopyState]) -> None:
         self.layout = layout
         self.known = known
-        self.sides: dict[tuple[str, str], Side] = {}
+        self.sides: dict[tuple[str, str], CopyState] = {}
         self.owners: dict[tuple[str, str], int] = {}
 
-    def side(self, place: str, root: int, name: str, ancestor: Mark | None = None) -> Side | None:
+    def side(self, place: str, root: int, name: str, ancestor: Mark | None = None) -> CopyState | None:
         """Return one copy below the open directory ``root``; None if it does not exist.
 
         If its mark equals that of its ``ancestor``, its state does not matter, so it is not judged, which may mean reading it completely.
@@ -280,7 +280,7 @@ class _Looks:
             self.owners[place, name] = os.fstat(directory).st_uid
             mark = mark_with_parts(root, name, directory, self.layout)
             if ancestor is not None and not mark.differs_from(ancestor):
-                return Side("unknown", mark)
+                return CopyState("unknown", mark)
             known = self.sides.get((place, name)) or self.known.get((place, name))
             is_known = known is not None and known.mark == mark and known.state != "unknown"
             found = known if known and is_known else self._judged(directory, mark)
@@ -289,13 +289,13 @@ class _Looks:
         finally:
             os.close(directory)
 
-    def _judged(self, directory: int, mark: Mark) -> Side:
+    def _judged(self, directory: int, mark: Mark) -> CopyState:
         judgement = self.layout.judged(directory)
         devices = judgement.fingerprints if judgement.state == "paired" else ()
-        return Side(judgement.state, mark, devices=devices, partial=KEYS_MISSING in judgement.problems)
+        return CopyState(judgement.state, mark, devices=devices, partial=KEYS_MISSING in judgement.problems)
 
 
-class _Two(t.NamedTuple):
+class AccountPair(t.NamedTuple):
     """A legacy root and the sessions path, both open; the latter is None if it does not exist.
 
     ``handed_over``: one lies in the area of the other, so the accounts are in transit between hosts.
@@ -337,7 +337,7 @@ class _Two(t.NamedTuple):
         )
         return Account(name, self.source.path, legacy, present, decision, self._owner(name), equal=equal)
 
-    def after(self, first: _Two, name: str) -> tuple[Clash | None, LeftBehind | None]:
+    def after(self, first: AccountPair, name: str) -> tuple[Clash | None, LeftBehind | None]:
         """Compare the account ``name`` with one of the same name in an earlier legacy path: a clash, a twin to leave behind, or neither."""
         places = first.source.given, self.source.given
         sides = first.side(name), self.side(name)
@@ -347,21 +347,21 @@ class _Two(t.NamedTuple):
         same = twin is not None and _same(first.root, self.root, name, self.looks.layout)
         return None, None if same else twin
 
-    def side(self, name: str) -> Side:
+    def side(self, name: str) -> CopyState:
         """Judge only the legacy copy."""
         return self._legacy(name, None)
 
     def _owner(self, name: str) -> int | None:
         return self.looks.owners.get((self.source.path, name))
 
-    def _legacy(self, name: str, receipt: Entry | None) -> Side:
+    def _legacy(self, name: str, receipt: Entry | None) -> CopyState:
         ancestor = receipt.legacy if receipt is not None and receipt.source == self.source.path else None
         found = self.looks.side(self.source.path, self.root, name, ancestor)
         # None: it was removed meanwhile.
-        return found or Side("corrupt", mark_with_parts(self.root, name, self.root, self.looks.layout))
+        return found or CopyState("corrupt", mark_with_parts(self.root, name, self.root, self.looks.layout))
 
 
-def _ancestor(receipt: Entry | None, source: Source, legacy: Side, present: Side | None) -> Entry | None:
+def _ancestor(receipt: Entry | None, source: Source, legacy: CopyState, present: CopyState | None) -> Entry | None:
     """Return the receipt if it applies to this legacy copy. A copy from another source differs from it without having been used since."""
     if receipt is None or (receipt.mirrored and present is None):
         return None

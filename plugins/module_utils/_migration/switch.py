@@ -23,7 +23,7 @@ from .._systemd.unit import Unit, process_environment, unit_name
 from .._systemd.unit_file import environment_items
 
 
-class EnvironmentFile(t.NamedTuple):
+class EnvironmentFileEdit(t.NamedTuple):
     """The file that systemd reads with EnvironmentFile=, and the variables it must set, or (None) must not set.
 
     ``made``: it was created only for these variables, and is removed when it becomes empty.
@@ -51,7 +51,7 @@ class Switch(t.NamedTuple):
     """
 
     overrides: tuple[drop_in.Params, ...]
-    environment_file: EnvironmentFile | None
+    environment_file: EnvironmentFileEdit | None
     restored: frozenset[str] | None = None
     pre_stop_overrides: tuple[drop_in.Params, ...] = ()
     attach: str = "variable"
@@ -93,7 +93,7 @@ class SwitchState(t.NamedTuple):
     steps: tuple[tuple[drop_in.Step, ...], ...]
     text: str | None
     wanted_text: str | None
-    lacking: tuple[str, ...]
+    outdated_options: tuple[str, ...]
     diffs: tuple[t.Mapping[str, t.Any], ...] = ()
     early: tuple[tuple[drop_in.Step, ...], ...] = ()
     early_diffs: tuple[t.Mapping[str, t.Any], ...] = ()
@@ -138,14 +138,14 @@ def read_switch(options: t.Mapping[str, t.Any] | None, unit: str | None) -> Swit
     return switch
 
 
-def read_environment_file(options: t.Mapping[str, t.Any] | None) -> EnvironmentFile | None:
+def read_environment_file(options: t.Mapping[str, t.Any] | None) -> EnvironmentFileEdit | None:
     """Return the typed environment file from its option (``path``, ``values``)."""
     if not options:
         return None
     given = (options.get("values") or {}).items()
     values = {str(name): None if value is None else str(value) for name, value in given}
     systemd_environment_file.with_values("", values)  # refuses names and values that an environment file cannot contain
-    return EnvironmentFile(normal_path(options["path"], "environment_file.path"), values)
+    return EnvironmentFileEdit(normal_path(options["path"], "environment_file.path"), values)
 
 
 def observe_switch(switch: Switch, unit: Unit | None) -> SwitchState:
@@ -167,12 +167,12 @@ def observe_switch(switch: Switch, unit: Unit | None) -> SwitchState:
     # Each drop-in is judged with the future texts of the others: what this switch fixes does not shadow it.
     overlay = _overlay(switch, wanted_text)
     states = [drop_in.observe(wanted, overlay) for wanted in switch.overrides]
-    lacking = {option for state in states for option in state.lacking}
+    outdated_options = {option for state in states for option in state.outdated_options}
     if unit is not None:
         sources = read_sources(unit.name, overlay)
         if switch.restored is None:
             _require_in_force(switch, sources)
-        lacking |= _lacking_variables(switch, unit, sources)
+        outdated_options |= _outdated_variables(switch, unit, sources)
     plain = tuple(file for file in switch.plain if read_file(file.path) != file.text.encode())
     early_states = [drop_in.observe(wanted, overlay) for wanted in switch.pre_stop_overrides]
     steps, diffs = _planned(states, switch.overrides)
@@ -181,7 +181,18 @@ def observe_switch(switch: Switch, unit: Unit | None) -> SwitchState:
     all_seen = zip((*switch.overrides, *switch.pre_stop_overrides), (*states, *early_states), (*steps, *early))
     warnings = tuple(dict.fromkeys(words for seen in all_seen for words in drop_in.report(*seen, None).warnings))
     return SwitchState(
-        *(steps, text, wanted_text, tuple(sorted(lacking)), diffs, early, early_diffs, warnings, held, trusted),
+        *(
+            steps,
+            text,
+            wanted_text,
+            tuple(sorted(outdated_options)),
+            diffs,
+            early,
+            early_diffs,
+            warnings,
+            held,
+            trusted,
+        ),
         plain=plain,
     )
 
@@ -200,9 +211,9 @@ def overlay_of(switch: Switch) -> dict[str, str | None]:
     return _overlay(switch, _wanted_text(_text_of(read_held(file.path)), file) if file else None)
 
 
-def lacks_value(switch: Switch, unit: Unit) -> bool:
+def needs_restart(switch: Switch, unit: Unit) -> bool:
     """Whether the running main process has other values or bindings than the next start would give it."""
-    return bool(_lacking_variables(switch, unit, read_sources(unit.name)))
+    return bool(_outdated_variables(switch, unit, read_sources(unit.name)))
 
 
 def _for_unit(given: t.Mapping[str, t.Any], unit: str | None) -> dict[str, t.Any]:
@@ -268,7 +279,7 @@ def _or_name_it(path: str, sources: Sources) -> str:
     return ""
 
 
-def _lacking_variables(switch: Switch, unit: Unit, sources: Sources) -> set[str]:
+def _outdated_variables(switch: Switch, unit: Unit, sources: Sources) -> set[str]:
     if switch.bindings:  # bindings are for a program that does not read the variables
         return {"BindPaths"} if unit.active and not are_bound(unit, switch.bindings) else set()
     if switch.unbound:
@@ -281,7 +292,7 @@ def _lacking_variables(switch: Switch, unit: Unit, sources: Sources) -> set[str]
     return {name for name, value in wanted.items() if (value is not None or name in gone) and has.get(name) != value}
 
 
-def _wanted_text(text: str | None, file: EnvironmentFile) -> str | None:
+def _wanted_text(text: str | None, file: EnvironmentFileEdit) -> str | None:
     wanted = systemd_environment_file.with_values(text or "", file.values)
     gone = not wanted if file.made else text is None and not any(value is not None for value in file.values.values())
     return None if gone else wanted

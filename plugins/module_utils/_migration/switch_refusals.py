@@ -12,7 +12,7 @@ import typing as t
 
 from .._core.errors import SessionsError
 from .._fs.fdopen import opened_directory, real_path
-from .._layouts.layout import SOUND
+from .._layouts.layout import LINKED
 from .._layouts.registry import opened_account
 from .left_behind import LeftBehind
 
@@ -101,7 +101,7 @@ def require_expected(state: State, number: int) -> None:
     states = dict(seen.present)
     coming = (account for account in seen.accounts if account.decision.publish or account.is_inside)
     states.update((account.name, account.legacy.state) for account in coming)
-    linked = sum(found in SOUND for found in states.values())
+    linked = sum(found in LINKED for found in states.values())
     if linked < number:
         places = ", ".join(source.given for source in state.sources) or "no other place"
         raise SessionsError(

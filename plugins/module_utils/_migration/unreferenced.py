@@ -51,7 +51,7 @@ class Astray(t.NamedTuple):
     label: str
 
 
-def accounts_astray(
+def find_unreferenced(
     unit: Unit, layout: Layout | None, known: t.Iterable[str], uid: int, *, only_used: bool
 ) -> Astray | None:
     """Search below a unit's working directory for accounts of ``layout`` (or of any layout) owned by ``uid``.
@@ -105,7 +105,7 @@ def _is_used(source: Source, layout: Layout, since: float) -> bool:
 def _layout_of(directory: int, name: str, chosen: Layout | None) -> Layout | None:
     if chosen is not None:
         return chosen if chosen.is_account(directory) else None
-    return next((layout for layout in LAYOUTS.values() if layout.claims(directory, name)), None)
+    return next((layout for layout in LAYOUTS.values() if layout.detect(directory, name)), None)
 
 
 def _found_below(
@@ -117,7 +117,7 @@ def _found_below(
     while queue and left:
         path, level = queue.popleft()
         try:
-            with opened_directory(path, friends=(uid,)) as directory:
+            with opened_directory(path, trusted_uids=(uid,)) as directory:
                 real = real_path(directory)
                 if real in seen:
                     continue

@@ -22,12 +22,12 @@ from .._directory.observe import Params as DirParams
 from .._directory.observe import State as DirState
 from .._fs.users import owner_name
 from .._health import job as health_job
-from .._layouts.layout import SOUND
+from .._layouts.layout import LINKED
 from .._layouts.registry import Layout, first_layout
 from .._migration import observe as migration_observe
 from .._migration import plan as migration_plan
 from .._migration.switch import (
-    EnvironmentFile,
+    EnvironmentFileEdit,
     Switch,
     SwitchState,
     observe_switch,
@@ -50,7 +50,7 @@ class Params(t.NamedTuple):
     dir: DirParams | None
     stop: graceful_stop.Params | None
     overrides: tuple[drop_in.Params, ...]
-    environment_file: EnvironmentFile | None
+    environment_file: EnvironmentFileEdit | None
     in_force: variables.Params | None
     in_use: usage_use.Params | None
     migrate: migration_observe.Params | None
@@ -79,7 +79,7 @@ class State(t.NamedTuple):
     in_use: usage_use.Seen | None
     migrate: migration_observe.State | None
     info: accounts_info.State | None
-    health: health_job.Look | None
+    health: health_job.Observation | None
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
@@ -174,7 +174,7 @@ def diff(state: State, steps: tuple[t.Any, ...], params: Params) -> t.Mapping[st
     return {}
 
 
-def apply(steps: tuple[health_job.Wait, ...], state: State, params: Params) -> health_job.Look:
+def apply(steps: tuple[health_job.Wait, ...], state: State, params: Params) -> health_job.Observation:
     """Wait until the backend is healthy. Raises SessionsError on a timeout."""
     if params.health is None or state.health is None:
         raise SessionsError("there is nothing to wait for; describe the backend's health in 'health'")
@@ -186,7 +186,7 @@ def verify(state: State, params: Params) -> None:
     _require_used(state, params)
 
 
-def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: health_job.Look | None) -> Report:
+def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: health_job.Observation | None) -> Report:
     """Report for each job whether anything is left to do, and its own report."""
     left = _left(state, params)
     look = evidence or state.health
@@ -215,7 +215,7 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: hea
     return Report(values, tuple(warnings))
 
 
-def _is_stopped(look: health_job.Look, params: Params) -> bool:
+def _is_stopped(look: health_job.Observation, params: Params) -> bool:
     """Whether the backend is stopped and may be. One that exited by itself is ``failed`` or about to be restarted, not ``inactive``."""
     return params.allow_stopped and look.unit is not None and look.unit.properties["ActiveState"] == "inactive"
 
@@ -282,7 +282,7 @@ def _shown_use(use: Verdict | None) -> dict[str, t.Any]:
     return {"state": use.state if use else "stopped", "where": list(use.where) if use else []}
 
 
-def _reports(state: State, params: Params, look: health_job.Look | None) -> t.Iterator[tuple[str, Report]]:
+def _reports(state: State, params: Params, look: health_job.Observation | None) -> t.Iterator[tuple[str, Report]]:
     if params.migrate and state.migrate:
         yield (
             "migrate",
@@ -306,11 +306,11 @@ def _sound(state: State) -> int:
         names |= {
             account.name
             for account in seen.accounts
-            if account.legacy.state in SOUND and account.decision.action != "skipped"
+            if account.legacy.state in LINKED and account.decision.action != "skipped"
         }
-        names |= {name for name, found in seen.present.items() if found in SOUND}
+        names |= {name for name, found in seen.present.items() if found in LINKED}
     if state.info:
-        names |= {account.name for account in state.info.accounts if account.state in SOUND}
+        names |= {account.name for account in state.info.accounts if account.state in LINKED}
     return len(names)
 
 

@@ -18,7 +18,7 @@ import typing as t
 
 from .._core.limits import ANSWER_BYTES, REAP_SECONDS
 from .._fs.syscalls import process_control
-from .pool import end_with
+from .pool import die_with_parent
 
 _BLOCK = 1 << 16
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
@@ -46,7 +46,7 @@ def answer_of(
     if child == 0:
         try:
             prepare(writing)
-            end_with(parent)  # after the last change of user, which resets this setting
+            die_with_parent(parent)  # after the last change of user, which resets this setting
             _write_all(writing, b"+" + work())
         except MemoryError:
             _write_all(writing, b"-")

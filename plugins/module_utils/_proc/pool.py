@@ -22,7 +22,7 @@ _BLOCK = 1 << 16
 Item = t.TypeVar("Item")
 
 
-def spread(work: t.Callable[[Item], t.Any], items: t.Sequence[Item]) -> list[t.Any]:
+def parallel_map(work: t.Callable[[Item], t.Any], items: t.Sequence[Item]) -> list[t.Any]:
     """Return ``work(item)`` for each item, in order, computed by as many processes as there are CPUs. Results must be JSON values.
 
     A free process takes the next item, so that one large account does not delay the others. Raises the first SessionsError or OSError of
@@ -61,7 +61,7 @@ def spread(work: t.Callable[[Item], t.Any], items: t.Sequence[Item]) -> list[t.A
 
 
 @contextlib.contextmanager
-def meanwhile(work: t.Callable[[], t.Any], pause: float) -> t.Iterator[None]:
+def in_background(work: t.Callable[[], t.Any], pause: float) -> t.Iterator[None]:
     """Repeat ``work`` in a second process, with ``pause`` seconds in between, until the body ends.
 
     Errors of that process are ignored: the body, or the code after it, must detect them itself.
@@ -70,7 +70,7 @@ def meanwhile(work: t.Callable[[], t.Any], pause: float) -> t.Iterator[None]:
     pid = os.fork()
     if not pid:
         try:
-            end_with(parent)
+            die_with_parent(parent)
             while True:
                 time.sleep(pause)
                 work()
@@ -115,7 +115,7 @@ def _begin(
     try:
         os.close(reading)
         giving.close()  # otherwise the workers would never see the end of the items
-        end_with(parent)
+        die_with_parent(parent)
         gc.disable()  # the index of an account is thousands of tuples without reference cycles, so collecting is a waste
         with os.fdopen(writing, "wb") as pipe:
             pipe.write(json.dumps(_reply(work, _taken(taking, items))).encode())
@@ -123,7 +123,7 @@ def _begin(
         os._exit(0)
 
 
-def end_with(parent: int) -> None:
+def die_with_parent(parent: int) -> None:
     """End this process with its parent: no other process would get the result, and the parent's lock must not outlive the parent."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

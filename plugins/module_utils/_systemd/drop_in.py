@@ -21,9 +21,9 @@ from .._core.errors import SessionsError
 from .._core.job import Report
 from .._fs.fdopen import make_directory, opened_directory
 from .._fs.files import read_file, write_atomic
-from .effective import Assignment, Sources, in_force, read_sources, shadowed
+from .effective import Assignment, Sources, effective_settings, read_sources, shadowed
 from .load_path import Overlay, canonical_name, fragment, is_installed, name_parts
-from .restart_needed import Moments, lacking, on_file_clock
+from .restart_needed import Moments, on_file_clock, outdated_options
 from .unit import Unit, daemon_reload, instances_of, last_reload, read_unit, systemd_runs, unit_name
 from .unit_file import Setting, parse, read_sections, render
 
@@ -75,7 +75,7 @@ class State(t.NamedTuple):
     """The current state, and what will be effective once the drop-in is as requested.
 
     ``drop_in``: None if there is no file. ``stale``: systemd has to reload its files even if this job changes none.
-    ``unloaded``: systemd itself reports that. ``lacking``: options that the running process gets only by a restart.
+    ``unloaded``: systemd itself reports that. ``outdated_options``: options that the running process gets only by a restart.
     """
 
     drop_in: File | None
@@ -83,7 +83,7 @@ class State(t.NamedTuple):
     shadowed: tuple[t.Mapping[str, t.Any], ...]
     stale: bool
     unloaded: bool
-    lacking: tuple[str, ...]
+    outdated_options: tuple[str, ...]
     missing_files: tuple[str, ...]
 
 
@@ -131,7 +131,7 @@ class Evidence:
     """What applying found out: the path of the backup, and the options that the process lacked before."""
 
     backup_file: str | None
-    lacking: tuple[str, ...]
+    outdated_options: tuple[str, ...]
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
@@ -176,7 +176,7 @@ def observe(params: Params, overlay: Overlay | None = None) -> State:
     drop_in = _read_drop_in(params.path)
     if not params.present and not is_installed(params.unit):
         # Even without the unit, its drop-in can be removed.
-        return State(drop_in, {}, (), stale=False, unloaded=False, lacking=(), missing_files=())
+        return State(drop_in, {}, (), stale=False, unloaded=False, outdated_options=(), missing_files=())
     _require_own_name(params)
     loaded = _loaded_units(params)
     sources = read_sources(params.unit, planned)
@@ -185,11 +185,11 @@ def observe(params: Params, overlay: Overlay | None = None) -> State:
     pending = stale or _needs_write(drop_in, params)
     state = State(
         drop_in=drop_in,
-        effective=in_force(sources, params.settings),
+        effective=effective_settings(sources, params.settings),
         shadowed=_shadowed(params, sources),
         stale=stale,
         unloaded=any(_is_unloaded(unit, params.path, sources) for unit in loaded),
-        lacking=_lacking(params, drop_in, loaded, planned, math.inf if pending else reloaded),
+        outdated_options=_outdated_options(params, drop_in, loaded, planned, math.inf if pending else reloaded),
         missing_files=tuple(file.path for file in sources.environment_files if not file.found and not file.optional),
     )
     validate(params, state)
@@ -237,7 +237,7 @@ def apply(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:
     backup_file = install(steps, params)
     if any(isinstance(step, Reload) for step in steps):
         daemon_reload()
-    return Evidence(backup_file, state.lacking)
+    return Evidence(backup_file, state.outdated_options)
 
 
 def install(steps: tuple[Step, ...], params: Params) -> str | None:
@@ -271,14 +271,14 @@ def verify(state: State, params: Params) -> None:
 
 def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Evidence | None) -> Report:
     """Report effective and shadowed options, and whether a restart is needed."""
-    missing = evidence.lacking if evidence else ()
+    missing = evidence.outdated_options if evidence else ()
     values: dict[str, t.Any] = {
         "path": params.path,
         "unit": params.unit,
         "scope": params.scope,
         "effective": {section: _shown_options(options, params) for section, options in state.effective.items()},
         "shadowed": list(state.shadowed),
-        "needs_restart": bool(missing or state.lacking),
+        "needs_restart": bool(missing or state.outdated_options),
     }
     if evidence and evidence.backup_file:
         values["backup_file"] = evidence.backup_file
@@ -416,7 +416,7 @@ def _is_unloaded(unit: Unit, path: str, sources: Sources) -> bool:
     return path in sources.files and os.path.realpath(path) not in known
 
 
-def _lacking(
+def _outdated_options(
     params: Params, drop_in: File | None, loaded: t.Sequence[Unit], planned: Overlay, reloaded: float
 ) -> tuple[str, ...]:
     """Return the options, of the requested and the former settings, that are outdated in the running processes."""
@@ -427,7 +427,7 @@ def _lacking(
         sources = read_sources(unit.name, planned)
         written = max(map(_written_at, (*sources.files, *(file.path for file in sources.environment_files))))
         own = math.inf if math.isinf(reloaded) else _written_at(params.path)
-        found.update(dict.fromkeys(lacking(unit, sources, settings, Moments(own, written, reloaded))))
+        found.update(dict.fromkeys(outdated_options(unit, sources, settings, Moments(own, written, reloaded))))
     return tuple(found)
 
 

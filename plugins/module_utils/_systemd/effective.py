@@ -17,7 +17,7 @@ import typing as t
 
 from .._core.errors import SessionsError
 from .._core.limits import ENVIRONMENT_FILES
-from .._core.query_cache import asked_once
+from .._core.query_cache import cached_query
 from .._proc.command import run, run_checked
 from . import environment_file, specifiers
 from .load_path import Overlay, UnitName, name_parts, read_linked, unit_files
@@ -60,7 +60,7 @@ class EnvironmentFile(t.NamedTuple):
     declared: Placed
     optional: bool
     found: bool
-    assignments: tuple[environment_file.Assignment, ...]
+    assignments: tuple[environment_file.FileAssignment, ...]
 
 
 class Sources(t.NamedTuple):
@@ -95,7 +95,7 @@ def contradictions(unit: Unit, name: str, wanted: str, *, overlay: Overlay | Non
     return tuple(place for place in history if place.value != wanted and (place.wins or place.value is not None))
 
 
-@asked_once
+@cached_query
 def sources_now(name: str) -> Sources:
     """Like read_sources, with all files as they are on disk."""
     return read_sources(name)
@@ -174,7 +174,7 @@ def environment_names(sources: Sources, settings: t.Iterable[Setting]) -> tuple[
     return tuple(names)
 
 
-def in_force(sources: Sources, settings: t.Iterable[Setting]) -> dict[str, dict[str, t.Any]]:
+def effective_settings(sources: Sources, settings: t.Iterable[Setting]) -> dict[str, dict[str, t.Any]]:
     """Return section -> option -> effective value for the options of ``settings``; the variables of Environment by name."""
     result: dict[str, dict[str, t.Any]] = {}
     for setting in settings:
@@ -204,7 +204,7 @@ def shadowed(
         for name, wanted, history in (
             _expectations(sources, setting) if environment else _plain_expectations(sources, own_path, setting)
         ):
-            winner = winning(history) or _hider(sources, own_path, name)
+            winner = winning(history) or masking_file(sources, own_path, name)
             if winner is None or winner.source == own_path or winner.value == wanted:
                 continue
             if environment or not same_value(name, winner.value or "", wanted or ""):
@@ -277,7 +277,7 @@ def _plain_expectations(
             )
 
 
-def _hider(sources: Sources, own_path: str, name: str) -> Assignment | None:
+def masking_file(sources: Sources, own_path: str, name: str) -> Assignment | None:
     """Return the file with the same name in a directory of higher priority: systemd reads only that one of the two."""
     if own_path in sources.files:
         return None
@@ -311,14 +311,14 @@ def _read_environment_files(
             yield EnvironmentFile(path, placed, optional, text is not None, () if text is None else _parse(path, text))
 
 
-def _parse(path: str, text: str) -> tuple[environment_file.Assignment, ...]:
+def _parse(path: str, text: str) -> tuple[environment_file.FileAssignment, ...]:
     try:
         return _parsed(text)
     except SessionsError as error:
         raise SessionsError(f"cannot read {path}: {error}") from error
 
 
-def _parsed(text: str) -> tuple[environment_file.Assignment, ...]:
+def _parsed(text: str) -> tuple[environment_file.FileAssignment, ...]:
     if environment_file.depends_on_version(text):
         return environment_file.parse(text, version=_systemd_version())
     return environment_file.parse(text)

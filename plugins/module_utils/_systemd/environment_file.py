@@ -29,7 +29,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]*")
 _ESCAPED_IN_QUOTES = '"\\`$'
 
 
-class Assignment(t.NamedTuple):
+class FileAssignment(t.NamedTuple):
     """One variable set by a file, and the line on which the assignment begins."""
 
     name: str
@@ -50,13 +50,13 @@ def with_values(text: str, values: t.Mapping[str, str | None]) -> str:
     return text
 
 
-def parse(text: str, *, version: int = NEWEST) -> tuple[Assignment, ...]:
+def parse(text: str, *, version: int = NEWEST) -> tuple[FileAssignment, ...]:
     """Parse a file like systemd of the given ``version``. Lines that systemd would drop with a log message are omitted.
 
     Raises SessionsError for a file with more assignments than a process can need.
     """
     return tuple(
-        Assignment(found.name, found.value, line)
+        FileAssignment(found.name, found.value, line)
         for found, line in _with_lines(text, _assignments(text, version))
         if is_assignment(found.name, found.value)
     )
@@ -127,7 +127,7 @@ def _proves(before: str, after: str, name: str, value: str | None) -> bool:
     return True
 
 
-def _last_values(assignments: t.Iterable[Assignment]) -> dict[str, str]:
+def _last_values(assignments: t.Iterable[FileAssignment]) -> dict[str, str]:
     return {assignment.name: assignment.value for assignment in assignments}
 
 

@@ -15,7 +15,7 @@ import stat
 import typing as t
 
 from .._core.errors import SessionsError
-from .._core.query_cache import asked_once
+from .._core.query_cache import cached_query
 from .._fs.fdopen import opened_directory
 from .._fs.files import read_file_at
 
@@ -131,7 +131,7 @@ def drop_ins(name: str, overlay: Overlay | None = None) -> tuple[UnitFile, ...]:
     return tuple(UnitFile(path, read_linked(path, changes) or "") for path in in_order)
 
 
-@asked_once
+@cached_query
 def aliases(name: str) -> tuple[str, ...]:
     """Return the other names of the unit: links in systemd's search path that lead to a file of its name."""
     links = (link for directory in SEARCH_PATH for link in _links(directory))
@@ -219,7 +219,7 @@ def _configuration_files(directory: str, changes: Overlay) -> set[str]:
     }
 
 
-@asked_once
+@cached_query
 def _entries(directory: str) -> tuple[str, ...]:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), opened_directory(directory) as descriptor:
         return tuple(os.listdir(descriptor))

@@ -58,7 +58,7 @@ class Moments(t.NamedTuple):
     reload: float
 
 
-def lacking(unit: Unit, sources: Sources, settings: t.Iterable[Setting], moments: Moments) -> tuple[str, ...]:
+def outdated_options(unit: Unit, sources: Sources, settings: t.Iterable[Setting], moments: Moments) -> tuple[str, ...]:
     """Return the options and variables of ``settings`` that the unit's running process gets only by a restart."""
     given = tuple(setting for setting in settings if setting.section == execution_section(sources.name))
     if not unit.main_pid or not os.path.exists(f"/proc/{unit.main_pid}"):

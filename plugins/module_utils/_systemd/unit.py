@@ -10,7 +10,7 @@ import typing as t
 
 from .._core.errors import SessionsError
 from .._core.limits import RELOAD_SECONDS
-from .._core.query_cache import asked_once
+from .._core.query_cache import cached_query
 from .._fs.users import Identity, identity_of
 from .._proc.command import run_checked
 from .._proc.procfs import environment_of
@@ -96,7 +96,7 @@ def systemd_runs() -> bool:
     return os.path.isdir("/run/systemd/system")
 
 
-@asked_once
+@cached_query
 def read_unit(name: str) -> Unit:
     """Return the unit ``name`` as systemd knows it. Raises SessionsError if systemd does not run or cannot load the unit, and UnknownUnit."""
     called = unit_name(name)
@@ -162,7 +162,7 @@ def default_stop_timeout() -> str:
     return _read_manager().get(_STOP_TIMEOUT) or "90s"
 
 
-@asked_once
+@cached_query
 def _read_manager() -> dict[str, str]:
     properties = ",".join((*_LOADED, _STOP_TIMEOUT))
     shown = run_checked(["systemctl", "show", f"--property={properties}"], purpose="query systemd")

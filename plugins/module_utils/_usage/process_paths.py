@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from .._core.query_cache import asked_once
+from .._core.query_cache import cached_query
 from .._proc.control_groups import processes_of
 from .._proc.procfs import NOT_OF_THE_BACKEND, environment_of, named_paths
 from .._systemd.effective import effective_in, environment_names, read_sources
@@ -37,7 +37,7 @@ def processes_to_ask(unit: Unit) -> tuple[int, ...]:
     return _processes(unit.main_pid, unit.properties["ControlGroup"])
 
 
-@asked_once
+@cached_query
 def _processes(main_pid: int, group: str) -> tuple[int, ...]:
     pids = processes_of((group,)).pids
     return tuple(dict.fromkeys((main_pid, *pids) if main_pid else pids))[:_PROCESSES_AT_MOST]
@@ -67,7 +67,7 @@ def _values_of(items: t.Mapping[str, str]) -> set[str]:
     return {path for value in named for path in named_paths(value)}
 
 
-@asked_once
+@cached_query
 def environment_of_process(pid: int) -> t.Mapping[str, str]:
     """Return the environment that a process was started with; empty if it has ended. Values may be secrets: try them, never show them."""
     try:

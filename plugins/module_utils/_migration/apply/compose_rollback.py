@@ -25,7 +25,7 @@ from ..._core.errors import SessionsError
 from ..._core.masking import account_key
 from ..._core.names import is_area
 from ..._fs.copy_file import Rules
-from ..._fs.copy_tree import bring_up_to_date, remove_tree, same_content
+from ..._fs.copy_tree import remove_tree, same_content, sync_tree
 from ..._fs.fdopen import open_private, opened_directory, real_path
 from ..._fs.syscalls import sync_filesystem
 from ..._layouts.registry import Layout, account_names, opened_account
@@ -57,7 +57,7 @@ def put_back(place: Place, compose: Compose, back: WayBack, path: str, layout: L
     staged = open_private(place.area, _BACK, called="the directory of accounts to roll back")
     try:
         rules = Rules(place.uid, place.gid, frozenset((place.uid,)), is_area, checksum=True)
-        bring_up_to_date(place.path, staged, rules, {})
+        sync_tree(place.path, staged, rules, {})
         sync_filesystem(staged)
         _remove_durably(back.file)
         new = _made_anew(compose)

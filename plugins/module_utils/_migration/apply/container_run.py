@@ -28,7 +28,7 @@ from ..._fs.files import read_file
 from ..._proc.command import run
 from ..._systemd.unit import Unit, daemon_reload
 from ..._systemd.unit_file import parse, words
-from .guard import Cutover, held_frozen, watched_over
+from .guard import Cutover, held_frozen, rescuer_armed
 from .proof import OPENED_WITHIN, Start
 
 if t.TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Parts(t.NamedTuple):
     """
 
     publish: t.Callable[[], None]
-    take_back: t.Callable[[], None]
+    undo_moves: t.Callable[[], None]
     is_gone: t.Callable[[], bool]
     is_committed: t.Callable[[], bool]
     watched: t.Callable[[], t.ContextManager[UseWatch | None]]
@@ -70,7 +70,7 @@ def cut_over(cutover: Cutover, handling: Handling, path: str, parts: Parts) -> t
         _require_taken(handling, *handling.drop_in)
     groups = payload_groups(box)
     cutover = cutover._replace(frozen=groups)
-    with watched_over(cutover), cutover.watch.down(counted=True):
+    with rescuer_armed(cutover), cutover.watch.down(counted=True):
         try:
             with held_frozen(cutover), held_still(groups, root.inside):
                 if root.kind == LAYER:
@@ -83,7 +83,7 @@ def cut_over(cutover: Cutover, handling: Handling, path: str, parts: Parts) -> t
                         mount_over(box.pid, root, path)
                 except BaseException as error:
                     if not parts.is_gone():
-                        parts.take_back()
+                        parts.undo_moves()
                         raise
                     # The container's layer is lost with it; the copy is all that is left. It is only usable if it was published completely.
                     if not parts.is_committed() or not isinstance(error, Exception):

@@ -69,7 +69,7 @@ class Stopwatch:
 
 
 @contextlib.contextmanager
-def undisturbed() -> t.Iterator[None]:
+def signals_blocked() -> t.Iterator[None]:
     """Ignore hang-up and termination signals: a dropped connection must not leave a backend stopped."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in _DEFERRED}
     try:
@@ -122,7 +122,7 @@ class Cutover(t.NamedTuple):
 
 
 @contextlib.contextmanager
-def watched_over(cutover: Cutover) -> t.Iterator[None]:
+def rescuer_armed(cutover: Cutover) -> t.Iterator[None]:
     """Let systemd finish or undo the body's work on the unit if this process is killed or hangs."""
     with _rescued(cutover, cutover.unit.name):
         yield
@@ -141,7 +141,7 @@ def run_in_the_end(cutover: Cutover) -> t.Iterator[None]:
 @contextlib.contextmanager
 def _rescued(cutover: Cutover, called: str) -> t.Iterator[None]:
     """``called``: the base name of the lock and files of this run; a nested run has its own."""
-    with undisturbed(), _alive(called):
+    with signals_blocked(), _alive(called):
         with cutover.watch.phase("guard"):
             _leave_rescuer(cutover, called)
             _mark_busy(called)
@@ -337,7 +337,7 @@ def _leave_rescuer_at_boot(cutover: Cutover) -> None:
         pass  # /etc is read-only: only the protection against a power failure is missing
 
 
-def let_go(unit: str) -> None:
+def remove_guard_drop_ins(unit: str) -> None:
     """Let systemd start ``unit`` from the next reload on, even at boot: the data on disk is consistent again."""
     links = (_boot_link(unit), _boot_link(unit, of_compose=True))
     for path in (*links, _boot_unit(unit), _boot_drop_in(unit), _guard_file(unit)):
@@ -390,7 +390,7 @@ def _mark_busy(unit: str) -> None:
 
 
 def _remove_guard(unit: str) -> None:
-    let_go(unit)
+    remove_guard_drop_ins(unit)
     daemon_reload()
 
 

@@ -19,7 +19,7 @@ from ..._layouts.layout import Layout
 from ..._systemd.unit import Unit
 from ..._usage.in_use import ELSEWHERE, NOWHERE, USED, Use, Verdict, leads_to, use_of, verdict, verdict_of_leads
 from ..._usage.open_watch import UseWatch
-from ..switch import Switch, lacks_value
+from ..switch import Switch, needs_restart
 
 # Seconds. systemd knows the main process of most services at once, that of forking services a little later.
 _PROVED_WITHIN = 20.0
@@ -77,7 +77,7 @@ def prove(start: Start, watch: UseWatch | None) -> tuple[str, ...]:
     warnings: tuple[str, ...] = ()
     while True:
         now = read_service(start.unit)
-        lacks = bool(now.main_pid) and lacks_value(start.switch, now)
+        lacks = bool(now.main_pid) and needs_restart(start.switch, now)
         if (now.main_pid and not lacks) or _is_seen(start, watch):
             break
         late = time.monotonic() > deadline

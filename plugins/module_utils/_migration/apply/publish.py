@@ -214,7 +214,7 @@ def commit(control: int, intent: t.Mapping[str, t.Any]) -> None:
     write_document_at(control, INTENT, {**intent, "committed": True})
 
 
-def carry_out(folders: Folders, moves: t.Sequence[Move]) -> None:
+def apply_moves(folders: Folders, moves: t.Sequence[Move]) -> None:
     """Do the renames. Raises SessionsError if a target exists that did not exist when they were planned."""
     for move in moves:
         source, target = (open_folder(move[end], {}, folders.opened) for end in ("source", "target"))

@@ -19,7 +19,7 @@ from ..._fs.fdopen import open_private
 from ..._systemd.unit import Unit
 from .companions import clear_companions
 from .guard import lift_leftover_guard
-from .rescue import TAKING, Opened, is_used, stuck_moves, take_back
+from .rescue import TAKING, Opened, is_used, undo_moves, unreversible_moves
 from .staging import clear_staging
 
 Intent = t.Mapping[str, t.Any]
@@ -35,7 +35,7 @@ def recover(control: int, unit: Unit | None, in_use: bool) -> None:
         try:
             if in_use or _is_written(control, intent):
                 intent = {**intent, "files": [], "moves": [move for move in intent["moves"] if _is_taking(move)]}
-            take_back(intent)
+            undo_moves(intent)
         except OSError as error:
             raise SessionsError(
                 f"an earlier run was interrupted, and its changes cannot be undone: {error.strerror}; fix that and run again"
@@ -48,7 +48,7 @@ def recover(control: int, unit: Unit | None, in_use: bool) -> None:
 
 def require_all_taken_back(intent: Intent, opened: Opened | None = None) -> None:
     """Raise SessionsError if an account could not be moved back: then staging contains the account itself, not a copy."""
-    stuck = stuck_moves(intent, opened)
+    stuck = unreversible_moves(intent, opened)
     if stuck:
         raise SessionsError(
             f"a run was killed while it moved account {masked(stuck[0]['name'])!r} out of {stuck[0]['source']}, and the backend has "

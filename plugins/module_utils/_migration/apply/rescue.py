@@ -54,7 +54,7 @@ class Exchanged(OSError):
         super().__init__(errno.ESTALE, f"{path} was replaced with another directory")
 
 
-def take_back(intent: t.Mapping[str, t.Any], opened: Opened | None = None) -> None:
+def undo_moves(intent: t.Mapping[str, t.Any], opened: Opened | None = None) -> None:
     """Undo the completed part of an intent: restore the content of files and reverse renames. Idempotent.
 
     Does nothing once the intent is ``committed``, because the backend may already use the new path.
@@ -72,14 +72,14 @@ def take_back(intent: t.Mapping[str, t.Any], opened: Opened | None = None) -> No
         raise failed[0]
 
 
-def stuck_moves(intent: t.Mapping[str, t.Any], opened: Opened | None = None) -> list[t.Mapping[str, t.Any]]:
+def unreversible_moves(intent: t.Mapping[str, t.Any], opened: Opened | None = None) -> list[t.Mapping[str, t.Any]]:
     """Return the completed renames that cannot be reversed, because a new entry exists at the former path."""
     if intent.get("committed"):
         return []
     return [move for move in intent["moves"] if _is_stuck(move, intent, opened)]
 
 
-def go_back(path: str, opened: Opened | None = None) -> bool:
+def undo_committed(path: str, opened: Opened | None = None) -> bool:
     """Undo the committed cutover of the intent at ``path``, because its backend does not start.
 
     Returns False without changing anything if an account at the sessions path was written to since: then the legacy copy is older.
@@ -89,8 +89,8 @@ def go_back(path: str, opened: Opened | None = None) -> bool:
         return False
     intent["committed"] = False  # made durable first: a run killed from this point on must be undone
     _rewrite(path, json.dumps(intent).encode())
-    take_back(intent, opened)
-    if not stuck_moves(intent, opened):
+    undo_moves(intent, opened)
+    if not unreversible_moves(intent, opened):
         os.unlink(path)
     return True
 
@@ -538,7 +538,7 @@ def _gone_back(given: Rescue) -> bool:
     """Undo the cutover of a run that was killed after the commit, because the backend does not start; return whether it was undone."""
     _systemctl("stop", "--", given.unit)
     try:
-        return go_back(given.intent)
+        return undo_committed(given.intent)
     except (OSError, ValueError, KeyError):
         return False
 
@@ -560,8 +560,8 @@ def _take_back_all(path: str) -> None:
         return  # the run was killed before the intent was written
     if intent.get("committed"):
         return  # go_back may still need it
-    take_back(intent)
-    if not stuck_moves(intent):
+    undo_moves(intent)
+    if not unreversible_moves(intent):
         os.unlink(path)
 
 

@@ -42,7 +42,7 @@ def retire(retirements: t.Sequence[Retirement], path: str) -> None:
 
 
 @contextlib.contextmanager
-def reopened(path: str) -> t.Iterator[None]:
+def without_tombstone(path: str) -> t.Iterator[None]:
     """Remove a tombstone at ``path``, because accounts return to it; if the body fails, create it again."""
     directory, name = os.path.split(os.path.realpath(path))
     try:

@@ -34,11 +34,11 @@ from ..._fs.inotify import Watch
 from ..._fs.modes import directory_bits
 from ..._fs.syscalls import sync_filesystem
 from ..._fs.users import Identity
-from ..._layouts.layout import SOUND
+from ..._layouts.layout import LINKED
 from ..._layouts.registry import open_account
 from ..._layouts.sqlite import store_names
 from ..._proc.open_files import holders, named
-from ..._proc.pool import meanwhile
+from ..._proc.pool import in_background
 from ..._systemd.bindings import are_bound, placed_bindings
 from ..._systemd.effective import read_sources
 from ..._systemd.unit import Unit, daemon_reload
@@ -57,19 +57,20 @@ from ..switch_refusals import linked_places, needed, require_sound
 from . import publish
 from .close_mount_points import close, given_back
 from .companions import bring_companions, clear_companions, finish_companions
-from .guard import Cutover, Stopwatch, guarded, let_go, stop_again, stopped, watched_over
+from .guard import Cutover, Stopwatch, guarded, remove_guard_drop_ins, rescuer_armed, stop_again, stopped
 from .install_switch import clear_the_way, early_installed, install, install_early
 from .kept_copies import forget_source, is_committed, is_source_gone, kept_if_last, note_source, require_none_left
 from .older_area import take_over
 from .proof import Start, prove, watched_use
 from .publish import Folders, Place, Publication
 from .recover import recover, require_all_taken_back, tidy
-from .rescue import go_back, take_back
-from .retire import reopened, retire
+from .rescue import undo_committed, undo_moves
+from .retire import retire, without_tombstone
 from .staging import (
     DamagedAccounts,
     Stage,
     Task,
+    changes_since_copy,
     clear_staging,
     has_ample_room,
     need_of,
@@ -77,7 +78,6 @@ from .staging import (
     require_movable,
     stage_final,
     stage_live,
-    told_by,
     watched,
 )
 
@@ -127,7 +127,7 @@ class Area(t.NamedTuple):
     data: int
 
 
-def carry_out(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:
+def apply_steps(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:
     """Carry out the steps while holding the lock of the area. Raises SessionsError, also for errors of the operating system."""
     progress = Progress(Stopwatch(), state.survey.accounts, Tally(), [*state.miscounts])
     try:
@@ -135,7 +135,7 @@ def carry_out(steps: tuple[Step, ...], state: State, params: Params) -> Evidence
             progress.folders,
             opened_control(params.path) as control,
             locked(control, params.path),
-            reopened(params.path),
+            without_tombstone(params.path),
             _given_back(state, params),
             _made(params, state.identity, progress),
             opened_area(params.path, control) as data,
@@ -206,7 +206,7 @@ def _carry_out(area: Area, steps: tuple[Step, ...], state: State, params: Params
         if names & {"publish", "companions", "switch", "restart"}:
             _cut_over(area, state, params, progress)
         else:
-            _keep_up(area, state, params, names, progress)
+            apply_without_downtime(area, state, params, names, progress)
     if "retire" in names:
         _require_unused(state, params)
         retire(state.retirable, params.path)
@@ -225,7 +225,9 @@ def _source_noted(area: Area, state: State, params: Params) -> t.Iterator[None]:
         yield
 
 
-def _keep_up(area: Area, state: State, params: Params, names: t.Collection[str], progress: Progress) -> None:
+def apply_without_downtime(
+    area: Area, state: State, params: Params, names: t.Collection[str], progress: Progress
+) -> None:
     """Carry out the steps that need no interruption of the backend."""
     stale = "reload" in names
     if "pre_stop_overrides" in names:
@@ -301,7 +303,7 @@ def _written_out_meanwhile(area: int) -> t.Iterator[None]:
     # A separate open file description: the kernel reports a failed write once per description (errseq), and the run itself must see it.
     disk = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=area)
     try:
-        with meanwhile(lambda: sync_filesystem(disk), _WRITE_OUT_EVERY):
+        with in_background(lambda: sync_filesystem(disk), _WRITE_OUT_EVERY):
             yield
     finally:
         os.close(disk)
@@ -371,7 +373,7 @@ def _cut_over(area: Area, state: State, params: Params, progress: Progress) -> N
         return
     with (
         early_installed(params.switch, state.switch),  # systemd reads it when the guard is installed
-        watched_over(cutover) if cutover else contextlib.nullcontext(),
+        rescuer_armed(cutover) if cutover else contextlib.nullcontext(),
         contextlib.ExitStack() as started,
     ):
         use = None
@@ -384,7 +386,7 @@ def _cut_over(area: Area, state: State, params: Params, progress: Progress) -> N
                         use = started.enter_context(watched)
                 except BaseException:
                     clear_the_way(params.switch, state.switch)
-                    _take_back(area, state.unit, params.engine, progress.folders)
+                    _undo(area, state.unit, params.engine, progress.folders)
                     raise
             if state.unit is not None and state.unit.active and (params.switch.leads or state.container):
                 with progress.watch.phase("prove"):
@@ -408,9 +410,9 @@ def _cut_over(area: Area, state: State, params: Params, progress: Progress) -> N
 def _start_of(unit: Unit, state: State, params: Params, progress: Progress) -> Start:
     """Return what must be verified after the start."""
     linked = {
-        account.name for account in progress.accounts if account.decision.publish and account.legacy.state in SOUND
+        account.name for account in progress.accounts if account.decision.publish and account.legacy.state in LINKED
     }
-    linked |= {name for name, found in state.survey.present.items() if found in SOUND}
+    linked |= {name for name, found in state.survey.present.items() if found in LINKED}
     return Start(
         unit.name,
         params.path,
@@ -472,7 +474,7 @@ def _cut_over_container(area: Area, state: State, params: Params, progress: Prog
 
     parts = Parts(
         publish=lambda: _publish_all(area, state, params, progress),
-        take_back=lambda: _take_back(area, state.unit, params.engine, progress.folders),
+        undo_moves=lambda: _undo(area, state.unit, params.engine, progress.folders),
         is_gone=lambda: is_source_gone(area.control),
         is_committed=lambda: is_committed(area.control),
         watched=lambda: watched_use(cutover.unit, params.path, state.former, state.survey.layout),
@@ -491,13 +493,13 @@ def _go_back_into_container(area: Area, state: State, params: Params, progress: 
     compose = cutover.compose
     if compose is None or back is None:
         return
-    with watched_over(cutover), stopped(cutover), opened_directory(params.path) as path:
+    with rescuer_armed(cutover), stopped(cutover), opened_directory(params.path) as path:
         place = Place(*area, path, state.identity.uid, state.identity.gid, progress.folders)
         try:
             with progress.watch.phase("publish"):
                 put_back(place, compose, back, params.path, state.survey.layout)
         except BaseException:
-            _take_back(area, unit, params.engine, progress.folders)
+            _undo(area, unit, params.engine, progress.folders)
             raise
     with progress.watch.phase("prove"):
         require_back(unit.name, back)
@@ -537,7 +539,7 @@ def _publish_all(area: Area, before: State, params: Params, progress: Progress) 
             if taking:
                 publish.announce(place, taking, files, receipt)
             marks = {account.name: account.legacy.mark for account in state.survey.to_publish}
-            staged = stage_final(stage, tasks_of(state.survey), told_by(progress.touches, stage, marks))
+            staged = stage_final(stage, tasks_of(state.survey), changes_since_copy(progress.touches, stage, marks))
             progress.copied.add(staged.tally)
             state = without_damaged(state, staged.damaged)
             progress.accounts = state.survey.accounts
@@ -554,7 +556,7 @@ def _publish_all(area: Area, before: State, params: Params, progress: Progress) 
         with watch.phase("durable"):
             sync_filesystem(area.data)
         with watch.phase("publish"):
-            _dress_root(area.data, path, publications)
+            copy_root_mode(area.data, path, publications)
             publish.make_folders(place, publish.paths_of(publications, companions))
             displacing = publish.publishing_moves(place, publications)
             publishing = [*displacing, *publish.beside_moves(place, companions)]
@@ -563,7 +565,7 @@ def _publish_all(area: Area, before: State, params: Params, progress: Progress) 
             staying = publish.staying(place, _staying(state.survey))
             intent = publish.announce(place, [*taking, *publishing], files, receipt, staying)
             publish.note_displaced(place, displacing)
-            publish.carry_out(progress.folders, publishing)
+            publish.apply_moves(progress.folders, publishing)
             progress.folders.sync()
     with watch.phase("record"):
         notes = with_switch(state.notes, params.switch, state.switch)
@@ -579,7 +581,7 @@ def _publish_all(area: Area, before: State, params: Params, progress: Progress) 
         publish.commit(area.control, intent)
     if state.unit is not None and compose is None:
         with watch.phase("switch"):
-            let_go(state.unit.name)
+            remove_guard_drop_ins(state.unit.name)
             daemon_reload()
 
 
@@ -630,7 +632,7 @@ def without_damaged(state: State, names: t.Collection[str]) -> State:
     return state._replace(survey=seen)
 
 
-def _dress_root(area: int, path: int, publications: t.Sequence[Publication]) -> None:
+def copy_root_mode(area: int, path: int, publications: t.Sequence[Publication]) -> None:
     """Give an account that replaces the sessions path itself the mode of that directory."""
     if any(publication.name == "." for publication in publications):
         staged = open_staged(area, ".")
@@ -640,14 +642,14 @@ def _dress_root(area: int, path: int, publications: t.Sequence[Publication]) -> 
             os.close(staged)
 
 
-def _take_back(area: Area, unit: Unit | None, engine: str, folders: Folders) -> None:
+def _undo(area: Area, unit: Unit | None, engine: str, folders: Folders) -> None:
     intent = read_document_at(area.control, INTENT)
     if intent:
         if intent.get("committed"):  # made durable first: a run killed from this point on must be undone
             intent = {**intent, "committed": False}
             write_document_at(area.control, INTENT, intent)
         try:
-            take_back(intent, folders.opened)
+            undo_moves(intent, folders.opened)
         except OSError as error:
             raise SessionsError(
                 f"the migration failed and could not be rolled back completely ({error.strerror}); "
@@ -672,7 +674,7 @@ def _fall_back(cutover: Cutover, params: Params, why: str, folders: Folders) -> 
         with guarded(cutover._replace(watch=Stopwatch())):
             stop_again(cutover)
             try:
-                gone_back = go_back(cutover.intent, folders.opened)
+                gone_back = undo_committed(cutover.intent, folders.opened)
             except OSError as error:
                 raise SessionsError(
                     f"{why}; the rollback is incomplete ({error.strerror}): fix the disk or its permissions and run again"

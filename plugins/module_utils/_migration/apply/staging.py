@@ -18,7 +18,7 @@ import time
 import typing as t
 
 from ..._accounts.copy_index import Known, is_staged, mark_document, read_index, write_index, write_unsynced
-from ..._accounts.extras import bring_entries, measure_entries, require_entries_fit, slot_of, take_entries
+from ..._accounts.extras import bring_entries, measure_entries, move_entries_to_staging, require_entries_fit, slot_of
 from ..._accounts.receipts import Mark, mark_with_parts
 from ..._accounts.work_area import DISPLACED, STAGING, moment
 from ..._core.errors import SessionsError
@@ -29,18 +29,18 @@ from ..._fs.copy_tree import (
     Rules,
     Tally,
     UnfitTree,
-    bring_names,
-    bring_up_to_date,
-    hand_over,
+    chown_tree,
     has_links,
     measure,
     remove_tree,
     require_fit,
     require_may_change_hands,
+    sync_entries,
+    sync_tree,
 )
 from ..._fs.fdopen import open_private, opened_directory
 from ..._fs.files import read_file_at
-from ..._fs.free_space import Room, has_room_for_all
+from ..._fs.free_space import SpaceReserve, has_room_for_all
 from ..._fs.inotify import Touched, Watch
 from ..._fs.patterns import name_matcher, path_matcher
 from ..._fs.syscalls import rename_new
@@ -58,7 +58,7 @@ from ..._layouts.sqlite import (
     store_patterns,
     try_stores,
 )
-from ..._proc.pool import spread
+from ..._proc.pool import parallel_map
 from ..._proc.rsync import fill_by_rsync
 from .rescue import open_real
 
@@ -141,7 +141,7 @@ class Stage:
 
     def rules(self, owner: int) -> Rules:
         """How to copy an account's tree that belongs to the uid ``owner``."""
-        room = Room(self.kept_free)
+        room = SpaceReserve(self.kept_free)
         return Rules(
             self.uid,
             self.gid,
@@ -159,7 +159,7 @@ class Stage:
 
     def whole_rules(self, owner: int) -> Rules:
         """How to copy or move a tree completely, except for volatile files."""
-        owners, room = self._owners(owner), Room(self.kept_free)
+        owners, room = self._owners(owner), SpaceReserve(self.kept_free)
         return Rules(
             self.uid, self.gid, owners, self.layout.volatile_matcher, self.checksum, room=room, until=self.until
         )
@@ -211,11 +211,11 @@ def stage_live(stage: Stage, tasks: t.Sequence[Task], watch: Watch | None = None
     if damaged:
         raise DamagedAccounts(damaged)
     if watch is not None:
-        watch.distrust(unsure)
+        watch.invalidate(unsure)
     return total
 
 
-def told_by(watch: Watch | None, stage: Stage, marks: t.Mapping[str, Mark]) -> dict[str, Touched]:
+def changes_since_copy(watch: Watch | None, stage: Stage, marks: t.Mapping[str, Mark]) -> dict[str, Touched]:
     """Return what was touched in accounts since they were copied; accounts that are not in the result must be checked completely.
 
     ``marks``: the marks of the accounts now that their backend is stopped. If a mark differs although no change was reported, the watch
@@ -245,7 +245,7 @@ def stage_final(stage: Stage, tasks: t.Sequence[Task], touched: t.Mapping[str, T
         return Staged(_in_all(stage, tasks, _take), frozenset())
     tally, damaged, told = Tally(), set(), touched or {}
     tasks = [task for task in tasks if task.name not in told or told[task.name].names]
-    outcomes = spread(lambda task: _stage_for_good(stage, task, told.get(task.name)), tasks)
+    outcomes = parallel_map(lambda task: _stage_for_good(stage, task, told.get(task.name)), tasks)
     for task, outcome in zip(tasks, outcomes):
         if outcome is None:
             damaged.add(task.name)
@@ -273,7 +273,7 @@ def open_staged(area: int, name: str) -> int:
         os.close(staging)
 
 
-def place_of(root: str, name: str) -> tuple[str, str]:
+def split_parent(root: str, name: str) -> tuple[str, str]:
     """Return the parent directory of an account and its name in it; the account ``.`` is its root."""
     path = root if name == "." else f"{root}/{name}"
     folder, _mark, last = path.rpartition("/")
@@ -310,7 +310,7 @@ def _in_all(stage: Stage, tasks: t.Sequence[Task], work: t.Callable[[Stage, Task
 
 
 def _of_each(stage: Stage, tasks: t.Sequence[Task], work: t.Callable[[Stage, Task], Tally]) -> t.Iterator[Tally]:
-    for figures in spread(lambda task: dataclasses.asdict(_named(stage, task, work)), tasks):
+    for figures in parallel_map(lambda task: dataclasses.asdict(_named(stage, task, work)), tasks):
         yield Tally(**figures)
 
 
@@ -378,7 +378,7 @@ def _stage_touched(stage: Stage, task: Task, touched: Touched) -> Tally | None:
         deadline = time.monotonic() + _SETTLING
         try:
             while left:
-                left, tally = bring_names(source, target, left, stage.rules(status.st_uid))
+                left, tally = sync_entries(source, target, left, stage.rules(status.st_uid))
                 total.add(tally)
                 if left:
                     _wait_until(deadline)
@@ -453,7 +453,7 @@ def _stage_once(stage: Stage, task: Task) -> Tally:
             known = read_index(staging, f"{account_key(task.name)}.index", stage.made)
             if stage.engine == "rsync" and not known.files:
                 fill_by_rsync(source, target, task.label, stage.left_out, stage.caches)
-            files, tally = bring_up_to_date(source, target, rules, known.files)
+            files, tally = sync_tree(source, target, rules, known.files)
         finally:
             os.close(target)
         stores: Records = {}
@@ -598,14 +598,14 @@ def _measure_staged(stage: Stage, task: Task) -> Tally:
 
 def _take(stage: Stage, task: Task) -> Tally:
     """Move the account itself to staging (engine 'rename'). Its owner is changed after that, when no other user can reach it."""
-    folder, name = place_of(task.root, task.name)
+    folder, name = split_parent(task.root, task.name)
     with contextlib.ExitStack() as stack:
         staging = open_private(stage.area, STAGING, called="the staging area")
         stack.callback(os.close, staging)
         root, parent = open_real(task.root), open_real(folder)
         stack.callback(os.close, root)
         stack.callback(os.close, parent)
-        _make_way(stage.area, staging, task.name)
+        clear_staged_copy(stage.area, staging, task.name)
         rename_new(parent, name, staging, account_key(task.name))
         target = open_staged(stage.area, task.name)
         stack.callback(os.close, target)
@@ -619,14 +619,14 @@ def _take(stage: Stage, task: Task) -> Tally:
             rename_new(staging, account_key(task.name), parent, name)
             raise
         rules = stage.whole_rules(os.fstat(target).st_uid)
-        tally = hand_over(target, rules)
+        tally = chown_tree(target, rules)
         if task.parts:
             holder = stack.enter_context(_opened_holder(staging, _parts_name(task.name)))
-            tally.add(take_entries(root, holder, task.parts, rules))
+            tally.add(move_entries_to_staging(root, holder, task.parts, rules))
         return tally
 
 
-def _make_way(area: int, staging: int, name: str) -> None:
+def clear_staged_copy(area: int, staging: int, name: str) -> None:
     """Remove a copy of another engine. A directory without an index may be more than a copy, so it is displaced instead."""
     key = account_key(name)
     if read_file_at(staging, f"{key}.index", at_most=1 << 30, called="an index") is not None:

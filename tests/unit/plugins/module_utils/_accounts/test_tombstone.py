@@ -17,7 +17,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.to
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.fdopen import opened_directory
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.retire import reopened
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.retire import without_tombstone
 from striker import exchange, striking
 
 NOBODY = 65534
@@ -36,14 +36,14 @@ def place(tmp_path: pathlib.Path) -> pathlib.Path:
 def test_it_gives_way_and_is_put_back_by_an_error(place: pathlib.Path) -> None:
     said = place.read_bytes()
     assert is_tombstone(str(place))
-    with reopened(str(place)):
+    with without_tombstone(str(place)):
         assert not place.exists()
     assert not place.exists()
     place.write_bytes(said)
-    with pytest.raises(ValueError, match="x"), reopened(str(place)):
+    with pytest.raises(ValueError, match="x"), without_tombstone(str(place)):
         raise ValueError("x")
     assert place.read_bytes() == said
-    with pytest.raises(ValueError, match="x"), reopened(str(place)):
+    with pytest.raises(ValueError, match="x"), without_tombstone(str(place)):
         place.mkdir()
         raise ValueError("x")
     assert place.is_dir()
@@ -51,7 +51,7 @@ def test_it_gives_way_and_is_put_back_by_an_error(place: pathlib.Path) -> None:
 
 def test_it_is_found_by_a_link_to_its_directory(place: pathlib.Path) -> None:
     (place.parent / "current").symlink_to(".")
-    with reopened(str(place.parent / "current/auth")):
+    with without_tombstone(str(place.parent / "current/auth")):
         assert not place.exists()
 
 
@@ -61,7 +61,7 @@ def test_nothing_else_gives_way(tmp_path: pathlib.Path, path: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "dangling").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe")
-    with reopened(str(tmp_path / path)):
+    with without_tombstone(str(tmp_path / path)):
         assert sorted(os.listdir(tmp_path)) == ["dangling", "file", "folder", "pipe"]
 
 
@@ -77,7 +77,7 @@ def test_one_that_is_not_roots_alone_counts_and_is_not_removed(place: pathlib.Pa
         assert is_tombstone_at(parent, "auth")
     with (
         pytest.raises(SessionsError, match="does not belong to root or has other hard links; nothing was changed"),
-        reopened(str(place)),
+        without_tombstone(str(place)),
     ):
         pytest.fail("it went on")
     assert place.exists()
@@ -88,7 +88,7 @@ def test_one_that_is_exchanged_before_it_is_removed_stays(place: pathlib.Path) -
     with (
         pytest.raises(SessionsError, match="was replaced while it was being read; nothing was changed"),
         striking("stat", "auth", lambda: exchange(place, other)),
-        reopened(str(place)),
+        without_tombstone(str(place)),
     ):
         pytest.fail("it went on")
     assert place.read_text() == "precious"
@@ -104,7 +104,7 @@ def test_a_directory_that_is_exchanged_leads_nowhere_else(tmp_path: pathlib.Path
     with (
         pytest.raises(ValueError, match="x"),
         striking("unlink", "auth", lambda: exchange(tmp_path / "app", tmp_path / "other"), after=True),
-        reopened(str(tmp_path / "app/auth")),
+        without_tombstone(str(tmp_path / "app/auth")),
     ):
         assert (tmp_path / "app/auth").read_text().endswith("other\n")
         assert not (tmp_path / "other/auth").exists()
@@ -120,7 +120,7 @@ def test_a_link_in_the_place_of_a_directory_is_not_followed(tmp_path: pathlib.Pa
     (tmp_path / "link").symlink_to("roots")
     with (
         striking("open", "app", lambda: exchange(tmp_path / "app", tmp_path / "link")),
-        reopened(str(tmp_path / "app/auth")),
+        without_tombstone(str(tmp_path / "app/auth")),
     ):
         pass
     assert is_tombstone(str(tmp_path / "roots/auth"))

@@ -241,7 +241,7 @@ def test_an_earlier_release_is_continued(scene: Scene) -> None:
         with opened(scene.path) as (control, area):
             take_over(str(scene.path), control, area, (RECEIPT, INTENT))
     intent = known_document(str(scene.path), INTENT)
-    rescue.take_back(intent)
+    rescue.undo_moves(intent)
     assert content(scene.parent / "old/wa1") == before
     assert known_document(str(scene.path), RECEIPT)["version"] == 1
     assert [found.account for found in listed(str(scene.path))] == ["wa3"]

@@ -86,7 +86,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture
 def project(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     """A project of root's alone; directories above that of a test are nobody's business here."""
-    monkeypatch.setattr(compose, "who_else_can_swap", lambda _way, _trusted: None)
+    monkeypatch.setattr(compose, "untrusted_writer", lambda _way, _trusted: None)
     (tmp_path / "compose.yaml").write_text("services: {}\n")
     (tmp_path / "compose.yaml").chmod(0o644)
     return tmp_path

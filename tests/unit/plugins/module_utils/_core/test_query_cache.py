@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.query_cache import asked_once, one_look
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.query_cache import cached_query, one_look
 
 
 class Systemd:
@@ -16,7 +16,7 @@ class Systemd:
 
     @property
     def question(self):
-        @asked_once
+        @cached_query
         def ask(name: str) -> int:
             self.asked.append(name)
             if name == "unknown":

@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._directory import job as directory_job
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._directory import observe as directory_observe
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._directory.observe import Entry, Params, State
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._directory.observe import Params, PathEntry, State
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._directory.refusals import is_taken
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._directory.steps import (
     ChangeDirectory,
@@ -22,10 +22,10 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._directory.s
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs import ancestors
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.ancestors import (
     Directory,
-    Way,
-    who_else_can_swap,
+    PathChain,
+    untrusted_writer,
 )
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.chown_tree import Tally, Wanted
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.chown_tree import OwnershipTally, Wanted
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.filesystem import Filesystem
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.modes import read_mode
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.users import Identity
@@ -42,7 +42,7 @@ OPTIONS: dict[str, t.Any] = {
 }  # fmt: skip
 
 
-def way(*missing: str, name: str = "sessions", **last: t.Any) -> Way:
+def way(*missing: str, name: str = "sessions", **last: t.Any) -> PathChain:
     """The way to PATH; ``last`` changes the deepest directory above it that exists."""
     above = [
         Directory("/", 0, 0, 0o755, holds=0),
@@ -52,19 +52,19 @@ def way(*missing: str, name: str = "sessions", **last: t.Any) -> Way:
     if not missing:
         above.append(Directory("/var/lib/wa", 0, 0, 0o755))
     above[-1] = above[-1]._replace(**last)
-    return Way(tuple(above), missing, name)
+    return PathChain(tuple(above), missing, name)
 
 
 def params(**options: t.Any) -> Params:
     return directory_job.read_params({**OPTIONS, **options})
 
 
-def state(entry: Entry | None = None, **known: t.Any) -> State:
+def state(entry: PathEntry | None = None, **known: t.Any) -> State:
     return State(**{"way": way(), "filesystem": DISK, "wanted": WA, **known, "entry": entry})
 
 
-def directory(uid: int = 1500, gid: int = 1600, mode: int = 0o750) -> Entry:
-    return Entry("directory", uid, gid, mode, (1, 2))
+def directory(uid: int = 1500, gid: int = 1600, mode: int = 0o750) -> PathEntry:
+    return PathEntry("directory", uid, gid, mode, (1, 2))
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,15 @@ def directory(uid: int = 1500, gid: int = 1600, mode: int = 0o750) -> Entry:
         (state(directory(gid=0)), {}, (ChangeDirectory(WA, 0o750),)),
         (state(directory(mode=0o755)), {}, (ChangeDirectory(WA, 0o750),)),
         (state(directory(mode=0o2770)), {"mode": "o="}, ()),
-        (state(directory(), below=Tally()), {"recurse": True}, ()),
-        (state(directory(), below=Tally(hard_links=3, special=1)), {"recurse": True}, ()),
-        (state(directory(), below=Tally(owners=1)), {"recurse": True}, (RepairBelow(Wanted(WA, read_mode("0750"))),)),
+        (state(directory(), below=OwnershipTally()), {"recurse": True}, ()),
+        (state(directory(), below=OwnershipTally(hard_links=3, special=1)), {"recurse": True}, ()),
         (
-            state(directory(uid=0), below=Tally(modes=1)),
+            state(directory(), below=OwnershipTally(owners=1)),
+            {"recurse": True},
+            (RepairBelow(Wanted(WA, read_mode("0750"))),),
+        ),
+        (
+            state(directory(uid=0), below=OwnershipTally(modes=1)),
             {"recurse": True},
             (RepairBelow(Wanted(WA, read_mode("0750"))), ChangeDirectory(WA, 0o750)),
         ),
@@ -98,9 +102,9 @@ def test_what_is_planned(seen: State, options: dict[str, t.Any], steps: tuple[t.
 @pytest.mark.parametrize(
     ("seen", "options", "message"),
     [
-        (state(Entry("link", 0, 0, 0o777)), {}, "is a symbolic link"),
-        (state(Entry("other", 0, 0, 0o644)), {}, "exists and is not a directory"),
-        (state(Entry("link", 0, 0, 0o777)), {"state": "absent"}, "is a symbolic link"),
+        (state(PathEntry("link", 0, 0, 0o777)), {}, "is a symbolic link"),
+        (state(PathEntry("other", 0, 0, 0o644)), {}, "exists and is not a directory"),
+        (state(PathEntry("link", 0, 0, 0o777)), {"state": "absent"}, "is a symbolic link"),
         (state(way=way(path="/usr/bin")), {}, "resolves to /usr/bin/sessions, a system or home directory"),
         (state(way=way(uid=1700)), {}, "/var/lib/wa belongs to 1700, so a user other than root and wa"),
         (state(way=way(mode=0o777)), {}, "all users can write to /var/lib/wa (mode 0777)"),
@@ -179,7 +183,7 @@ def test_who_could_swap_a_directory_above(above: list[tuple[int, int, int | None
     directories = tuple(
         Directory(f"/{number}", uid, 0, mode, holds=holds) for number, (uid, mode, holds) in enumerate(above)
     )
-    found = who_else_can_swap(Way(directories, (), "sessions"), {0, 1500})
+    found = untrusted_writer(PathChain(directories, (), "sessions"), {0, 1500})
     assert (found is None) if who is None else (found is not None and who in found)
 
 
@@ -223,7 +227,7 @@ def test_other_directories_are_free(path: str) -> None:
     assert not is_taken(path)
 
 
-def told(seen: State, evidence: Tally | None = None, **options: t.Any) -> dict[str, t.Any]:
+def told(seen: State, evidence: OwnershipTally | None = None, **options: t.Any) -> dict[str, t.Any]:
     chosen = params(**options)
     return dict(directory_job.report(chosen, seen, directory_job.plan(seen, chosen), evidence).values)
 
@@ -263,9 +267,13 @@ def test_check_mode_foresees_owner_and_claims_no_write_that_was_not_tried(
 
 
 def test_counts_of_a_repair_are_what_was_done_or_would_be() -> None:
-    would = told(state(directory(), below=Tally(owners=3, modes=2, hard_links=1)), recurse=True)
+    would = told(state(directory(), below=OwnershipTally(owners=3, modes=2, hard_links=1)), recurse=True)
     assert would["repaired"] == {"owners": 3, "modes": 2, "left": 1}
-    done = told(state(directory(), below=Tally(hard_links=1)), Tally(owners=3, modes=2, hard_links=1), recurse=True)
+    done = told(
+        state(directory(), below=OwnershipTally(hard_links=1)),
+        OwnershipTally(owners=3, modes=2, hard_links=1),
+        recurse=True,
+    )
     assert done["repaired"] == {"owners": 3, "modes": 2, "left": 1}
     assert "repaired" not in told(state(directory()))
 
@@ -281,7 +289,7 @@ def test_counts_of_a_repair_are_what_was_done_or_would_be() -> None:
             "1500 cannot write in /var/lib/wa/sessions: Disk quota exceeded",
         ),
         (
-            state(directory(), below=Tally(hard_links=2, special=1)),
+            state(directory(), below=OwnershipTally(hard_links=2, special=1)),
             {"recurse": True},
             "3 entries below /var/lib/wa/sessions were not changed",
         ),
@@ -295,7 +303,7 @@ def test_what_is_warned_of(seen: State, options: dict[str, t.Any], warning: str 
 
 def test_the_difference_is_metadata_before_and_after() -> None:
     chosen = params(recurse=True)
-    seen = state(directory(uid=0, mode=0o777), below=Tally(owners=3))
+    seen = state(directory(uid=0, mode=0o777), below=OwnershipTally(owners=3))
     assert directory_job.diff(seen, directory_job.plan(seen, chosen), chosen) == {
         "before": {
             "path": PATH,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.chown_tree import (
-    Tally,
+    OwnershipTally,
     Wanted,
     repair,
     survey,
@@ -30,7 +30,7 @@ CANARY = "5511999990000"
 US = Wanted(Identity(os.geteuid(), os.getegid(), "us", "us"), read_mode("0750"))
 
 
-def run(work: t.Callable[[int, Wanted], Tally], path: pathlib.Path, wanted: Wanted = US) -> Tally:
+def run(work: t.Callable[[int, Wanted], OwnershipTally], path: pathlib.Path, wanted: Wanted = US) -> OwnershipTally:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         return work(descriptor, wanted)
@@ -55,13 +55,13 @@ def test_files_and_directories_get_their_modes_and_a_second_run_finds_nothing(tm
     (tmp_path / "a/b").chmod(0o750)
     (tmp_path / "a/b/c").chmod(0o000)
     seen = run(survey, tmp_path) if os.geteuid() == 0 else None
-    assert seen in (None, Tally(modes=4))
+    assert seen in (None, OwnershipTally(modes=4))
     if os.geteuid() != 0:
         (tmp_path / "a/b/c").chmod(0o700)
     run(repair, tmp_path)
     assert [bits(path) for path in (tmp_path / "a", tmp_path / "a/b", tmp_path / "a/b/c")] == [0o750] * 3
     assert [bits(creds), bits(deep)] == [0o640, 0o640]
-    assert run(survey, tmp_path) == run(repair, tmp_path) == Tally()
+    assert run(survey, tmp_path) == run(repair, tmp_path) == OwnershipTally()
     assert creds.read_text() == CANARY
 
 
@@ -86,7 +86,7 @@ def test_links_are_neither_followed_nor_counted(tmp_path: pathlib.Path) -> None:
     (inside / "directory").symlink_to(outside.parent)
     (inside / "SingletonLock").symlink_to("host-1234")
     outside.parent.chmod(0o705)
-    assert run(repair, inside) == Tally()
+    assert run(repair, inside) == OwnershipTally()
     assert (bits(outside), bits(outside.parent)) == (0o604, 0o705)
 
 
@@ -95,7 +95,7 @@ def test_hard_links_are_left_and_counted(tmp_path: pathlib.Path) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
     os.link(outside, inside / "linked")
-    assert run(repair, inside) == Tally(hard_links=1)
+    assert run(repair, inside) == OwnershipTally(hard_links=1)
     assert bits(outside) == 0o604
 
 
@@ -103,7 +103,7 @@ def test_fifos_and_sockets_are_left_and_never_waited_for(tmp_path: pathlib.Path)
     os.mkfifo(tmp_path / "fifo", 0o666)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket"))
-        assert run(repair, tmp_path) == Tally(special=2)
+        assert run(repair, tmp_path) == OwnershipTally(special=2)
     assert bits(tmp_path / "fifo") == 0o666 & ~_umask()
 
 
@@ -155,4 +155,4 @@ def test_any_tree_is_right_after_one_repair(tmp_path_factory: pytest.TempPathFac
     plant(os.fsencode(place) + b"/root", tree)
     seen = run(survey, place)
     assert run(repair, place) == seen
-    assert run(survey, place) == Tally()
+    assert run(survey, place) == OwnershipTally()

@@ -27,12 +27,12 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.copy_tre
     Index,
     Tally,
     bring_entry,
-    bring_names,
-    bring_up_to_date,
-    hand_over,
+    chown_tree,
     measure,
     remove_tree,
     same_content,
+    sync_entries,
+    sync_tree,
 )
 from striker import exchange, striking
 
@@ -67,7 +67,7 @@ class Trees:
 
     def bring(self, index: Index | None = None, how: Rules | None = None) -> tuple[Index, Tally]:
         with opened(self.source) as source, opened(self.target) as target:
-            return bring_up_to_date(source, target, how or rules(), index or {})
+            return sync_tree(source, target, how or rules(), index or {})
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_too_deep_is_refused_without_a_name(trees: Trees) -> None:
 
 def hand(path: pathlib.Path, how: Rules | None = None) -> Tally:
     with opened(path) as directory:
-        return hand_over(directory, how or rules())
+        return chown_tree(directory, how or rules())
 
 
 # --- what is not copied ----------------------------------------------------------------------------------
@@ -591,7 +591,7 @@ def test_some_names_are_brought_whatever_they_are_by_now(trees: Trees) -> None:
     trees.source.chmod(0o750)
     names = {"gone", "written", "folder", "pipe", "x.tmp", "never there"}
     with opened(trees.source) as source, opened(trees.target) as target:
-        left, tally = bring_names(source, target, names, rules())
+        left, tally = sync_entries(source, target, names, rules())
     assert (left, tally.copied) == (set(), 2)
     assert content(trees.target) == {
         b"written": b"2",
@@ -609,7 +609,7 @@ def test_names_that_keep_changing_are_returned(trees: Trees, monkeypatch: pytest
     for name, held in {"new": "new", "folder/new": "new", "settled": "settled"}.items():
         put_file(trees.source / name, held)
     with opened(trees.source) as source, opened(trees.target) as target:
-        left, _tally = bring_names(source, target, ["new", "folder", "settled"], rules())
+        left, _tally = sync_entries(source, target, ["new", "folder", "settled"], rules())
     assert left == {"new", "folder"}
     assert content(trees.target) == content(trees.source)
 
@@ -621,8 +621,8 @@ def test_names_are_brought_for_their_new_owner_and_never_out_of_a_closed_directo
     trees.source.chmod(0o700)
     with opened(trees.source) as source, opened(trees.target) as target:
         with pytest.raises(UnfitTree, match="private directory of another user"):
-            bring_names(source, target, ["key"], rules())
-        bring_names(source, target, ["key"], rules(1501, 1502, owners=(NOBODY,)))
+            sync_entries(source, target, ["key"], rules())
+        sync_entries(source, target, ["key"], rules(1501, 1502, owners=(NOBODY,)))
     assert [((trees.target / name).stat().st_uid, (trees.target / name).stat().st_gid) for name in (".", "key")] == [
         (1501, 1502)
     ] * 2

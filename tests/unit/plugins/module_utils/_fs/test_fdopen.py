@@ -87,7 +87,7 @@ def test_a_normal_path_stays_as_it_is(parts: list[str]) -> None:
 )
 @pytest.mark.parametrize("where", ["last", "on the way", "two links"])
 def test_a_link_is_followed_only_where_its_maker_gains_nothing(
-    tmp_path: pathlib.Path, maker: int, owner: int, friends: t.Collection[int], followed: bool, where: str
+    tmp_path: pathlib.Path, maker: int, owner: int, trusted_uids: t.Collection[int], followed: bool, where: str
 ) -> None:
     (tmp_path / "real/below").mkdir(parents=True)
     link = tmp_path / "link"
@@ -97,10 +97,13 @@ def test_a_link_is_followed_only_where_its_maker_gains_nothing(
     path = link / "below" if where == "on the way" else link
     os.chown(tmp_path / ("real/below" if where == "on the way" else "real"), owner, owner)
     if followed:
-        with opened_directory(str(path), friends=friends) as directory:
+        with opened_directory(str(path), trusted_uids=trusted_uids) as directory:
             assert real_path(directory) == str(path.resolve())
         return
-    with pytest.raises(SessionsError, match="of an unprivileged user"), opened_directory(str(path), friends=friends):
+    with (
+        pytest.raises(SessionsError, match="of an unprivileged user"),
+        opened_directory(str(path), trusted_uids=trusted_uids),
+    ):
         pass
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs import free_space
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.free_space import (
-    Room,
+    SpaceReserve,
     has_room,
     has_room_for_all,
     kept_free,
@@ -84,17 +84,17 @@ def test_what_has_to_stay_free_stays(now: dict[str, t.Any]) -> None:
     now["target"] = disk(free=100 * MIB, free_files=400)
     kept = kept_free(target)
     assert kept == (5 * MIB, 20)
-    assert Room(kept).is_left(target, 95 * MIB)
-    assert not Room(kept).is_left(target, 96 * MIB)
+    assert SpaceReserve(kept).is_left(target, 95 * MIB)
+    assert not SpaceReserve(kept).is_left(target, 96 * MIB)
     now["target"] = disk(free=100 * MIB, free_files=20)
-    assert not Room(kept).is_left(target, 1)
+    assert not SpaceReserve(kept).is_left(target, 1)
 
 
 def test_it_is_looked_at_first_and_then_every_16_mib(now: dict[str, t.Any]) -> None:
-    target, room = now["descriptors"]["target"], Room((MIB, 0))
+    target, room = now["descriptors"]["target"], SpaceReserve((MIB, 0))
     now["target"] = disk(free=2 * MIB)
     assert room.is_left(target, 1)
     now["target"] = disk(free=0)
     taken = next(number for number in range(5000) if not room.is_left(target, 2000))
     assert 1000 < taken < 16 * MIB / (2000 + 4096)
-    assert not Room((MIB, 0)).is_left(target, 1)
+    assert not SpaceReserve((MIB, 0)).is_left(target, 1)

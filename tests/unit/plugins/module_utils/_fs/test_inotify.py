@@ -128,7 +128,7 @@ def test_read_in_time_the_queue_does_not_run_over(account: pathlib.Path, watch: 
 
 
 def test_distrusted_there_is_no_answer(watch: Watch) -> None:
-    watch.distrust(["wa1", "unknown"])
+    watch.invalidate(["wa1", "unknown"])
     assert told(watch) is None
 
 

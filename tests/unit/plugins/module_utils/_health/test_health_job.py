@@ -16,7 +16,11 @@ from hypothesis import strategies as st
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.job import execute
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._health import job as health_job
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._health.conditions import Look, Params, complaints
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._health.conditions import (
+    Observation,
+    Params,
+    failures,
+)
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._proc.http import Answer, endpoint_of
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._proc.json_query import (
     facts_of,
@@ -52,8 +56,8 @@ def params(**options: t.Any) -> Params:
     return health_job.read_params({**OPTIONS, **options})
 
 
-def look(**seen: t.Any) -> Look:
-    return Look(**{"started": 0.0, "ended": 0.1, **seen})
+def look(**seen: t.Any) -> Observation:
+    return Observation(**{"started": 0.0, "ended": 0.1, **seen})
 
 
 def unit(active: str, sub: str, age: float | None = None) -> dict[str, t.Any]:
@@ -168,9 +172,9 @@ def heard(**counts: int) -> Reading:
         ),
     ],
 )
-def test_what_is_not_well(options: dict[str, t.Any], seen: Look, complaint: str | None) -> None:
+def test_what_is_not_well(options: dict[str, t.Any], seen: Observation, complaint: str | None) -> None:
     chosen = params(**options)
-    assert "; ".join(complaints(seen, chosen)) == (complaint or "")
+    assert "; ".join(failures(seen, chosen)) == (complaint or "")
     assert bool(health_job.plan(seen, chosen)) is (complaint is not None)
 
 

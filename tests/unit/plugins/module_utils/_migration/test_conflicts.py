@@ -9,7 +9,11 @@ import typing as t
 import pytest
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import Entry, Mark
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.conflicts import Decision, Side, decide
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.conflicts import (
+    CopyState,
+    Decision,
+    decide,
+)
 
 STATES = ("paired", "pending", "fresh", "corrupt")
 RANK = {"paired": 3, "pending": 2, "fresh": 1, "corrupt": 0}
@@ -25,16 +29,16 @@ BEFORE, LEGACY_AFTER, PRESENT_AFTER = mark(1), mark(2), mark(3)
 RECEIPT = Entry("/legacy", BEFORE, BEFORE, MIGRATED_AT)
 
 
-def legacy(state: str = "paired", *, used: bool = False, newest: int = 5, in_use: bool = False) -> Side:
-    return Side(state, LEGACY_AFTER if used else BEFORE, newest, in_use)
+def legacy(state: str = "paired", *, used: bool = False, newest: int = 5, in_use: bool = False) -> CopyState:
+    return CopyState(state, LEGACY_AFTER if used else BEFORE, newest, in_use)
 
 
-def present(state: str = "paired", *, used: bool = False, newest: int = 5, in_use: bool = False) -> Side:
-    return Side(state, PRESENT_AFTER if used else BEFORE, newest, in_use)
+def present(state: str = "paired", *, used: bool = False, newest: int = 5, in_use: bool = False) -> CopyState:
+    return CopyState(state, PRESENT_AFTER if used else BEFORE, newest, in_use)
 
 
 def decided(
-    old: Side, new: Side | None, receipt: Entry | None, on_conflict: str = "newest", same: bool = False
+    old: CopyState, new: CopyState | None, receipt: Entry | None, on_conflict: str = "newest", same: bool = False
 ) -> Decision:
     return decide(old, new, receipt, on_conflict, lambda: same)
 
@@ -63,7 +67,7 @@ NO_RECEIPT = [
 ]
 
 
-def of(side: Side, *devices: str, **changes: t.Any) -> Side:
+def of(side: CopyState, *devices: str, **changes: t.Any) -> CopyState:
     return side._replace(devices=devices, **changes)
 
 
@@ -83,7 +87,7 @@ NO_RECEIPT += [
 
 
 @pytest.mark.parametrize(("old", "new", "same", "actions"), NO_RECEIPT)
-def test_without_a_receipt(old: Side, new: Side | None, same: bool, actions: str) -> None:
+def test_without_a_receipt(old: CopyState, new: CopyState | None, same: bool, actions: str) -> None:
     assert [decided(old, new, None, how, same).action for how in ON_CONFLICT] == actions.split()
 
 
@@ -109,11 +113,11 @@ WITH_RECEIPT = [
 
 
 @pytest.mark.parametrize(("old", "new", "actions"), WITH_RECEIPT)
-def test_with_a_receipt(old: Side, new: Side | None, actions: str) -> None:
+def test_with_a_receipt(old: CopyState, new: CopyState | None, actions: str) -> None:
     assert [decided(old, new, RECEIPT, how).action for how in ON_CONFLICT] == actions.split()
 
 
-def everything() -> t.Iterator[tuple[Side, Side | None, Entry | None, str, bool]]:
+def everything() -> t.Iterator[tuple[CopyState, CopyState | None, Entry | None, str, bool]]:
     sides = [
         [
             make(state, used=used, newest=newest, in_use=in_use)

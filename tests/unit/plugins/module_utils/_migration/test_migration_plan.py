@@ -17,7 +17,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.users import Identity
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import job as migration_job
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.conflicts import Decision, Side
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.conflicts import CopyState, Decision
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.job import Params, State, Step
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.left_behind import Clash, LeftBehind
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.retirable import Retirement
@@ -40,7 +40,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._usage.in_us
 
 PATH = "/var/lib/wa/sessions"
 MARK = Mark((1, 0), {})
-SOUND = Side("paired", MARK)
+LINKED = CopyState("paired", MARK)
 PUBLISH = Decision("migrated", "only the legacy path has it", publish=True)
 DISPLACE = Decision("migrated", "newer", publish=True, displace=True)
 UNCHANGED = Decision("unchanged", "migrated before")
@@ -67,7 +67,7 @@ def state(
 ) -> State:
     named = names or [f"wa{number}" for number in range(len(decisions))]
     accounts = tuple(
-        Account(name, "/opt/wa", SOUND, SOUND if decision.displace else None, decision)
+        Account(name, "/opt/wa", LINKED, LINKED if decision.displace else None, decision)
         for name, decision in zip(named, decisions, strict=True)
     )
     extras = tuple(Companion(f"c{number}", "/opt/wa", frozenset((0,))) for number in range(companions))
@@ -180,8 +180,8 @@ def test_what_only_the_operator_can_decide(seen: State, words: str, wanted: str)
 def test_accounts_that_diverged_are_listed_with_the_ages_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now)
-    old = Side("paired", Mark((1, int((now - 3 * 3600 - 125) * 1e9)), {}))
-    new = Side("paired", Mark((1, 0), {"creds.json": (1, 1, int((now - 61) * 1e9), 1, "")}))
+    old = CopyState("paired", Mark((1, int((now - 3 * 3600 - 125) * 1e9)), {}))
+    new = CopyState("paired", Mark((1, 0), {"creds.json": (1, 1, int((now - 61) * 1e9), 1, "")}))
     seen = state(DIVERGED)
     account = seen.survey.accounts[0]._replace(name=CANARY, legacy=old, present=new)
     survey = dataclasses.replace(seen.survey, accounts=(account,))

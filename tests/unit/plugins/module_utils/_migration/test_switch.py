@@ -126,7 +126,7 @@ def test_nothing_is_a_switch_too() -> None:
         switch = read_switch(nothing, None)
         assert (switch, switch.variables) == (Switch((), None), frozenset())
         state = observe_switch(switch, None)
-        assert (state.differs, state.stale, state.lacking, files_of(switch, state)) == (False, False, (), [])
+        assert (state.differs, state.stale, state.outdated_options, files_of(switch, state)) == (False, False, (), [])
 
 
 # --- what is written ---------------------------------------------------------------------------------------
@@ -265,9 +265,9 @@ def test_a_process_with_another_value_lacks_it(host: Host) -> None:
     switch = host.switch()
     install(switch, observe_switch(switch, host.unit))
     running = Unit("wa.service", {**host.unit.properties, "MainPID": str(os.getpid())})
-    assert "SESSIONS_PATH" in observe_switch(switch, running).lacking
-    assert migration_switch.lacks_value(switch, running)
-    assert not migration_switch.lacks_value(switch, host.unit)  # nothing runs
+    assert "SESSIONS_PATH" in observe_switch(switch, running).outdated_options
+    assert migration_switch.needs_restart(switch, running)
+    assert not migration_switch.needs_restart(switch, host.unit)  # nothing runs
 
 
 # --- an environment file in a directory that somebody else rules ---------------------------------------------

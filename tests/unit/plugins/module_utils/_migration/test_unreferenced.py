@@ -18,7 +18,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.reg
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.sources import Source
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.unreferenced import (
     Astray,
-    accounts_astray,
+    find_unreferenced,
     idle_sources,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.unit import PROPERTIES, Unit
@@ -42,7 +42,7 @@ def unit(directory: object, *, pid: int = 0, age: float = 0) -> Unit:
 
 
 def astray(directory: object, *known: object, layout: Layout | None = None, uid: int = ME) -> Astray | None:
-    return accounts_astray(unit(directory), layout, map(str, known), uid, only_used=False)
+    return find_unreferenced(unit(directory), layout, map(str, known), uid, only_used=False)
 
 
 def test_the_directory_that_has_most_of_them_is_named(release: pathlib.Path) -> None:
@@ -63,8 +63,8 @@ def test_a_process_that_stands_elsewhere_than_its_unit_says(tmp_path: pathlib.Pa
     put_account(tmp_path / "new/one/wa1")
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, cwd=tmp_path / "old") as running:
         running_there = unit(tmp_path / "new", pid=running.pid)
-        told = accounts_astray(running_there, None, (), ME, only_used=False)
-        only_old = accounts_astray(running_there, None, (str(tmp_path / "new"),), ME, only_used=False)
+        told = find_unreferenced(running_there, None, (), ME, only_used=False)
+        only_old = find_unreferenced(running_there, None, (str(tmp_path / "new"),), ME, only_used=False)
         running.communicate()
     assert told == Astray(f"{tmp_path}/new/one", 1, masked("wa1"))
     assert only_old == Astray(f"{tmp_path}/old/one", 1, masked("wa1"))
@@ -110,7 +110,7 @@ def test_no_whole_host_is_searched(release: pathlib.Path, monkeypatch: pytest.Mo
 
 def test_what_was_not_used_does_not_count_where_others_were_found(release: pathlib.Path) -> None:
     def used(pid: int, age: float) -> Astray | None:
-        return accounts_astray(unit(release, pid=pid, age=age), None, (), ME, only_used=True)
+        return find_unreferenced(unit(release, pid=pid, age=age), None, (), ME, only_used=True)
 
     assert used(os.getpid(), 3600) == Astray(f"{release}/data/phones", 2, masked("wa1"))
     assert used(os.getpid(), -3600) is None

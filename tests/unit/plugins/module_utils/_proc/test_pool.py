@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._proc import pool
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._proc.pool import meanwhile, spread
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._proc.pool import in_background, parallel_map
 
 
 @pytest.fixture(autouse=True, params=[1, 2, 5])
@@ -30,7 +30,7 @@ def processes() -> list[str]:
 @settings(max_examples=15)
 @given(st.lists(st.integers(), max_size=12))
 def test_results_come_in_the_order_of_their_items(items: list[int]) -> None:
-    assert spread(lambda item: [item, item * 2], items) == [[item, item * 2] for item in items]
+    assert parallel_map(lambda item: [item, item * 2], items) == [[item, item * 2] for item in items]
     assert processes() == []
 
 
@@ -45,23 +45,23 @@ def test_a_long_item_does_not_hold_up_the_others(tmp_path: pathlib.Path) -> None
         (tmp_path / str(item)).touch()
         return item
 
-    assert spread(work, range(7)) == list(range(7))
+    assert parallel_map(work, range(7)) == list(range(7))
 
 
 def test_more_items_than_a_pipe_holds() -> None:
-    assert spread(lambda item: item, range(30_000)) == list(range(30_000))
+    assert parallel_map(lambda item: item, range(30_000)) == list(range(30_000))
 
 
 def test_an_item_that_nobody_was_given_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "_give_out", lambda giving, number: giving.close())
     if len(os.sched_getaffinity(0)) > 1:
         with pytest.raises(SessionsError, match="not every account reached a copying process"):
-            spread(lambda item: item, range(3))
+            parallel_map(lambda item: item, range(3))
 
 
 def test_work_meanwhile_ends_with_the_body(tmp_path: pathlib.Path) -> None:
     done = tmp_path / "done"
-    with meanwhile(done.touch, 0.001):
+    with in_background(done.touch, 0.001):
         while not done.exists():
             pass
         assert processes()
@@ -69,7 +69,7 @@ def test_work_meanwhile_ends_with_the_body(tmp_path: pathlib.Path) -> None:
 
 
 def test_what_fails_meanwhile_stays_there(capfd: pytest.CaptureFixture[str]) -> None:
-    with meanwhile(fails, 0.001):
+    with in_background(fails, 0.001):
         while pathlib.Path(f"/proc/{processes()[0]}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
             pass
     assert capfd.readouterr() == ("", "")
@@ -80,7 +80,7 @@ def fails() -> None:
 
 
 def test_replies_larger_than_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [len(reply) for reply in spread(lambda item: "x" * (1 << 20), range(5))] == [1 << 20] * 5
+    assert [len(reply) for reply in parallel_map(lambda item: "x" * (1 << 20), range(5))] == [1 << 20] * 5
 
 
 def fails_with(error: BaseException) -> t.Callable[[int], int]:
@@ -102,7 +102,7 @@ def fails_with(error: BaseException) -> t.Callable[[int], int]:
 )
 def test_errors_arrive(error: BaseException, expected: tuple[type[BaseException], str]) -> None:
     with pytest.raises(expected[0], match=expected[1]) as raised:
-        spread(fails_with(error), range(6))
+        parallel_map(fails_with(error), range(6))
     if isinstance(error, OSError):
         assert getattr(raised.value, "errno", None) in (error.errno, 0)
     assert processes() == []
@@ -110,7 +110,7 @@ def test_errors_arrive(error: BaseException, expected: tuple[type[BaseException]
 
 def test_the_number_of_an_error_arrives() -> None:
     with pytest.raises(OSError) as raised:
-        spread(fails_with(OSError(errno.ENOSPC, "No space left on device")), range(6))
+        parallel_map(fails_with(OSError(errno.ENOSPC, "No space left on device")), range(6))
     assert raised.value.errno == errno.ENOSPC
 
 
@@ -118,7 +118,7 @@ def test_the_number_of_an_error_arrives() -> None:
 class TestWithProcesses:
     def test_a_defect_is_told_by_kind_and_its_text_is_not(self) -> None:
         with pytest.raises(SessionsError, match="failed with KeyError") as raised:
-            spread(fails_with(KeyError("/session/5511999990000.json")), range(6))
+            parallel_map(fails_with(KeyError("/session/5511999990000.json")), range(6))
         assert "5511999990000" not in str(raised.value)
 
     def test_a_killed_process_is_noticed(self) -> None:
@@ -128,19 +128,19 @@ class TestWithProcesses:
             return item
 
         with pytest.raises(SessionsError, match="was killed; nothing was published: run again"):
-            spread(work, range(6))
+            parallel_map(work, range(6))
         assert processes() == []
 
     def test_they_are_processes_and_nothing_of_theirs_comes_back(self) -> None:
         seen: list[int] = []
-        assert os.getpid() not in spread(lambda item: (seen.append(item), os.getpid())[1], range(6))
+        assert os.getpid() not in parallel_map(lambda item: (seen.append(item), os.getpid())[1], range(6))
         assert seen == []
 
     def test_no_descriptor_stays_open(self) -> None:
         before = os.listdir("/proc/self/fd")
-        spread(lambda item: item, range(6))
+        parallel_map(lambda item: item, range(6))
         with pytest.raises(SessionsError):
-            spread(fails_with(SessionsError("x")), range(6))
+            parallel_map(fails_with(SessionsError("x")), range(6))
         assert os.listdir("/proc/self/fd") == before
 
     def test_when_no_process_can_be_made_none_is_left_behind(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,5 +154,5 @@ class TestWithProcesses:
 
         monkeypatch.setattr(pool.os, "fork", second_fails)
         with pytest.raises(OSError, match="temporarily"):
-            spread(lambda item: item, range(6))
+            parallel_map(lambda item: item, range(6))
         assert processes() == []

@@ -56,7 +56,7 @@ def file(text: str | None = None, **fields: t.Any) -> File:
 
 
 def state(drop_in: File | None = None, **fields: t.Any) -> State:
-    return State(drop_in, {}, (), stale=False, unloaded=False, lacking=(), missing_files=())._replace(**fields)
+    return State(drop_in, {}, (), stale=False, unloaded=False, outdated_options=(), missing_files=())._replace(**fields)
 
 
 @pytest.mark.parametrize(
@@ -461,18 +461,18 @@ def test_lacking(
     settings = read_sections({"Service": SETTINGS[what]})
     sources = Sources(name_parts("wa.service"), (PATH,), tuple(Placed(setting, PATH) for setting in settings), ())
     running = Unit("wa.service", {**dict.fromkeys(PROPERTIES, ""), "MainPID": str(os.getpid())})
-    assert restart_needed.lacking(running, sources, settings, Moments(*moments)) == lacks
+    assert restart_needed.outdated_options(running, sources, settings, Moments(*moments)) == lacks
 
 
 def test_a_unit_that_does_not_run_lacks_nothing() -> None:
     settings = read_sections({"Service": {"ReadWritePaths": "/x"}})
     stopped = Unit("wa.service", {**dict.fromkeys(PROPERTIES, ""), "MainPID": "0"})
     sources = Sources(name_parts("wa.service"), (), (), ())
-    assert restart_needed.lacking(stopped, sources, settings, Moments(math.inf, math.inf, math.inf)) == ()
+    assert restart_needed.outdated_options(stopped, sources, settings, Moments(math.inf, math.inf, math.inf)) == ()
 
 
 def test_sections_that_only_matter_for_the_next_start() -> None:
     settings = read_sections({"Unit": {"After": "x.target"}, "Install": {"WantedBy": "multi-user.target"}})
     running = Unit("wa.service", {**dict.fromkeys(PROPERTIES, ""), "MainPID": str(os.getpid())})
     sources = Sources(name_parts("wa.service"), (), (), ())
-    assert restart_needed.lacking(running, sources, settings, Moments(math.inf, math.inf, math.inf)) == ()
+    assert restart_needed.outdated_options(running, sources, settings, Moments(math.inf, math.inf, math.inf)) == ()

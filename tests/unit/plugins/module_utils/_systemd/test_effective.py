@@ -18,7 +18,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd imp
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.effective import (
     Effective,
-    in_force,
+    effective_settings,
     read_sources,
     shadowed,
     variable_history,
@@ -346,7 +346,7 @@ def test_in_force(tree: Tree) -> None:
             "Unit": {"Description": None},
         }
     )
-    assert in_force(read_sources("wa.service", {own: render(settings)}), settings) == {
+    assert effective_settings(read_sources("wa.service", {own: render(settings)}), settings) == {
         "Service": {
             "Environment": {"A": "later", "B": "wa"},
             "ReadWritePaths": ["/a", "/b", "/c"],

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.environment_file import (
-    Assignment,
+    FileAssignment,
     parse,
     with_values,
 )
@@ -32,10 +32,10 @@ def test_read_as_systemd_reads_it(case: dict[str, t.Any], version: int) -> None:
 def test_lines() -> None:
     text = '# first\nA=1\n\nB="two\nlines"\n  C=3\nA=4\n'
     assert parse(text) == (
-        Assignment("A", "1", 2),
-        Assignment("B", "two\nlines", 4),
-        Assignment("C", "3", 6),
-        Assignment("A", "4", 7),
+        FileAssignment("A", "1", 2),
+        FileAssignment("B", "two\nlines", 4),
+        FileAssignment("C", "3", 6),
+        FileAssignment("A", "4", 7),
     )
 
 

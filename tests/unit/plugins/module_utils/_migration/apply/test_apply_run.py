@@ -124,7 +124,7 @@ def test_after_the_stop_only_what_was_touched_is_looked_at(
         time.sleep(2 * staging._GRAIN)
         cut_over(*arguments)
 
-    monkeypatch.setattr(staging, "spread", lambda work, items: [work(item) for item in items])
+    monkeypatch.setattr(staging, "parallel_map", lambda work, items: [work(item) for item in items])
     monkeypatch.setattr(apply_run, "_cut_over", write_and_cut_over)
     monkeypatch.setattr(apply_run, "stage_in", lambda *rest: dataclasses.replace(stage_in(*rest), stopped=True))
     time.sleep(2 * staging._GRAIN)

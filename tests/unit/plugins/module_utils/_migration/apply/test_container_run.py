@@ -34,7 +34,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def mount(*_given: object) -> None:
         raise SessionsError("cannot mount")
 
-    for name in ("watched_over", "held_frozen", "held_still"):
+    for name in ("rescuer_armed", "held_frozen", "held_still"):
         monkeypatch.setattr(container_run, name, lambda *_given: contextlib.nullcontext())
     monkeypatch.setattr(container_run, "payload_groups", lambda _box: ("/bot",))
     for name in ("require_whole", "require_still", "_require_next_start"):
@@ -73,7 +73,7 @@ def test_what_is_taken_back(done: list[str], gone: bool, committed: bool, then: 
 
     parts = Parts(
         publish=lambda: done.append("published"),
-        take_back=lambda: done.append("taken back"),
+        undo_moves=lambda: done.append("taken back"),
         is_gone=lambda: gone,
         is_committed=lambda: committed,
         watched=watched,

@@ -57,7 +57,7 @@ def systemd(monkeypatch: pytest.MonkeyPatch) -> Systemd:
     monkeypatch.setattr(apply_guard, "start", made.start)
     monkeypatch.setattr(apply_run, "stop_again", lambda *_: None)
     monkeypatch.setattr(apply_run, "daemon_reload", lambda: None)
-    monkeypatch.setattr(apply_run, "go_back", lambda *_: made.goes_back)
+    monkeypatch.setattr(apply_run, "undo_committed", lambda *_: made.goes_back)
     monkeypatch.setattr(migration_job, "read_service", lambda _: unit(made.state))
     return made
 
@@ -106,7 +106,7 @@ def test_a_backend_that_ran_at_first_runs_in_the_end(
         if len(runs) == 1:
             raise WROTE
 
-    monkeypatch.setattr(apply_run, "carry_out", carry_out)
+    monkeypatch.setattr(apply_run, "apply_steps", carry_out)
     monkeypatch.setattr(migration_job, "way_back_of", lambda *_: PARAMS)
     monkeypatch.setattr(migration_job, "observe", lambda _: t.cast("t.Any", Before(None)))
     monkeypatch.setattr(migration_job, "plan", lambda *_: ())

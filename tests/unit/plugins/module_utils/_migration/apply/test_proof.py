@@ -56,7 +56,7 @@ def scene(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     made = Scene(tmp_path)
     monkeypatch.setattr(open_watch, "has_fanotify", lambda: False)
     monkeypatch.setattr(apply_proof, "read_service", lambda _name: made.unit)
-    monkeypatch.setattr(apply_proof, "lacks_value", lambda _switch, _unit: False)
+    monkeypatch.setattr(apply_proof, "needs_restart", lambda _switch, _unit: False)
     monkeypatch.setattr(apply_proof, "OPENED_WITHIN", 0.2)
     monkeypatch.setattr(apply_proof, "_SETTLING", 0.1)
     return made
@@ -99,7 +99,7 @@ def test_without_linked_accounts_there_is_nothing_to_open(scene: Scene) -> None:
 
 
 def test_what_the_process_has_counts_less_than_what_it_opens(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apply_proof, "lacks_value", lambda _switch, _unit: True)
+    monkeypatch.setattr(apply_proof, "needs_restart", lambda _switch, _unit: True)
     monkeypatch.setattr(apply_proof, "_PROVED_WITHIN", 0.1)
     with pytest.raises(StartFailed, match=r"keeps using .*: its main process does not have the values of the switch"):
         scene.after(scene.old)

@@ -39,8 +39,8 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.a
     kept_file,
     open_real,
     planned_move,
-    stuck_moves,
-    take_back,
+    undo_moves,
+    unreversible_moves,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.staging import part_slot
 from areas import carry_out, control_of, opened, opened_place
@@ -105,9 +105,9 @@ def test_a_directory_in_the_place_of_another_is_not_touched(scene: Scene, where:
     shutil.copytree(scene.place / "aside", mine)
     before = content(mine)
     with pytest.raises(rescue.Exchanged, match="was replaced with another directory"):
-        take_back(scene.intent)
+        undo_moves(scene.intent)
     assert content(mine) == before
-    assert stuck_moves(scene.intent) != []
+    assert unreversible_moves(scene.intent) != []
 
 
 def test_a_run_works_on_what_it_has_open_whatever_lies_there(scene: Scene) -> None:
@@ -121,9 +121,9 @@ def test_a_run_works_on_what_it_has_open_whatever_lies_there(scene: Scene) -> No
         scene.area.rename(scene.place / "aside")
         (scene.area / "staging").mkdir(parents=True)
         put_file(scene.area / "staging/mine", "")
-        publish.carry_out(folders, scene.intent["moves"])
+        publish.apply_moves(folders, scene.intent["moves"])
         assert content(scene.path) != before
-        take_back(scene.intent, folders.opened)
+        undo_moves(scene.intent, folders.opened)
     assert content(scene.path) == before
     assert content(scene.area) == {b"staging": None, b"staging/mine": b""}
 
@@ -178,9 +178,9 @@ def test_taking_back_is_exact_and_may_be_done_twice(scene: Scene, steps: int) ->
     scene.carry_out(steps)
     assert steps == 0 or scene.seen() != before
     for _time in range(2):
-        take_back(scene.intent)
+        undo_moves(scene.intent)
         assert scene.seen() == before
-    assert stuck_moves(scene.intent) == []
+    assert unreversible_moves(scene.intent) == []
     assert not os.path.exists(scene.files[0])
 
 
@@ -199,9 +199,9 @@ def test_a_committed_intent_is_never_taken_back(scene: Scene) -> None:
         publish.commit(control, scene.intent)
         intent = read_document_at(control, INTENT)
     before = scene.seen()
-    take_back(intent)
+    undo_moves(intent)
     assert scene.seen() == before
-    assert stuck_moves(intent) == []
+    assert unreversible_moves(intent) == []
 
 
 @pytest.mark.parametrize("by", ["the rescuer", "the run"])
@@ -216,13 +216,13 @@ def test_going_back_is_made_undone_first(scene: Scene, monkeypatch: pytest.Monke
     with opened(scene.path) as (control, area):
         publish.commit(control, scene.intent)
         if by == "the rescuer":
-            monkeypatch.setattr(rescue, "take_back", look)
+            monkeypatch.setattr(rescue, "undo_moves", look)
             monkeypatch.setattr(rescue, "is_used", lambda *_about: False)
-            assert rescue.go_back(str(scene.control / INTENT))
+            assert rescue.undo_committed(str(scene.control / INTENT))
         else:
-            monkeypatch.setattr(apply_run, "take_back", look)
+            monkeypatch.setattr(apply_run, "undo_moves", look)
             monkeypatch.setattr(apply_run, "require_all_taken_back", lambda *_about: None)
-            apply_run._take_back(apply_run.Area(control, area), None, "rename", publish.Folders())
+            apply_run._undo(apply_run.Area(control, area), None, "rename", publish.Folders())
     assert told == [False]
 
 
@@ -231,7 +231,7 @@ def test_what_appears_meanwhile_is_neither_replaced_nor_moved(scene: Scene) -> N
     mine = content(scene.path / "t/wa3")
     with pytest.raises(SessionsError, match=r"a new entry appeared in .*; nothing was published: run again"):
         scene.carry_out(3)
-    take_back(scene.intent)
+    undo_moves(scene.intent)
     assert content(scene.path / "t/wa3") == mine
     assert (scene.area / "staging" / account_key("t/wa3")).exists()
 
@@ -241,8 +241,8 @@ def test_what_took_the_former_place_is_told_and_stays(scene: Scene) -> None:
     put_account(scene.path / "wa2", "fresh")
     mine = content(scene.path / "wa2")
     for _time in range(2):
-        take_back(scene.intent)
-        assert stuck_moves(scene.intent) == [scene.intent["moves"][0]]
+        undo_moves(scene.intent)
+        assert unreversible_moves(scene.intent) == [scene.intent["moves"][0]]
     assert content(scene.path / "wa2") == mine
 
 
@@ -251,7 +251,7 @@ def test_one_failure_does_not_keep_the_rest_from_being_taken_back(scene: Scene) 
     os.unlink(scene.files[0])
     os.mkdir(scene.files[0])  # what cannot be unlinked
     with pytest.raises(OSError):
-        take_back(scene.intent)
+        undo_moves(scene.intent)
     assert sorted(os.listdir(scene.path)) == ["t", "wa1", "wa2"]
     assert list((scene.path / "t").iterdir()) == []
     assert (scene.control / "receipt.json").read_text() == "{}"
@@ -277,7 +277,7 @@ def test_the_way_back_does_not_depend_on_links(tmp_path: pathlib.Path) -> None:
     kept = [kept_file(str(tmp_path / "link/env")), kept_file(str(tmp_path / "link/new"))]
     put_file(file, "A=2\n")
     put_file(tmp_path / "real/new", "x")
-    take_back({"moves": [], "files": kept, "folders": {}, "boot": rescue.boot()})
+    undo_moves({"moves": [], "files": kept, "folders": {}, "boot": rescue.boot()})
     assert (file.read_text(), stat.S_IMODE(file.stat().st_mode)) == ("A=1\n", 0o640)
     assert [path.name for path in (tmp_path / "real").iterdir()] == ["env"]
 
@@ -291,12 +291,12 @@ def test_no_file_is_restored_in_a_directory_in_the_place_of_another(tmp_path: pa
     (tmp_path / "etc").mkdir()
     somebody_s = put_file(tmp_path / "etc" / name, "of somebody\n")
     with pytest.raises(rescue.Exchanged, match="was replaced with another directory"):
-        take_back({"moves": [], "files": kept, "folders": {}, "boot": rescue.boot()})
+        undo_moves({"moves": [], "files": kept, "folders": {}, "boot": rescue.boot()})
     assert somebody_s.read_text() == "of somebody\n"
 
 
 def test_a_file_in_a_directory_that_was_never_made(tmp_path: pathlib.Path) -> None:
-    take_back({"moves": [], "files": [kept_file(str(tmp_path / "never/made/env"))], "folders": {}})
+    undo_moves({"moves": [], "files": [kept_file(str(tmp_path / "never/made/env"))], "folders": {}})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -335,7 +335,7 @@ def test_any_plan_of_renames_is_taken_back(tmp_path_factory: pytest.TempPathFact
     folders = {str(folder): [folder.stat().st_dev, folder.stat().st_ino] for folder in place.iterdir()}
     intent = {"moves": moves, "files": [], "folders": folders, "boot": rescue.boot()}
     carry_out(intent, moves[:done])
-    take_back(intent)
+    undo_moves(intent)
     assert content(place) == before
 
 
@@ -391,14 +391,14 @@ def test_parts_and_what_lies_beside_are_taken_back_as_well(whole: Whole, steps: 
     before = whole.seen()
     carry_out(whole.intent, whole.intent["moves"][:steps])
     assert (whole.seen() != before) is (steps > 0)
-    take_back(whole.intent)
+    undo_moves(whole.intent)
     assert whole.seen() == before
 
 
 def test_what_lies_beside_gives_way_to_what_is_there_by_now(whole: Whole) -> None:
     put_file(whole.path / "deep/index.json", "mine")
     carry_out(whole.intent, whole.intent["moves"])
-    take_back(whole.intent)
+    undo_moves(whole.intent)
     assert (whole.path / "deep/index.json").read_text() == "mine"
 
 
@@ -407,8 +407,8 @@ def test_a_file_goes_back_only_where_nothing_is(whole: Whole, make: t.Callable[[
     """An empty directory gives way to a directory, and never to a file."""
     carry_out(whole.intent, whole.intent["moves"][:2])  # the account and its part are displaced
     make(whole.path / "tokens/one.json")
-    take_back(whole.intent)
-    assert stuck_moves(whole.intent) == [whole.intent["moves"][1]]
+    undo_moves(whole.intent)
+    assert unreversible_moves(whole.intent) == [whole.intent["moves"][1]]
     assert (whole.path / "data/one").exists()
 
 
@@ -446,11 +446,11 @@ def test_an_account_that_is_only_switched_to_counts_as_used_once_it_is_written(
     written = path / name / "creds.json"
     os.utime(written, (OLD + 9, OLD + 9))
     assert not is_used(intent, (OLD + 5) * 10**9)  # before it is committed only we can have changed anything there
-    assert rescue.go_back(str(control / INTENT)) is False
+    assert rescue.undo_committed(str(control / INTENT)) is False
     assert setting.read_text() == "new"
 
     os.utime(written, (OLD, OLD))
-    assert rescue.go_back(str(control / INTENT)) is True
+    assert rescue.undo_committed(str(control / INTENT)) is True
     assert setting.read_text() == "old"
 
 

@@ -39,14 +39,14 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.a
     ENGINES,
     Stage,
     Task,
+    changes_since_copy,
     clear_staging,
     has_ample_room,
     is_staged,
     need_of,
-    place_of,
+    split_parent,
     stage_final,
     stage_live,
-    told_by,
     watched,
 )
 from areas import opened
@@ -222,7 +222,7 @@ def test_moving_puts_aside_what_might_be_more_than_a_copy(scene: Scene) -> None:
     ],
 )
 def test_where_an_account_lies(root: str, name: str, place: tuple[str, str]) -> None:
-    assert place_of(root, name) == place
+    assert split_parent(root, name) == place
 
 
 # --- what a watch tells ----------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ class Watched:
         root = os.open(self.scene.legacy, os.O_RDONLY)
         account = open_account(root, "wa1")
         try:
-            return told_by(self.watch, self.stage, {"wa1": mark_of(account, BAILEYS)})
+            return changes_since_copy(self.watch, self.stage, {"wa1": mark_of(account, BAILEYS)})
         finally:
             os.close(account)
             os.close(root)
@@ -393,9 +393,11 @@ def deeds(*kinds: str) -> st.SearchStrategy[list[tuple[str, int, int]]]:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80, deadline=None)
-@given(before=deeds(*DEEDS), meanwhile=deeds(*set(DEEDS) - {"link"}))
+@given(before=deeds(*DEEDS), in_background=deeds(*set(DEEDS) - {"link"}))
 def test_a_watch_misses_nothing_that_a_look_at_everything_finds(
-    tmp_path_factory: pytest.TempPathFactory, before: list[tuple[str, int, int]], meanwhile: list[tuple[str, int, int]]
+    tmp_path_factory: pytest.TempPathFactory,
+    before: list[tuple[str, int, int]],
+    in_background: list[tuple[str, int, int]],
 ) -> None:
     place = tmp_path_factory.mktemp("watched")
     (place / "sessions").mkdir()
@@ -411,7 +413,7 @@ def test_a_watch_misses_nothing_that_a_look_at_everything_finds(
         do(before)
         under_watch = Watched(scene)
         copied = inodes(scene.account)
-        do(meanwhile)
+        do(in_background)
         told = under_watch.told().get("wa1")
         found = inodes(scene.account)
         if told:
@@ -506,7 +508,7 @@ def test_half_a_copy_never_counts_as_a_whole_one(
                 apply_staging.clear_staging(scene.stage.area)
             else:
                 with opened_directory(str(scene.staged.parent)) as staging:
-                    apply_staging._make_way(scene.stage.area, staging, "wa1")
+                    apply_staging.clear_staged_copy(scene.stage.area, staging, "wa1")
         stage_live(scene.stage, scene.tasks)
         assert content(scene.staged) == content(scene.account), f"killed at {call} number {turn}"
         if left[0] > 0:
