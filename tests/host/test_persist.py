@@ -129,15 +129,19 @@ def test_a_backend_that_is_down_stays_down_and_has_its_accounts(host: Host, befo
     assert host.look()["ActiveState"] == "inactive"
 
 
+LACKS, USES = "its main process does not have the values of the switch", " using /opt/whatsapp/releases/"
+
+
 @pytest.mark.parametrize(
-    ("command", "message"),
+    ("command", "messages"),
     [
-        ("/bin/sh -c 'env -u SESSIONS_PATH node server.mjs; exit 0'", " using /opt/whatsapp/releases/"),
-        ("/usr/bin/env -u SESSIONS_PATH node server.mjs", "its main process does not have the values of the switch"),
+        ("/bin/sh -c 'env -u SESSIONS_PATH node server.mjs; exit 0'", [USES]),
+        # A program that opens its accounts within the time for the values is reported for that.
+        ("/usr/bin/env -u SESSIONS_PATH node server.mjs", [LACKS, USES]),
     ],
 )
 def test_a_program_that_looks_elsewhere_is_left_as_it_was(
-    host: Host, before: State, command: str, message: str
+    host: Host, before: State, command: str, messages: list[str]
 ) -> None:
     host.put(f"{DROP_INS}/elsewhere.conf", f"[Service]\nExecStart=\nExecStart={command}\n")
     host.sh(f"systemctl daemon-reload; systemctl restart {UNIT}")
@@ -146,7 +150,7 @@ def test_a_program_that_looks_elsewhere_is_left_as_it_was(
     played = play(host, "persist", wa_attach="variable")
 
     assert played.rc != 0
-    assert message in played.output, played.output
+    assert any(message in played.output for message in messages), played.output
     assert "20-sessions.conf" not in host.look()["drop_ins"]
     assert host.connected()["legacy"] == before["legacy"]
 

@@ -6,7 +6,7 @@ It is next to the path (``.sessions.whatsapp-ops``), or inside it (``.whatsapp-o
 works only within one mount. Staged accounts are three levels down, out of reach of ``find -maxdepth 3`` from the path.
 
 The owner of the parent directory can replace the area at any time. Therefore a run opens it once, works on it by descriptor, and accepts it
-only if it is the directory recorded in the control directory (control_directory.py). It holds accounts and how they were copied, but nothing that
+only if it is the one recorded in the control directory (control_directory.py). It holds accounts and how they were copied, but nothing that
 root acts on.
 """
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import typing as t
@@ -98,7 +99,7 @@ def systemd_runs() -> bool:
 
 @cached_query
 def read_unit(name: str) -> Unit:
-    """Return the unit ``name`` as systemd knows it. Raises SessionsError if systemd does not run or cannot load the unit, and UnknownUnit."""
+    """Return the unit ``name`` as systemd knows it. Raises UnknownUnit, and SessionsError if it cannot be loaded."""
     called = unit_name(name)
     if "@." in called:
         from .unknown_unit import name_an_instance

@@ -24,11 +24,10 @@ from ..._core.masking import account_key
 from ..._fs.fdopen import open_below, open_private, opened_below, real_path, status_of
 from ..._fs.syscalls import rename_new, sync_filesystem
 from .rescue import (
-    BESIDE,
-    DISPLACING,
-    LEAVING,
-    PUBLISHING,
-    TAKING,
+    Intent,
+    Move,
+    MoveKind,
+    Target,
     identity_of,
     kept_file,
     open_folder,
@@ -38,7 +37,6 @@ from .rescue import (
 )
 from .staging import open_staged, part_slot
 
-Move = dict[str, t.Any]
 _LARGEST_RECEIPT = 1 << 28  # bytes
 
 
@@ -110,13 +108,15 @@ def taking_moves(place: Place, publications: t.Sequence[Publication]) -> list[Mo
         with _opened_root(publication.root) as root, _opened_staging(place) as (_staging, staging_path):
             folder, name = _parent_of(place, root, publication.name)
             inode = _inode_of(root, publication.name)
-            moves.append(planned_move(TAKING, folder, name, staging_path, account_key(publication.name), inode))
+            moves.append(
+                planned_move(MoveKind.TAKING, folder, name, staging_path, account_key(publication.name), inode)
+            )
             for part in publication.parts:
                 status = _status_below(root, part)
                 if status:
                     folder, name = _parent_of(place, root, part)
                     slot = f"{staging_path}/{part_slot(publication.name, part)}"
-                    moves.append(planned_move(TAKING, folder, name, slot, name, status.st_ino))
+                    moves.append(planned_move(MoveKind.TAKING, folder, name, slot, name, status.st_ino))
     return moves
 
 
@@ -132,7 +132,9 @@ def publishing_moves(place: Place, publications: t.Sequence[Publication]) -> lis
             folder, name = _parent_of(place, place.path, publication.name)
             staged = open_staged(place.area, publication.name)
             try:
-                moves.append(planned_move(PUBLISHING, staging_path, key, folder, name, os.fstat(staged).st_ino))
+                moves.append(
+                    planned_move(MoveKind.PUBLISHING, staging_path, key, folder, name, os.fstat(staged).st_ino)
+                )
             finally:
                 os.close(staged)
     return moves
@@ -162,7 +164,9 @@ def leaving_moves(place: Place, publications: t.Sequence[Publication], text: str
             inode = os.stat(made, dir_fd=staging, follow_symlinks=False).st_ino
             with _opened_root(publication.root) as root:
                 moves.append(
-                    planned_move(LEAVING, staging_path, made, *_parent_of(place, root, publication.name), inode)
+                    planned_move(
+                        MoveKind.LEAVING, staging_path, made, *_parent_of(place, root, publication.name), inode
+                    )
                 )
     return moves
 
@@ -176,13 +180,13 @@ def beside_moves(place: Place, companions: t.Sequence[str]) -> list[Move]:
         slot = f"{COMPANIONS}/{slot_of(companion)}"
         status = _status_below(place.area, f"{slot}/{name}")
         if status:  # entries that are neither file nor directory were left out
-            moves.append(planned_move(BESIDE, f"{area}/{slot}", name, folder, name, status.st_ino))
+            moves.append(planned_move(MoveKind.BESIDE, f"{area}/{slot}", name, folder, name, status.st_ino))
     return moves
 
 
-def staying(place: Place, names: t.Iterable[str]) -> list[Move]:
+def staying(place: Place, names: t.Iterable[str]) -> list[Target]:
     """Describe the entries that stay at the sessions path (relative paths): a backend that uses it may write to them."""
-    entries = []
+    entries: list[Target] = []
     for name in names:
         status = os.fstat(place.path) if name == "." else _status_below(place.path, name)
         if status:
@@ -191,12 +195,12 @@ def staying(place: Place, names: t.Iterable[str]) -> list[Move]:
 
 
 def announce(
-    place: Place, moves: t.Sequence[Move], files: t.Sequence[str], receipt: str, kept: t.Sequence[Move] = ()
-) -> dict[str, t.Any]:
+    place: Place, moves: t.Sequence[Move], files: t.Sequence[str], receipt: str, kept: t.Sequence[Target] = ()
+) -> Intent:
     """Write the intent durably and return it. ``files``, and the ``receipt``: the files that will change. ``kept``: see ``staying``."""
     path = real_path(place.path)
     contents = [*map(kept_file, files), kept_file(receipt, _LARGEST_RECEIPT)]
-    intent = {
+    intent: Intent = {
         "version": 2,
         "path": path,
         "boot": boot(),
@@ -209,19 +213,21 @@ def announce(
     return intent
 
 
-def commit(control: int, intent: t.Mapping[str, t.Any]) -> None:
+def commit(control: int, intent: Intent) -> None:
     """Mark the intent durably as committed: from now on, nothing is undone automatically."""
-    write_document_at(control, INTENT, {**intent, "committed": True})
+    committed = intent.copy()
+    committed["committed"] = True
+    write_document_at(control, INTENT, committed)
 
 
 def apply_moves(folders: Folders, moves: t.Sequence[Move]) -> None:
     """Do the renames. Raises SessionsError if a target exists that did not exist when they were planned."""
     for move in moves:
-        source, target = (open_folder(move[end], {}, folders.opened) for end in ("source", "target"))
+        source, target = (open_folder(move[end], None, folders.opened) for end in ("source", "target"))
         try:
             rename_new(source, move["name"], target, move["new_name"])
         except FileExistsError as error:
-            if move["why"] == BESIDE:
+            if move["why"] == MoveKind.BESIDE:
                 continue
             raise SessionsError(
                 f"a new entry appeared in {move['target']} while accounts were being published; nothing was published: run again"
@@ -274,7 +280,7 @@ def _made_folder(place: Place, parent: int, name: str) -> int:
 def note_displaced(place: Place, moves: t.Sequence[Move]) -> None:
     """Record the name and path of each displaced account."""
     for move in moves:
-        if move["why"] == DISPLACING:
+        if move["why"] == MoveKind.DISPLACING:
             accounts_displaced.note(place.control, move["new_name"], move["name"], move["source"])
 
 
@@ -287,13 +293,13 @@ def _displacing_moves(place: Place, publication: Publication, new_name: str) -> 
         folder, name = _parent_of(place, place.path, publication.name)
         found = _status_below(place.path, publication.name)
         inode = found.st_ino if found else _inode_of(place.path, publication.name)
-        moves.append(planned_move(DISPLACING, folder, name, displaced, new_name, inode))
+        moves.append(planned_move(MoveKind.DISPLACING, folder, name, displaced, new_name, inode))
     for number, part in enumerate(publication.parts):
         status = _status_below(place.path, part)
         if status:
             folder, name = _parent_of(place, place.path, part)
             part_name = f"{new_name}.part-{number}"
-            moves.append(planned_move(DISPLACING, folder, name, displaced, part_name, status.st_ino))
+            moves.append(planned_move(MoveKind.DISPLACING, folder, name, displaced, part_name, status.st_ino))
     return moves
 
 
@@ -304,7 +310,7 @@ def _part_moves(place: Place, staging: int, staging_path: str, publication: Publ
         slot = part_slot(publication.name, part)
         status = _status_below(staging, f"{slot}/{name}")
         if status:
-            moves.append(planned_move(PUBLISHING, f"{staging_path}/{slot}", name, folder, name, status.st_ino))
+            moves.append(planned_move(MoveKind.PUBLISHING, f"{staging_path}/{slot}", name, folder, name, status.st_ino))
     return moves
 
 

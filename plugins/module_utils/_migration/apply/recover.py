@@ -19,10 +19,8 @@ from ..._fs.fdopen import open_private
 from ..._systemd.unit import Unit
 from .companions import clear_companions
 from .guard import lift_leftover_guard
-from .rescue import TAKING, Opened, is_used, undo_moves, unreversible_moves
+from .rescue import Intent, Move, MoveKind, Opened, is_used, undo_moves, unreversible_moves
 from .staging import clear_staging
-
-Intent = t.Mapping[str, t.Any]
 
 
 def recover(control: int, unit: Unit | None, in_use: bool) -> None:
@@ -30,11 +28,12 @@ def recover(control: int, unit: Unit | None, in_use: bool) -> None:
 
     ``in_use``: whether the running backend is known to use the path that accounts were moved to.
     """
-    intent = read_document_at(control, INTENT)
+    intent = t.cast("Intent", read_document_at(control, INTENT))
     if intent and not intent.get("committed"):
         try:
             if in_use or _is_written(control, intent):
-                intent = {**intent, "files": [], "moves": [move for move in intent["moves"] if _is_taking(move)]}
+                intent = intent.copy()
+                intent["files"], intent["moves"] = [], [move for move in intent["moves"] if _is_taking(move)]
             undo_moves(intent)
         except OSError as error:
             raise SessionsError(
@@ -79,5 +78,5 @@ def _is_written(control: int, intent: Intent) -> bool:
     return is_used(intent, announced)
 
 
-def _is_taking(move: Intent) -> bool:
-    return bool(move["why"] == TAKING)
+def _is_taking(move: Move) -> bool:
+    return move["why"] == MoveKind.TAKING

@@ -22,8 +22,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import enum
 import errno
 import fcntl
+import functools
 import json
 import os
 import signal
@@ -40,11 +42,60 @@ _LARGEST_FILE = 1 << 20  # bytes: no drop-in and no environment file is larger
 _LARGEST_DOCUMENT = 1 << 28
 _LOOK_AT_MOST = 20.0  # seconds: an account that takes longer to check counts as used
 
-# Reasons of renames: from a legacy path to staging, to the displaced accounts, an account to the sessions path, a companion to the
-# sessions path (unless it exists already), and a tombstone to a legacy path.
-TAKING, DISPLACING, PUBLISHING, BESIDE, LEAVING = "taking", "displacing", "publishing", "beside", "leaving"
-
 Opened = t.Mapping[str, int]
+
+
+class MoveKind(str, enum.Enum):
+    """The reason of a rename."""
+
+    TAKING = "taking"  # an account, from a legacy path to staging
+    DISPLACING = "displacing"  # an account, from the sessions path to the displaced ones
+    PUBLISHING = "publishing"  # an account, to the sessions path
+    BESIDE = "beside"  # a companion, to the sessions path, unless it exists there
+    LEAVING = "leaving"  # a tombstone, to a legacy path
+
+
+class Target(t.TypedDict):
+    """The entry ``new_name`` of the directory ``target`` (a real path), and its inode."""
+
+    target: str
+    new_name: str
+    inode: int
+
+
+class Move(Target):
+    """One rename: ``name`` in the directory ``source`` (a real path) becomes the target. ``why``: a MoveKind."""
+
+    why: str
+    source: str
+    name: str
+
+
+class KeptFile(t.TypedDict):
+    """The former content of a file in base64, None if it did not exist; ``folder``: device and inode of its directory."""
+
+    path: str
+    content: str | None
+    mode: int
+    uid: int
+    gid: int
+    folder: list[int] | None
+
+
+class _Announced(t.TypedDict):
+    boot: str
+    folders: dict[str, list[int]]
+    moves: list[Move]
+    files: list[KeptFile]
+
+
+class Intent(_Announced, total=False):
+    """The planned changes of a cutover, as intent.json holds them."""
+
+    version: int
+    path: str
+    staying: list[Target]
+    committed: bool
 
 
 class Exchanged(OSError):
@@ -54,7 +105,7 @@ class Exchanged(OSError):
         super().__init__(errno.ESTALE, f"{path} was replaced with another directory")
 
 
-def undo_moves(intent: t.Mapping[str, t.Any], opened: Opened | None = None) -> None:
+def undo_moves(intent: Intent, opened: Opened | None = None) -> None:
     """Undo the completed part of an intent: restore the content of files and reverse renames. Idempotent.
 
     Does nothing once the intent is ``committed``, because the backend may already use the new path.
@@ -62,17 +113,18 @@ def undo_moves(intent: t.Mapping[str, t.Any], opened: Opened | None = None) -> N
     if intent.get("committed"):
         return
     failed: list[OSError] = []
-    for undo, all_done in ((_restore_file, intent["files"]), (_reverse, intent["moves"])):
-        for done in reversed(all_done):
-            try:
-                undo(done, intent, opened)
-            except OSError as error:  # a full disk prevents restoring files, but not moving accounts back
-                failed.append(error)
+    undo = [functools.partial(_restore_file, file, intent, opened) for file in reversed(intent["files"])]
+    undo += [functools.partial(_reverse, move, intent, opened) for move in reversed(intent["moves"])]
+    for step in undo:
+        try:
+            step()
+        except OSError as error:  # a full disk prevents restoring files, but not moving accounts back
+            failed.append(error)
     if failed:
         raise failed[0]
 
 
-def unreversible_moves(intent: t.Mapping[str, t.Any], opened: Opened | None = None) -> list[t.Mapping[str, t.Any]]:
+def unreversible_moves(intent: Intent, opened: Opened | None = None) -> list[Move]:
     """Return the completed renames that cannot be reversed, because a new entry exists at the former path."""
     if intent.get("committed"):
         return []
@@ -95,18 +147,18 @@ def undo_committed(path: str, opened: Opened | None = None) -> bool:
     return True
 
 
-def is_used(intent: t.Mapping[str, t.Any], since: int, opened: Opened | None = None) -> bool:
+def is_used(intent: Intent, since: int, opened: Opened | None = None) -> bool:
     """Whether an account at the sessions path was written to after ``since`` (nanoseconds since the epoch). Publishing changes no file.
 
     Accounts that stayed at the sessions path count only after the commit: until then, only this collection changes their directories.
     """
     deadline = time.monotonic() + _LOOK_AT_MOST
-    published = [move for move in intent["moves"] if move["why"] == PUBLISHING]
+    published = [move for move in intent["moves"] if move["why"] == MoveKind.PUBLISHING]
     staying = intent.get("staying", ()) if intent.get("committed") else ()
     return any(_was_written(entry, since, deadline, intent, opened) for entry in (*published, *staying))
 
 
-def kept_file(path: str, at_most: int = _LARGEST_FILE) -> dict[str, t.Any]:
+def kept_file(path: str, at_most: int = _LARGEST_FILE) -> KeptFile:
     """Return the current state of the file ``path`` for an intent; ``content`` is None if it does not exist.
 
     Content, owner and mode come from the same descriptor. Raises OSError if it is not a regular file, or too large.
@@ -114,7 +166,7 @@ def kept_file(path: str, at_most: int = _LARGEST_FILE) -> dict[str, t.Any]:
     directory, name = os.path.split(path)
     real = os.path.realpath(directory)
     path = os.path.join(real, name)
-    gone = {"path": path, "content": None, "mode": 0, "uid": 0, "gid": 0, "folder": None}
+    gone: KeptFile = {"path": path, "content": None, "mode": 0, "uid": 0, "gid": 0, "folder": None}
     try:
         parent = open_real(real)
     except FileNotFoundError:
@@ -137,12 +189,12 @@ def kept_file(path: str, at_most: int = _LARGEST_FILE) -> dict[str, t.Any]:
     }
 
 
-def planned_move(why: str, source: str, name: str, target: str, new_name: str, inode: int) -> dict[str, t.Any]:
+def planned_move(why: MoveKind, source: str, name: str, target: str, new_name: str, inode: int) -> Move:
     """Return one rename between two directories (real paths) for an intent."""
-    return {"why": why, "source": source, "name": name, "target": target, "new_name": new_name, "inode": inode}
+    return {"why": why.value, "source": source, "name": name, "target": target, "new_name": new_name, "inode": inode}
 
 
-def staying_entry(folder: str, name: str, inode: int) -> dict[str, t.Any]:
+def staying_entry(folder: str, name: str, inode: int) -> Target:
     """Return an entry of a directory (real path) of the sessions path that is not moved, for an intent."""
     return {"target": folder, "new_name": name, "inode": inode}
 
@@ -158,12 +210,12 @@ def open_real(path: str) -> int:
     return _open_below(os.open("/", _DIRECTORY), path)
 
 
-def open_folder(path: str, intent: t.Mapping[str, t.Any], opened: Opened | None) -> int:
+def open_folder(path: str, intent: Intent | None, opened: Opened | None) -> int:
     """Open a source or target directory of a move: one of the intent, or one below it, such as the slots in the staging area.
 
     Uses the descriptor of the run, or the directory at the path if it is the same one as in the intent. Raises Exchanged, OSError.
     """
-    known, folders = path, intent.get("folders", {})
+    known, folders = path, intent["folders"] if intent else {}
     while known not in folders and (opened is None or known not in opened):
         if known in ("", "/"):
             raise Exchanged(path)
@@ -172,13 +224,13 @@ def open_folder(path: str, intent: t.Mapping[str, t.Any], opened: Opened | None)
         here = os.dup(opened[known])
     else:
         here = open_real(known)
-        if not _is_same(here, folders[known], intent):
+        if intent is None or not _is_same(here, folders[known], intent):
             os.close(here)
             raise Exchanged(known)
     return _open_below(here, path[len(known) :])
 
 
-def _is_same(descriptor: int, known: t.Sequence[int], intent: t.Mapping[str, t.Any]) -> bool:
+def _is_same(descriptor: int, known: t.Sequence[int], intent: Intent) -> bool:
     device, inode = identity_of(descriptor)
     return inode == known[1] and (device == known[0] or intent["boot"] != boot())
 
@@ -201,7 +253,7 @@ def boot() -> str:
         return file.read().strip()
 
 
-def _restore_file(file: t.Mapping[str, t.Any], intent: t.Mapping[str, t.Any], opened: Opened | None) -> None:
+def _restore_file(file: KeptFile, intent: Intent, opened: Opened | None) -> None:
     directory, name = os.path.split(file["path"])
     try:
         parent = open_real(directory)
@@ -233,7 +285,7 @@ def _read_regular(parent: int, name: str, at_most: int) -> tuple[bytes, os.stat_
     return content, status
 
 
-def _read_intent(path: str) -> tuple[dict[str, t.Any], int]:
+def _read_intent(path: str) -> tuple[Intent, int]:
     """Return an intent and when it was written (nanoseconds since the epoch)."""
     parent = open_real(os.path.realpath(os.path.dirname(path)))
     try:
@@ -272,9 +324,7 @@ def _rewrite(path: str, content: bytes) -> None:
         os.close(parent)
 
 
-def _was_written(
-    entry: t.Mapping[str, t.Any], since: int, deadline: float, intent: t.Mapping[str, t.Any], opened: Opened | None
-) -> bool:
+def _was_written(entry: Target, since: int, deadline: float, intent: Intent, opened: Opened | None) -> bool:
     try:
         parent = open_folder(entry["target"], intent, opened)
     except FileNotFoundError:
@@ -307,7 +357,7 @@ def _is_newer_at(parent: int, name: str, since: int, deadline: float, levels: in
         os.close(directory)
 
 
-def _reverse(move: t.Mapping[str, t.Any], intent: t.Mapping[str, t.Any], opened: Opened | None) -> None:
+def _reverse(move: Move, intent: Intent, opened: Opened | None) -> None:
     with contextlib.ExitStack() as stack:
         target = _opened_where_moved(move, intent, opened, stack)
         if target is None:
@@ -319,7 +369,7 @@ def _reverse(move: t.Mapping[str, t.Any], intent: t.Mapping[str, t.Any], opened:
             os.fsync(target)
 
 
-def _is_stuck(move: t.Mapping[str, t.Any], intent: t.Mapping[str, t.Any], opened: Opened | None) -> bool:
+def _is_stuck(move: Move, intent: Intent, opened: Opened | None) -> bool:
     with contextlib.ExitStack() as stack:
         try:
             target = _opened_where_moved(move, intent, opened, stack)
@@ -331,9 +381,7 @@ def _is_stuck(move: t.Mapping[str, t.Any], intent: t.Mapping[str, t.Any], opened
         return not _is_free(source, move["name"], target, move["new_name"])
 
 
-def _opened_where_moved(
-    move: t.Mapping[str, t.Any], intent: t.Mapping[str, t.Any], opened: Opened | None, stack: contextlib.ExitStack
-) -> int | None:
+def _opened_where_moved(move: Move, intent: Intent, opened: Opened | None, stack: contextlib.ExitStack) -> int | None:
     """Open the target directory of a move; None if the move was not done."""
     try:
         target = _opened(move["target"], intent, opened, stack)
@@ -342,7 +390,7 @@ def _opened_where_moved(
     return target if _inode(target, move["new_name"]) == move["inode"] else None
 
 
-def _opened(path: str, intent: t.Mapping[str, t.Any], opened: Opened | None, stack: contextlib.ExitStack) -> int:
+def _opened(path: str, intent: Intent, opened: Opened | None, stack: contextlib.ExitStack) -> int:
     descriptor = open_folder(path, intent, opened)
     stack.callback(os.close, descriptor)
     return descriptor

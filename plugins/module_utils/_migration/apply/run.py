@@ -64,7 +64,7 @@ from .older_area import take_over
 from .proof import Start, prove, watched_use
 from .publish import Folders, Place, Publication
 from .recover import recover, require_all_taken_back, tidy
-from .rescue import undo_committed, undo_moves
+from .rescue import Intent, undo_committed, undo_moves
 from .retire import retire, without_tombstone
 from .staging import (
     DamagedAccounts,
@@ -121,7 +121,7 @@ class WroteAlready(SessionsError):
 
 
 class Area(t.NamedTuple):
-    """The open directories of a run: ``control`` holds what root acts on, ``data`` the accounts, see control_directory.py and work_area.py."""
+    """The open directories of a run: ``control`` with what root acts on (control_directory.py), ``data`` with accounts (work_area.py)."""
 
     control: int
     data: int
@@ -643,10 +643,10 @@ def copy_root_mode(area: int, path: int, publications: t.Sequence[Publication]) 
 
 
 def _undo(area: Area, unit: Unit | None, engine: str, folders: Folders) -> None:
-    intent = read_document_at(area.control, INTENT)
+    intent = t.cast("Intent", read_document_at(area.control, INTENT))
     if intent:
         if intent.get("committed"):  # made durable first: a run killed from this point on must be undone
-            intent = {**intent, "committed": False}
+            intent["committed"] = False
             write_document_at(area.control, INTENT, intent)
         try:
             undo_moves(intent, folders.opened)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who may import whom below module_utils, and what Ansible therefore sends to a target: all that is imported, wherever in a file it stands."""
+"""Who may import whom below module_utils, and what Ansible sends to a target because of it: every import, also those in functions."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ def put_older(scene: Scene) -> None:
     (scene.parent / "old").mkdir()
     inode = (scene.area / "staging/key").stat().st_ino
     move = rescue.planned_move(
-        rescue.TAKING, str(scene.parent / "old"), "wa1", str(scene.area / "staging"), "key", inode
+        rescue.MoveKind.TAKING, str(scene.parent / "old"), "wa1", str(scene.area / "staging"), "key", inode
     )
     put_file(scene.area / INTENT, json.dumps({"version": 1, "path": str(scene.path), "moves": [move], "files": []}))
     for folder in (scene.area, *(path for path in scene.area.iterdir() if path.is_dir())):

@@ -34,7 +34,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.a
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import run as apply_run
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.publish import Publication
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.rescue import (
-    DISPLACING,
+    MoveKind,
     is_used,
     kept_file,
     open_real,
@@ -329,7 +329,7 @@ def test_any_plan_of_renames_is_taken_back(tmp_path_factory: pytest.TempPathFact
             continue
         moves.append(
             planned_move(
-                DISPLACING, str(path.parent), name, str(place / f"d{target}"), f"n{number}", path.stat().st_ino
+                MoveKind.DISPLACING, str(path.parent), name, str(place / f"d{target}"), f"n{number}", path.stat().st_ino
             )
         )
     folders = {str(folder): [folder.stat().st_dev, folder.stat().st_ino] for folder in place.iterdir()}
@@ -585,7 +585,9 @@ def test_after_a_boot_what_was_only_taken_goes_back(tmp_path: pathlib.Path, resc
     scene = Scene(tmp_path)
     put_account(tmp_path / "old/wa4")
     inode = (tmp_path / "old/wa4").stat().st_ino
-    taking = planned_move(rescue.TAKING, str(tmp_path / "old"), "wa4", str(scene.area / "staging"), "key", inode)
+    taking = planned_move(
+        rescue.MoveKind.TAKING, str(tmp_path / "old"), "wa4", str(scene.area / "staging"), "key", inode
+    )
     (tmp_path / "old/wa4").rename(scene.area / "staging/key")
     old = (tmp_path / "old").stat()
     folders = {**scene.intent["folders"], str(tmp_path / "old"): [old.st_dev, old.st_ino]}
