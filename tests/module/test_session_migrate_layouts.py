@@ -381,7 +381,7 @@ def test_a_damaged_database_beside_accounts_is_told(host: Host) -> None:
     give(host.app, UID, GID)
     held = (host.app / "noweb/waha.sqlite3").read_bytes()
     made = host.migrate()
-    assert any("1 file(s) beside the accounts are named like databases" in told for told in made["warnings"])
+    assert any("1 file(s) next to the accounts are named like databases" in told for told in made["warnings"])
     assert (host.path / "noweb/waha.sqlite3").read_bytes() == held
     assert not host.migrate()["changed"]
 

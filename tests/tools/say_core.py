@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prints in one line on which ansible-core a gate runs, and when that is not the one that was asked for.
+"""Prints in one line on which ansible-core a check runs, and if that is not the requested one.
 
     say_core.py [oldest | newest]
 

@@ -23,7 +23,7 @@ from .control_directory import damaged
 
 RECEIPT = "receipt.json"
 _SAMPLE = 1 << 15  # bytes at either end of a large file
-_PASSING = ("wal", "shm", "journal")  # suffixes of temporary files beside a SQLite database
+_PASSING = ("wal", "shm", "journal")  # suffixes of temporary files next to a SQLite database
 
 FileMark = tuple[int, int, int, int, str]
 

@@ -26,7 +26,7 @@ if t.TYPE_CHECKING:
     from .._layouts.registry import Layout
 
 _OVERRIDE = """\
-# Written by Ansible (whatsapp_ops.sessions): where the accounts of this service lie on the host.
+# Written by Ansible (whatsapp_ops.sessions): the directory of the accounts of this service on the host.
 services:
   "{service}":
     volumes:

@@ -6,7 +6,7 @@ The main process of such a unit is conmon or the client of the engine. So its en
 variable in a drop-in never reaches it, and each stop may discard what the program wrote.
 
 Four cases: the container mounts the sessions path already (nothing to do); its accounts are in another directory of the host that outlives
-the container (that directory is the sessions path, so the operator is asked to configure it); they are in storage that is deleted with the
+the container (that directory is the sessions path, so the operator has to configure it); they are in storage that is deleted with the
 container, and the next start mounts the sessions path there (they are migrated, see container_run.py); anything else is refused with the
 manual steps.
 """
@@ -457,7 +457,7 @@ def _option(container: Container, path: str, inside: str) -> str:
 def _quadlet_drop_in(container: Container, root: Root, path: str) -> tuple[str, str]:
     place = f"{_QUADLETS}/{os.path.basename(container.quadlet)}.d/{DROP_IN}"
     text = (
-        "# Written by Ansible (whatsapp_ops.sessions): where the accounts of this container lie on the host.\n"
+        "# Written by Ansible (whatsapp_ops.sessions): the directory of the accounts of this container on the host.\n"
         f"[Container]\nVolume={path}:{root.inside}\n"
     )
     return place, text

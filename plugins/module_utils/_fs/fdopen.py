@@ -54,7 +54,7 @@ def normal_path(path: str, option: str) -> str:
 
 
 def follow_no_link_below(path: str) -> None:
-    """From now on, follow no link in ``path`` or below it, whoever owns it: root of a container is root on this host as well.
+    """From now on, follow no link in ``path`` or below it, regardless of its owner: root of a container is root on this host as well.
 
     This also applies to links that are reached from an open directory or by another path. ``path`` must be a real path.
     """
@@ -62,7 +62,7 @@ def follow_no_link_below(path: str) -> None:
 
 
 def is_link_free(path: str) -> bool:
-    """Whether ``path`` is, or lies in, a directory whose links are not followed."""
+    """Whether ``path`` is, or is in, a directory whose links are not followed."""
     return bool(_none_followed) or any(path == root or path.startswith(f"{root.rstrip('/')}/") for root in _link_free)
 
 

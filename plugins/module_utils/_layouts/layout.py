@@ -89,7 +89,7 @@ class Layout:
     ``folders``: if a root has any of these, accounts are searched only below them: the root may be the directory of an application.
     ``direct``: names (patterns) of accounts that are in the root nevertheless.
     ``ignored``: entries of the root (path patterns) that are not migrated; one may be an account itself, but nothing below it is.
-    ``excluded``: entries that are never accounts, because the operator says so.
+    ``excluded``: entries that are never accounts, by a decision of the operator.
     ``companions``: the only other entries (path patterns) that are migrated with accounts; None for all except ``ignored``.
     ``sidecars_of``: relative paths in the root that belong to an account outside its directory. They may be missing.
 

@@ -125,7 +125,7 @@ def recognised(root: int, chosen: Layout | None) -> Layout:
 
 
 def recognition(root: int, chosen: Layout | None) -> Recognition:
-    """Return ``chosen``, or if that is None, the only layout that claims something below the open directory ``root``.
+    """Return ``chosen``, or if it is None, the only layout that claims something below the open directory ``root``.
 
     Without accounts it returns the first entry: an empty root fits every layout. Raises SessionsError with the candidates and their
     reasons if more than one is left.
@@ -143,7 +143,7 @@ def recognition(root: int, chosen: Layout | None) -> Recognition:
 
 
 def names_of_any(root: int, chosen: Layout | None) -> t.Iterator[str]:
-    """Yield the accounts of the layout ``chosen``, or of any layout if that is None, below the open directory ``root``."""
+    """Yield the accounts of the layout ``chosen``, or of any layout if it is None, below the open directory ``root``."""
     layouts = (LAYOUTS[name] for name, *dummy in _detect_below(root)) if chosen is None else (chosen,)
     return (name for layout in layouts for name in account_names(root, layout))
 

@@ -27,7 +27,7 @@ from .._proc.chroot_worker import PastLimit, in_jail, jail_user, seconds_for
 from .layout import Layout
 from .sqlite_pages import store_digest
 
-# Suffixes of the files of a database. The `-shm` beside a `-wal` is only an index that SQLite recreates.
+# Suffixes of the files of a database. The `-shm` of a `-wal` is only an index that SQLite recreates.
 _SUFFIXES = ("", "-wal", "-journal")
 _RAW, _WHOLE, _TRIAL = "raw", "whole", ".trial"
 _SOUND, _DAMAGED, _FAILED = "sound", "damaged", "failed"
@@ -43,12 +43,12 @@ class DamagedStore(UnfitTree):
 
 
 def store_patterns(layout: Layout) -> tuple[str, ...]:
-    """Return the name patterns of databases and of the files beside them."""
+    """Return the name patterns of databases and of the files that SQLite keeps with them."""
     return tuple(pattern + suffix for pattern in layout.databases for suffix in (*_SUFFIXES, "-shm"))
 
 
 def is_beside_store(layout: Layout, name: str) -> bool:
-    """Whether a file of that name is not a database itself, but a file that SQLite keeps beside one."""
+    """Whether a file of that name is not a database itself, but a file that SQLite keeps with one."""
     return name_matcher(store_patterns(layout))(name) is not None and layout.database_matcher(name) is None
 
 

@@ -35,7 +35,7 @@ class Allowance:
     """The time limit for all queries of one run: a thousand crafted stores must not take a thousand times the limit of one.
 
     The time that stores take beyond one second each is limited to ``slow`` seconds in total. After that each store has one second, and
-    after ``in_all`` seconds no more stores are queried.
+    after ``in_all`` seconds no further store is queried.
     """
 
     def __init__(self, slow: float, in_all: float) -> None:

@@ -109,7 +109,7 @@ def _warnings_of(state: State, decided: t.Iterable[Account]) -> t.Iterator[str]:
         named = "; ".join(f"{one.label} in {one.root}: {one.why}" for one in links[:5])
         yield f"{len(links)} symbolic links, which may be accounts, stay at the legacy path ({named})"
     if state.survey.loose_links:
-        yield f"{state.survey.loose_links} symbolic links beside the accounts are not copied; create them in {state.params.path} if needed"
+        yield f"{state.survey.loose_links} symbolic links next to the accounts are not copied; create them in {state.params.path} if needed"
 
 
 def _count(accounts: t.Iterable[Account], action: str) -> int:

@@ -250,7 +250,7 @@ def _is_usable(root: int, name: str, whose: Owners) -> bool:
 
 
 def _is_application(real: str, layout: Layout | None) -> bool:
-    """Whether a directory's accounts can be told from other files: by their library's folders, or by names that only it uses."""
+    """Whether a directory's accounts can be distinguished from other files: by their library's folders, or by names that only it uses."""
     try:
         with opened_directory(real) as root:
             fitting = recognised(root, layout)

@@ -56,7 +56,7 @@ class Account(t.NamedTuple):
 
 
 class Companion(t.NamedTuple):
-    """An entry (relative path) beside the accounts of a legacy root that does not exist at the sessions path.
+    """An entry (relative path) next to the accounts of a legacy root that does not exist at the sessions path.
 
     ``owners``: the uids that may own the root, the entry and everything in it.
     """
@@ -72,7 +72,7 @@ class Survey:
 
     ``present``: states of the accounts at the sessions path, by name. ``path_inode``: of the sessions path, 0 if it does not exist.
     ``sides``: each judged copy, by its root and name. ``left``: possible accounts that will exist only at a legacy path. ``clashes``: names
-    that two legacy paths use for different devices. ``loose_links``: the number of symbolic links beside accounts, which are not copied.
+    that two legacy paths use for different devices. ``loose_links``: the number of symbolic links next to accounts, which are not copied.
     """
 
     layout: Layout
@@ -107,7 +107,7 @@ class Survey:
 _MOVED_AWAY = Decision("skipped", "it has been moved to another host since; move it back from that host")
 _ACCEPTED = Decision("skipped", "it belongs to another user, and leaving it behind was accepted")
 _INSIDE = Decision(
-    "migrated", "it lies in the account that the legacy path is itself, and is moved with it", adopt=True
+    "migrated", "it is in the account that the legacy path is itself, and is moved with it", adopt=True
 )
 _DAMAGED = Decision("corrupt", "its database is damaged; it stays at the legacy path")
 
@@ -298,7 +298,7 @@ class _Looks:
 class AccountPair(t.NamedTuple):
     """A legacy root and the sessions path, both open; the latter is None if it does not exist.
 
-    ``handed_over``: one lies in the area of the other, so the accounts are in transit between hosts.
+    ``handed_over``: one is in the area of the other, so the accounts are in transit between hosts.
     """
 
     source: Source

@@ -45,7 +45,8 @@ class Switch(t.NamedTuple):
     """The requested configuration: drop-ins (parameters of systemd_override) and an environment file.
 
     ``restored``: in a rollback, the variables that get their former values back. ``pre_stop_overrides``: drop-ins that must be effective
-    when the unit is stopped; they are no reason to stop it. ``attach``: how to point the backend to its sessions path, see attach.py: ``asked`` is the switch before its decision, ``bindings`` are the mounts that the unit must have, which then count instead of
+    when the unit is stopped; they are no reason to stop it. ``attach``: how to point the backend to its sessions path, see attach.py:
+    ``asked`` is the switch before its decision, ``bindings`` are the mounts that the unit must have, which then count instead of
     variables. ``unbound``: in the same way, the mounts that it must not have.
     """
 

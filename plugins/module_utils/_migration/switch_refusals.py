@@ -86,7 +86,7 @@ def needed(state: State) -> frozenset[str]:
 
 
 def require_sound(state: State, damaged: t.Collection[str]) -> None:
-    """Refuse to go on if databases of required accounts turned out to be damaged. ``damaged``: names of accounts."""
+    """Refuse to continue if databases of required accounts turned out to be damaged. ``damaged``: names of accounts."""
     names = needed(state).intersection(damaged)
     left = [LeftBehind(one.name, one.root, _DATABASE) for one in state.survey.accounts if one.name in names]
     if left:

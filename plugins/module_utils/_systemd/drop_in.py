@@ -89,7 +89,7 @@ class State(t.NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Backup:
-    """Copy the file at ``path`` to a name beside it that systemd does not read."""
+    """Copy the file at ``path`` to a name next to it that systemd does not read."""
 
     path: str
     mode: int

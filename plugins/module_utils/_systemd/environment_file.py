@@ -38,7 +38,7 @@ class FileAssignment(t.NamedTuple):
 
 
 def with_values(text: str, values: t.Mapping[str, str | None]) -> str:
-    """Return ``text`` with each variable of ``values`` set to its value, or removed if that is None; all else is kept byte for byte.
+    """Return ``text`` with each variable of ``values`` set to its value, or removed if it is None; all else is kept byte for byte.
 
     The last assignment of a variable is replaced in place (it is the one that counts), earlier ones with another value are removed, and a
     new variable is appended. An empty ``text`` creates a new file.

@@ -122,7 +122,7 @@ def count_names(signals: Signals) -> list[str]:
 
 
 def read_on(unit: Unit, query: Query, before: Reading | None, seconds: float) -> Reading:
-    """Count what ``unit`` has logged since ``before``, or according to ``query`` if that is None, for ``seconds`` at most.
+    """Count what ``unit`` has logged since ``before``, or according to ``query`` if it is None, for ``seconds`` at most.
 
     Lines are selected by trusted fields only (systemd.journal-fields(7)): what other processes log in the unit's name is not counted, nor
     what systemd logs about it. Raises SessionsError if there is no readable journal.

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Takes over what earlier releases kept in the area beside a sessions path: receipt, intent, notes, accounts in transit between hosts.
+"""Takes over what earlier releases kept in the area next to a sessions path: receipt, intent, notes, accounts in transit between hosts.
 
 Only if no other user than root can have written it. If another user owns a parent directory, such an area is set aside unread (see
 work_area.py).

@@ -24,7 +24,7 @@ from .staging import clear_staging
 
 
 def recover(control: int, unit: Unit | None, in_use: bool) -> None:
-    """Undo what a killed run did. If the backend already uses the published accounts, only accounts that are still staged go back.
+    """Undo what a killed run did. If the backend already uses the published accounts, only accounts that are still staged are returned.
 
     ``in_use``: whether the running backend is known to use the path that accounts were moved to.
     """

@@ -92,7 +92,7 @@ def _retire_one(retirement: Retirement, text: str, now: str) -> None:
 
 
 def _empty(retirement: Retirement, now: str) -> None:
-    """Move the content of a mount point to a directory beside it: the running backend has its accounts mounted over it.
+    """Move the content of a mount point to a directory next to it: the running backend has its accounts mounted over it.
 
     Its owner is not changed: closing it does that and records it for the rollback, in this run or the next.
     """
@@ -123,7 +123,7 @@ def _exchanged(retirement: Retirement) -> SessionsError:
 
 
 def _holder(root: str, now: str) -> int:
-    """Create and open the directory beside a legacy root that its content is moved to."""
+    """Create and open the directory next to a legacy root that its content is moved to."""
     directory, name = os.path.split(root)
     parent = open_real(directory)
     try:

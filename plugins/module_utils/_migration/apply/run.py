@@ -299,7 +299,7 @@ def _clear_copies(area: Area) -> None:
 
 @contextlib.contextmanager
 def _written_out_meanwhile(area: int) -> t.Iterator[None]:
-    """Write copied data to the disk while copying goes on, instead of all of it at the end."""
+    """Write copied data to the disk while copying continues, instead of all of it at the end."""
     # A separate open file description: the kernel reports a failed write once per description (errseq), and the run itself must see it.
     disk = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=area)
     try:
@@ -546,7 +546,7 @@ def _publish_all(area: Area, before: State, params: Params, progress: Progress) 
             unread = finish_companions(stage, state.survey.companions)
             if unread:
                 progress.warnings.append(
-                    f"{unread} file(s) beside the accounts are named like databases but SQLite cannot read them, so they were copied "
+                    f"{unread} file(s) next to the accounts are named like databases but SQLite cannot read them, so they were copied "
                     "unchanged; restore a backup of those that are databases"
                 )
         publications = _publications(state.survey)
