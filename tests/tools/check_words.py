@@ -37,7 +37,7 @@ COVERED = (
     "tests/sanity/*",
     "tests/tools/*",
 )
-NOT_YET = ("tests/tools/check_words.py")
+NOT_YET = "tests/tools/check_words.py"
 
 # The replacement for each expression.
 INSTEAD = {

@@ -46,20 +46,20 @@ def main(built: Path, repository: str) -> int:
 
 def add_repository(built: Path, copy: Path, repository: str) -> bool:
     """Copy the collection; the copy has a repository. Return whether ``built`` has none."""
-    outdated_options = False
+    lacking = False
     with tarfile.open(built) as source, tarfile.open(copy, "w:gz") as target:
         for member in source:
             data = source.extractfile(member)
             if member.name == "MANIFEST.json" and data:
                 manifest = json.load(data)
-                outdated_options = not manifest["collection_info"].get("repository")
-                if outdated_options:
+                lacking = not manifest["collection_info"].get("repository")
+                if lacking:
                     manifest["collection_info"]["repository"] = repository
                 text = json.dumps(manifest).encode()
                 member.size = len(text)
                 data = io.BytesIO(text)
             target.addfile(member, data)
-    return outdated_options
+    return lacking
 
 
 def run_importer(collection: Path) -> subprocess.CompletedProcess[str]:

@@ -106,9 +106,7 @@ class Survey:
 
 _MOVED_AWAY = Decision("skipped", "it has been moved to another host since; move it back from that host")
 _ACCEPTED = Decision("skipped", "it belongs to another user, and leaving it behind was accepted")
-_INSIDE = Decision(
-    "migrated", "it is in the account that the legacy path is itself, and is moved with it", adopt=True
-)
+_INSIDE = Decision("migrated", "it is in the account that the legacy path is itself, and is moved with it", adopt=True)
 _DAMAGED = Decision("corrupt", "its database is damaged; it stays at the legacy path")
 
 

@@ -19,7 +19,7 @@ UTILS = "plugins/module_utils"
 def test_a_file_of_a_package_needs_the_tests_of_that_package() -> None:
     chosen = set(chosen_tests([f"{UTILS}/_fs/modes.py"], TESTS))
     assert {test for test in TESTS if test.startswith(f"tests/unit/{UTILS}/_fs/")} < chosen
-    assert f"tests/unit/{UTILS}/test_payload.py" in chosen  # what is sent to a target
+    assert f"tests/unit/{UTILS}/test_packages.py" in chosen  # what is sent to a target
     assert "tests/unit/tools/test_mutants.py" in chosen  # faults that are planted in its lines
     assert not any("_health" in test or "playbooks" in test for test in chosen)
 

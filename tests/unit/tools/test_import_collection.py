@@ -46,10 +46,10 @@ def read(collection: Path, name: str) -> str:
     ("own", "imported", "lacking"), [(None, REPOSITORY, True), ("https://own.invalid", "https://own.invalid", False)]
 )
 def test_only_a_repository_that_is_missing_is_stood_in_for(
-    build: t.Callable[..., Path], tmp_path: Path, own: str | None, imported: str, outdated_options: bool
+    build: t.Callable[..., Path], tmp_path: Path, own: str | None, imported: str, lacking: bool
 ) -> None:
     copy = tmp_path / "copy.tar.gz"
-    assert import_collection.add_repository(build(own), copy, REPOSITORY) is outdated_options
+    assert import_collection.add_repository(build(own), copy, REPOSITORY) is lacking
     assert json.loads(read(copy, "MANIFEST.json")) == {"collection_info": {"repository": imported}}
     assert read(copy, "README.md") == "read"
 

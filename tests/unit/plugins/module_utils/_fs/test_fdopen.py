@@ -74,7 +74,7 @@ def test_a_normal_path_stays_as_it_is(parts: list[str]) -> None:
 
 @root
 @pytest.mark.parametrize(
-    ("maker", "owner", "friends", "followed"),
+    ("maker", "owner", "trusted_uids", "followed"),
     [
         (0, 0, (), True),
         (0, NOBODY, (), True),
