@@ -68,11 +68,11 @@ def test_accounts_are_themselves_after_redeploys(host: Host, before: State, engi
 def test_a_library_that_is_not_known_can_be_described_to_every_playbook(host: Host, before: State) -> None:
     """Each refuses ``layout: custom`` without the description, so what succeeds was told of it in all its calls."""
     for playbook in ("persist", "verify", "restart", "rollback"):
-        outdated_options = play(host, playbook, wa_layout="custom")
+        lacking = play(host, playbook, wa_layout="custom")
         played = play(host, playbook, wa_legacy_paths=[LEGACY], **DESCRIBED)
 
-        assert outdated_options.rc != 0
-        assert "does not describe how accounts are stored" in " ".join(outdated_options.output.split())
+        assert lacking.rc != 0
+        assert "does not describe how accounts are stored" in " ".join(lacking.output.split())
         assert played.rc == 0, played.output
     now = host.well()
     assert (now["well"], now["legacy"]) == (True, before["legacy"])
