@@ -12,13 +12,10 @@ import contextlib
 import typing as t
 
 from .._containers.service import compose_of, read_service
-from .._core.errors import SessionsError
+from .._core.errors import SessionsError, WroteAlready
 from .observe import Params, State, observe, read_params, way_back_of
 from .plan import ACTIONS, Evidence, diff, plan, report, verify
 from .steps import Step
-
-if t.TYPE_CHECKING:
-    from .apply.run import WroteAlready
 
 __all__ = [
     "ACTIONS",
@@ -45,7 +42,7 @@ def rehearse(state: State, params: Params) -> State:
 
 def apply(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:
     """Carry out the steps. If that fails after the backend wrote new keys at the sessions path, roll back together with these keys."""
-    from .apply.run import WroteAlready, apply_steps
+    from .apply.run import apply_steps
 
     try:
         return apply_steps(steps, state, state.params)

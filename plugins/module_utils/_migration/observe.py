@@ -31,7 +31,7 @@ from .attached import Attachment, attached_by_now
 from .origins import ancestors, notes_for, receipt_of
 from .owners import Owners, owners_of
 from .sources import Source, directories_of, found_sources, layout_of, named_sources
-from .survey import Survey, survey
+from .survey import Choice, Survey, survey
 from .switch import PlainFile, Switch, SwitchState, observe_switch, read_switch
 
 if t.TYPE_CHECKING:
@@ -202,49 +202,21 @@ def observe(params: Params) -> State:
 
 def _observed(params: Params) -> State:
     unit = _unit_of(params)
-    back = params.state == "rolled_back"
     container = container_of(unit) if unit else None
     handling = _handled(container, params) if container else None
-    if params.switch.attach == "volume" and not handling:
-        raise SessionsError(
-            f"'attach' is volume, but the program does not run in a container (unit: {params.unit or 'none'}); nothing was changed: "
-            "leave it at auto (role: wa_attach)"
-        )
-    if handling:
-        params, back = _for_container(params, handling), False  # a rollback leads into the container only
-    if back:
-        params = _turned_round(params, unit)
-    identity = _identity(params, unit, (*params.sources, params.path))
-    _require_directory_or_nothing(params.path)
-    whose = owners_of(unit, identity, foreign=params.allow_foreign_owner)
-    receipt = known_document(params.path, RECEIPT) if os.geteuid() == 0 else {}
-    whose = whose._replace(closed=closed_in(receipt))  # only root can have closed any
-    if handling:
-        sources = _sources_in(handling, params, whose)
-    elif params.sources:
-        sources = named_sources(params.sources, params.path, whose)
-    else:
-        sources = found_sources(unit, params.path, params.layout, whose) if unit else ()
-    receipt = receipt or known_document(params.path, RECEIPT)
-    receipts = entries_in(receipt)
-    layout = layout_of(sources, params.path, params.layout)
-    identity = _identity(params, unit, (*directories_of(sources, layout), params.path))
+    back = params.state == "rolled_back" and not handling  # a rollback leads into the container only
+    params = _for_this_host(params, unit, handling, back)
+    known = _known_of(params, unit, handling)
+    sources, layout = known.sources, known.layout
     # Observed while the backend runs: once it is stopped, nothing shows which copy it used.
-    former = former_places(sources, receipts, params.path)
-    use = use_of(unit, params.path, former, layout) if unit and unit.main_pid else None
-    if handling and handling.root:
-        use = Verdict(ELSEWHERE, (handling.root.path,))
-    at_path = None if use is None else use.state == USED
-    known = ancestors(receipts, sources, params.path)
+    use = _use_of(params, unit, handling, known)
     seen = survey(
         sources,
         params.path,
         layout,
-        known,
-        params.on_conflict,
-        at_path,
-        only=params.accounts,
-        accepted=params.accept_left_behind,
+        ancestors(known.receipts, sources, params.path),
+        Choice(params.on_conflict, params.accounts, params.accept_left_behind),
+        None if use is None else use.state == USED,
     )
     if back:
         _require_none_moved_away(sources, seen, params.path)
@@ -254,51 +226,115 @@ def _observed(params: Params) -> State:
     attachment = None if handling else _attachment(params, unit, sources, idle, seen, use)
     if attachment:
         params = params._replace(switch=attachment.switch._replace(asked=params.switch.asked or params.switch))
-    switch = observe_switch(params.switch, None if unit and compose_of(unit) else unit)
-    # The next container mounts the sessions path, the running one does not.
-    if handling and handling.root and not switch.differs:
-        switch = switch._replace(outdated_options=("mount",))
+    switch = _switch_of(params, unit, handling)
     points = attachment.points if attachment else ()
-    retirements: tuple[Retirement, ...] = ()
-    staying = 0
-    if params.state == "retired" and not handling:
-        bound = attachment is not None and bool(params.switch.bindings)
-        retirements, staying = _emptied(points, whose) if bound else _retirable(sources, layout)
-    area = area_path(params.path)
+    retirements, staying = _retirements(params, handling, attachment, known)
+    is_switched = not back and not handling and bool(switch.differs or switch.outdated_options)
+    is_counted = not params.accounts and bool(seen.to_publish or not seen.accounts)
     return State(
         unit=unit,
         params=params,
-        identity=identity,
+        identity=known.identity,
         sources=sources,
         use=use,
         survey=seen,
         staged=_staged(params.path, seen),
-        receipts=receipts,
-        receipt_inode=int(receipt.get("path_inode", 0)),
+        receipts=known.receipts,
+        receipt_inode=int(known.receipt.get("path_inode", 0)),
         switch=switch,
         interrupted=is_interrupted(params.path),
         untidy=is_untidy(params.path),
-        area=area,
+        area=area_path(params.path),
         control=control_path(params.path),
-        elsewhere=tuple(source.path for source in sources if not can_rename(source.path, params.path))
-        if params.engine == "rename"
-        else (),
-        notes=notes_for(receipt, sources, unit),
+        elsewhere=_elsewhere(params, sources),
+        notes=notes_for(known.receipt, sources, unit),
         locked=_locked(params.path, layout) if params.state != "staged" else (),
         retirable=retirements,
         staying=staying,
-        astray=_astray(params, unit, identity.uid, sources, seen)
-        if not back and not handling and (switch.differs or switch.outdated_options)
-        else None,
+        astray=_astray(params, unit, known.identity.uid, sources, seen) if is_switched else None,
         idle=idle,
         attachment=attachment,
-        open_points=_open_points(points, unit, params, whose),
-        miscounts=_miscounts(sources, layout, seen)
-        if not params.accounts and (seen.to_publish or not seen.accounts)
-        else (),
+        open_points=_open_points(points, unit, params, known.owners),
+        miscounts=_miscounts(sources, layout, seen) if is_counted else (),
         container=handling,
         not_copied=_not_copied(handling, seen),
     )
+
+
+class _Known(t.NamedTuple):
+    """What is known before accounts are looked at. ``receipt``: the document, ``receipts``: its entries."""
+
+    identity: Identity
+    owners: Owners
+    sources: tuple[Source, ...]
+    layout: Layout
+    receipt: t.Mapping[str, t.Any]
+    receipts: t.Mapping[str, Entry]
+
+
+def _for_this_host(params: Params, unit: Unit | None, handling: Handling | None, back: bool) -> Params:
+    """Return the parameters as the container or the rollback changes them."""
+    if params.switch.attach == "volume" and not handling:
+        raise SessionsError(
+            f"'attach' is volume, but the program does not run in a container (unit: {params.unit or 'none'}); nothing was changed: "
+            "leave it at auto (role: wa_attach)"
+        )
+    if handling:
+        return _for_container(params, handling)
+    return _turned_round(params, unit) if back else params
+
+
+def _known_of(params: Params, unit: Unit | None, handling: Handling | None) -> _Known:
+    identity = _identity(params, unit, (*params.sources, params.path))
+    _require_directory_or_nothing(params.path)
+    owners = owners_of(unit, identity, foreign=params.allow_foreign_owner)
+    receipt = known_document(params.path, RECEIPT) if os.geteuid() == 0 else {}
+    owners = owners._replace(closed=closed_in(receipt))  # only root can have closed any
+    if handling:
+        sources = _sources_in(handling, params, owners)
+    elif params.sources:
+        sources = named_sources(params.sources, params.path, owners)
+    else:
+        sources = found_sources(unit, params.path, params.layout, owners) if unit else ()
+    receipt = receipt or known_document(params.path, RECEIPT)
+    layout = layout_of(sources, params.path, params.layout)
+    identity = _identity(params, unit, (*directories_of(sources, layout), params.path))
+    return _Known(identity, owners, sources, layout, receipt, entries_in(receipt))
+
+
+def _use_of(params: Params, unit: Unit | None, handling: Handling | None, known: _Known) -> Verdict | None:
+    """Say whether the running backend uses the sessions path; None if it is down."""
+    if handling and handling.root:
+        return Verdict(ELSEWHERE, (handling.root.path,))
+    if unit is None or not unit.main_pid:
+        return None
+    return use_of(unit, params.path, former_places(known.sources, known.receipts, params.path), known.layout)
+
+
+def _switch_of(params: Params, unit: Unit | None, handling: Handling | None) -> SwitchState:
+    switch = observe_switch(params.switch, None if unit and compose_of(unit) else unit)
+    # The next container mounts the sessions path, the running one does not.
+    if handling and handling.root and not switch.differs:
+        return switch._replace(outdated_options=("mount",))
+    return switch
+
+
+def _retirements(
+    params: Params, handling: Handling | None, attachment: Attachment | None, known: _Known
+) -> tuple[tuple[Retirement, ...], int]:
+    """Return what of the legacy paths is put out of use, and how many entries stay."""
+    if params.state != "retired" or handling:
+        return (), 0
+    if attachment is not None and params.switch.bindings:
+        return _emptied(attachment.points, known.owners)
+    return _retirable(known.sources, known.layout)
+
+
+def _elsewhere(params: Params, sources: t.Iterable[Source]) -> tuple[str, ...]:
+    """Return the legacy paths whose accounts cannot be renamed to the sessions path, for the engine that does so."""
+    if params.engine != "rename":
+        return ()
+    return tuple(source.path for source in sources if not can_rename(source.path, params.path))
 
 
 def _unit_of(params: Params) -> Unit | None:
@@ -347,12 +383,12 @@ def _for_container(params: Params, handling: Handling) -> Params:
     return params._replace(sources=(), engine="native", switch=Switch((), None, plain=plain))
 
 
-def _sources_in(handling: Handling, params: Params, whose: Owners) -> tuple[Source, ...]:
+def _sources_in(handling: Handling, params: Params, owners: Owners) -> tuple[Source, ...]:
     """Return the container's own accounts directory, or the named sources if it already has the sessions path mounted."""
     root = handling.root
     if root is None:
-        return named_sources(params.sources, params.path, whose)
-    return (Source(root.path, root.path, None, whose.receiver.uid),)
+        return named_sources(params.sources, params.path, owners)
+    return (Source(root.path, root.path, None, owners.receiver.uid),)
 
 
 def _not_copied(handling: Handling | None, seen: Survey) -> int:
@@ -373,11 +409,9 @@ def surveyed_again(state: State, params: Params) -> State:
         params.path,
         layout,
         known,
-        params.on_conflict,
+        Choice(params.on_conflict, params.accounts, params.accept_left_behind),
         state.at_path,
         before,
-        only=params.accounts,
-        accepted=params.accept_left_behind,
     )
     return state._replace(survey=seen, receipts=receipts, not_copied=_not_copied(state.container, seen))
 
@@ -474,15 +508,15 @@ def _retirable(sources: tuple[Source, ...], layout: Layout) -> tuple[tuple[Retir
     return retirable(sources, layout)
 
 
-def _open_points(points: tuple[str, ...], unit: Unit | None, params: Params, whose: Owners) -> tuple[str, ...]:
-    found = still_open(points, whose.users) if points and whose.users else ()
+def _open_points(points: tuple[str, ...], unit: Unit | None, params: Params, owners: Owners) -> tuple[str, ...]:
+    found = still_open(points, owners.users) if points and owners.users else ()
     return found if found and unit and unit.active and are_bound(unit, params.switch.bindings) else ()
 
 
-def _emptied(points: tuple[str, ...], whose: Owners) -> tuple[tuple[Retirement, ...], int]:
+def _emptied(points: tuple[str, ...], owners: Owners) -> tuple[tuple[Retirement, ...], int]:
     from .retirable import emptied
 
-    return emptied(filled(points, whose.closed), whose.users)
+    return emptied(filled(points, owners.closed), owners.users)
 
 
 def _astray(params: Params, unit: Unit | None, uid: int, sources: tuple[Source, ...], seen: Survey) -> Astray | None:

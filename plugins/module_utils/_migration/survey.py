@@ -110,88 +110,117 @@ _INSIDE = Decision("migrated", "it is in the account that the legacy path is its
 _DAMAGED = Decision("corrupt", "its database is damaged; it stays at the legacy path")
 
 
+class Choice(t.NamedTuple):
+    """The options about accounts. ``only``: the accounts to survey, all if empty; ``accepted``: those that may be left behind."""
+
+    on_conflict: str
+    only: t.Collection[str] = ()
+    accepted: t.Collection[str] = ()
+
+
 def survey(
     sources: t.Sequence[Source],
     path: str,
     layout: Layout,
     receipts: t.Mapping[str, Entry],
-    on_conflict: str,
+    choice: Choice,
     at_path: bool | None,
     before: Survey | None = None,
-    only: t.Collection[str] = (),
-    accepted: t.Collection[str] = (),
 ) -> Survey:
     """Survey the legacy roots and the sessions path.
 
     ``at_path``: whether the running backend uses ``path``, None if it is down. ``before``: an earlier survey; its judgements are reused
-    for unchanged copies. ``only``: the accounts to survey, all if empty. ``accepted``: accounts that may be left behind.
-    Raises SessionsError if one of ``only`` does not exist and was not moved away either.
+    for unchanged copies. Raises SessionsError if an account of ``choice.only`` does not exist and was not moved away either.
     """
     with contextlib.ExitStack() as stack:
         target = _opened(stack, path)
         looks = _Looks(layout, before.sides if before else {})
         present = _states(looks, path, target)
-        accounts: dict[str, Account] = {}
-        extras: dict[str, Companion] = {}
-        left: dict[str, LeftBehind] = {}
-        twos: dict[str, AccountPair] = {}
-        clashes: list[Clash] = []
-        loose_links, directories = 0, Directories(path, several=len(sources) > 1)
-        missing = set(only) - present.keys()
+        found = _Found(choice, receipts, Directories(path, several=len(sources) > 1), set(choice.only) - present.keys())
         for source in sources:
             root = _opened(stack, source.path)
             if root is None:
                 continue
-            two = AccountPair(source, root, path, target, looks, at_path, _is_handed_over(source.path, path))
-            for name, why, linked in found_in(root, layout):
-                if (only and name not in only) or (linked and at_path_already(root, name, path)):
-                    continue
-                why = why or directories.why_not(root, name, linked)
-                if why:
-                    left.setdefault(name, LeftBehind(name, source.given, why, is_link=linked))
-                elif name not in accounts or accounts[name].legacy.state == "corrupt":
-                    account = two.account(name, receipts.get(account_key(name)), on_conflict)
-                    account = account._replace(linked=True) if linked else account
-                    accounts[name], twos[name] = _allowed(account, source, accepted), two
-                else:
-                    clash, twin = two.after(twos[name], name)
-                    clashes += [clash] if clash else []
-                    left.update({name: twin} if twin else {})
-            missing = {name for name in missing - accounts.keys() if not is_tombstone_at(root, name)}
-            owners = companion_owners(source.owners, os.fstat(root), source.receiver)
-            if source.closed:
-                # The user's own companions were copied before, and files of root may have been moved in by the user.
-                owners = frozenset()
-            for name in () if only or not owners else companions(root, layout):
-                if not is_owned_by(root, name, owners) or is_tombstone_at(root, name):
-                    continue  # it belongs to another user, or replaces an account that was moved away
-                if _is_link(root, name):
-                    loose_links += name not in left
-                    continue
-                if not _has(target, name) and not _is_beside_store(layout, name.rpartition("/")[2]):
-                    extras.setdefault(name, Companion(name, source.path, owners))
+            pair = AccountPair(source, root, path, target, looks, at_path, _is_handed_over(source.path, path))
+            found.add_accounts(pair)
+            found.add_companions(pair)
         inode = os.fstat(target).st_ino if target is not None else 0
-    _require_found(missing, sources, path)
-    accounts = _with_the_root(accounts, present)
-    found = tuple(accounts[name] for name in sorted(accounts))
-    left.update((one.name, LeftBehind(one.name, one.root, one.decision.reason)) for one in found if _stays(one))
+    _require_found(found.missing, sources, path)
+    accounts = _with_the_root(found.accounts, present)
+    ordered = tuple(accounts[name] for name in sorted(accounts))
     return Survey(
         layout,
-        found,
-        tuple(extras.values()),
+        ordered,
+        tuple(found.companions.values()),
         present,
         inode,
         looks.sides,
-        tuple(
-            left[name]
-            for name in sorted(left)
-            # The target of a link that is not followed is unknown, so the account of that name at the sessions path may be another one.
-            if (left[name].is_link or name not in present)
-            and (left[name].is_twin or not _is_brought(accounts.get(name)))
-        ),
-        tuple(clashes),
-        loose_links,
+        tuple(found.left_behind(accounts, present)),
+        tuple(found.clashes),
+        found.loose_links,
     )
+
+
+@dataclasses.dataclass
+class _Found:
+    """The findings of a survey, root by root. ``missing``: the wanted accounts that no root had so far."""
+
+    choice: Choice
+    receipts: t.Mapping[str, Entry]
+    directories: Directories
+    missing: set[str]
+    accounts: dict[str, Account] = dataclasses.field(default_factory=dict)
+    pairs: dict[str, AccountPair] = dataclasses.field(default_factory=dict)
+    companions: dict[str, Companion] = dataclasses.field(default_factory=dict)
+    left: dict[str, LeftBehind] = dataclasses.field(default_factory=dict)
+    clashes: list[Clash] = dataclasses.field(default_factory=list)
+    loose_links: int = 0
+
+    def add_accounts(self, pair: AccountPair) -> None:
+        """Add the accounts of a root. One that an earlier root has is only compared with that, unless that is corrupt."""
+        source, root, only = pair.source, pair.root, self.choice.only
+        for name, why, linked in found_in(root, pair.looks.layout):
+            if (only and name not in only) or (linked and at_path_already(root, name, pair.path)):
+                continue
+            why = why or self.directories.why_not(root, name, linked)
+            if why:
+                self.left.setdefault(name, LeftBehind(name, source.given, why, is_link=linked))
+            elif name not in self.accounts or self.accounts[name].legacy.state == "corrupt":
+                account = pair.account(name, self.receipts.get(account_key(name)), self.choice.on_conflict)
+                account = account._replace(linked=True) if linked else account
+                self.accounts[name] = _allowed(account, source, self.choice.accepted)
+                self.pairs[name] = pair
+            else:
+                clash, twin = pair.after(self.pairs[name], name)
+                self.clashes += [clash] if clash else []
+                self.left.update({name: twin} if twin else {})
+        self.missing = {name for name in self.missing - self.accounts.keys() if not is_tombstone_at(root, name)}
+
+    def add_companions(self, pair: AccountPair) -> None:
+        """Add the entries of a root that are copied with its accounts, unless the sessions path has them."""
+        source, root, layout = pair.source, pair.root, pair.looks.layout
+        owners = companion_owners(source.owners, os.fstat(root), source.receiver)
+        # If closed, the user's own companions were copied before, and files of root may have been moved in by the user.
+        if self.choice.only or source.closed or not owners:
+            return
+        for name in companions(root, layout):
+            if not is_owned_by(root, name, owners) or is_tombstone_at(root, name):
+                continue  # it belongs to another user, or replaces an account that was moved away
+            if _is_link(root, name):
+                self.loose_links += name not in self.left
+                continue
+            if not _has(pair.target, name) and not _is_beside_store(layout, name.rpartition("/")[2]):
+                self.companions.setdefault(name, Companion(name, source.path, owners))
+
+    def left_behind(self, accounts: t.Mapping[str, Account], present: t.Collection[str]) -> t.Iterator[LeftBehind]:
+        """Yield what a switch of the backend would leave behind, in the order of names."""
+        stay = (account for account in accounts.values() if _stays(account))
+        left = {**self.left, **{one.name: LeftBehind(one.name, one.root, one.decision.reason) for one in stay}}
+        for name in sorted(left):
+            # The target of a link that is not followed is unknown, so the account of that name at the sessions path may be another one.
+            is_there = name in present and not left[name].is_link
+            if not is_there and (left[name].is_twin or not _is_brought(accounts.get(name))):
+                yield left[name]
 
 
 def _with_the_root(accounts: dict[str, Account], present: t.Collection[str]) -> dict[str, Account]:

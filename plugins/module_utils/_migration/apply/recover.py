@@ -28,7 +28,7 @@ def recover(control: int, unit: Unit | None, in_use: bool) -> None:
 
     ``in_use``: whether the running backend is known to use the path that accounts were moved to.
     """
-    intent = t.cast("Intent", read_document_at(control, INTENT))
+    intent = t.cast(Intent, read_document_at(control, INTENT))
     if intent and not intent.get("committed"):
         try:
             if in_use or _is_written(control, intent):

@@ -25,7 +25,7 @@ from ..._accounts.mount_points import closed_in
 from ..._accounts.receipts import RECEIPT, Entry, Mark, document_of, entries_in, mark_with_parts
 from ..._accounts.work_area import opened_area, remove_unused
 from ..._containers.service import compose_of, read_service
-from ..._core.errors import SessionsError, StartFailed
+from ..._core.errors import SessionsError, StartFailed, WroteAlready
 from ..._core.masking import account_key
 from ..._fs.copy_tree import Tally
 from ..._fs.fdopen import make_directory, opened_directory
@@ -103,21 +103,6 @@ class Progress:
     touches: Watch | None = None
     path_made: bool = False
     folders: Folders = dataclasses.field(default_factory=Folders)
-
-
-class WroteAlready(SessionsError):
-    """The backend must be rolled back together with the keys that it has written since, which takes a migration in reverse.
-
-    ``reason``: what went wrong, without the outcome. ``stops_again``: the error is handled by stopping the backend once more.
-    """
-
-    stops_again = True
-
-    def __init__(self, reason: str, path: str) -> None:
-        super().__init__(
-            f"{reason}; it has already written to its accounts at {path}, so they stay at that path: fix the unit and start it"
-        )
-        self.reason = reason
 
 
 class Area(t.NamedTuple):
@@ -643,7 +628,7 @@ def copy_root_mode(area: int, path: int, publications: t.Sequence[Publication]) 
 
 
 def _undo(area: Area, unit: Unit | None, engine: str, folders: Folders) -> None:
-    intent = t.cast("Intent", read_document_at(area.control, INTENT))
+    intent = t.cast(Intent, read_document_at(area.control, INTENT))
     if intent:
         if intent.get("committed"):  # made durable first: a run killed from this point on must be undone
             intent["committed"] = False

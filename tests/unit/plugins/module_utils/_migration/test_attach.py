@@ -20,7 +20,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.a
     attached_by_now,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.sources import Source
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import survey
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import Choice, survey
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.switch import Switch, read_switch
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd import drop_in as systemd_drop_in
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd import load_path
@@ -68,7 +68,7 @@ class Host:
         elsewhere: bool = False,
     ) -> Attachment:
         roots = tuple(Source(str(root), str(root)) for root in sources or (self.legacy,) if root.exists())
-        seen = survey(roots, str(self.path), layout_named("baileys"), {}, "newest", None)
+        seen = survey(roots, str(self.path), layout_named("baileys"), {}, Choice("newest"), None)
         properties = {**dict.fromkeys(PROPERTIES, ""), "WorkingDirectory": f"{self.root}/bot/current"}
         scene = Scene(
             Unit("wa.service", properties), str(self.path), roots, seen, tuple(named), unprivileged, elsewhere
@@ -138,7 +138,7 @@ def test_a_unit_that_gives_roots_rights_up_later_started_with_them(host: Host, u
     os.chown(host.legacy.parent, 65534, 65534)
     path = str(host.path)
     sources = (Source(str(host.legacy), str(host.legacy)),)
-    seen = survey(sources, path, layout_named("baileys"), {}, "newest", None)
+    seen = survey(sources, path, layout_named("baileys"), {}, Choice("newest"), None)
     options = {"src": [str(host.legacy)], "path": path, "unit": "wa.service"}
     properties = {**dict.fromkeys(PROPERTIES, ""), "WorkingDirectory": f"{host.root}/bot/current", "User": user}
     found = migration_observe._attachment(

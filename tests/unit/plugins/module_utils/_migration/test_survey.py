@@ -26,7 +26,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration i
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import survey as migration_survey
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import run as apply_run
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.sources import Source
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import Survey, survey
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import Choice, Survey, survey
 from areas import opened
 
 BAILEYS = layout_named("baileys")
@@ -41,7 +41,7 @@ class Scene:
 
     def look(self, *sources: pathlib.Path, at_path: bool | None = None, **receipts: Entry) -> Survey:
         given = [Source(str(source), str(source)) for source in sources or (self.legacy,)]
-        return survey(given, str(self.path), BAILEYS, receipts or self.receipts(), "newest", at_path)
+        return survey(given, str(self.path), BAILEYS, receipts or self.receipts(), Choice("newest"), at_path)
 
     def actions(self, *sources: pathlib.Path, at_path: bool | None = None) -> list[str]:
         return [account.decision.action for account in self.look(*sources, at_path=at_path).accounts]
@@ -191,7 +191,7 @@ class Judge:
     def look(self, scene: Scene, before: Survey | None = None, on_conflict: str = "newest") -> Survey:
         self.asked = 0
         source = Source(str(scene.legacy), str(scene.legacy))
-        return survey([source], str(scene.path), self.layout, scene.receipts(), on_conflict, None, before)
+        return survey([source], str(scene.path), self.layout, scene.receipts(), Choice(on_conflict), None, before)
 
 
 def test_an_account_that_looks_as_it_did_is_not_judged_again(scene: Scene) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from accounts import put_file
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError, WroteAlready
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import rollback
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import switch as migration_switch
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.install_switch import (
@@ -20,7 +20,6 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.a
     install,
     install_early,
 )
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.run import WroteAlready
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.switch import (
     Switch,
     files_of,

@@ -17,7 +17,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.reg
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.observe import State
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.sources import Source
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.steps import planned
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import Survey, survey
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import Choice, Survey, survey
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.uncopied import not_copied
 
 
@@ -32,7 +32,7 @@ def root(tmp_path: pathlib.Path) -> pathlib.Path:
 
 def looked_at(root: pathlib.Path) -> Survey:
     source = Source(str(root), str(root), None, os.getuid())
-    return survey((source,), str(root.parent / "sessions"), layout_named("baileys"), {}, "newest", None)
+    return survey((source,), str(root.parent / "sessions"), layout_named("baileys"), {}, Choice("newest"), None)
 
 
 def test_all_of_it_is_copied(root: pathlib.Path) -> None:

@@ -9,14 +9,17 @@ import typing as t
 
 import pytest
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError, StartFailed
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import (
+    SessionsError,
+    StartFailed,
+    WroteAlready,
+)
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import job as migration_job
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import guard as apply_guard
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import run as apply_run
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.guard import Cutover, Stopwatch
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.publish import Folders
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.run import (
-    WroteAlready,
     _fall_back,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.unit import PROPERTIES, Unit
