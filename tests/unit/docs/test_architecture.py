@@ -36,7 +36,7 @@ def named_paths(page: Path) -> list[str]:
 
 def named_tests(page: Path) -> list[tuple[str, str]]:
     """Return file and name of the tests that the page names."""
-    return sorted({(file, test) for file, test in re.findall(r"`(test_\w+\.py)::(test_\w+)`", page.read_text("utf-8"))})
+    return sorted(set(re.findall(r"`(test_\w+\.py)::(test_\w+)`", page.read_text("utf-8"))))
 
 
 @pytest.mark.parametrize("page", [PAGE, CONTRIBUTING], ids=lambda page: page.name)
