@@ -2,8 +2,8 @@
 # This file is private to the collection whatsapp_ops.sessions.
 """The common sequence of every module: read params, observe, plan, apply, verify, report.
 
-A job is a Python module (``_dir``, ``_override``, ...) with the functions of ``Job``. ``plan`` is pure, so that check mode, diff mode and
-idempotence share one code path. Nothing here depends on a particular job.
+A job is a Python module (``_directory.job``, ``_systemd.drop_in``, ...) with the functions of ``Job``. ``plan`` is pure, so that check
+mode, diff mode and idempotence share one code path. Nothing here depends on a particular job.
 
 Imports that only ``apply`` needs are made there and not at the top of a file, because a host compiles them again in each call of a module:
 otherwise a call that finds nothing to do would take a quarter more CPU time.
