@@ -86,7 +86,7 @@ def at_each_moment(place: pathlib.Path, call: str, struck: str, exchanged: str, 
         except SessionsError as error:
             refused = str(error)
         except AssertionError as error:
-            assert "never struck" in str(error)
+            assert "was never reached" in str(error)
             return turn - 1
         scene.require_untouched()
         assert SECRET.decode() not in refused
@@ -154,6 +154,6 @@ def test_locks_of_somebody_else_stay(tmp_path: pathlib.Path, way: str) -> None:
             assert len(list(bobs.rglob("Singleton*"))) == len(before)
             exchange(path, decoy)
     except AssertionError as error:
-        if "never struck" not in str(error):
+        if "was never reached" not in str(error):
             raise
     assert next(turns) > 2

@@ -183,6 +183,6 @@ def test_a_described_layout(info: Info, sessions: pathlib.Path) -> None:
     told = info(layout="custom", custom={"origin": "http_127.0.0.1_8080", "locks": ["pid"]})
     assert (told["layout"], told["linked_accounts"], told["accounts"][0]["lock"]) == ("custom", 1, "live")
     refused = info(layout="custom", custom={"markers": ["/etc"]})
-    assert "custom.markers holds '/etc'" in refused["msg"]
+    assert "custom.markers contains '/etc'" in refused["msg"]
     assert "Unsupported parameters" in info(layout="custom", custom={"marker": ["x"]})["msg"]
     assert "set layout=custom" in info(custom={"markers": ["x"]})["msg"]

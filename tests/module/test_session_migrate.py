@@ -776,7 +776,7 @@ def test_a_disk_that_fills_up_meanwhile_is_not_left_full(host: Host, mount: Moun
     before, free = looks(host.legacy), os.statvfs(disk)
     refused = host.migrate(engine=engine)
     # Whichever is first: the run sees that its reserve is about to be used, or the kernel has nothing left.
-    assert "next to nothing free" in refused["msg"] or "No space left" in refused["msg"]
+    assert "would fill up the disk" in refused["msg"] or "No space left" in refused["msg"]
     assert looks(host.legacy) == before
     assert free.f_ffree - os.statvfs(disk).f_ffree < 10
     assert not host.path.exists() or host.names() == []
@@ -877,7 +877,7 @@ def test_what_cannot_be_put_back_is_never_overwritten(host: Host, interrupted: I
     host.account("wa1", "fresh", number=5)
     for engine in ENGINES:
         refused = host.migrate(engine=engine)
-        assert "move it away and run again" in refused["msg"]
+        assert "move the new one away and run again" in refused["msg"]
     remove(account)
     assert counts(host.migrate()) == {"migrated": 1}
     assert content(host.path / "wa1") == good

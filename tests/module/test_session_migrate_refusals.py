@@ -218,7 +218,7 @@ def test_a_link_to_what_is_no_account_stops_nothing(host: Host, variables: pathl
     result = switched(host, variables)
     assert (counts(result), is_switched(host, variables)) == ({"migrated": 1}, True)
     assert result["companions"] == 0
-    assert [warning for warning in result["warnings"] if "links beside" in warning] or name == "media"
+    assert [warning for warning in result["warnings"] if "links next to" in warning] or name == "media"
 
 
 def test_a_link_to_the_account_at_the_sessions_path_is_no_account_of_its_own(
