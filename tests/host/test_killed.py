@@ -45,8 +45,9 @@ def test_killed(booted: Host, call: str, number: int) -> None:
             ("look",),
         )
     )
-    # The long list goes on for longer than any run.
-    assert killed == {} or WHOLE, f"{call} {number} does not kill the run: count its calls anew; it ended with {killed}"
+    # Some calls are made by a process that copies, and the run reports its end. The long list goes on for longer than any run.
+    is_struck = killed == {} or "a copying process was killed" in killed.get("msg", "")
+    assert is_struck or WHOLE, f"{call} {number} does not kill the run: count its calls anew; it ended with {killed}"
     require_all_back(before, after)
     assert "failed" not in second, second
     require_converged(before, end)

@@ -143,7 +143,7 @@ def test_what_speaks_against_a_move_is_said_before_anything_is_interrupted(pair:
     for played, words in (
         (misspelt, "these named accounts do not exist: 1…9-"),
         (twice, "second refuses 1…2-"),
-        (elsewhere, "whatsapp-backend on second does not keep its accounts in /var/lib/whatsapp-backend/sessions"),
+        (elsewhere, "whatsapp-backend on second does not store its accounts in /var/lib/whatsapp-backend/sessions"),
     ):
         assert played.rc != 0
         assert words in " ".join(played.output.split())

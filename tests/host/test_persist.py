@@ -103,7 +103,7 @@ def test_old_copies_in_a_directory_of_an_earlier_version_are_not_brought_alive(h
         host.sh(f"rm -r {earlier}")
 
     assert refused.rc != 0
-    assert "/auth_info_baileys, and whatsapp-backend.service has written only to the former" in refused.output
+    assert "/auth_info_baileys, but whatsapp-backend.service has written only to the former" in refused.output
     assert (at_rest["pid"], at_rest["path"]) == (pid, {})
     assert played.rc == 0, played.output
     assert host.well()["path"] == before["legacy"]
