@@ -25,7 +25,6 @@ SOME = [
         ("renameat2", 3),
         ("syncfs", 2),
         ("renameat", 9),
-        ("renameat", 12),
         ("unlink", 1),
         ("unlink", 2),
     ),
