@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs jobs of the collection without Ansible, each in a child made by fork(2): what a run does is then the job's, not Python's start.
 
-Requests and replies are lines of JSON on stdin and stdout. ``{"job": "_migrate", "options": {...}, "clock": 0, "home": "/place"}`` is
+Requests and replies are lines of JSON on stdin and stdout. ``{"job": "migration", "options": {...}, "clock": 0, "home": "/place"}`` is
 answered with the child's PID; the child waits until the next line (strace(1) can be attached meanwhile), then comes its outcome.
 ``foreseen`` tells an error
 that the code has a sentence for from one that it does not know. ``clock`` is by how many seconds the child's clock is wrong, ``home``

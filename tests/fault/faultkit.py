@@ -225,7 +225,7 @@ class Scene:
         self, faults: t.Sequence[str] = (), log: pathlib.Path | None = None, clock: float = 0, **changed: t.Any
     ) -> Outcome:
         """Run once. ``faults`` as strace takes them, ``log`` for its calls, ``clock``: by how many seconds that of the run is wrong."""
-        return run_job("_migrate", self.options(**changed), faults, log, clock)
+        return run_job("migration", self.options(**changed), faults, log, clock)
 
     # --- what must hold ---------------------------------------------------------------------------
 
@@ -360,7 +360,7 @@ class WayBack(Scene):
         for name, held in self.beside.items():
             put(self.path / name, held)
         there = {"src": [str(self.path)], "path": str(self.source), "state": "migrated"}
-        assert "failed" not in run_job("_migrate", {**self.options(), **there, "switch": self._switch(self.source)})
+        assert "failed" not in run_job("migration", {**self.options(), **there, "switch": self._switch(self.source)})
         for account, generation in self.legacy.items():
             write_in_place(self.source / account, self.written(account, generation))
         self.present = {} if self.engine == "rename" else dict.fromkeys(self.legacy, 1)

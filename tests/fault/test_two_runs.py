@@ -26,7 +26,7 @@ def other() -> t.Iterator[Driver]:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_second_run_is_told_about_the_first(scene: MakeScene, other: Driver, engine: str) -> None:
     contested = scene(engine=engine)
-    first = other.begin("_migrate", contested.options())
+    first = other.begin("migration", contested.options())
     with traced(first, ["syncfs:signal=STOP:when=1"]):
         other.go()
         until(lambda: _is_locked(contested.control / "lock"))
@@ -45,7 +45,7 @@ def test_whoever_comes_first(scene: MakeScene, other: Driver, engine: str) -> No
         contested = scene(engine=engine, present={"5511999990001": 1})
         runs = [driver(), other]
         for run in runs:
-            run.begin("_migrate", contested.options())
+            run.begin("migration", contested.options())
         for run in runs:
             run.go()
         outcomes = [run.outcome() for run in runs]
