@@ -192,8 +192,12 @@ def _tombstone(options: t.Mapping[str, t.Any]) -> str:
 def observe(params: Params) -> State:
     """Read the unit, legacy paths, sessions path, receipt and configuration."""
     try:
-        with one_look():
-            return _observed(params)
+        try:
+            with one_look():
+                return _observed(params)
+        except FileNotFoundError:  # another run may be moving accounts that were listed a moment ago
+            with one_look():
+                return _observed(params)
     except OSError as error:  # its text may name a file inside an account
         raise SessionsError(
             f"cannot read {params.path} or the legacy path: {error.strerror}; fix that, or run as root (become)"
