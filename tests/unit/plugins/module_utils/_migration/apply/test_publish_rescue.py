@@ -568,6 +568,16 @@ def test_after_a_boot_accounts_are_where_the_backend_looks(
     assert not (rescuer.run / "link").exists()
 
 
+def test_after_a_boot_a_stuck_account_is_remembered(tmp_path: pathlib.Path, rescuer: Rescuer) -> None:
+    """Something new has the place of an account: what is in staging is no copy then, so the next run has to know."""
+    scene = Scene(tmp_path)
+    scene.carry_out(1)  # wa2 is displaced
+    put_account(scene.path / "wa2")
+    assert rescuer.after_boot(scene.control / INTENT) == 0
+    assert unreversible_moves(scene.intent) == [scene.intent["moves"][0]]
+    assert (scene.control / INTENT).exists()
+
+
 def test_after_a_boot_disks_may_have_other_numbers(tmp_path: pathlib.Path, rescuer: Rescuer) -> None:
     scene = Scene(tmp_path)
     before = content(scene.path)
