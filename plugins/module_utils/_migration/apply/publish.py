@@ -21,7 +21,7 @@ from ..._accounts.tombstone import is_tombstone_at, leave_tombstone
 from ..._accounts.work_area import COMPANIONS, DISPLACED, STAGING, boot, moment
 from ..._core.errors import SessionsError
 from ..._core.masking import account_key
-from ..._fs.fdopen import open_below, open_private, opened_below, real_path, status_of
+from ..._fs.fdopen import open_below, open_private, opened_below, real_path, status_below
 from ..._fs.syscalls import rename_new, sync_filesystem
 from .rescue import (
     Intent,
@@ -112,7 +112,7 @@ def taking_moves(place: Place, publications: t.Sequence[Publication]) -> list[Mo
                 planned_move(MoveKind.TAKING, folder, name, staging_path, account_key(publication.name), inode)
             )
             for part in publication.parts:
-                status = _status_below(root, part)
+                status = status_below(root, part)
                 if status:
                     folder, name = _parent_of(place, root, part)
                     slot = f"{staging_path}/{part_slot(publication.name, part)}"
@@ -178,7 +178,7 @@ def beside_moves(place: Place, companions: t.Sequence[str]) -> list[Move]:
     for companion in companions:
         folder, name = _parent_of(place, place.path, companion)
         slot = f"{COMPANIONS}/{slot_of(companion)}"
-        status = _status_below(place.area, f"{slot}/{name}")
+        status = status_below(place.area, f"{slot}/{name}")
         if status:  # entries that are neither file nor directory were left out
             moves.append(planned_move(MoveKind.BESIDE, f"{area}/{slot}", name, folder, name, status.st_ino))
     return moves
@@ -188,7 +188,7 @@ def staying(place: Place, names: t.Iterable[str]) -> list[Target]:
     """Describe the entries that stay at the sessions path (relative paths): a backend that uses it may write to them."""
     entries: list[Target] = []
     for name in names:
-        status = os.fstat(place.path) if name == "." else _status_below(place.path, name)
+        status = os.fstat(place.path) if name == "." else status_below(place.path, name)
         if status:
             entries.append(staying_entry(*_parent_of(place, place.path, name), status.st_ino))
     return entries
@@ -291,11 +291,11 @@ def _displacing_moves(place: Place, publication: Publication, new_name: str) -> 
         displaced = place.folders.keep(opened)
     if publication.displace or is_tombstone_at(place.path, publication.name):
         folder, name = _parent_of(place, place.path, publication.name)
-        found = _status_below(place.path, publication.name)
+        found = status_below(place.path, publication.name)
         inode = found.st_ino if found else _inode_of(place.path, publication.name)
         moves.append(planned_move(MoveKind.DISPLACING, folder, name, displaced, new_name, inode))
     for number, part in enumerate(publication.parts):
-        status = _status_below(place.path, part)
+        status = status_below(place.path, part)
         if status:
             folder, name = _parent_of(place, place.path, part)
             part_name = f"{new_name}.part-{number}"
@@ -308,7 +308,7 @@ def _part_moves(place: Place, staging: int, staging_path: str, publication: Publ
     for part in publication.parts:
         folder, name = _parent_of(place, place.path, part)
         slot = part_slot(publication.name, part)
-        status = _status_below(staging, f"{slot}/{name}")
+        status = status_below(staging, f"{slot}/{name}")
         if status:
             moves.append(planned_move(MoveKind.PUBLISHING, f"{staging_path}/{slot}", name, folder, name, status.st_ino))
     return moves
@@ -349,16 +349,6 @@ def _parent_of(place: Place, root: int, name: str) -> tuple[str, str]:
                 f"{above}/{last} was replaced while it was being inspected; find out what replaces it and run again"
             )
         return place.folders.keep(parent), last
-
-
-def _status_below(root: int, path: str) -> os.stat_result | None:
-    """Return the status of a relative path; None if it does not exist."""
-    folder, _slash, name = path.rpartition("/")
-    try:
-        with opened_below(root, folder or ".") as parent:
-            return status_of(parent, name)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
 
 
 def _inode_of(root: int, name: str) -> int:
