@@ -28,8 +28,11 @@ class Evidence(t.NamedTuple):
 
 
 def plan(state: State, params: Params) -> tuple[Step, ...]:
-    """Return the steps to do. Raises SessionsError where only the operator can decide."""
-    return planned(state, state.params)
+    """Return the steps to do, decided from ``state.effective`` only: in a rollback, ``params`` name the other direction.
+
+    Raises SessionsError where only the operator can decide.
+    """
+    return planned(state)
 
 
 def diff(state: State, steps: tuple[Step, ...], params: Params) -> Diff:
@@ -40,9 +43,9 @@ def diff(state: State, steps: tuple[Step, ...], params: Params) -> Diff:
     left = [step.name for step in steps if not step.bookkeeping]
     return [
         {
-            "before": {"path": state.params.path, "accounts": present, "steps_left": left},
+            "before": {"path": state.effective.path, "accounts": present, "steps_left": left},
             "after": {
-                "path": state.params.path,
+                "path": state.effective.path,
                 "accounts": present + (new if "publish" in names else 0),
                 "steps_left": [],
             },
@@ -57,7 +60,7 @@ def verify(state: State, params: Params) -> None:
     left = [step.name for step in plan(state, params) if not step.bookkeeping and step.name != "stage"]
     if left and params.state != "staged":
         raise SessionsError(
-            f"steps remain after the migration to {state.params.path} ({', '.join(left)}); "
+            f"steps remain after the migration to {state.effective.path} ({', '.join(left)}); "
             "find out which other program changes the accounts or the configuration, and run again"
         )
 
@@ -79,7 +82,7 @@ def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Evid
     warnings.extend(state.switch.warnings)
     return Report(
         {
-            "path": state.params.path,
+            "path": state.effective.path,
             "path_made": evidence.path_made if evidence else bool(steps) and not state.survey.path_inode,
             "src": [source.given for source in state.sources],
             "layout": state.survey.layout.name,
@@ -109,7 +112,8 @@ def _warnings_of(state: State, decided: t.Iterable[Account]) -> t.Iterator[str]:
         named = "; ".join(f"{one.label} in {one.root}: {one.why}" for one in links[:5])
         yield f"{len(links)} symbolic links, which may be accounts, stay at the legacy path ({named})"
     if state.survey.loose_links:
-        yield f"{state.survey.loose_links} symbolic links next to the accounts are not copied; create them in {state.params.path} if needed"
+        path = state.effective.path
+        yield f"{state.survey.loose_links} symbolic links next to the accounts are not copied; create them in {path} if needed"
 
 
 def _count(accounts: t.Iterable[Account], action: str) -> int:

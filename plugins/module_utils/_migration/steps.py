@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from .observe import Params, State
+from .observe import State
 from .survey import Account
 
 _TO_DECIDE = ("diverged", "skipped")
@@ -26,16 +26,16 @@ class Step:
         return self.name in ("remember", "tidy")
 
 
-def planned(state: State, params: Params) -> tuple[Step, ...]:
+def planned(state: State) -> tuple[Step, ...]:
     """Return the steps to do. Raises SessionsError where only the operator can decide."""
     # After an interrupted run the state is half finished: it is decided once that run is undone.
     if not state.interrupted and _is_anything_to_decide(state):
         from .refusals import require_decided
 
-        require_decided(state, params)
+        require_decided(state)
     steps = [Step("recover")] if state.interrupted else []
-    if params.state == "staged":
-        return (*steps, *_staging_steps(state, params))
+    if state.effective.state == "staged":
+        return (*steps, *_staging_steps(state))
     return (*steps, *(step for step in _migrating_steps(state) if step.count))
 
 
@@ -53,9 +53,11 @@ def _is_anything_to_decide(state: State) -> bool:
     )
 
 
-def _staging_steps(state: State, params: Params) -> t.Iterator[Step]:
+def _staging_steps(state: State) -> t.Iterator[Step]:
     left = sum(account.name not in state.staged for account in state.survey.to_publish)
-    if left and params.engine != "rename":  # 'rename' moves the accounts themselves, so it cannot stage them ahead
+    if (
+        left and state.effective.engine != "rename"
+    ):  # 'rename' moves the accounts themselves, so it cannot stage them ahead
         yield Step("stage", left)
 
 

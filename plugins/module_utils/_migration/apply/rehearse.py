@@ -32,8 +32,8 @@ _CUTTING_OVER = ("publish", "companions", "switch", "restart")
 
 def rehearsed(state: State) -> State:
     """Return the state that the run would continue with. Raises SessionsError for what it would refuse."""
-    params = state.params
-    names = {step.name for step in planned(state, params)}
+    params = state.effective
+    names = {step.name for step in planned(state)}
     if state.interrupted or not names.intersection((*_CUTTING_OVER, "stage")):
         return state
     with _opened_nearest(params.path) as disk:

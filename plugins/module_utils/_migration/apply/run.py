@@ -179,8 +179,8 @@ def _carry_out(area: Area, steps: tuple[Step, ...], state: State, params: Params
     # The receipts differ if another run has ended since the state was observed.
     if interrupted or entries_in(read_document_at(area.control, RECEIPT)) != state.receipts:
         state = observe(params)
-        params = state.params
-        steps = planned(state, params)
+        params = state.effective
+        steps = planned(state)
         progress.accounts = state.survey.accounts
     names = {step.name for step in steps}
     if "unlock" in names:
@@ -512,8 +512,8 @@ def _publish_all(area: Area, before: State, params: Params, progress: Progress) 
     """Decide again now that the backend is stopped, copy the difference, publish, write the receipt, switch, commit."""
     watch = progress.watch
     with watch.phase("decide"):
-        state = surveyed_again(before, params)
-        require_decided(state, params)
+        state = surveyed_again(before)
+        require_decided(state)
         progress.accounts = state.survey.accounts
     stage = stage_in(area.data, state, params)
     with opened_directory(params.path) as path:

@@ -22,7 +22,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.j
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.left_behind import Clash, LeftBehind
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.retirable import Retirement
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.sources import Source
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.steps import planned as plan
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.steps import planned
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import (
     Account,
     Companion,
@@ -74,7 +74,7 @@ def state(
     survey = Survey(layout_named("baileys"), accounts, extras, dict.fromkeys(present, "paired"), 7)
     seen = State(
         unit=None,
-        params=params(),
+        effective=params(),
         identity=Identity(1, 1, "wa", "wa"),
         sources=(Source("/opt/wa", "/opt/wa"),),
         use=None,
@@ -91,6 +91,10 @@ def state(
         notes={},
     )
     return seen._replace(**fields)
+
+
+def plan(seen: State, wanted: Params) -> tuple[Step, ...]:
+    return planned(seen._replace(effective=wanted))
 
 
 PLANS = [

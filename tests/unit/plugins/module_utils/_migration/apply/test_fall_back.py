@@ -132,5 +132,5 @@ class Before(t.NamedTuple):
     """As much of what was seen as counts."""
 
     unit: Unit | None
-    params: t.Any = PARAMS
+    effective: t.Any = PARAMS
     control: str = "/control"
