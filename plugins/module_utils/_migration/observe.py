@@ -282,7 +282,7 @@ def _for_this_host(params: Params, unit: Unit | None, handling: Handling | None,
     if params.switch.attach == "volume" and not handling:
         raise SessionsError(
             f"'attach' is volume, but the program does not run in a container (unit: {params.unit or 'none'}); nothing was changed: "
-            "leave it at auto (role: wa_attach)"
+            "leave it at auto"
         )
     if handling:
         return _for_container(params, handling)
@@ -360,7 +360,7 @@ def _handled(container: Container, params: Params) -> Handling:
         if not {entry.source for entry in receipts.values()}.issuperset(params.sources):
             raise SessionsError(
                 f"the accounts of {container.unit} can only be rolled back into its container, not to {params.sources[0]}; nothing was "
-                "changed: leave 'src' out (role: wa_rollback_path)"
+                "changed: leave 'src' out"
             )
         return way_back(container, params.path, params.layout)
     if params.state == "rolled_back":

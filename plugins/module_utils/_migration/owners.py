@@ -25,10 +25,7 @@ from .._fs.fdopen import opened_below, status_below
 from .._fs.users import Identity, group_number, owner_name
 from .._systemd.unit import Unit
 
-REMEDY = (
-    "give it to that user (chown), or, if this is intended, name its directory in 'src' (role: wa_legacy_paths) "
-    "and set allow_foreign_owner=true (role: wa_allow_foreign_owner)"
-)
+REMEDY = "give it to that user (chown), or, if this is intended, name its directory in 'src' and set allow_foreign_owner=true"
 
 
 class Owners(t.NamedTuple):

@@ -51,7 +51,7 @@ def require_one_device_each(state: State) -> None:
         raise SessionsError(
             f"{len(clashes)} account(s), first {first.label!r}, are two different linked devices, one in {first.one} and one in "
             f"{first.other}, and a name can exist only once at the sessions path; nothing was changed: move one of them to a directory "
-            "with another name (and configure its program for that), or list only one of the paths in 'src' (role: wa_legacy_paths)"
+            "with another name (and configure its program for that), or list only one of the paths in 'src'"
         )
 
 
@@ -76,8 +76,8 @@ def require_not_empty(state: State) -> None:
         return
     raise SessionsError(
         f"{state.unit.name} is running, and no account was found, neither in {params.path} nor {_looked_at(state)}; "
-        "nothing was changed: set 'src' (role: wa_legacy_paths) to the directory that it keeps its accounts in, or, if the backend is "
-        "new and has none yet, set allow_empty=true (role: wa_allow_empty)"
+        "nothing was changed: set 'src' to the directory that it keeps its accounts in, or, if the backend is "
+        "new and has none yet, set allow_empty=true"
     )
 
 
@@ -109,9 +109,9 @@ def require_expected(state: State, number: int) -> None:
     if linked < number:
         places = ", ".join(source.given for source in state.sources) or "no other place"
         raise SessionsError(
-            f"{linked} accounts would be linked at {state.effective.path}, but {number} are expected (role: wa_expected_accounts); "
-            f"the others are neither there nor in {places}, or are not linked; nothing was changed: list their directories in 'src' "
-            "(role: wa_legacy_paths), check the output of session_info, or lower the expected number"
+            f"{linked} accounts would be linked at {state.effective.path}, but {number} are expected ('expected_accounts'); "
+            f"the others are neither there nor in {places}, or are not linked; nothing was changed: list their directories in 'src', "
+            "check the output of session_info, or lower the expected number"
         )
 
 
@@ -129,7 +129,7 @@ def refusal(left: t.Sequence[LeftBehind], state: State) -> str:
     return (
         f"{accounts} would be left behind, because {backend} will not use their directories once it is pointed to {state.effective.path}: "
         f"{named}{more}; nothing was changed: repair or move them (session_info reports their problems), or, if they may be left "
-        "behind, list them by the names shown in this message in 'accept_left_behind' (role: wa_accept_left_behind)"
+        "behind, list them by the names shown in this message in 'accept_left_behind'"
     )
 
 
