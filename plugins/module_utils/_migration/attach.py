@@ -281,8 +281,8 @@ class _Decision:
         return (
             f"{self.unit.name} keeps accounts in {len(self.roots)} directories ({roots}), like a unit that runs several programs, "
             "and one bind mount would merge them; nothing was changed: run once per directory, each time with its own 'src', "
-            "'path' and drop-in in 'switch' and with attach=bind, or, if one variable sets the directory of all programs, run once with all "
-            "of them in 'src' and attach=variable"
+            "'path' and drop-in in 'switch' and with attach=bind, or, if one variable sets the directory of all programs, run once with "
+            "all of them in 'src' and attach=variable"
         )
 
 

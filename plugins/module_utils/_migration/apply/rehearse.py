@@ -22,19 +22,17 @@ from ..._layouts.sqlite import may_be_damaged, store_names
 from ..._layouts.sqlite_query import answer_of_copy
 from ..._proc.command import SEARCH_PATH
 from ..observe import State
-from ..steps import planned
+from ..steps import INTERRUPTING, StepKind, planned
 from ..switch_refusals import require_sound
 from .run import require_nobody_holds, require_space, stage_in, tasks_of, without_damaged
 from .staging import Stage, Task, need_at
-
-_CUTTING_OVER = ("publish", "companions", "switch", "restart")
 
 
 def rehearsed(state: State) -> State:
     """Return the state that the run would continue with. Raises SessionsError for what it would refuse."""
     params = state.effective
-    names = {step.name for step in planned(state)}
-    if state.interrupted or not names.intersection((*_CUTTING_OVER, "stage")):
+    kinds = {step.kind for step in planned(state)}
+    if state.interrupted or not kinds & {*INTERRUPTING, StepKind.STAGE}:
         return state
     with _opened_nearest(params.path) as disk:
         stage, tasks = stage_in(disk, state, params), tasks_of(state.survey)
@@ -50,7 +48,7 @@ def rehearsed(state: State) -> State:
             "rsync is not installed on this host; nothing was changed: install it, or use the engine 'native'"
         )
     require_sound(state, damaged)
-    if names.intersection(_CUTTING_OVER):
+    if kinds & INTERRUPTING:
         require_nobody_holds(state)
     return without_damaged(state, damaged) if damaged else state
 

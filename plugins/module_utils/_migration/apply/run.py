@@ -50,7 +50,7 @@ from ..plan import Evidence
 from ..refusals import require_decided
 from ..rollback import with_switch
 from ..sources import directories_of
-from ..steps import Step, planned
+from ..steps import INTERRUPTING, Step, StepKind, planned
 from ..survey import Account, Survey
 from ..switch import files_of
 from ..switch_refusals import linked_places, needed, require_sound
@@ -182,17 +182,17 @@ def _carry_out(area: Area, steps: tuple[Step, ...], state: State, params: Params
         params = state.effective
         steps = planned(state)
         progress.accounts = state.survey.accounts
-    names = {step.name for step in steps}
-    if "unlock" in names:
+    kinds = {step.kind for step in steps}
+    if StepKind.UNLOCK in kinds:
         remove_locks(params.path, state.locked, state.survey.layout, state.survey.path_inode)
     with _source_noted(area, state, params):
-        if "stage" in names:
+        if StepKind.STAGE in kinds:
             _stage_live(area, state, params, progress)
-        if names & {"publish", "companions", "switch", "restart"}:
+        if kinds & INTERRUPTING:
             _cut_over(area, state, params, progress)
         else:
-            apply_without_downtime(area, state, params, names, progress)
-    if "retire" in names:
+            apply_without_downtime(area, state, params, kinds, progress)
+    if StepKind.RETIRE in kinds:
         _require_unused(state, params)
         retire(state.retirable, params.path)
 
@@ -211,19 +211,19 @@ def _source_noted(area: Area, state: State, params: Params) -> t.Iterator[None]:
 
 
 def apply_without_downtime(
-    area: Area, state: State, params: Params, names: t.Collection[str], progress: Progress
+    area: Area, state: State, params: Params, kinds: t.Collection[StepKind], progress: Progress
 ) -> None:
     """Carry out the steps that need no interruption of the backend."""
-    stale = "reload" in names
-    if "pre_stop_overrides" in names:
+    stale = StepKind.RELOAD in kinds
+    if StepKind.PRE_STOP_OVERRIDES in kinds:
         stale = install_early(params.switch, state.switch)
     if stale:
         daemon_reload()
-    if "remember" in names:
+    if StepKind.REMEMBER in kinds:
         _write_receipt(area, state, params, state.notes, (), ())
-    if "close" in names:
+    if StepKind.CLOSE in kinds:
         _close(area, state, progress)
-    if "tidy" in names:
+    if StepKind.TIDY in kinds:
         tidy(area.control, area.data, state.unit)
 
 

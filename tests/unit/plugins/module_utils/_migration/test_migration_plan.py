@@ -22,7 +22,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.j
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.left_behind import Clash, LeftBehind
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.retirable import Retirement
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.sources import Source
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.steps import planned
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.steps import StepKind, planned
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import (
     Account,
     Companion,
@@ -141,7 +141,7 @@ PLANS = [
 
 @pytest.mark.parametrize(("seen", "options", "steps"), PLANS)
 def test_the_plan(seen: State, options: dict[str, t.Any], steps: list[tuple[str, int]]) -> None:
-    assert plan(seen, params(**options)) == tuple(Step(*step) for step in steps)
+    assert plan(seen, params(**options)) == tuple(Step(StepKind(kind), count) for kind, count in steps)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.observe import State
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.sources import Source
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.steps import planned
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.steps import StepKind, planned
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import Choice, Survey, survey
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.uncopied import not_copied
 
@@ -64,5 +64,5 @@ def test_it_is_refused() -> None:
     seen = state(PUBLISH, container=handling, not_copied=3)
     told = refused(seen)
     assert "3 entries of /app/auth" in told and "nothing was changed" in told
-    assert planned(seen._replace(interrupted=True))[0].name == "recover"
+    assert planned(seen._replace(interrupted=True))[0].kind is StepKind.RECOVER
     assert planned(seen._replace(not_copied=0))
