@@ -45,14 +45,14 @@ def apply(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:
     from .apply.run import apply_steps
 
     try:
-        return apply_steps(steps, state, state.effective)
+        return apply_steps(steps, state)
     except WroteAlready as error:
         if params.state == "rolled_back":
             raise
         with _held(state, error):
             back = way_back_of(state, params)
             looked = observe(back)
-            apply_steps(plan(looked, back), looked, looked.effective)
+            apply_steps(plan(looked, back), looked)
         raise SessionsError(
             f"{error.reason}; it was rolled back to its former path, together with the keys that it has written since: fix what keeps it "
             f"from using {params.path} and run again"

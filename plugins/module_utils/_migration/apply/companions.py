@@ -17,7 +17,7 @@ from ..._fs.copy_tree import Index, remove_tree
 from ..._fs.fdopen import open_private, opened_directory
 from ..owners import companion_owners
 from ..survey import Companion
-from .staging import Stage
+from .stage import Stage
 
 _INDEX = "index"
 

@@ -35,7 +35,7 @@ from .rescue import (
     planned_move,
     staying_entry,
 )
-from .staging import open_staged, part_slot
+from .staging_area import open_staged, part_slot
 
 _LARGEST_RECEIPT = 1 << 28  # bytes
 

@@ -20,7 +20,7 @@ from ..._systemd.unit import Unit
 from .companions import clear_companions
 from .guard import lift_leftover_guard
 from .rescue import Intent, Move, MoveKind, Opened, is_used, undo_moves, unreversible_moves
-from .staging import clear_staging
+from .staging_area import clear_staging
 
 
 def recover(control: int, unit: Unit | None, in_use: bool) -> None:

@@ -24,8 +24,10 @@ from ..._proc.command import SEARCH_PATH
 from ..observe import State
 from ..steps import INTERRUPTING, StepKind, planned
 from ..switch_refusals import require_sound
-from .run import require_nobody_holds, require_space, stage_in, tasks_of, without_damaged
-from .staging import Stage, Task, need_at
+from .checks import require_nobody_holds, without_damaged
+from .space import need_at, require_space
+from .stage import Stage, stage_in, tasks_of
+from .staging_area import StagedCopy
 
 
 def rehearsed(state: State) -> State:
@@ -35,12 +37,12 @@ def rehearsed(state: State) -> State:
     if state.interrupted or not kinds & {*INTERRUPTING, StepKind.STAGE}:
         return state
     with _opened_nearest(params.path) as disk:
-        stage, tasks = stage_in(disk, state, params), tasks_of(state.survey)
+        stage, tasks = stage_in(disk, state), tasks_of(state.survey)
         damaged, need = set(), Tally()
-        for task in tasks:
-            damaged |= {task.name} if _is_damaged(stage, task) else set()
-            if task.name not in state.staged and params.engine != "rename":
-                need.add(need_at(stage, task))
+        for copy in (StagedCopy(stage, task) for task in tasks):
+            damaged |= {copy.task.name} if _is_damaged(copy) else set()
+            if copy.task.name not in state.staged and params.engine != "rename":
+                need.add(need_at(copy))
         require_space(disk, need, params.path)
         _require_companions_fit(stage, state)
     if params.engine == "rsync" and shutil.which("rsync", path=SEARCH_PATH) is None:
@@ -62,31 +64,28 @@ def _opened_nearest(path: str) -> t.Iterator[int]:
         yield directory
 
 
-def _is_damaged(stage: Stage, task: Task) -> bool:
+def _is_damaged(copy: StagedCopy) -> bool:
     """Check an account as copying does; return whether SQLite finds a database damaged that its program needs."""
-    try:
-        with opened_directory(task.root) as root, opened_account(root, task.name) as source:
-            owner = os.fstat(source).st_uid
-            moves = stage.engine == "rename"
-            rules = stage.whole_rules(owner) if moves else stage.rules(owner)
-            fit = require_may_change_hands if moves else require_own
-            require_fit(source, rules, fit)
-            require_entries_fit(root, task.parts, stage.whole_rules(owner), fit)
-            if moves:
-                return False
-            if not stage.layout.databases:
-                return False
-            spared = may_be_damaged(source, stage.layout)
-            needed = [name for name in store_names(source, stage.layout) if not spared(name)]
-            return any(_answer(source, name) == "damaged" for name in needed)
-    except UnfitTree as error:
-        raise SessionsError(
-            f"cannot stage account {task.label!r} from {task.root}: {error}; nothing would be published"
-        ) from error
-    except OSError as error:
-        raise SessionsError(
-            f"cannot stage account {task.label!r} from {task.root}: {error.strerror}; nothing would be published"
-        ) from error
+    task, layout = copy.task, copy.stage.layout
+    with (
+        copy.errors_named("nothing would be published"),
+        opened_directory(task.root) as root,
+        opened_account(root, task.name) as source,
+    ):
+        _require_fit(copy, root, source)
+        if copy.stage.engine == "rename" or not layout.databases:
+            return False
+        spared = may_be_damaged(source, layout)
+        needed = [name for name in store_names(source, layout) if not spared(name)]
+        return any(_answer(source, name) == "damaged" for name in needed)
+
+
+def _require_fit(copy: StagedCopy, root: int, source: int) -> None:
+    stage, owner = copy.stage, os.fstat(source).st_uid
+    moves = stage.engine == "rename"
+    fit = require_may_change_hands if moves else require_own
+    require_fit(source, stage.whole_rules(owner) if moves else stage.rules(owner), fit)
+    require_entries_fit(root, copy.task.parts, stage.whole_rules(owner), fit)
 
 
 def _answer(source: int, name: str) -> str:
