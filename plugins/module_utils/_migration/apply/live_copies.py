@@ -21,6 +21,7 @@ from .staging_area import clear_staging
 from .take_out import require_movable
 
 if t.TYPE_CHECKING:
+    from ..._fs.fdopen import DirFd
     from ..._fs.inotify import Watch
     from .stage import Stage, Task
 
@@ -58,7 +59,7 @@ def _clear_copies(run: Run) -> None:
 
 
 @contextlib.contextmanager
-def _written_out_meanwhile(area: int) -> t.Iterator[None]:
+def _written_out_meanwhile(area: DirFd) -> t.Iterator[None]:
     """Write copied data to the disk while copying continues, instead of all of it at the end."""
     # A separate open file description: the kernel reports a failed write once per description (errseq), and the run itself must see it.
     disk = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=area)

@@ -12,6 +12,7 @@ from .publish import Folders, Place
 from .stage import Stage, Task, stage_in, tasks_of
 
 if t.TYPE_CHECKING:
+    from ..._fs.fdopen import DirFd
     from ..._fs.inotify import Watch
     from ..._systemd.unit import Unit
     from ..observe import Params, State
@@ -27,8 +28,8 @@ class Run:
     change after they were copied.
     """
 
-    control: int
-    data: int
+    control: DirFd
+    data: DirFd
     folders: Folders
     state: State
     watch: Stopwatch = dataclasses.field(default_factory=Stopwatch)
@@ -58,7 +59,7 @@ class Run:
         """Return the accounts to stage."""
         return tasks_of(self.survey)
 
-    def place(self, path: int) -> Place:
+    def place(self, path: DirFd) -> Place:
         """Return what publishing in the open directory ``path`` works on."""
         identity = self.state.identity
         return Place(self.control, self.data, path, identity.uid, identity.gid, self.folders)

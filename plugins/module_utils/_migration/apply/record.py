@@ -11,7 +11,7 @@ import typing as t
 from ..._accounts.control_directory import write_document_at
 from ..._accounts.receipts import RECEIPT, Entry, Mark, document_of, mark_with_parts
 from ..._core.masking import account_key
-from ..._fs.fdopen import opened_directory
+from ..._fs.fdopen import DirFd, opened_directory
 from ..._layouts.registry import opened_account
 from ..survey import Account, Survey
 from .progress import Run
@@ -37,7 +37,7 @@ def write_receipt(
     write_document_at(run.control, RECEIPT, document)
 
 
-def _present_mark(root: int, account: Account, seen: Survey, is_published: bool) -> Mark:
+def _present_mark(root: DirFd, account: Account, seen: Survey, is_published: bool) -> Mark:
     # Adopted accounts are recorded as they were judged: what the backend has written to them since counts as use.
     if account.present and not is_published and not account.is_inside:
         return account.present.mark

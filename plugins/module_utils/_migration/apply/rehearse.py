@@ -16,7 +16,7 @@ from ..._accounts.extras import require_entries_fit
 from ..._core.errors import SessionsError
 from ..._fs.copy_file import UnfitTree, require_own
 from ..._fs.copy_tree import Tally, require_entry_fit, require_fit, require_may_change_hands
-from ..._fs.fdopen import opened_below, opened_directory
+from ..._fs.fdopen import DirFd, opened_below, opened_directory
 from ..._layouts.registry import opened_account
 from ..._layouts.sqlite import may_be_damaged, store_names
 from ..._layouts.sqlite_query import answer_of_copy
@@ -56,7 +56,7 @@ def rehearsed(state: State) -> State:
 
 
 @contextlib.contextmanager
-def _opened_nearest(path: str) -> t.Iterator[int]:
+def _opened_nearest(path: str) -> t.Iterator[DirFd]:
     """Open the directory at ``path``, or the nearest existing one above it."""
     while not os.path.isdir(path):
         path = os.path.dirname(path)
@@ -80,7 +80,7 @@ def _is_damaged(copy: StagedCopy) -> bool:
         return any(_answer(source, name) == "damaged" for name in needed)
 
 
-def _require_fit(copy: StagedCopy, root: int, source: int) -> None:
+def _require_fit(copy: StagedCopy, root: DirFd, source: DirFd) -> None:
     stage, owner = copy.stage, os.fstat(source).st_uid
     moves = stage.engine == "rename"
     fit = require_may_change_hands if moves else require_own
@@ -88,7 +88,7 @@ def _require_fit(copy: StagedCopy, root: int, source: int) -> None:
     require_entries_fit(root, copy.task.parts, stage.whole_rules(owner), fit)
 
 
-def _answer(source: int, name: str) -> str:
+def _answer(source: DirFd, name: str) -> str:
     import sqlite3  # observing has checked that the module exists
 
     folder, _slash, last = name.rpartition("/")

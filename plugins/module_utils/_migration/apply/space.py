@@ -16,13 +16,16 @@ from ..._layouts.sqlite import measure_stores
 from .stage import Stage, Task
 from .staging_area import StagedCopy, open_staged, sum_of
 
+if t.TYPE_CHECKING:
+    from ..._fs.fdopen import DirFd
+
 
 def has_ample_room(stage: Stage, tasks: t.Sequence[Task]) -> bool:
     """Whether there is so much space that the accounts need not be measured. Never with rsync, which does not watch the free space."""
     return stage.engine == "native" and has_room_for_all(stage.area, _sources(tasks))
 
 
-def require_space(area: int, need: Tally, path: str) -> None:
+def require_space(area: DirFd, need: Tally, path: str) -> None:
     """Raise SessionsError if ``need`` would fill the disk of the open directory ``area``."""
     disk = os.fstatvfs(area)
     size = need.bytes + need.files * disk.f_frsize

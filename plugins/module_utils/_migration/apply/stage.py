@@ -20,6 +20,7 @@ from ..switch_refusals import needed
 from .rescue import open_real
 
 if t.TYPE_CHECKING:
+    from ..._fs.fdopen import DirFd
     from ..observe import State
     from ..survey import Survey
 
@@ -42,9 +43,9 @@ class Task:
     inode: int = 0
 
     @contextlib.contextmanager
-    def opened(self) -> t.Iterator[tuple[int, int]]:
+    def opened(self) -> t.Iterator[tuple[DirFd, DirFd]]:
         """Open the root and the account in it. Raises UnfitTree if the account has another owner than when it was surveyed."""
-        root = open_real(self.root)
+        root = DirFd(open_real(self.root))
         try:
             source = open_account(root, self.name)
             try:
@@ -55,7 +56,7 @@ class Task:
         finally:
             os.close(root)
 
-    def require_same_owner(self, directory: int) -> None:
+    def require_same_owner(self, directory: DirFd) -> None:
         """Raise UnfitTree if the open directory has another owner than the account when it was surveyed."""
         if self.owner is not None and os.fstat(directory).st_uid != self.owner:
             raise UnfitTree("its directory was replaced with one of another user during the run; check what it is")
@@ -71,7 +72,7 @@ class Stage:
     without. ``closed``: a legacy path was given to root by this collection, so its content is not trusted as root's.
     """
 
-    area: int
+    area: DirFd
     layout: Layout
     uid: int
     gid: int
@@ -135,7 +136,7 @@ class Stage:
         return frozenset((self.uid,) if self.closed and owner == 0 else (self.uid, owner))
 
 
-def stage_in(area: int, state: State) -> Stage:
+def stage_in(area: DirFd, state: State) -> Stage:
     """Return how accounts are staged in the open directory ``area``."""
     identity, params = state.identity, state.effective
     return Stage(

@@ -20,6 +20,9 @@ from ..._layouts.sqlite import (
 )
 from .staging_area import Opened, StagedCopy, forget_index, opened_copies
 
+if t.TYPE_CHECKING:
+    from ..._fs.fdopen import DirFd
+
 
 def bring_stores_of(copy: StagedCopy, opened: Opened, known: Records) -> tuple[Records, Tally]:
     """Copy the files of databases that differ from what is ``known``; return what is known then."""
@@ -59,7 +62,7 @@ def put_stores_of(copy: StagedCopy) -> None:
                 _put_store(copy, source, scratch, target, name)
 
 
-def _put_store(copy: StagedCopy, source: int, scratch: int, target: int, name: str) -> None:
+def _put_store(copy: StagedCopy, source: DirFd, scratch: DirFd, target: DirFd, name: str) -> None:
     rules = copy.stage.rules(os.fstat(source).st_uid)
     try:
         put_stores(scratch, target, [name], rules)

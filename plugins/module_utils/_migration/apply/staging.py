@@ -28,6 +28,9 @@ from .stage_stores import are_sound, bring_stores_of, known_stores, put_stores_o
 from .staging_area import Opened, StagedCopy, forget_index, opened_copies, sum_of, tally_each
 from .take_out import take_out
 
+if t.TYPE_CHECKING:
+    from ..._fs.fdopen import DirFd
+
 # Seconds. On filesystems with timestamps of whole seconds, it takes two of them to see that a file is unchanged, see copy_file.py.
 _SETTLING = 5.0
 _GRAIN = 0.02
@@ -217,7 +220,7 @@ def _stage_once(copy: StagedCopy) -> Tally:
         return tally
 
 
-def _bring_files(copy: StagedCopy, source: int, target: int, known: Index) -> tuple[Index, Tally]:
+def _bring_files(copy: StagedCopy, source: DirFd, target: DirFd, known: Index) -> tuple[Index, Tally]:
     stage = copy.stage
     if stage.engine == "rsync" and not known:
         fill_by_rsync(source, target, copy.task.label, stage.left_out, stage.caches)

@@ -21,7 +21,7 @@ from ..._accounts.work_area import DISPLACED, STAGING, moment
 from ..._core.errors import SessionsError
 from ..._core.masking import account_key
 from ..._fs.copy_tree import Tally, UnfitTree, remove_tree
-from ..._fs.fdopen import open_private
+from ..._fs.fdopen import DirFd, open_private
 from ..._fs.files import read_file_at
 from ..._fs.syscalls import rename_new
 from ..._layouts.sqlite import DamagedStore
@@ -35,9 +35,9 @@ _KNOWLEDGE = (".index", ".mark")  # suffixes of the records about a staged copy
 class Opened(t.NamedTuple):
     """The open directories of one account: its root, the account, and the staging area."""
 
-    root: int
-    source: int
-    staging: int
+    root: DirFd
+    source: DirFd
+    staging: DirFd
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,19 +59,19 @@ class StagedCopy:
             yield Opened(root, source, staging)
 
     @contextlib.contextmanager
-    def opened_stores(self, staging: int) -> t.Iterator[int]:
+    def opened_stores(self, staging: DirFd) -> t.Iterator[DirFd]:
         """Open, in the open staging area, the directory of database copies; make it if it is missing."""
         with _opened_holder(staging, f"{self.key}.stores") as holder:
             yield holder
 
     @contextlib.contextmanager
-    def opened_parts(self, staging: int) -> t.Iterator[int]:
+    def opened_parts(self, staging: DirFd) -> t.Iterator[DirFd]:
         """Open, in the open staging area, the directory of parts; make it if it is missing."""
         with _opened_holder(staging, _parts_name(self.task.name)) as holder:
             yield holder
 
     @contextlib.contextmanager
-    def opened_target(self, staging: int) -> t.Iterator[int]:
+    def opened_target(self, staging: DirFd) -> t.Iterator[DirFd]:
         """Open the copy itself; make it if it is missing."""
         target = self._open_target(staging)
         try:
@@ -79,11 +79,11 @@ class StagedCopy:
         finally:
             os.close(target)
 
-    def known(self, staging: int) -> Known:
+    def known(self, staging: DirFd) -> Known:
         """Return what the index in the open staging area says; nothing if it is invalid."""
         return read_index(staging, f"{self.key}.index", self.stage.made)
 
-    def note(self, staging: int, known: Known) -> None:
+    def note(self, staging: DirFd, known: Known) -> None:
         """Write the index."""
         write_index(staging, f"{self.key}.index", self.stage.made, known)
 
@@ -103,14 +103,14 @@ class StagedCopy:
     def _failure(self) -> str:
         return f"cannot stage account {self.task.label!r} from {self.task.root}"
 
-    def _open_target(self, staging: int) -> int:
+    def _open_target(self, staging: DirFd) -> DirFd:
         # Only root can enter the staging area, so this collection has created the directory, whatever its owner is now.
         try:
-            return os.open(self.key, _DIRECTORY, dir_fd=staging)
+            return DirFd(os.open(self.key, _DIRECTORY, dir_fd=staging))
         except FileNotFoundError:
             forget_index(staging, self.task.name)  # it describes a copy that was published or removed
             os.mkdir(self.key, 0o700, dir_fd=staging)
-            return os.open(self.key, _DIRECTORY, dir_fd=staging)
+            return DirFd(os.open(self.key, _DIRECTORY, dir_fd=staging))
 
 
 def sum_of(stage: Stage, tasks: t.Sequence[Task], work: t.Callable[[StagedCopy], Tally]) -> Tally:
@@ -134,16 +134,16 @@ def tally_each(stage: Stage, tasks: t.Sequence[Task], work: t.Callable[[StagedCo
 
 
 @contextlib.contextmanager
-def opened_copies(area: int) -> t.Iterator[int]:
+def opened_copies(area: DirFd) -> t.Iterator[DirFd]:
     """Open the staging area of an open work area; make it if it is missing."""
     with _opened_holder(area, STAGING, called="the staging area") as staging:
         yield staging
 
 
-def open_staged(area: int, name: str) -> int:
+def open_staged(area: DirFd, name: str) -> DirFd:
     """Open the staged copy of the account ``name``."""
     with opened_copies(area) as staging:
-        return os.open(account_key(name), _DIRECTORY, dir_fd=staging)
+        return DirFd(os.open(account_key(name), _DIRECTORY, dir_fd=staging))
 
 
 def part_slot(name: str, part: str) -> str:
@@ -151,21 +151,21 @@ def part_slot(name: str, part: str) -> str:
     return f"{_parts_name(name)}/{slot_of(part)}"
 
 
-def forget_index(staging: int, name: str) -> None:
+def forget_index(staging: DirFd, name: str) -> None:
     """Remove the records about the staged copy of the account ``name``."""
     for kind in _KNOWLEDGE:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{account_key(name)}{kind}", dir_fd=staging)
 
 
-def clear_staging(area: int) -> None:
+def clear_staging(area: DirFd) -> None:
     """Remove everything staged, the records first: a run killed in between must not leave half a copy that counts as complete."""
     with opened_copies(area) as staging:
         for name in sorted(os.listdir(staging), key=lambda name: not name.endswith(_KNOWLEDGE)):
             remove_tree(staging, name)
 
 
-def clear_staged_copy(area: int, staging: int, name: str) -> None:
+def clear_staged_copy(area: DirFd, staging: DirFd, name: str) -> None:
     """Remove a copy of another engine. A directory without an index may be more than a copy, so it is displaced instead."""
     key = account_key(name)
     if read_file_at(staging, f"{key}.index", at_most=1 << 30, called="an index") is not None:
@@ -180,7 +180,7 @@ def clear_staged_copy(area: int, staging: int, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _opened_holder(above: int, name: str, called: str = "a directory in the staging area") -> t.Iterator[int]:
+def _opened_holder(above: DirFd, name: str, called: str = "a directory in the staging area") -> t.Iterator[DirFd]:
     holder = open_private(above, name, called=called)
     try:
         yield holder

@@ -10,7 +10,7 @@ import typing as t
 
 from ..._accounts.extras import move_entries_to_staging, require_entries_fit
 from ..._fs.copy_tree import Tally, UnfitTree, chown_tree, require_fit, require_may_change_hands
-from ..._fs.fdopen import opened_directory
+from ..._fs.fdopen import DirFd, opened_directory
 from ..._fs.syscalls import rename_new
 from ..._layouts.registry import opened_account
 from .rescue import open_real
@@ -40,7 +40,7 @@ def take_out(copy: StagedCopy) -> Tally:
     folder, name = split_parent(task.root, task.name)
     with contextlib.ExitStack() as stack:
         staging = stack.enter_context(opened_copies(stage.area))
-        root, parent = open_real(task.root), open_real(folder)
+        root, parent = DirFd(open_real(task.root)), DirFd(open_real(folder))
         stack.callback(os.close, root)
         stack.callback(os.close, parent)
         clear_staged_copy(stage.area, staging, task.name)
@@ -67,7 +67,7 @@ def split_parent(root: str, name: str) -> tuple[str, str]:
     return folder or "/", last
 
 
-def _require_same(target: int, task: Task) -> None:
+def _require_same(target: DirFd, task: Task) -> None:
     """Raise UnfitTree if what was moved is not the account that was surveyed."""
     task.require_same_owner(target)
     if os.fstat(target).st_ino != task.inode != 0:

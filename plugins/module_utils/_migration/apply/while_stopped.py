@@ -16,7 +16,7 @@ from ..._accounts.receipts import RECEIPT
 from ..._accounts.work_area import opened_area
 from ..._containers.service import compose_of
 from ..._core.errors import SessionsError
-from ..._fs.fdopen import opened_directory
+from ..._fs.fdopen import DirFd, opened_directory
 from ..._fs.syscalls import sync_filesystem
 from ..._layouts.sqlite import store_names
 from ..._systemd.unit import daemon_reload
@@ -159,7 +159,7 @@ def _staying(seen: Survey) -> list[str]:
     return [part for name in seen.present if name not in published for part in (name, *seen.layout.sidecars_of(name))]
 
 
-def copy_root_mode(area: int, path: int, publications: t.Sequence[Publication]) -> None:
+def copy_root_mode(area: DirFd, path: DirFd, publications: t.Sequence[Publication]) -> None:
     """Give an account that replaces the sessions path itself the mode of that directory."""
     if any(publication.name == "." for publication in publications):
         staged = open_staged(area, ".")
@@ -169,7 +169,7 @@ def copy_root_mode(area: int, path: int, publications: t.Sequence[Publication]) 
             os.close(staged)
 
 
-def _require_same_states(area: int, seen: Survey) -> None:
+def _require_same_states(area: DirFd, seen: Survey) -> None:
     """Raise SessionsError if a staged copy has another state than its original.
 
     Databases are left out: SQLite has already checked them, and judging them would mean reading them completely.
