@@ -424,7 +424,7 @@ def test_a_file_that_changes_while_it_is_read_is_never_settled(
     source = put_file(trees.source / "a", b"x" * size)
     kept = copy_file._keep_attributes
 
-    def keep(reading: int, writing: int) -> None:
+    def keep(reading: int, writing: int, rules: Rules) -> None:
         change(source)  # right behind the last byte
         kept(reading, writing)
 
