@@ -23,7 +23,7 @@ from faultkit import ENVIRONMENT, content, read_account, stamped, write_account
 
 ACCOUNT = "5511999990001"
 NAMES = ("creds.json", "pre-key-1.json", "session-0.0.json", "session-1.0.json")
-SECONDS = 12.0
+SECONDS = 6.0
 # It rewrites file after file in place, and waits in the middle of each for as long as argv[2] says, and argv[3] between them.
 WRITER = """
 import json, pathlib, sys, time

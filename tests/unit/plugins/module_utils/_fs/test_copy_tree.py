@@ -426,7 +426,7 @@ def test_a_file_that_changes_while_it_is_read_is_never_settled(
 
     def keep(reading: int, writing: int, rules: Rules) -> None:
         change(source)  # right behind the last byte
-        kept(reading, writing)
+        kept(reading, writing, rules)
 
     monkeypatch.setattr(copy_file, "_keep_attributes", keep)
     index, tally = trees.bring()
