@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measures session_backup beside restic, tar and cp, and writes backup.md. As root: backup.py [FILES]
+"""Measures session_backup next to restic, tar and cp, and writes backup.md. As root: backup.py [FILES]
 
 All of them save the same accounts a second time on the same ext4 filesystem: once unchanged, once with one file rewritten in each account.
 On XFS one large file is copied with and without shared blocks. What a candidate wrote is durable when its time ends.
