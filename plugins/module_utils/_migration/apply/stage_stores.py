@@ -8,20 +8,11 @@ import os
 import typing as t
 
 from ..._fs.copy_tree import Tally
-from ..._layouts.sqlite import (
-    DamagedStore,
-    Records,
-    bring_stores,
-    may_be_damaged,
-    put_as_it_is,
-    put_stores,
-    store_names,
-    try_stores,
-)
+from ..._layouts.sqlite import Records, bring_stores, may_be_damaged, put_store, store_names, try_stores
 from .staging_area import Opened, StagedCopy, forget_index, opened_copies
 
 if t.TYPE_CHECKING:
-    from ..._fs.fdopen import DirFd
+    pass
 
 
 def bring_stores_of(copy: StagedCopy, opened: Opened, known: Records) -> tuple[Records, Tally]:
@@ -57,16 +48,7 @@ def put_stores_of(copy: StagedCopy) -> None:
         if not names:
             return
         forget_index(staging, copy.task.name)
+        rules = copy.stage.rules(os.fstat(source).st_uid)
         with copy.opened_stores(staging) as scratch, copy.opened_target(staging) as target:
             for name in names:
-                _put_store(copy, source, scratch, target, name)
-
-
-def _put_store(copy: StagedCopy, source: DirFd, scratch: DirFd, target: DirFd, name: str) -> None:
-    rules = copy.stage.rules(os.fstat(source).st_uid)
-    try:
-        put_stores(scratch, target, [name], rules)
-    except DamagedStore:
-        if not may_be_damaged(source, copy.stage.layout)(name):
-            raise
-        put_as_it_is(source, target, name, rules)
+                put_store(source, scratch, target, name, rules, copy.stage.layout)
