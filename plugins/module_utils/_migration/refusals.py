@@ -8,6 +8,7 @@ import time
 import typing as t
 
 from .._core.errors import SessionsError
+from .restoring import require_restorable
 from .steps import described
 from .switch_refusals import require_none_left, require_not_empty, require_one_device_each
 
@@ -20,6 +21,8 @@ def require_decided(state: State, params: Params) -> None:
     """Raise SessionsError for a case that only the operator can decide."""
     if state.refusal:  # first: a unit that runs several programs may have accounts of the same name
         raise SessionsError(state.refusal)
+    if params.restores:
+        require_restorable(state.survey, params.path)
     require_one_device_each(state.survey)
     if state.survey.to_publish:
         _require_room_for_a_whole_root(state, params)

@@ -10,7 +10,7 @@ import typing as t
 from .observe import Params, State
 from .survey import Account
 
-_TO_DECIDE = ("diverged", "skipped")
+_TO_DECIDE = ("diverged", "skipped", "refused")
 
 
 @dataclasses.dataclass(frozen=True)

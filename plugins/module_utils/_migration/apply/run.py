@@ -177,7 +177,7 @@ def _carry_out(area: Area, steps: tuple[Step, ...], state: State, params: Params
     if interrupted:
         recover(area.control, state.unit, state.at_path is True)
     # The receipts differ if another run has ended since the state was observed.
-    if interrupted or entries_in(read_document_at(area.control, RECEIPT)) != state.receipts:
+    if interrupted or entries_in(read_document_at(area.control, params.receipt)) != state.receipts:
         state = observe(params)
         params = state.params
         steps = planned(state, params)
@@ -327,7 +327,7 @@ def require_space(area: int, need: Tally, path: str) -> None:
 
 def require_nobody_holds(state: State) -> None:
     """Raise SessionsError if a process outside the unit uses the accounts: two writers would corrupt them."""
-    directories = [*directories_of(state.sources, state.survey.layout), *linked_places(state.survey)]
+    directories = _used_directories(state)
     control_group, main_pid = (state.unit.properties["ControlGroup"], state.unit.main_pid) if state.unit else ("", 0)
     if state.container:  # its processes belong to the container engine and see its files under other paths
         main_pid = 0
@@ -339,9 +339,16 @@ def require_nobody_holds(state: State) -> None:
             if others
             else "stop them and run again"
         )
-        raise SessionsError(
-            f"processes outside the unit use the legacy path: {named(found)}; nothing was changed: {remedy}"
-        )
+        where = "sessions path" if state.params.restores else "legacy path"
+        raise SessionsError(f"processes outside the unit use the {where}: {named(found)}; nothing was changed: {remedy}")
+
+
+def _used_directories(state: State) -> list[str]:
+    """Return the directories of the accounts that a second process must not use: where they are now, or will be if they are restored."""
+    if not state.params.restores:
+        return [*directories_of(state.sources, state.survey.layout), *linked_places(state.survey)]
+    real = os.path.realpath(state.params.path)
+    return [os.path.normpath(f"{real}/{account.name}") for account in state.survey.to_publish]
 
 
 def _cut_over(area: Area, state: State, params: Params, progress: Progress) -> None:
@@ -362,18 +369,21 @@ def _cut_over(area: Area, state: State, params: Params, progress: Progress) -> N
         contextlib.ExitStack() as started,
     ):
         use = None
+        is_proved = bool(
+            state.unit and state.unit.active and (params.switch.leads or params.restores or state.container)
+        )
         try:
             with stopped(cutover) if cutover else contextlib.nullcontext():
                 try:
                     _publish_all(area, state, params, progress)
-                    if state.unit is not None and state.unit.active and (params.switch.leads or state.container):
+                    if state.unit is not None and is_proved:
                         watched = watched_use(state.unit, params.path, state.former, state.survey.layout)
                         use = started.enter_context(watched)
                 except BaseException:
                     clear_the_way(params.switch, state.switch)
                     _undo(area, state.unit, params.engine, progress.folders)
                     raise
-            if state.unit is not None and state.unit.active and (params.switch.leads or state.container):
+            if state.unit is not None and is_proved:
                 with progress.watch.phase("prove"):
                     progress.warnings.extend(_proved(state.unit, state, params, progress, use))
         except StartFailed as error:
@@ -518,7 +528,7 @@ def _publish_all(area: Area, before: State, params: Params, progress: Progress) 
     stage = stage_in(area.data, state, params)
     with opened_directory(params.path) as path:
         place = Place(*area, path, state.identity.uid, state.identity.gid, progress.folders)
-        files, receipt = files_of(params.switch, state.switch), f"{state.control}/{RECEIPT}"
+        files, receipt = files_of(params.switch, state.switch), f"{state.control}/{params.receipt}"
         with watch.phase("difference"):
             taking = publish.taking_moves(place, _publications(state.survey)) if params.engine == "rename" else []
             if taking:
@@ -553,7 +563,7 @@ def _publish_all(area: Area, before: State, params: Params, progress: Progress) 
             publish.apply_moves(progress.folders, publishing)
             progress.folders.sync()
     with watch.phase("record"):
-        notes = with_switch(state.notes, params.switch, state.switch)
+        notes = {} if params.restores else with_switch(state.notes, params.switch, state.switch)
         _write_receipt(area, state, params, notes, publications, staged.damaged)
     with watch.phase("switch"):
         install(params.switch, state.switch)
@@ -718,7 +728,7 @@ def _write_receipt(
                 mark = account.legacy.mark
                 written[account_key(account.name)] = Entry(account.root, mark, mark, time.time(), damaged=True)
         document = {**document_of(params.path, written), "path_inode": os.fstat(root).st_ino, **notes}
-    write_document_at(area.control, RECEIPT, document)
+    write_document_at(area.control, params.receipt, document)
 
 
 def _mark_at(root: int, name: str, seen: Survey) -> Mark:
