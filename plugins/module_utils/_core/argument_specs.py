@@ -122,6 +122,25 @@ SESSION_MIGRATE: Spec = {
     "unit_timeout": {"type": "int", "default": 120},
     "use_timeout": {"type": "float", "default": 0},
 }
+SESSION_RESTORE: Spec = {
+    "path": {"type": "path", "required": True},
+    "unit": {"type": "str"},
+    **LAYOUT,
+    "accounts": {"type": "list", "elements": "str", "default": []},
+    "snapshot": {"type": "str", "default": "latest"},
+    "state": {"type": "str", "choices": ["restored", "recovered"], "default": "restored"},
+    "force": {"type": "bool", "default": False},
+    "backup_path": {"type": "path"},
+    "snapshot_path": {"type": "path"},
+    "owner": {"type": "str"},
+    "group": {"type": "str"},
+    "recover_interval": {"type": "int", "default": 3600},
+    "recover_at_most": {"type": "int", "default": 3},
+    "logout_patterns": {"type": "list", "elements": "str", "default": []},
+    "unit_timeout": {"type": "int", "default": 120},
+    "use_timeout": {"type": "float", "default": 0},
+    "show_accounts": {"type": "bool", "default": False},
+}
 GRACEFUL_STOP: Spec = {
     "unit": {"type": "str", "required": True},
     "name": {"type": "str", "default": "10-graceful-stop"},

@@ -92,7 +92,8 @@ class Params(t.NamedTuple):
 class State(t.NamedTuple):
     """The observed state of the host.
 
-    ``params``: as they are carried out, see ``rollback.py``. ``former``: other paths where the backend may keep accounts. ``area``: the path of staged and displaced accounts,
+    ``former``: other paths where the backend may keep accounts.
+    ``params``: as they are carried out, see ``rollback.py``. ``area``: the path of staged and displaced accounts,
     ``control``: the path of receipt and intent. ``use``: what the running backend uses, None if it is down. ``notes``: what the next
     receipt keeps besides accounts. ``elsewhere``: sources that 'rename' cannot move from. ``locked``: accounts at the sessions
     path with a stale lock. ``retirable``: what 'retired' retires, ``staying``: the number of entries that it leaves.
@@ -489,7 +490,12 @@ def _attachment(
     use: Verdict | None,
 ) -> Attachment | None:
     asked = params.switch.asked or params.switch
-    if unit is None or params.restores or params.state == "staged" or (asked.attach == "variable" and not seen.to_publish):
+    if (
+        unit is None
+        or params.restores
+        or params.state == "staged"
+        or (asked.attach == "variable" and not seen.to_publish)
+    ):
         return None
     elsewhere = use is not None and use.state == ELSEWHERE
     # The user that it starts as counts: a program that drops root privileges later has set up its mounts as root and may do so again.

@@ -102,7 +102,11 @@ def _and_more(number: int) -> str:
 
 def age(moment_ns: int) -> str:
     """Return how long ago a moment (ns since the epoch) was, in words."""
-    seconds = max(0, int(time.time() - moment_ns / 1e9))
+    return span(max(0, int(time.time() - moment_ns / 1e9)))
+
+
+def span(seconds: int) -> str:
+    """Return a length of time in words."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{seconds // length} {unit}"

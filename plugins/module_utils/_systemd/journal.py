@@ -147,6 +147,12 @@ def read_on(unit: Unit, query: Query, before: Reading | None, seconds: float) ->
     return tally.reading(newest if done.rc == 0 else begin, complete=done.rc == 0)
 
 
+def reaches_back(unit: Unit, moment: str) -> bool:
+    """Return whether the journal has an entry older than ``moment``, a time in journalctl's syntax: then nothing since was removed."""
+    done = run([*_journalctl(unit), "--lines=1", "--output-fields=_BOOT_ID", f"--until={moment}"])
+    return done.rc == 0 and done.stdout.startswith("{")
+
+
 def without_hash(cursor: str) -> str:
     """Return a cursor without its last part, which is a hash of the line's text and not needed."""
     return cursor.partition(";x=")[0]

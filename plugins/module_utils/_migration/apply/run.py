@@ -128,8 +128,9 @@ def apply_steps(steps: tuple[Step, ...], state: State, params: Params) -> Eviden
             take_over(params.path, control, data, (RECEIPT, INTENT))
             _carry_out(Area(control, data), steps, state, params, progress)
     except OSError as error:
+        verb = "restore" if params.restores else "migrate"
         raise SessionsError(
-            f"cannot migrate to {params.path}: {error.strerror}; changes were rolled back: fix the disk or its permissions and run again"
+            f"cannot {verb} to {params.path}: {error.strerror}; changes were rolled back: fix the disk or its permissions and run again"
         ) from error
     finally:
         if progress.touches:
@@ -340,7 +341,9 @@ def require_nobody_holds(state: State) -> None:
             else "stop them and run again"
         )
         where = "sessions path" if state.params.restores else "legacy path"
-        raise SessionsError(f"processes outside the unit use the {where}: {named(found)}; nothing was changed: {remedy}")
+        raise SessionsError(
+            f"processes outside the unit use the {where}: {named(found)}; nothing was changed: {remedy}"
+        )
 
 
 def _used_directories(state: State) -> list[str]:
@@ -682,8 +685,9 @@ def _fall_back(cutover: Cutover, params: Params, why: str, folders: Folders) -> 
         raise WroteAlready(why, params.path) from error  # whether it starts again does not matter: it is rolled back
     if not gone_back:
         raise WroteAlready(why, params.path)
+    before = "with the accounts that it had before" if params.restores else "on the legacy path"
     raise SessionsError(
-        f"{why}; it runs on the legacy path again and nothing was lost: fix what keeps it from using {params.path} and run again"
+        f"{why}; it runs {before} again and nothing was lost: fix what keeps it from using {params.path} and run again"
     )
 
 
