@@ -13,7 +13,6 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.re
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._backup import store
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.fdopen import opened_directory
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
-
 from areas import control_of
 
 
@@ -35,6 +34,7 @@ def put_snapshot(
         name = store.name_of(account, moment)
         directory = pathlib.Path(os.readlink(f"/proc/self/fd/{opened}")) / name
         root = directory / store.ROOT
+        sequence = 1 + len(store.snapshots(opened))
         directory.mkdir(0o700)
         shutil.copytree(path / account, root / account)
         files = _restricted(directory)
@@ -44,7 +44,7 @@ def put_snapshot(
         taken_ns, newest = int(taken * 1e9), max(file.stat().st_mtime_ns for file in files)
         size = sum(file.stat().st_size for file in files)
         found = store.Snapshot(
-            name, account, layout.name, taken_ns, taken_ns, newest, state, len(files), size, mark, str(path)
+            name, account, layout.name, taken_ns, taken_ns, newest, state, len(files), size, mark, str(path), sequence
         )._replace(**changed)
         with opened_directory(str(directory)) as written:
             store.write_manifest(written, found)

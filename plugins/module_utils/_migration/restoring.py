@@ -77,13 +77,15 @@ def _decide_recovered(present: CopyState | None, facts: Facts) -> Decision:
 
 
 def require_restorable(survey: Survey, path: str) -> None:
-    """Raise SessionsError if a snapshot must not replace its account: it is unsound, or older than a linked account."""
-    refused = survey.with_action("refused")
+    """Raise SessionsError if a snapshot must not replace its account: it is unsound, older than a linked one, or of one that was moved."""
+    refused = survey.with_action("refused", "skipped")
     if refused:
         raise SessionsError(f"{_why_not(refused[0], path)}{_and_more(len(refused) - 1)}")
 
 
 def _why_not(account: Account, path: str) -> str:
+    if account.decision.action == "skipped":
+        return f"account {account.label!r} is not restored: {account.decision.reason}; nothing was changed"
     if account.legacy.state not in LINKED or account.present is None:
         return (
             f"account {account.label!r} cannot be restored, because {account.decision.reason}; nothing was changed: "

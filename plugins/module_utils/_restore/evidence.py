@@ -115,7 +115,7 @@ def unmounted_volume(path: str) -> str:
 
 def _escaped(path: str) -> str:
     """Return a path as systemd writes it in names of units, systemd-escape(1)."""
-    name = re.sub(rb"[^A-Za-z0-9:_./]", lambda match: b"\\x%02x" % match[0], os.fsencode(path.strip("/")))
+    name = re.sub(rb"[^A-Za-z0-9:_./]", lambda match: b"\\x%02x" % match[0][0], os.fsencode(path.strip("/")))
     name = b"\\x2e" + name[1:] if name.startswith(b".") else name
     return os.fsdecode(name.replace(b"/", b"-"))
 
