@@ -140,7 +140,7 @@ EXAMPLES = r"""
     unit: whatsapp-backend
     accounts: [session-1]
 
-- name: Go back to an older snapshot, although the account is linked and messages will be lost
+- name: Return to an older snapshot, although the account is linked and messages will be lost
   whatsapp_ops.sessions.session_restore:
     path: /var/lib/whatsapp-backend/sessions
     unit: whatsapp-backend

@@ -24,7 +24,7 @@ class Limits(t.NamedTuple):
 
 
 class Verdict(t.NamedTuple):
-    """Whether to restore an account, and why or why not. ``lost``: it is not damaged but missing, or not linked any more."""
+    """Whether to restore an account, and why or why not. ``lost``: it is not damaged but missing, or no longer linked."""
 
     restore: bool
     reason: str

@@ -513,7 +513,16 @@ def _cutover_of(state: State, params: Params, progress: Progress) -> Cutover | N
         return None
     mounts = (params.path, state.area, *(source.path for source in state.sources))
     intent = f"{state.control}/{INTENT}"
-    cutover = Cutover(state.unit, intent, params.unit_timeout, progress.watch, mounts, restored=params.restored)
+    cutover = Cutover(
+        state.unit,
+        intent,
+        params.unit_timeout,
+        progress.watch,
+        mounts,
+        restored=params.restored,
+        # A backend that has lost its accounts cannot save them when it has to stop.
+        unclean=params.restores,
+    )
     if not state.container or not cutover.compose:
         return cutover
     root, back = state.container.root, state.container.back
