@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A real backend gets lost accounts back and reconnects with them, is interrupted only for that, and keeps no account that was logged out."""
+"""A real backend gets lost accounts back and reconnects with them, is interrupted only for that, and gets none back that was logged out."""
 
 from __future__ import annotations
 

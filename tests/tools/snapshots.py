@@ -22,17 +22,24 @@ def store_of(path: pathlib.Path) -> pathlib.Path:
 
 
 def put_snapshot(
-    path: pathlib.Path, account: str, *, taken: float | None = None, place: pathlib.Path | None = None, **changed: t.Any
+    path: pathlib.Path,
+    account: str,
+    *,
+    taken: float | None = None,
+    place: pathlib.Path | None = None,
+    of: pathlib.Path | None = None,
+    **changed: t.Any,
 ) -> store.Snapshot:
     """Save the account at a sessions path as it is now, with a manifest that may have ``changed`` fields.
 
-    ``taken``: seconds since the epoch, now by default. ``place``: the store, that of the path by default.
+    ``taken``: seconds since the epoch, now by default. ``place``: the store, that of the path by default. ``of``: the sessions path that
+    the manifest names.
     """
     taken = time.time() if taken is None else taken
     moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(taken)) + f".{int(taken % 1 * 1e6):06d}Z"
     with store.opened_store(str(path), str(place) if place else None) as opened:
         name = store.name_of(account, moment)
-        directory = pathlib.Path(os.readlink(f"/proc/self/fd/{opened}")) / name
+        directory = pathlib.Path(store.store_path(str(path), str(place) if place else None)) / name
         root = directory / store.ROOT
         sequence = 1 + len(store.snapshots(opened))
         directory.mkdir(0o700)
@@ -44,7 +51,18 @@ def put_snapshot(
         taken_ns, newest = int(taken * 1e9), max(file.stat().st_mtime_ns for file in files)
         size = sum(file.stat().st_size for file in files)
         found = store.Snapshot(
-            name, account, layout.name, taken_ns, taken_ns, newest, state, len(files), size, mark, str(path), sequence
+            name,
+            account,
+            layout.name,
+            taken_ns,
+            taken_ns,
+            newest,
+            state,
+            len(files),
+            size,
+            mark,
+            str(of or path),
+            sequence,
         )._replace(**changed)
         with opened_directory(str(directory)) as written:
             store.write_manifest(written, found)
