@@ -156,6 +156,20 @@ SESSION_RESTORE: Spec = {
     "use_timeout": {"type": "float", "default": 0},
     "show_accounts": {"type": "bool", "default": False},
 }
+SESSION_ARCHIVE: Spec = {
+    "path": {"type": "path", "required": True},
+    **LAYOUT,
+    "state": {"type": "str", "choices": ["imported", "exported"], "required": True},
+    "src": {"type": "path"},
+    "dest": {"type": "path"},
+    "account": {"type": "str"},
+    "snapshot": {"type": "str", "default": "latest"},
+    "backup_path": {"type": "path"},
+    "show_accounts": {"type": "bool", "default": False},
+}
+SESSION_ARCHIVE_RULES: dict[str, t.Any] = {
+    "required_if": [["state", "imported", ["src"]], ["state", "exported", ["dest", "account"]]],
+}
 GRACEFUL_STOP: Spec = {
     "unit": {"type": "str", "required": True},
     "name": {"type": "str", "default": "10-graceful-stop"},

@@ -149,7 +149,8 @@ def read_on(unit: Unit, query: Query, before: Reading | None, seconds: float) ->
 
 def reaches_back(unit: Unit, moment: str) -> bool:
     """Return whether the journal has an entry older than ``moment``, a time in journalctl's syntax: then nothing since was removed."""
-    done = run([*_journalctl(unit), "--lines=1", "--output-fields=_BOOT_ID", f"--until={moment}"])
+    # Without --reverse, --lines counts from the end of the journal, and --until then leaves nothing.
+    done = run([*_journalctl(unit), "--reverse", "--lines=1", "--output-fields=_BOOT_ID", f"--until={moment}"])
     return done.rc == 0 and done.stdout.startswith("{")
 
 
