@@ -162,13 +162,13 @@ SESSION_ARCHIVE: Spec = {
     "state": {"type": "str", "choices": ["imported", "exported"], "required": True},
     "src": {"type": "path"},
     "dest": {"type": "path"},
-    "account": {"type": "str"},
+    "accounts": {"type": "list", "elements": "str", "default": []},
     "snapshot": {"type": "str", "default": "latest"},
     "backup_path": {"type": "path"},
     "show_accounts": {"type": "bool", "default": False},
 }
 SESSION_ARCHIVE_RULES: dict[str, t.Any] = {
-    "required_if": [["state", "imported", ["src"]], ["state", "exported", ["dest", "account"]]],
+    "required_if": [["state", "imported", ["src"]], ["state", "exported", ["dest", "accounts"]]],
 }
 GRACEFUL_STOP: Spec = {
     "unit": {"type": "str", "required": True},

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Reads and writes tar archives of accounts. An archive is data of strangers: only regular files and directories leave it, below one directory.
+"""Reads and writes tar archives of accounts. An archive is data of strangers: only files and directories leave it, below one directory.
 
 Never returns or reports a name from inside an archive.
 """
@@ -49,7 +49,10 @@ def unpack(archive: t.BinaryIO, target: int, room: SpaceReserve) -> int:
                 if member.isdir():
                     os.close(_made(target, parts))
                 else:
-                    room.take(target, member.size)
+                    if not room.is_left(target, member.size):
+                        raise Unfit(
+                            "the disk of the store is almost full; nothing was imported: free space and run again"
+                        )
                     _write(tar, member, target, parts)
                     files += 1
     except _DAMAGED as error:

@@ -13,7 +13,7 @@ import re
 import typing as t
 
 from .._core.errors import SessionsError
-from .._fs.fdopen import folders_in, opened_below, opened_directory
+from .._fs.fdopen import folders_in, opened_below, opened_directory, real_path
 from .._layouts.registry import LAYOUTS, account_names, recognised
 
 if t.TYPE_CHECKING:
@@ -25,7 +25,10 @@ _LEVELS, _FOLDERS = 5, 1000  # how deep, and in how many directories, accounts a
 
 
 class Unpacked(t.NamedTuple):
-    """An account: its root relative to the work directory, its name below that root, its layout, and the time of its copy (ns), 0 if unknown."""
+    """An account: its root, relative to the work directory, and its name below that root.
+
+    ``taken``: the time of its copy, in ns since the epoch, 0 if unknown.
+    """
 
     root: str
     name: str
@@ -70,11 +73,11 @@ def accounts_in(work: int, known: Known, account: str | None) -> list[Unpacked]:
         raise SessionsError("no account was found in the source; nothing was imported: check the source and 'layout'")
     if account is not None and len(found) > 1:
         raise SessionsError(
-            f"'account' names one account, but the source has {len(found)}; nothing was imported: leave it out"
+            f"'accounts' names one account, but the source has {len(found)}; nothing was imported: leave it out"
         )
     if account is None and found[0].name == ".":
         raise SessionsError(
-            "the source is one account itself, and nothing says how it is called; nothing was imported: name it in 'account'"
+            "the source is one account itself, and nothing says how it is called; nothing was imported: name it in 'accounts'"
         )
     return [_placed(work, one, account or known.named(one.name), number) for number, one in enumerate(found)]
 
@@ -91,13 +94,24 @@ def _found(work: int, known: Known) -> t.Iterator[Unpacked]:
                 own = [_backup(root, place, name, known) for name in copies]
                 if not any(own):
                     layout = _layout_of(root, known)
-                    own = [Unpacked(place, name, layout) for name in account_names(root, layout)]
+                    own = list(_without_folders_above(place, list(account_names(root, layout)), layout))
             if any(own):
                 yield from filter(None, own)
                 return
             below += [os.path.join(place, name) for name in folders]
         left -= len(level)
         level = below
+
+
+def _without_folders_above(place: str, names: list[str], layout: Layout) -> t.Iterator[Unpacked]:
+    """Yield accounts below the lowest directory that has all of them: an archive may begin at any directory above the accounts."""
+    while names and all("/" in name for name in names):
+        first = {name.partition("/")[0] for name in names}
+        if len(first) > 1 or first & set(layout.folders):
+            break
+        place = os.path.join(place, *first)
+        names = [name.partition("/")[2] for name in names]
+    yield from (Unpacked(place, name, layout) for name in names)
 
 
 def _layout_of(root: int, known: Known) -> Layout:
@@ -114,9 +128,7 @@ def _backup(root: int, place: str, folder: str, known: Known) -> Unpacked | None
         layout = next((one for one in layouts if one.is_account(directory)), None)
         if layout is not None and match is not None:
             moment = int(match["moment"]) * (10**6 if len(match["moment"]) == 13 else 10**9)
-            return Unpacked(os.path.join(place, folder), ".", layout, moment)._replace(
-                name=_with_prefix(match["name"], layout), root=os.path.join(place, folder)
-            )
+            return Unpacked(os.path.join(place, folder), _with_prefix(match["name"], layout), layout, moment)
     return None
 
 
@@ -130,11 +142,13 @@ def _placed(work: int, one: Unpacked, name: str, number: int) -> Unpacked:
     if name == one.name and not is_root:
         return one
     source = one.root if is_root else os.path.join(one.root, one.name)
-    root = f"import-{number}"
-    os.makedirs(f"{_path_of(work)}/{os.path.dirname(os.path.join(root, name))}", mode=0o700)
-    os.rename(source or ".", os.path.join(root, name), src_dir_fd=work, dst_dir_fd=work)
+    root, entries = f"import-{number}", os.listdir(work)
+    target = os.path.join(root, name)
+    os.makedirs(os.path.dirname(f"{real_path(work)}/{target}"), mode=0o700)
+    if source:
+        os.rename(source, target, src_dir_fd=work, dst_dir_fd=work)
+    else:  # the work directory cannot be moved itself
+        os.mkdir(target, 0o700, dir_fd=work)
+        for entry in entries:
+            os.rename(entry, os.path.join(target, entry), src_dir_fd=work, dst_dir_fd=work)
     return one._replace(root=root, name=name)
-
-
-def _path_of(directory: int) -> str:
-    return os.readlink(f"/proc/self/fd/{directory}")
