@@ -17,8 +17,8 @@ description:
     absolute paths or C(..) is refused as a whole. Caches and locks are left out.
   - An imported snapshot is as old as its newest file, or as the name of its folder says, and never counts as newer than one that
     M(whatsapp_ops.sessions.session_backup) took. It expires like other snapshots.
-  - Exports the snapshot of an account as a tar.gz file that only root can read. It contains the keys of the account, so whoever has it
-    can use the account.
+  - Exports the snapshot of an account as a tar.gz file that only root can read. It contains the keys of the account, so every program and
+    person with access to it can use the account.
   - The sessions path and the backend are not touched.
 extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes

@@ -208,5 +208,5 @@ def test_an_export_replaces_nothing_and_never_lies_among_accounts(host: Host) ->
     assert "exists and is not" in host.run(state="exported", accounts=["wa1"], dest=str(file))["msg"]
     assert file.read_text() == "mine"
     inside = str(host.path / "out.tar.gz")
-    assert "lies in the sessions path" in host.run(state="exported", accounts=["wa1"], dest=inside)["msg"]
+    assert "is in the sessions path" in host.run(state="exported", accounts=["wa1"], dest=inside)["msg"]
     assert "no sound snapshot" in host.run(state="exported", accounts=["wa9"], dest=str(host.place / "x"))["msg"]

@@ -80,7 +80,7 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
     store_path(path, options.get("backup_path"))
     if f"{os.path.realpath(place)}/".startswith(f"{os.path.realpath(path)}/"):
         raise SessionsError(
-            f"{place} lies in the sessions path {path}, where a backend may take it for an account; name a place elsewhere"
+            f"{place} is in the sessions path {path}, where a backend may take it for an account; name a place elsewhere"
         )
     accounts = list(map(str, options.get("accounts") or ()))
     if len(accounts) > 1 or not (accounts or imports):

@@ -28,7 +28,7 @@ def digest_of_export(store: int, snapshot: Snapshot) -> str:
 
 
 def export(store: int, snapshot: Snapshot, place: str) -> None:
-    """Write the archive of a snapshot to ``place``, complete and durable or not at all. Raises SessionsError if it exists by now."""
+    """Write the archive of a snapshot to ``place``, complete and durable or not at all. Raises SessionsError if the file exists now."""
     folder, name = os.path.split(place)
     parent = open_directory(folder)
     unfinished = f".{name}.{os.urandom(6).hex()}"

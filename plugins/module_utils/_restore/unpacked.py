@@ -137,7 +137,7 @@ def _with_prefix(name: str, layout: Layout) -> str:
 
 
 def _placed(work: int, one: Unpacked, name: str, number: int) -> Unpacked:
-    """Move an account below a root of its own, unless it has its name already, with the files beside it."""
+    """Move an account below a root of its own, unless it has its name already, with the files next to it."""
     is_root = bool(_BACKUP.fullmatch(one.root.rpartition("/")[2])) or one.name == "."
     if name == one.name and not is_root:
         return one
