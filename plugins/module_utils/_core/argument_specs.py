@@ -137,7 +137,39 @@ SESSION_BACKUP: Spec = {
     "unit_timeout": {"type": "int", "default": 120},
     "show_accounts": {"type": "bool", "default": False},
 }
-
+SESSION_RESTORE: Spec = {
+    "path": {"type": "path", "required": True},
+    "unit": {"type": "str"},
+    **LAYOUT,
+    "accounts": {"type": "list", "elements": "str", "default": []},
+    "snapshot": {"type": "str", "default": "latest"},
+    "state": {"type": "str", "choices": ["restored", "recovered"], "default": "restored"},
+    "force": {"type": "bool", "default": False},
+    "backup_path": {"type": "path"},
+    "snapshot_path": {"type": "path"},
+    "owner": {"type": "str"},
+    "group": {"type": "str"},
+    "recover_interval": {"type": "int", "default": 3600},
+    "recover_at_most": {"type": "int", "default": 3},
+    "logout_patterns": {"type": "list", "elements": "str", "default": []},
+    "unit_timeout": {"type": "int", "default": 120},
+    "use_timeout": {"type": "float", "default": 0},
+    "show_accounts": {"type": "bool", "default": False},
+}
+SESSION_ARCHIVE: Spec = {
+    "path": {"type": "path", "required": True},
+    **LAYOUT,
+    "state": {"type": "str", "choices": ["imported", "exported"], "required": True},
+    "src": {"type": "path"},
+    "dest": {"type": "path"},
+    "accounts": {"type": "list", "elements": "str", "default": []},
+    "snapshot": {"type": "str", "default": "latest"},
+    "backup_path": {"type": "path"},
+    "show_accounts": {"type": "bool", "default": False},
+}
+SESSION_ARCHIVE_RULES: dict[str, t.Any] = {
+    "required_if": [["state", "imported", ["src"]], ["state", "exported", ["dest", "accounts"]]],
+}
 GRACEFUL_STOP: Spec = {
     "unit": {"type": "str", "required": True},
     "name": {"type": "str", "default": "10-graceful-stop"},

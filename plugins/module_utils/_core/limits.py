@@ -26,6 +26,12 @@ ENVIRONMENT_FILES = 256
 # Digits of a number in JSON. The conversion takes a time that grows with their square; CPython's own limit since 3.11.
 JSON_DIGITS = 4300
 
+# Bytes of everything in an archive, unpacked, and entries in it. A thousand accounts of a browser have less.
+ARCHIVE_BYTES = 256 * GIB
+ARCHIVE_ENTRIES = 5_000_000
+# Bytes and levels of the name of one entry; the kernel allows 4096 bytes.
+ARCHIVE_NAME_BYTES = 1024
+
 # --- Processes that work on untrusted data ---
 # Seconds for queries of one database, or for merging it into one file; plus a time that depends on its size.
 JAIL_SECONDS = 20.0

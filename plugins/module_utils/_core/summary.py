@@ -22,6 +22,13 @@ def of_migration(state: str, moved: int, downtime: float | None) -> str:
     return f"{accounts(moved) if moved else 'no account'} {verb}, away for {downtime:.1f} s"
 
 
+def of_restore(restored: int, downtime: float | None) -> str:
+    """Return how many accounts were restored and how long the backend was down; ``downtime``: in seconds, None if nothing was done."""
+    if downtime is None:
+        return f"{accounts(restored)} would be restored" if restored else "no account to be restored"
+    return f"{accounts(restored) if restored else 'no account'} restored, away for {downtime:.1f} s"
+
+
 def of_plan(linked: int | None, health: t.Mapping[str, t.Any] | None, left: t.Mapping[str, bool]) -> str:
     """Return how many accounts are linked, the health of the backend and what is left to do, as far as requested."""
     said = [f"{accounts(linked)} linked"] if linked is not None else []

@@ -30,6 +30,7 @@ from .._usage.in_use import ELSEWHERE, USED, Verdict, use_of
 from .attached import Attachment, attached_by_now
 from .origins import ancestors, notes_for, receipt_of
 from .owners import Owners, owners_of
+from .restoring import RESTORES, WAYS
 from .sources import Source, directories_of, found_sources, layout_of, named_sources
 from .survey import Choice, Survey, survey
 from .switch import PlainFile, Switch, SwitchState, observe_switch, read_switch
@@ -45,7 +46,7 @@ class Params(t.NamedTuple):
 
     ``sources``: empty to find them from the unit. ``layout``: None to recognise it. ``accounts``: empty for all. ``mode``: for ``path``
     if it is created. ``accept_left_behind``: accounts, as they are reported. ``back``: this is a rollback, see ``_turned_round``.
-    ``restored``: this is the rollback of a failed run, which has stopped the backend itself.
+    ``restored``: this is the rollback of a failed run, which has stopped the backend itself. ``lost``: see restoring.py.
     """
 
     sources: tuple[str, ...]
@@ -70,13 +71,30 @@ class Params(t.NamedTuple):
     accept_left_behind: frozenset[str] = frozenset()
     back: bool = False
     restored: bool = False
+    lost: frozenset[str] = frozenset()
+
+    @property
+    def restores(self) -> bool:
+        """Whether the sources are snapshots of accounts, see restoring.py."""
+        return self.on_conflict in WAYS
+
+    @property
+    def receipt(self) -> str:
+        """The name of the document that records what this run did, in the control directory."""
+        return RESTORES if self.restores else RECEIPT
+
+    @property
+    def choice(self) -> Choice:
+        """The options about accounts."""
+        return Choice(self.on_conflict, self.accounts, self.accept_left_behind, self.lost)
 
 
 class State(t.NamedTuple):
     """The observed state of the host.
 
     ``effective``: the parameters as they are carried out on this host, which differ from those asked for in a rollback, which is the
-    reverse migration, and where the host decides how the backend is attached. ``area``: the path of staged and displaced accounts,
+    reverse migration, and where the host decides how the backend is attached. ``former``: other paths where the backend may keep
+    accounts. ``area``: the path of staged and displaced accounts,
     ``control``: the path of receipt and intent. ``use``: what the running backend uses, None if it is down. ``notes``: what the next
     receipt keeps besides accounts. ``elsewhere``: sources that 'rename' cannot move from. ``locked``: accounts at the sessions
     path with a stale lock. ``retirable``: what 'retired' retires, ``staying``: the number of entries that it leaves.
@@ -113,6 +131,7 @@ class State(t.NamedTuple):
     open_points: tuple[str, ...] = ()
     container: Handling | None = None
     not_copied: int = 0
+    former: tuple[str, ...] = ()
 
     @property
     def refusal(self) -> str:
@@ -133,11 +152,6 @@ class State(t.NamedTuple):
     def at_path(self) -> bool | None:
         """Whether the running backend uses the sessions path, None when it is down."""
         return None if self.use is None else self.use.state == USED
-
-    @property
-    def former(self) -> tuple[str, ...]:
-        """The other paths where the backend may keep accounts."""
-        return former_places(self.sources, self.receipts, self.effective.path)
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
@@ -245,8 +259,8 @@ def _observed(params: Params) -> State:
         area=area_path(params.path),
         control=control_path(params.path),
         elsewhere=_elsewhere(params, sources),
-        notes=notes_for(known.receipt, sources, unit),
-        locked=_locked(params.path, layout) if params.state != "staged" else (),
+        notes={} if params.restores else notes_for(known.receipt, sources, unit),
+        locked=() if params.restores or params.state == "staged" else _locked(params.path, layout),
         retirable=retirements,
         staying=staying,
         astray=_astray(params, unit, known.identity.uid, sources, seen) if is_switched else None,
@@ -256,11 +270,15 @@ def _observed(params: Params) -> State:
         miscounts=_miscounts(sources, layout, seen) if is_counted else (),
         container=handling,
         not_copied=_not_copied(handling, seen),
+        former=known.former,
     )
 
 
 class _Known(t.NamedTuple):
-    """What is known before accounts are looked at. ``receipt``: the document, ``receipts``: its entries."""
+    """What is known before accounts are looked at.
+
+    ``receipt``: the document receipt.json, ``receipts``: what this run or one like it recorded. ``former``: see State.
+    """
 
     identity: Identity
     owners: Owners
@@ -268,6 +286,7 @@ class _Known(t.NamedTuple):
     layout: Layout
     receipt: t.Mapping[str, t.Any]
     receipts: t.Mapping[str, Entry]
+    former: tuple[str, ...]
 
 
 def _for_this_host(params: Params, unit: Unit | None, handling: Handling | None, back: bool) -> Params:
@@ -283,7 +302,7 @@ def _for_this_host(params: Params, unit: Unit | None, handling: Handling | None,
 
 
 def _known_of(params: Params, unit: Unit | None, handling: Handling | None) -> _Known:
-    identity = _identity(params, unit, (*params.sources, params.path))
+    identity = _identity(params, unit, (*_owned_by_program(params.sources, params), params.path))
     _require_directory_or_nothing(params.path)
     owners = owners_of(unit, identity, foreign=params.allow_foreign_owner)
     receipt = known_document(params.path, RECEIPT) if os.geteuid() == 0 else {}
@@ -296,8 +315,20 @@ def _known_of(params: Params, unit: Unit | None, handling: Handling | None) -> _
         sources = found_sources(unit, params.path, params.layout, owners) if unit else ()
     receipt = receipt or known_document(params.path, RECEIPT)
     layout = layout_of(sources, params.path, params.layout)
-    identity = _identity(params, unit, (*directories_of(sources, layout), params.path))
-    return _Known(identity, owners, sources, layout, receipt, entries_in(receipt))
+    places = [Source(params.path, params.path)] if params.restores else sources
+    identity = _identity(params, unit, (*directories_of(places, layout), params.path))
+    migrated = entries_in(receipt)
+    receipts = entries_in(known_document(params.path, RESTORES)) if params.restores else migrated
+    former = former_places(_owned_by_program(sources, params), migrated, params.path)
+    return _Known(identity, owners, sources, layout, receipt, receipts, former)
+
+
+_Item = t.TypeVar("_Item")
+
+
+def _owned_by_program(sources: tuple[_Item, ...], params: Params) -> tuple[_Item, ...]:
+    """Return the sources that a backend may have used: none if they are snapshots, which belong to root."""
+    return () if params.restores else sources
 
 
 def _use_of(params: Params, unit: Unit | None, handling: Handling | None, known: _Known) -> Verdict | None:
@@ -306,7 +337,7 @@ def _use_of(params: Params, unit: Unit | None, handling: Handling | None, known:
         return Verdict(ELSEWHERE, (handling.root.path,))
     if unit is None or not unit.main_pid:
         return None
-    return use_of(unit, params.path, former_places(known.sources, known.receipts, params.path), known.layout)
+    return use_of(unit, params.path, known.former, known.layout)
 
 
 def _switch_of(params: Params, unit: Unit | None, handling: Handling | None) -> SwitchState:
@@ -373,6 +404,13 @@ def _for_container(params: Params, handling: Handling) -> Params:
 
     if params.state == "rolled_back":
         return params._replace(sources=(), switch=Switch((), None))
+    if params.restores:
+        if handling.root is not None:
+            raise SessionsError(
+                f"the program of {params.unit} keeps its accounts in its container, not at {params.path}; nothing was changed: run persist "
+                "first, or name the directory that the container has mounted"
+            )
+        return params._replace(switch=Switch((), None))
     require_outside(handling, params.sources)
     require_attach(handling, params.switch.attach, params.path)
     if handling.root is None:
@@ -405,15 +443,14 @@ def _surveyed(
     at_path: bool | None,
     before: Survey | None = None,
 ) -> Survey:
-    known = ancestors(receipts, sources, params.path)
-    choice = Choice(params.on_conflict, params.accounts, params.accept_left_behind)
-    return survey(sources, params.path, layout, known, choice, at_path, before)
+    known = receipts if params.restores else ancestors(receipts, sources, params.path)
+    return survey(sources, params.path, layout, known, params.choice, at_path, before)
 
 
 def surveyed_again(state: State) -> State:
     """Survey only the accounts again, at the same paths and with the same knowledge of the backend."""
     params = state.effective
-    receipts = entries_in(known_document(params.path, RECEIPT))
+    receipts = entries_in(known_document(params.path, params.receipt))
     seen = _surveyed(params, state.sources, state.survey.layout, receipts, state.at_path, state.survey)
     return state._replace(survey=seen, receipts=receipts, not_copied=_not_copied(state.container, seen))
 
@@ -447,7 +484,12 @@ def _attachment(
     use: Verdict | None,
 ) -> Attachment | None:
     asked = params.switch.asked or params.switch
-    if unit is None or params.state == "staged" or (asked.attach == "variable" and not seen.to_publish):
+    if (
+        unit is None
+        or params.restores
+        or params.state == "staged"
+        or (asked.attach == "variable" and not seen.to_publish)
+    ):
         return None
     elsewhere = use is not None and use.state == ELSEWHERE
     # The user that it starts as counts: a program that drops root privileges later has set up its mounts as root and may do so again.

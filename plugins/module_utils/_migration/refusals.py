@@ -8,6 +8,7 @@ import time
 import typing as t
 
 from .._core.errors import SessionsError
+from .restoring import require_restorable
 from .steps import described
 from .switch_refusals import require_none_left, require_not_empty, require_one_device_each
 
@@ -25,6 +26,11 @@ def require_decided(state: State) -> None:
 def _require_a_way(state: State) -> None:
     if state.refusal:
         raise SessionsError(state.refusal)
+
+
+def _require_restorable(state: State) -> None:
+    if state.effective.restores:
+        require_restorable(state.survey, state.effective.path)
 
 
 def _require_one_filesystem(state: State) -> None:
@@ -157,6 +163,7 @@ def _age(mark: Mark) -> str:
 # What concerns the backend as a whole comes first: a unit that runs several programs may have accounts of the same name.
 _IN_ORDER: tuple[t.Callable[[State], None], ...] = (
     _require_a_way,
+    _require_restorable,
     require_one_device_each,
     _require_room_for_a_whole_root,
     _require_one_filesystem,

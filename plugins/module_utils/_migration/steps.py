@@ -11,7 +11,7 @@ import typing as t
 from .observe import State
 from .survey import Account
 
-_TO_DECIDE = ("diverged", "skipped")
+_TO_DECIDE = ("diverged", "skipped", "refused")
 
 
 class StepKind(str, enum.Enum):

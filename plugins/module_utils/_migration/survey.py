@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import stat
 import typing as t
@@ -25,6 +26,7 @@ from .._layouts.registry import account_names, companions, found_in, open_accoun
 from .conflicts import CopyState, Decision, decide
 from .left_behind import Clash, Directories, LeftBehind, at_path_already, left_twin
 from .owners import REMEDY, companion_owners, is_owned_by
+from .restoring import WAYS, Facts, decide_restored
 from .sources import Source
 
 
@@ -111,11 +113,15 @@ _DAMAGED = Decision("corrupt", "its database is damaged; it stays at the legacy 
 
 
 class Choice(t.NamedTuple):
-    """The options about accounts. ``only``: the accounts to survey, all if empty; ``accepted``: those that may be left behind."""
+    """The options about accounts. ``only``: the accounts to survey, all if empty; ``accepted``: those that may be left behind.
+
+    ``on_conflict``: also one of the ways of restoring.py. ``lost``: see there.
+    """
 
     on_conflict: str
     only: t.Collection[str] = ()
     accepted: t.Collection[str] = ()
+    lost: t.Collection[str] = ()
 
 
 def survey(
@@ -186,7 +192,7 @@ class _Found:
             if why:
                 self.left.setdefault(name, LeftBehind(name, source.given, why, is_link=linked))
             elif name not in self.accounts or self.accounts[name].legacy.state == "corrupt":
-                account = pair.account(name, self.receipts.get(account_key(name)), self.choice.on_conflict)
+                account = pair.decided(name, self.receipts.get(account_key(name)), self.choice)
                 account = account._replace(linked=True) if linked else account
                 self.accounts[name] = _allowed(account, source, self.choice.accepted)
                 self.pairs[name] = pair
@@ -336,8 +342,31 @@ class AccountPair(t.NamedTuple):
     at_path: bool | None
     handed_over: bool = False
 
-    def account(self, name: str, receipt: Entry | None, on_conflict: str) -> Account:
+    def decided(self, name: str, receipt: Entry | None, choice: Choice) -> Account:
         """Judge both copies of an account and decide about it."""
+        if choice.on_conflict in WAYS:
+            return self._restored(name, receipt, choice)
+        return self._account(name, receipt, choice.on_conflict)
+
+    def _restored(self, name: str, receipt: Entry | None, choice: Choice) -> Account:
+        """Decide about an account of a snapshot. ``receipt``: of the last time that it was restored."""
+        layout = self.looks.layout
+        snapshot = self._legacy(name, None)._replace(newest_ns=_newest(self.root, name, layout))
+        present = self.looks.side(self.path, self.target, name) if self.target is not None else None
+        if present is None and self.target is not None and is_tombstone_at(self.target, name):
+            return Account(name, self.source.path, snapshot, None, _MOVED_AWAY, self._owner(name))
+        if present is not None:
+            present = present._replace(newest_ns=_newest(self.target, name, layout))
+        facts = Facts(
+            again=receipt is not None and receipt.source == self.source.path,
+            occupied=_has(self.target, name),
+            lost=name in choice.lost,
+        )
+        is_same = functools.partial(_same, self.root, self.target, name, layout)
+        decision = decide_restored(snapshot, present, choice.on_conflict, facts, is_same)
+        return Account(name, self.source.path, snapshot, present, decision, self._owner(name))
+
+    def _account(self, name: str, receipt: Entry | None, on_conflict: str) -> Account:
         if self.handed_over:
             receipt = None  # it arrives from another host, so its history on this host does not count
         layout, damaged = self.looks.layout, receipt is not None and receipt.damaged

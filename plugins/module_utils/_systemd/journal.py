@@ -147,6 +147,13 @@ def read_on(unit: Unit, query: Query, before: Reading | None, seconds: float) ->
     return tally.reading(newest if done.rc == 0 else begin, complete=done.rc == 0)
 
 
+def reaches_back(unit: Unit, moment: str) -> bool:
+    """Return whether the journal has an entry older than ``moment``, a time in journalctl's syntax: then nothing since was removed."""
+    # Without --reverse, --lines counts from the end of the journal, and --until then leaves nothing.
+    done = run([*_journalctl(unit), "--reverse", "--lines=1", "--output-fields=_BOOT_ID", f"--until={moment}"])
+    return done.rc == 0 and done.stdout.startswith("{")
+
+
 def without_hash(cursor: str) -> str:
     """Return a cursor without its last part, which is a hash of the line's text and not needed."""
     return cursor.partition(";x=")[0]

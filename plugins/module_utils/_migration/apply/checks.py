@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import typing as t
 
 from ..._containers.service import read_service
@@ -19,7 +20,7 @@ if t.TYPE_CHECKING:
 
 def require_nobody_holds(state: State) -> None:
     """Raise SessionsError if a process outside the unit uses the accounts: two writers would corrupt them."""
-    directories = [*directories_of(state.sources, state.survey.layout), *linked_places(state.survey)]
+    directories = _used_directories(state)
     control_group, main_pid = (state.unit.properties["ControlGroup"], state.unit.main_pid) if state.unit else ("", 0)
     if state.container:  # its processes belong to the container engine and see its files under other paths
         main_pid = 0
@@ -31,9 +32,18 @@ def require_nobody_holds(state: State) -> None:
             if others
             else "stop them and run again"
         )
+        where = "sessions path" if state.effective.restores else "legacy path"
         raise SessionsError(
-            f"processes outside the unit use the legacy path: {named(found)}; nothing was changed: {remedy}"
+            f"processes outside the unit use the {where}: {named(found)}; nothing was changed: {remedy}"
         )
+
+
+def _used_directories(state: State) -> list[str]:
+    """Return the directories of the accounts that a second process must not use: where they are now, or will be if they are restored."""
+    if not state.effective.restores:
+        return [*directories_of(state.sources, state.survey.layout), *linked_places(state.survey)]
+    real = os.path.realpath(state.effective.path)
+    return [os.path.normpath(f"{real}/{account.name}") for account in state.survey.to_publish]
 
 
 def without_damaged(state: State, names: t.Collection[str]) -> State:

@@ -91,7 +91,7 @@ def _publish_while_stopped(run: Run, cutover: Cutover | None, started: contextli
 
 def _unit_to_prove(run: Run) -> Unit | None:
     """Return the unit if it will run and is led to the sessions path."""
-    is_led = run.params.switch.leads or run.state.container
+    is_led = run.params.switch.leads or run.params.restores or run.state.container
     return run.unit if is_led and run.unit and run.unit.active else None
 
 
@@ -213,7 +213,16 @@ def _cutover_of(run: Run) -> Cutover | None:
         return None
     mounts = (params.path, state.area, *(source.path for source in state.sources))
     intent = f"{state.control}/{INTENT}"
-    cutover = Cutover(state.unit, intent, params.unit_timeout, run.watch, mounts, restored=params.restored)
+    cutover = Cutover(
+        state.unit,
+        intent,
+        params.unit_timeout,
+        run.watch,
+        mounts,
+        restored=params.restored,
+        # A backend that has lost its accounts cannot save them when it has to stop.
+        unclean=params.restores,
+    )
     if not state.container or not cutover.compose:
         return cutover
     root, back = state.container.root, state.container.back

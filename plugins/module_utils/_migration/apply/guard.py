@@ -85,7 +85,7 @@ class Cutover(t.NamedTuple):
     start, ``mounts`` the paths that must be mounted to undo the intent. ``frozen``: control groups of a container that is suspended
     instead, see container_run.py. ``restored``: the backend is stopped for a rollback and must run at the end. ``inside``: the directory
     in a Compose container whose layer holds the accounts to migrate, '' if none, see compose_run.py. ``back``: the accounts are rolled
-    back into a new container, see compose_rollback.py.
+    back into a new container, see compose_rollback.py. ``unclean``: it need not end cleanly, because nothing that it writes is copied.
     """
 
     unit: Unit
@@ -97,6 +97,7 @@ class Cutover(t.NamedTuple):
     restored: bool = False
     inside: str = ""
     back: bool = False
+    unclean: bool = False
 
     @property
     def compose(self) -> Compose | None:
@@ -363,7 +364,7 @@ def _stop(cutover: Cutover) -> None:
         return
     after = read_service(unit.name)
     state, result, status = (after.properties[name] for name in ("ActiveState", "Result", "ExecMainStatus"))
-    clean = result == "success" or (result == "exit-code" and status in _ENDED_BY_OUR_SIGNAL)
+    clean = cutover.unclean or result == "success" or (result == "exit-code" and status in _ENDED_BY_OUR_SIGNAL)
     if state not in ("inactive", "failed") or (unit.active and not clean):
         raise SessionsError(
             f"{unit.name} did not stop cleanly (state {state}, result {result}), so its last writes may be incomplete; "

@@ -9,7 +9,7 @@ import time
 import typing as t
 
 from ..._accounts.control_directory import write_document_at
-from ..._accounts.receipts import RECEIPT, Entry, Mark, document_of, mark_with_parts
+from ..._accounts.receipts import Entry, Mark, document_of, mark_with_parts
 from ..._core.masking import account_key
 from ..._fs.fdopen import DirFd, opened_directory
 from ..._layouts.registry import opened_account
@@ -34,7 +34,7 @@ def write_receipt(
             elif account.name in damaged:
                 written[account_key(account.name)] = Entry(account.root, mark, mark, time.time(), damaged=True)
         document = {**document_of(run.params.path, written), "path_inode": os.fstat(root).st_ino, **notes}
-    write_document_at(run.control, RECEIPT, document)
+    write_document_at(run.control, run.params.receipt, document)
 
 
 def _present_mark(root: DirFd, account: Account, seen: Survey, is_published: bool) -> Mark:

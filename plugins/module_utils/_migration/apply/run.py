@@ -55,8 +55,9 @@ def apply_steps(steps: tuple[Step, ...], state: State) -> Evidence:
             take_over(path, control, data, (RECEIPT, INTENT))
             _carry_out(run, steps)
     except OSError as error:
+        verb = "restore" if state.effective.restores else "migrate"
         raise SessionsError(
-            f"cannot migrate to {path}: {error.strerror}; changes were rolled back: fix the disk or its permissions and run again"
+            f"cannot {verb} to {path}: {error.strerror}; changes were rolled back: fix the disk or its permissions and run again"
         ) from error
     return Evidence(run.survey.accounts, run.watch.downtime, run.watch.phases, path_made, tuple(run.warnings))
 
@@ -101,7 +102,7 @@ def _carry_out(run: Run, steps: tuple[Step, ...]) -> None:
     if interrupted:
         recover(run.control, run.unit, run.state.at_path is True)
     # The receipts differ if another run has ended since the state was observed.
-    if interrupted or entries_in(read_document_at(run.control, RECEIPT)) != run.state.receipts:
+    if interrupted or entries_in(read_document_at(run.control, run.params.receipt)) != run.state.receipts:
         run.state = observe(run.params)
         steps = planned(run.state)
     kinds = {step.kind for step in steps}

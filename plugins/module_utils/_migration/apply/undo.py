@@ -64,6 +64,7 @@ def fall_back(run: Run, cutover: Cutover, why: str) -> t.NoReturn:
         ) from error  # whether it starts again does not matter: it is rolled back
     if not gone_back:
         raise WroteAlready(why, run.params.path)
+    before = "with the accounts that it had before" if run.params.restores else "on the legacy path"
     raise SessionsError(
-        f"{why}; it runs on the legacy path again and nothing was lost: fix what keeps it from using {run.params.path} and run again"
+        f"{why}; it runs {before} again and nothing was lost: fix what keeps it from using {run.params.path} and run again"
     )

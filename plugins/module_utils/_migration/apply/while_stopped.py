@@ -12,7 +12,6 @@ import os
 import typing as t
 
 from ..._accounts.control_directory import opened_control
-from ..._accounts.receipts import RECEIPT
 from ..._accounts.work_area import opened_area
 from ..._containers.service import compose_of
 from ..._core.errors import SessionsError
@@ -57,7 +56,7 @@ def publish_all(run: Run) -> None:
         with run.watch.phase("publish"):
             intent = _publish(run, place, taking)
     with run.watch.phase("record"):
-        notes = with_switch(run.state.notes, run.params.switch, run.state.switch)
+        notes = {} if run.params.restores else with_switch(run.state.notes, run.params.switch, run.state.switch)
         write_receipt(run, notes, [account.name for account in run.survey.to_publish], damaged)
     with run.watch.phase("switch"):
         _switch(run)
@@ -78,7 +77,7 @@ def _announce_taking(run: Run, place: Place) -> list[publish.Move]:
 
 
 def _announce(run: Run, place: Place, moves: list[publish.Move], staying: t.Any = ()) -> Intent:
-    files, receipt = files_of(run.params.switch, run.state.switch), f"{run.state.control}/{RECEIPT}"
+    files, receipt = files_of(run.params.switch, run.state.switch), f"{run.state.control}/{run.params.receipt}"
     return publish.announce(place, moves, files, receipt, staying)
 
 

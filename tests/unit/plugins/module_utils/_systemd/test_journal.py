@@ -335,3 +335,18 @@ def test_a_namespace_of_its_own_is_asked(monkeypatch: pytest.MonkeyPatch) -> Non
     journal = Journal(monkeypatch, ("e1", "x"))
     read_on(unit(LogNamespace="wa"), read_query(None, {}), None, 1.0)
     assert "--namespace=wa" in journal.calls[0]
+
+
+@pytest.mark.parametrize(
+    ("rc", "stdout", "reaches"), [(0, '{"__CURSOR": "s=1"}\n', True), (0, "-- No entries --\n", False), (1, "", False)]
+)
+def test_whether_the_journal_reaches_back(monkeypatch: pytest.MonkeyPatch, rc: int, stdout: str, reaches: bool) -> None:
+    asked: list[t.Sequence[str]] = []
+
+    def run(argv: t.Sequence[str]) -> Completed:
+        asked.append(argv)
+        return Completed(tuple(argv), rc, stdout, "")
+
+    monkeypatch.setattr(systemd_journal, "run", run)
+    assert systemd_journal.reaches_back(Unit("wa.service", {"LogNamespace": ""}), "@7") is reaches
+    assert {"--reverse", "--until=@7"} < set(asked[0])
