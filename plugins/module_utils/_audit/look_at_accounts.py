@@ -87,8 +87,6 @@ def _scan(root: int, name: str, layout: Layout, params: Params) -> Scan:
     reachable = bool(os.fstat(root).st_mode & stat.S_IXOTH)
     try:
         with opened_account(root, name) as account:
-            return scanned(
-                account, layout, files=params.limits.files, statuses=params.statuses, reachable=reachable
-            )
+            return scanned(account, layout, files=params.limits.files, statuses=params.statuses, reachable=reachable)
     except (FileNotFoundError, NotADirectoryError):
         return Scan()  # removed since it was listed

@@ -104,7 +104,8 @@ def _with_unit(place: Place, real: str, filesystem: Filesystem, backend: Backend
     if not seen.writable and seen.directive:
         name = seen.directive.partition("=")[0]
         replacing = name in _REPLACING or seen.directive == "ProtectHome=tmpfs"
-        place = place._replace(**{"replaced" if replacing else "read_only": seen.directive}, opening=seen.lines)
+        hidden, forbidden = (seen.directive, "") if replacing else ("", seen.directive)
+        place = place._replace(replaced=hidden, read_only=forbidden, opening=seen.lines)
     waited = [_normal(item) for item in _split(backend.unit.properties["RequiresMountsFor"])]
     mount = filesystem.mount_point
     return place._replace(

@@ -25,7 +25,9 @@ _UNLIMITED = "infinity"
 
 def stop_differences(unit: Unit, layout: Layout) -> dict[str, tuple[str, str]]:
     """Return the options by which the unit is stopped otherwise than the layout needs: the value in effect, and the one it needs."""
-    wanted = graceful_stop.sections_for(graceful_stop.Params(unit.name, _NO_DROP_IN, None, None, None), layout)["Service"]
+    wanted = graceful_stop.sections_for(graceful_stop.Params(unit.name, _NO_DROP_IN, None, None, None), layout)[
+        "Service"
+    ]
     properties, found = unit.properties, {}
     kill_signal, mode = properties["KillSignal"], properties["KillMode"]
     needed = wanted.get("KillSignal", layout.stop.signal if same_value("KillSignal", kill_signal, "SIGKILL") else "")

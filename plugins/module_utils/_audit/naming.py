@@ -56,7 +56,9 @@ def outdated(unit: Unit, sources: Sources, path: str) -> tuple[str, ...]:
     return tuple(name for name in names if has.get(name) != path) if os.path.exists(f"/proc/{unit.main_pid}") else ()
 
 
-def contradicting_dotenv(unit: Unit, sources: Sources, path: str, places: t.Collection[str]) -> t.Iterator[tuple[str, str]]:
+def contradicting_dotenv(
+    unit: Unit, sources: Sources, path: str, places: t.Collection[str]
+) -> t.Iterator[tuple[str, str]]:
     """Yield ``.env`` files and the variable in them that leads elsewhere: one that the unit sets to ``path``, or to one of ``places``."""
     names = _leading(sources, path)
     for directory in dict.fromkeys(os.path.realpath(found) for found in working_directories(unit)):

@@ -29,7 +29,7 @@ def nothing_found(facts: Facts) -> t.Iterator[Evidence]:
 def elsewhere(facts: Facts) -> t.Iterator[Evidence]:
     """The backend keeps its accounts in another directory than the configured one."""
     for path in facts.elsewhere:
-        yield Evidence(path, f"the backend uses it instead of {facts.path}")
+        yield Evidence(path, f"the accounts of the backend are there instead of in {facts.path}")
 
 
 def unproved(facts: Facts) -> t.Iterator[Evidence]:

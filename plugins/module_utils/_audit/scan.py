@@ -33,7 +33,12 @@ class _Look:
     """The counts so far."""
 
     def __init__(
-        self, owner: int, is_key: t.Callable[[str], t.Any], is_volatile: t.Callable[[str], t.Any], most: int, statuses: int
+        self,
+        owner: int,
+        is_key: t.Callable[[str], t.Any],
+        is_volatile: t.Callable[[str], t.Any],
+        most: int,
+        statuses: int,
     ) -> None:
         self.owner, self.is_key, self.is_volatile = owner, is_key, is_volatile
         self.most, self.statuses = most, statuses
