@@ -84,7 +84,7 @@ options:
     type: int
     default: 5000
   max_files:
-    description: As many files in one account are a finding. No more are counted.
+    description: As many files in one account are a finding. Further ones are not counted.
     type: int
     default: 20000
   max_restarts:

@@ -88,7 +88,7 @@ FINDINGS: tuple[Finding, ...] = (
     ),
     Finding(
         "path_is_link", MEDIUM, "The sessions path is a symbolic link",
-        "Whoever may replace the link decides which accounts the backend starts, and modules refuse to change such a path.",
+        "The user who may replace the link decides which accounts the backend starts, and modules refuse to change such a path.",
         "set wa_sessions_path to the target of the link", of_places.is_link,
     ),
     Finding(
@@ -210,7 +210,7 @@ FINDINGS: tuple[Finding, ...] = (
     ),
     Finding(
         "keys_in_journal", HIGH, "The journal contains key material",
-        "Some libraries print keys when they close a session. Whoever reads the journal, or the place it is forwarded to, can use them.",
+        "Some libraries print keys when they close a session. Everybody who can read the journal, or a copy of it, can use them.",
         "set the log level of the program, then remove the journal (journalctl --rotate --vacuum-time=1s); link the accounts again if "
         "others could read it", of_service.key_lines,
     ),

@@ -13,17 +13,21 @@ import typing as t
 PARTS: t.Mapping[str, str] = {
     "credentials": "the file of credentials",
     "keys": "at least one key file (of a corrupt account: every one)",
-    "profile": "the directory of the browser's profile",
     "store": "a database of the account",
     "marker": "a file that identifies the account",
+    "profile": "the directory of the browser's profile",
 }
-# How the word continues: what any of these parts can have.
-OF_ANY_PART: t.Mapping[str, str] = {
-    "empty": "has no content, as after a crash or on a full disk",
-    "not_a_file": "is not a regular file",
-    "unreadable_by_owner": "cannot be read by the owner of the account's directory",
-    "foreign_owner": "belongs to another user than the account's directory: reading works until the library saves",
-    "hard_linked": "has several hard links, which are no backup, because libraries write in place",
+# How the word continues, and the parts that are judged so.
+_OF_FILES, _OF_LASTING = ("credentials", "keys", "store", "marker"), ("credentials", "store", "marker", "profile")
+OF_ANY_PART: t.Mapping[str, tuple[tuple[str, ...], str]] = {
+    "empty": (_OF_FILES, "has no content, as after a crash or on a full disk"),
+    "not_a_file": (_OF_FILES, "is not a regular file"),
+    "unreadable_by_owner": (_OF_FILES, "cannot be read by the owner of the account's directory"),
+    "foreign_owner": (
+        _OF_LASTING,
+        "belongs to another user than the account's directory: it works until the library saves",
+    ),
+    "hard_linked": (_OF_LASTING[:-1], "has several hard links, which are no backup, because libraries write in place"),
 }
 # The databases of a browser's page, and what is wrong with them.
 DATABASES: t.Mapping[str, str] = {"indexeddb": "IndexedDB", "local_storage": "Local Storage"}
@@ -46,16 +50,19 @@ _OF_A_STORE = {
 }
 
 PROBLEMS: t.Mapping[str, str] = {
-    **{f"{part}_{kind}": f"{what} {how}" for part, what in PARTS.items() for kind, how in OF_ANY_PART.items()},
+    **{f"{part}_{kind}": f"{PARTS[part]} {how}" for kind, (parts, how) in OF_ANY_PART.items() for part in parts},
     **{
         f"{word}_{kind}": f"the page's {name} {how}"
-        for word, name in DATABASES.items()
         for kind, how in OF_A_DATABASE.items()
+        for word, name in DATABASES.items()
     },
     **_OF_A_STORE,
     **{
-        f"{SECOND}_{word[len('store_') :] if word.startswith('store_') else word}": f"of a database that the program does not open: {how}"
-        for word, how in (*_OF_A_STORE.items(), *((f"store_{kind}", f"it {how}") for kind, how in OF_ANY_PART.items()))
+        f"{SECOND}_{word[len('store_') :] if word.startswith('store_') else word}": f"a database that the program does not open: {how}"
+        for word, how in (
+            *_OF_A_STORE.items(),
+            *((f"store_{kind}", f"it {how}") for kind, (parts, how) in OF_ANY_PART.items() if "store" in parts),
+        )
     },
     "credentials_missing": "there are keys, but no credentials",
     "credentials_unreadable": "root cannot read the credentials, or they are larger than any library writes",
