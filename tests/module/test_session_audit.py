@@ -205,6 +205,12 @@ def test_an_accepted_finding_is_apart_until_its_last_day(audit: Audit, sessions:
     assert over["accepted"] == []
 
 
+def test_a_threshold_that_cannot_be_meant(audit: Audit) -> None:
+    result = audit(max_files=0)
+    assert result["failed"]
+    assert "max_files is 0, but must be at least 1" in result["msg"]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
