@@ -191,6 +191,43 @@ def test_names_are_masked_unless_they_are_asked_for(audit: Audit, sessions: path
     assert plain == "wa1"
 
 
+# --- backups ---------------------------------------------------------------------------------------------
+
+
+def backed_up(server: Server, sessions: pathlib.Path) -> pathlib.Path:
+    """Save every account as the playbook backup does; return the store."""
+    result = server.run("session_backup", {"path": str(sessions)})
+    assert result.get("saved") == 2, result
+    return pathlib.Path(result["store"])
+
+
+def test_what_is_backed_up_is_no_finding(audit: Audit, server: Server, sessions: pathlib.Path) -> None:
+    backed_up(server, sessions)
+    assert audit()["findings"] == []
+    put_account(sessions / "wa3", number=3)
+    give(sessions, UID, GID)
+    result = audit()
+    (finding,) = result["findings"]
+    assert (finding["id"], finding["count"]) == (NO_BACKUP, 1)
+    assert finding["evidence"][0]["where"].startswith("w…3-")
+
+
+def test_an_old_backup_and_a_run_that_failed(audit: Audit, server: Server, sessions: pathlib.Path) -> None:
+    store = backed_up(server, sessions)
+    (store / "confirmed.json").unlink(missing_ok=True)
+    manifest = next(store.glob("backup-wa1-*/snapshot.json"))
+    snapshot = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**snapshot, "taken": snapshot["taken"] - 30 * 3600 * 10**9}))
+    run = store / "last_run.json"
+    run.write_text(json.dumps({**json.loads(run.read_text()), "failed": 1}))
+    findings = {finding["id"]: finding for finding in audit()["findings"]}
+    assert set(findings) == {"backup_old", "backup_failed"}
+    assert findings["backup_old"]["count"] == 1
+    assert "current 30 hours ago" in words(findings["backup_old"])
+    assert "failed for 1 accounts" in words(findings["backup_failed"])
+    assert "backup_old" not in [finding["id"] for finding in audit(backup_max_age=40 * 3600)["findings"]]
+
+
 # --- exceptions ------------------------------------------------------------------------------------------
 
 

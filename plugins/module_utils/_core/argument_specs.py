@@ -122,6 +122,22 @@ SESSION_MIGRATE: Spec = {
     "unit_timeout": {"type": "int", "default": 120},
     "use_timeout": {"type": "float", "default": 0},
 }
+SESSION_BACKUP: Spec = {
+    "path": {"type": "path", "required": True},
+    "unit": {"type": "str"},
+    **LAYOUT,
+    "accounts": {"type": "list", "elements": "str", "default": []},
+    "state": {"type": "str", "choices": ["present", "pruned"], "default": "present"},
+    "backup_path": {"type": "path"},
+    "quiesce": {"type": "str", "choices": ["none", "freeze", "stop"], "default": "none"},
+    "keep_days": {"type": "int", "default": 7},
+    "keep_last": {"type": "int", "default": 3},
+    "min_free_bytes": {"type": "int", "default": 0},
+    "exclude_caches": {"type": "bool", "default": True},
+    "unit_timeout": {"type": "int", "default": 120},
+    "show_accounts": {"type": "bool", "default": False},
+}
+
 GRACEFUL_STOP: Spec = {
     "unit": {"type": "str", "required": True},
     "name": {"type": "str", "default": "10-graceful-stop"},
