@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from accounts import put_account, put_file
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._audit import naming
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._audit import look_at_container, naming
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._audit.facts import Overridden
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._audit.look_at_service import (
     service_of,
@@ -18,6 +18,14 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._audit.look_
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._audit.programs import program_around
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._audit.scan import scanned
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.handling import Container
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.inspect import Box
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.view import (
+    ANONYMOUS,
+    LAYER,
+    MOUNT,
+    Root,
+)
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.fdopen import opened_directory
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._plan import graceful_stop
@@ -244,3 +252,27 @@ def test_a_scan_counts_within_its_limits(tmp_path: Path) -> None:
     assert scan(statuses=4).looked_at == 4
     with opened_directory(str(account)) as opened:
         assert scanned(opened, WWEBJS, files=100, statuses=100, reachable=True).empty == 0
+
+
+# --- containers -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_deleted_with_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = Box("podman", "a" * 64, "wa", 7, False, True, (), "", (), {}, grace=12.0)
+    container = Container("wa.service", "podman", None, box, "")
+    kept, other = tmp_path / "kept", tmp_path / "other"
+    for place in (kept, other):
+        place.mkdir()
+
+    def root(inside: str, kind: str, path: str = "") -> Root:
+        return Root(inside, kind, path, (1, 2), False, (0, 0))
+
+    roots = (root("/a", LAYER), root("/b", ANONYMOUS), root("/c", MOUNT, str(kept)), root("/d", MOUNT, str(other)))
+    monkeypatch.setattr(look_at_container, "roots_of", lambda box, layout: roots)
+    found = look_at_container.box_of(container, None)
+    assert found.kinds == (("/a", "on the container's own layer"), ("/b", "on an anonymous volume"))
+    assert (found.grace, found.trouble) == (12.0, "")
+    assert look_at_container.other_directories(container, str(kept), None) == (str(other),)
+    stopped = container._replace(box=None, trouble="it has no name")
+    assert look_at_container.box_of(stopped, None)[1:3] == ((), "it has no name")
+    assert look_at_container.other_directories(stopped, str(kept), None) == ()
