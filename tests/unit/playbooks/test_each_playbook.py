@@ -11,7 +11,7 @@ from fleetkit import REPOSITORY, Fleet
 PLAYBOOKS = sorted(path.stem for path in (REPOSITORY / "playbooks").glob("*.yml"))
 HOSTS = {"wa_move_from": "a", "wa_move_to": "b"}
 # The module that a playbook looks at a host with; session_plan for the others.
-FIRST = {"recover": "session_restore", "restore": "session_restore"}
+FIRST = {"audit": "session_audit", "recover": "session_restore", "restore": "session_restore"}
 
 
 @pytest.fixture

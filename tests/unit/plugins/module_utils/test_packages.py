@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "_migration.apply": "_core _fs _proc _systemd _layouts _accounts _containers _usage _migration",
     "_restore": "_core _fs _proc _systemd _layouts _accounts _containers _usage _backup _migration _migration.apply",
     "_plan": "_core _fs _systemd _layouts _accounts _containers _usage _health _directory _migration",
+    "_audit": "_core _fs _proc _systemd _layouts _accounts _containers _usage _backup _migration _plan",
 }
 # The job decides whether anything is done at all, and loads what does it only then.
 UPWARD = {("_migration.job", "_migration.apply")}
@@ -126,7 +127,7 @@ def test_no_module_imports_itself_by_a_detour() -> None:
 
 
 def test_what_only_looks_is_not_sent_what_acts() -> None:
-    for looks in ("_plan.job", "_accounts.info", "_health.job"):
+    for looks in ("_plan.job", "_accounts.info", "_health.job", "_audit.job"):
         assert not [name for name in sent_with(looks) if name.startswith("_migration.apply")], looks
     assert not {"_usage.open_watch", "_fs.fanotify"} & (sent_with("_plan.job") | sent_with("_usage.in_use"))
     acts = {
