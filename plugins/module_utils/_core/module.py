@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import os
-import traceback
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -14,6 +12,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from .errors import SessionsError
 from .job import Job, execute
 from .printable import printable, printable_diff
+from .unforeseen import unforeseen
 from .zip_imports import loaded
 
 # Options with names of accounts, which are often phone numbers.
@@ -40,7 +39,7 @@ def run_module(
     except SessionsError as error:
         message, facts = str(error), error.facts
     except Exception as error:
-        message, facts = _unforeseen(error), {}
+        message, facts = unforeseen(error), {}
     if outcome is not None:
         for warning in outcome.report.warnings:
             module.warn(printable(warning))
@@ -140,14 +139,3 @@ def _shown(options: t.Any) -> t.Any:
         if options.get(option) and isinstance(options[option], list):
             hidden[option] = f"({len(options[option])} names)"
     return {**{name: _shown(option) for name, option in options.items()}, **hidden}
-
-
-def _unforeseen(error: Exception) -> str:
-    """Describe an error by its type and place in the code; its own message may contain file names from inside an account."""
-    words = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
-    calls = traceback.extract_tb(error.__traceback__)
-    places = " < ".join(f"{os.path.basename(call.filename)}:{call.lineno}" for call in reversed(calls[-4:]))
-    return (
-        f"stopped by an unexpected error: {type(error).__name__}{words} at {places}; "
-        "check whether something is missing on the host, and report it to the collection's authors"
-    )
