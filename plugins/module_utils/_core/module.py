@@ -19,21 +19,24 @@ from .zip_imports import loaded
 _ACCOUNT_NAMES = ("accounts", "expected")
 # Options that contain the options of another module, with that module's argument spec and rules.
 Nested = t.Mapping[str, tuple[t.Mapping[str, t.Any], t.Mapping[str, t.Any]]]
+# The same if the options of the module select which other module that is.
+Selected = t.Callable[[t.Mapping[str, t.Any]], Nested]
 
 
 def run_module(
-    job: Job, argument_spec: t.Mapping[str, t.Any], nested: Nested | None = None, **rules: t.Any
+    job: Job, argument_spec: t.Mapping[str, t.Any], nested: Nested | Selected | None = None, **rules: t.Any
 ) -> t.NoReturn:
     """Run ``job`` as a module. ``rules``: those of AnsibleModule (``required_if``, ``mutually_exclusive``, ...).
 
     ``nested``: by dotted option name, for options (dicts, or lists of dicts) that contain the options of another module.
     """
     loaded()
-    module = _Module(nested or {}, argument_spec=dict(argument_spec), supports_check_mode=True, **rules)
+    select = nested if callable(nested) else lambda options: nested or {}
+    module = _Module(select, argument_spec=dict(argument_spec), supports_check_mode=True, **rules)
     outcome, message, facts = None, "", t.cast("dict[str, t.Any]", {})
     try:
         options = module.params
-        for option, (spec, their_rules) in (nested or {}).items():
+        for option, (spec, their_rules) in select(module.params).items():
             options = _read_nested(module, options, option.split("."), spec, their_rules)
         outcome = execute(job, options, check_mode=module.check_mode)
     except SessionsError as error:
@@ -84,8 +87,8 @@ def _validated(
 
 
 class _Module(AnsibleModule):
-    def __init__(self, nested: Nested, **settings: t.Any) -> None:
-        self._nested = nested
+    def __init__(self, select: Selected, **settings: t.Any) -> None:
+        self._select = select
         super().__init__(**settings)
 
     def add_path_info(self, kwargs: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -106,7 +109,7 @@ class _Module(AnsibleModule):
     def _nested_secrets(self) -> set[str]:
         """Return the ``no_log`` values in the options of other modules, read or not: an early failure shows all options."""
         secrets: set[str] = set()
-        for way, nested in self._nested.items():
+        for way, nested in self._select(self.params).items():
             for given in _given_at(self.params, way.split(".")):
                 secrets |= ArgumentSpecValidator(dict(nested[0])).validate(dict(given))._no_log_values
         return secrets

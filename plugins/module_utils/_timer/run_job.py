@@ -36,7 +36,7 @@ def main(job: Job, loader: Loader) -> int:
         return _failed(str(error))
     except Exception as error:
         return _failed(unforeseen(error))
-    print(counts(outcome.report.values) or "done")
+    sys.stdout.write(f"{counts(outcome.report.values) or 'done'}\n")
     return DONE
 
 
@@ -63,5 +63,5 @@ def _options(path: str) -> dict[str, t.Any]:
 
 
 def _failed(message: str) -> int:
-    print(printable(message), file=sys.stderr)
+    sys.stderr.write(f"{printable(message)}\n")
     return FAILED
