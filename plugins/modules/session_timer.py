@@ -28,9 +28,10 @@ options:
     description:
       - The job to run.
       - V(backup) saves snapshots of accounts, as M(whatsapp_ops.sessions.session_backup) does.
+      - V(restic) copies them to another machine, as M(whatsapp_ops.sessions.session_restic) does.
     type: str
     required: true
-    choices: [backup]
+    choices: [backup, restic]
   options:
     description:
       - The options of the module of that job.
@@ -93,6 +94,7 @@ extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes
 seealso:
   - module: whatsapp_ops.sessions.session_backup
+  - module: whatsapp_ops.sessions.session_restic
   - name: systemd.timer(5)
     description: Schedules and delays.
     link: https://www.freedesktop.org/software/systemd/man/latest/systemd.timer.html

@@ -186,8 +186,21 @@ SYSTEMD_OVERRIDE: Spec = {
     "sensitive": {"type": "bool", "default": False},
     "backup": {"type": "bool", "default": False},
 }
+SESSION_RESTIC: Spec = {
+    "path": {"type": "path", "required": True},
+    "backup_path": {"type": "path"},
+    "repository": {"type": "str", "required": True, "no_log": True},
+    "password_file": {"type": "path", "required": True, "no_log": False},
+    "environment_file": {"type": "path"},
+    "state": {"type": "str", "choices": ["copied", "drilled"], "default": "copied"},
+    "keep_days": {"type": "int", "default": 7},
+    "keep_last": {"type": "int", "default": 3},
+    "check": {"type": "bool", "default": True},
+    **LAYOUT,
+}
+
 SESSION_TIMER: Spec = {
-    "job": {"type": "str", "required": True, "choices": ["backup"]},
+    "job": {"type": "str", "required": True, "choices": ["backup", "restic"]},
     "options": {"type": "dict", "required": True},
     "name": {"type": "str"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

@@ -28,10 +28,11 @@ MAY_IMPORT = {
     "_migration": "_core _fs _systemd _layouts _accounts _containers _usage",
     "_migration.apply": "_core _fs _proc _systemd _layouts _accounts _containers _usage _migration",
     "_plan": "_core _fs _systemd _layouts _accounts _containers _usage _health _directory _migration",
+    "_restic": "_core _fs _proc _systemd _layouts _accounts _backup",
     "_timer": "_core _fs _proc _systemd",
 }
 # The job decides whether anything is done at all, and loads what does it only then. The table of jobs names each job that it installs.
-UPWARD = {("_migration.job", "_migration.apply"), ("_timer.jobs", "_backup")}
+UPWARD = {("_migration.job", "_migration.apply"), ("_timer.jobs", "_backup"), ("_timer.jobs", "_restic")}
 
 
 class Import(t.NamedTuple):
