@@ -17,7 +17,7 @@ import typing as t
 from .._accounts import info
 from .._backup.store import ROOT, Snapshot, newest_sound, snapshots
 from .._core.errors import SessionsError
-from .._core.names import HOME
+from .._core import names as core_names
 from .._fs.fdopen import opened_directory
 from .._layouts.layout import LINKED
 from . import repository as restic
@@ -62,11 +62,11 @@ def drilled(repository: restic.Repository, copy: restic.Copy, store: str, layout
 @contextlib.contextmanager
 def _private_directory() -> t.Iterator[str]:
     """Create a directory of root, and remove it and those of drills that were killed."""
-    os.makedirs(HOME, mode=0o700, exist_ok=True)
-    for name in os.listdir(HOME):
+    os.makedirs(core_names.HOME, mode=0o700, exist_ok=True)
+    for name in os.listdir(core_names.HOME):
         if name.startswith(_PREFIX):
-            shutil.rmtree(f"{HOME}/{name}", ignore_errors=True)
-    target = tempfile.mkdtemp(prefix=_PREFIX, dir=HOME)
+            shutil.rmtree(f"{core_names.HOME}/{name}", ignore_errors=True)
+    target = tempfile.mkdtemp(prefix=_PREFIX, dir=core_names.HOME)
     try:
         yield target
     finally:

@@ -14,13 +14,13 @@ import typing as t
 from .._core.bounded_json import parsed_json
 from .._core.errors import SessionsError
 from .._core.limits import RESTIC_SECONDS
-from .._core.names import HOME
+from .._core import names as core_names
 from .._fs.ancestors import untrusted_writer, way_to
 from .._fs.files import Held, read_held
 from .._proc.command import Completed, run
 from .._systemd.environment_file import parse
 
-_CACHE = f"{HOME}/restic-cache"
+
 _TAG = "whatsapp-ops"
 # Exit codes of newer releases, and what all releases print, restic(1).
 _NO_REPOSITORY, _LOCKED, _WRONG_PASSWORD = 10, 11, 12
@@ -114,7 +114,7 @@ def call(repository: Repository, *words: str) -> Completed:
 
 
 def _environment(repository: Repository) -> dict[str, str]:
-    given = {"HOME": "/root", "RESTIC_CACHE_DIR": _CACHE}
+    given = {"HOME": "/root", "RESTIC_CACHE_DIR": f"{core_names.HOME}/restic-cache"}
     if repository.environment_file:
         text = _trusted(repository.environment_file, "restic_environment_file").content.decode("utf-8", "replace")
         given.update((one.name, one.value) for one in parse(text))
