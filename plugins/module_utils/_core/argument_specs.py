@@ -156,6 +156,11 @@ IN_USE: Spec = {
     "path": {"type": "path", "required": True},
 }
 
+BACKUP_AGE: Spec = {
+    "path": {"type": "path", "required": True},
+    "backup_path": {"type": "path"},
+    "max_age": {"type": "int", "default": 0},
+}
 SESSION_PLAN: Spec = {
     "dir": {"type": "dict"},
     "overrides": {"type": "list", "elements": "dict", "default": []},
@@ -168,6 +173,7 @@ SESSION_PLAN: Spec = {
     "in_use": {"type": "dict", "options": IN_USE},
     "expected_accounts": {"type": "int", "default": 0},
     "allow_stopped": {"type": "bool", "default": False},
+    "backup": {"type": "dict", "options": BACKUP_AGE},
 }
 # With neither, only the receipt could say where the accounts were.
 SESSION_MIGRATE_RULES: dict[str, t.Any] = {

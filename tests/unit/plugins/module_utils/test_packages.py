@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "_directory": "_core _fs _proc _systemd _containers",
     "_migration": "_core _fs _systemd _layouts _accounts _containers _usage",
     "_migration.apply": "_core _fs _proc _systemd _layouts _accounts _containers _usage _migration",
-    "_plan": "_core _fs _systemd _layouts _accounts _containers _usage _health _directory _migration",
+    "_plan": "_core _fs _proc _systemd _layouts _accounts _containers _usage _backup _health _directory _migration",
     "_restic": "_core _fs _proc _systemd _layouts _accounts _backup",
     "_timer": "_core _fs _proc _systemd",
 }
