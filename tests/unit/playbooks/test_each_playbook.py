@@ -10,8 +10,13 @@ from fleetkit import REPOSITORY, Fleet
 
 PLAYBOOKS = sorted(path.stem for path in (REPOSITORY / "playbooks").glob("*.yml"))
 HOSTS = {"wa_move_from": "a", "wa_move_to": "b"}
-# The module that a playbook looks at a host with; session_plan for the others.
-FIRST = {"audit": "session_audit", "recover": "session_restore", "restore": "session_restore"}
+# The first module that a playbook calls, if it is not session_plan.
+FIRST = {
+    "audit": "session_audit",
+    "backup": "session_backup",
+    "recover": "session_restore",
+    "restore": "session_restore",
+}
 
 
 @pytest.fixture
