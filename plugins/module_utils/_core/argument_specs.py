@@ -82,6 +82,16 @@ SESSION_INFO: Spec = {
     "show_accounts": {"type": "bool", "default": False},
 }
 
+SESSION_REPORT: Spec = {
+    "path": {"type": "path", "required": True},
+    "unit": {"type": "str"},
+    **LAYOUT,
+    "backup_path": {"type": "path"},
+    "sizes": {"type": "bool", "default": True},
+    "history_days": {"type": "float", "default": 30},
+    "show_accounts": {"type": "bool", "default": False},
+}
+
 # The expected accounts have one source only.
 SESSION_INFO_RULES: dict[str, t.Any] = {
     "mutually_exclusive": [["expected", "expected_from"]],

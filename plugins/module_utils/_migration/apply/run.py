@@ -27,6 +27,7 @@ from ..._accounts.work_area import opened_area, remove_unused
 from ..._containers.service import compose_of, read_service
 from ..._core.errors import SessionsError, StartFailed, WroteAlready
 from ..._core.masking import account_key
+from ..._core.progress import reported
 from ..._fs.copy_tree import Tally
 from ..._fs.fdopen import make_directory, opened_directory
 from ..._fs.free_space import RESERVE, has_room, kept_free
@@ -124,6 +125,7 @@ def apply_steps(steps: tuple[Step, ...], state: State, params: Params) -> Eviden
             _given_back(state, params),
             _made(params, state.identity, progress),
             opened_area(params.path, control) as data,
+            reported(control, "migration", state.unit.name if state.unit else ""),
         ):
             take_over(params.path, control, data, (RECEIPT, INTENT))
             _carry_out(Area(control, data), steps, state, params, progress)

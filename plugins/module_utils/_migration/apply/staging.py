@@ -21,6 +21,7 @@ from ..._accounts.copy_index import Known, is_staged, mark_document, read_index,
 from ..._accounts.extras import bring_entries, measure_entries, move_entries_to_staging, require_entries_fit, slot_of
 from ..._accounts.receipts import Mark, mark_with_parts
 from ..._accounts.work_area import DISPLACED, STAGING, moment
+from ..._core import progress
 from ..._core.errors import SessionsError
 from ..._core.limits import STOPPED_SECONDS
 from ..._core.masking import account_key
@@ -202,6 +203,7 @@ def stage_live(stage: Stage, tasks: t.Sequence[Task], watch: Watch | None = None
     if watch is not None:
         watch.begin()
     total, unsure, damaged = Tally(), [], []
+    progress.expect(accounts=len(tasks))
     for task, tally in zip(tasks, _of_each(stage, tasks, _stage_on_trial)):
         total.add(tally)
         if tally.unwatched or tally.unsettled:
@@ -241,6 +243,7 @@ def stage_final(stage: Stage, tasks: t.Sequence[Task], touched: t.Mapping[str, T
     """
     if stage.stopped:
         stage = dataclasses.replace(stage, until=time.monotonic() + STOPPED_SECONDS)
+    progress.expect(accounts=len(tasks))
     if stage.engine == "rename":
         return Staged(_in_all(stage, tasks, _take), frozenset())
     tally, damaged, told = Tally(), set(), touched or {}
@@ -345,6 +348,8 @@ def _named(stage: Stage, task: Task, work: t.Callable[[Stage, Task], Tally]) -> 
         raise SessionsError(
             f"cannot stage account {task.label!r} from {task.root}: {error.strerror}; nothing was published"
         ) from error
+    finally:
+        progress.advance(accounts=1)
 
 
 def _stage_for_good(stage: Stage, task: Task, touched: Touched | None) -> dict[str, int] | None:

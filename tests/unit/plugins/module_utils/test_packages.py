@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "_directory": "_core _fs _proc _systemd _containers",
     "_migration": "_core _fs _systemd _layouts _accounts _containers _usage",
     "_migration.apply": "_core _fs _proc _systemd _layouts _accounts _containers _usage _migration",
+    "_report": "_core _proc _systemd _layouts _accounts _containers _usage _backup",
     "_plan": "_core _fs _systemd _layouts _accounts _containers _usage _health _directory _migration",
 }
 # The job decides whether anything is done at all, and loads what does it only then.

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""The job behind session_report: asks the jobs that look at a host, in one process, and returns one record of it. Changes nothing.
+
+A report is wanted most when something is wrong, so a part that cannot be examined is a sentence in the record and not an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import typing as t
+
+from .._accounts import info as accounts_info
+from .._accounts.receipts import RECEIPT, Entry, entries_in
+from .._accounts.work_area import known_document
+from .._backup import store as backup_store
+from .._containers.service import read_service
+from .._core.errors import SessionsError
+from .._core.job import Report
+from .._core.query_cache import one_look
+from .._core.summary import accounts
+from .._systemd.restart_needed import started_at
+from .._systemd.starts import Start, starts_of
+from .._systemd.unit import Unit
+from .._usage import use as usage_use
+from . import record
+from .history import events
+
+
+class Params(t.NamedTuple):
+    """The options of session_report. ``days``: how far back its history goes. ``use``: None without a unit."""
+
+    info: accounts_info.Params
+    use: usage_use.Params | None
+    backup_path: str | None
+    days: float
+
+
+class State(t.NamedTuple):
+    """What was seen. ``problems``: what could not be examined, one sentence each; the field for it is None or empty then."""
+
+    taken: float
+    info: accounts_info.State
+    backend: record.Backend | None
+    backups: record.Backups | None
+    history: tuple[t.Any, ...]
+    problems: tuple[str, ...]
+
+
+def read_params(options: t.Mapping[str, t.Any]) -> Params:
+    """Return the typed parameters; raise SessionsError for a relative path, an unknown layout or an invalid unit."""
+    chosen = {name: options.get(name) for name in ("path", "layout", "custom", "show_accounts")}
+    days = options.get("history_days")
+    if days is not None and days < 0:
+        raise SessionsError("history_days is negative; set it to the number of days that the report should cover")
+    return Params(
+        info=accounts_info.read_params({**chosen, "sizes": options.get("sizes") is not False}),
+        use=usage_use.read_params(options) if options.get("unit") else None,
+        backup_path=options.get("backup_path"),
+        days=30.0 if days is None else float(days),
+    )
+
+
+def observe(params: Params) -> State:
+    """Look at accounts, backend, backups and the past. Raises SessionsError only if the accounts cannot be examined at all."""
+    problems: list[str] = []
+    taken = time.time()
+    with one_look():
+        info = accounts_info.observe(params.info)
+        backend, starts, receipts = None, t.cast("tuple[Start, ...]", ()), t.cast("dict[str, Entry]", {})
+        with _noted(problems):
+            receipts = entries_in(known_document(params.info.path, RECEIPT))
+        if params.use:
+            with _noted(problems):
+                unit = read_service(params.use.unit)
+                starts = starts_of(unit, params.days)
+                backend = _backend(unit, params.use, info)
+        backups = None
+        with _noted(problems):
+            backups = _backups(params, info)
+    displaced = [one.moment for one in info.displaced]
+    history = events(receipts.values(), displaced, starts, taken - params.days * 86400)
+    return State(taken, info, backend, backups, history, tuple(problems))
+
+
+def plan(state: State, params: Params) -> tuple[t.Any, ...]:
+    """Return no steps: this job only reads."""
+    return ()
+
+
+def diff(state: State, steps: tuple[t.Any, ...], params: Params) -> t.Mapping[str, t.Any]:
+    """Return nothing: this job changes nothing."""
+    return {}
+
+
+def apply(steps: tuple[t.Any, ...], state: State, params: Params) -> None:
+    """Never called: there are no steps."""
+
+
+def verify(state: State, params: Params) -> None:
+    """Never called: there are no steps."""
+
+
+def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: t.Any) -> Report:
+    """Return the record."""
+    told = accounts_info.report(params.info, state.info, (), None)
+    made = record.record_of(
+        record.Seen(
+            taken=state.taken,
+            unit=params.use.unit if params.use else "",
+            names=tuple(account.name for account in state.info.accounts),
+            info=told.values,
+            backend=state.backend,
+            backups=state.backups,
+            history=state.history,
+            progress=state.info.progress,
+            problems=state.problems,
+        )
+    )
+    summary = f"{accounts(made['linked'])} linked of {made['total']}"
+    return Report({"record": made, "summary": summary}, told.warnings)
+
+
+@contextlib.contextmanager
+def _noted(problems: list[str]) -> t.Iterator[None]:
+    """Note an error of the collection's own as a problem of the record."""
+    try:
+        yield
+    except SessionsError as error:
+        problems.append(str(error))
+
+
+def _backend(unit: Unit, params: usage_use.Params, info: accounts_info.State) -> record.Backend:
+    seen = usage_use.observe(params, info.layout)
+    state = "failed" if unit.properties["ActiveState"] == "failed" else "running" if unit.active else "stopped"
+    since = started_at(unit) if unit.main_pid and unit.properties["ExecMainStartTimestampMonotonic"] else None
+    wrong = usage_use.complaint(seen, accounts_info.sound_count(info))
+    use, where = (seen.use.state, seen.use.where) if seen.use else ("stopped", ())
+    return record.Backend(state, since, use, tuple(where), wrong)
+
+
+def _backups(params: Params, info: accounts_info.State) -> record.Backups:
+    with backup_store.existing_store(params.info.path, params.backup_path) as store:
+        if store is None:
+            return record.Backups(False, {}, 0, 0, None)
+        found = backup_store.snapshots(store)
+        newest = {name: one.confirmed / 1e9 for name, one in backup_store.newest_sound(found).items()}
+        last = backup_store.last_run(store)
+        return record.Backups(True, newest, len(found), sum(one.bytes for one in found), last)
