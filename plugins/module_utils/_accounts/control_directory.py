@@ -55,7 +55,7 @@ def opened_control(path: str) -> t.Iterator[int]:
 
     Raises SessionsError if another user than root could replace it.
     """
-    descriptor = _open_trusted(control_path(path), make=True)
+    descriptor = open_trusted(control_path(path), make=True)
     try:
         yield descriptor
     finally:
@@ -66,7 +66,7 @@ def opened_control(path: str) -> t.Iterator[int]:
 def existing_control(path: str) -> t.Iterator[int | None]:
     """Open the control directory of ``path`` for reading; yield None if there is none or this user has no access."""
     try:
-        descriptor = _open_trusted(control_path(path), make=False)
+        descriptor = open_trusted(control_path(path), make=False)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         yield None
         return
@@ -149,8 +149,10 @@ def is_guarded(status: os.stat_result) -> bool:
     return not writable or bool(status.st_mode & stat.S_ISVTX)
 
 
-def _open_trusted(path: str, *, make: bool) -> int:
-    """Open the directory ``path`` and check that only root can change each directory above it.
+def open_trusted(path: str, *, make: bool) -> int:
+    """Open the directory ``path``, which only root can enter, and check that only root can change each directory above it.
+
+    ``make``: create what is missing. Raises SessionsError if it cannot be trusted, OSError if it cannot be opened.
 
     Symbolic links are resolved first: the resulting path without links is the one that is walked and checked.
     """

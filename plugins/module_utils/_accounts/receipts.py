@@ -106,8 +106,8 @@ def entries_in(document: t.Mapping[str, t.Any]) -> dict[str, Entry]:
         return {
             key: Entry(
                 str(kept["source"]),
-                _mark_in(kept["legacy"]),
-                _mark_in(kept["present"]),
+                mark_in(kept["legacy"]),
+                mark_in(kept["present"]),
                 float(kept["time"]),
                 bool(kept.get("damaged")),
             )
@@ -182,7 +182,8 @@ def _sample(directory: int, name: str, size: int) -> bytes:
         os.close(descriptor)
 
 
-def _mark_in(kept: t.Mapping[str, t.Any]) -> Mark:
+def mark_in(kept: t.Mapping[str, t.Any]) -> Mark:
+    """Return the mark in a document. Raises AttributeError, KeyError, IndexError, TypeError or ValueError for anything else."""
     files = {
         name: (int(look[0]), int(look[1]), int(look[2]), int(look[3]), str(look[4]))
         for name, look in kept["files"].items()

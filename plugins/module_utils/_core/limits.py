@@ -15,6 +15,8 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 FILE_BYTES = 1 * MIB
 # Bytes. Real credentials have 1 to 50 kB.
 CREDENTIALS_BYTES = 1 * MIB
+# Bytes of the manifest of a snapshot, which may have come from another host, or of the list of a hundred thousand of them.
+MANIFEST_BYTES = 16 * MIB
 # Assignments in one environment file. Real ones have fewer than a hundred; comparing them pairwise stays fast.
 VARIABLES = 4096
 # Environment files of one unit, after expansion of patterns.

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "_accounts": "_core _fs _proc _layouts",
     "_containers": "_core _fs _proc _systemd _layouts",
     "_usage": "_core _fs _proc _systemd _layouts _accounts _containers",
+    "_backup": "_core _fs _proc _systemd _layouts _accounts _containers _usage",
     "_health": "_core _proc _systemd _containers",
     "_directory": "_core _fs _proc _systemd _containers",
     "_migration": "_core _fs _systemd _layouts _accounts _containers _usage",
