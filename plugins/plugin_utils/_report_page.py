@@ -94,7 +94,7 @@ def cards_of(document: Document) -> list[dict[str, str]]:
         _card("Hosts healthy", f"{found['ok']:,}", f"of {totals['hosts']:,}", _attention(found)),
         _card("Accounts linked", f"{totals['linked']:,}", f"of {totals['accounts']:,}", ""),
         _card("Oldest backup", age, age_unit, f"{without:,} accounts without one" if without else ""),
-        _card("Size", value, unit, f"{grown} since the last report" if grown else f"{totals['files']:,} files"),
+        _card("Size", value, unit, f"{grown} since last time" if grown else f"{totals['files']:,} files"),
         _card("Findings", f"{sum(totals['findings'].values()):,}", "", f"{serious:,} serious" if serious else ""),
     ]
 

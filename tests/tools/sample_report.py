@@ -49,7 +49,7 @@ def history(chance: random.Random, moment: float, accounts: int) -> list[dict[st
     rare = [("failed", 0.01), ("migrated", 0.2), ("displaced", 0.03)]
     rare_days = [(kind, min(29.9, chance.expovariate(1 / 9))) for kind, often in rare if chance.random() < often]
     found = sorted((moment - days * DAY, kind) for kind, days in (*starts, *rare_days))
-    return [{"event": kind, "time": text_of(at), "accounts": accounts if kind == "migrated" else 1} for at, kind in found]
+    return [{"event": kind, "time": text_of(at), "accounts": accounts if kind == "migrated" else 0} for at, kind in found]
 
 
 def record_of(chance: random.Random, accounts: int, moment: float = NOW) -> dict[str, t.Any]:

@@ -75,7 +75,7 @@ class _Work:
         """Write the file by a rename. Each process has its own temporary name."""
         self.next_write = time.monotonic() + _EVERY
         counted = {"accounts": self.accounts.value(), "files": self.files.value(), "updated": time.time()}
-        temporary = f"{_WRITING}{os.getpid()}"
+        temporary = f"{_WRITING}{os.getpid():012x}"  # as other temporary files, see leftovers.py
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, 0o600, dir_fd=self.directory)
         try:
@@ -183,7 +183,7 @@ def _described(kept: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
 
 
 def _born(pid: int) -> int:
-    """Return when a process started, in ticks since boot, which tells it from a later one of the same PID. Raises OSError."""
+    """Return when a process started, in ticks since boot, which distinguishes it from a later one of the same PID. Raises OSError."""
     with open(f"/proc/{pid}/stat", "rb") as file:
         return int(file.read(_LARGEST).rpartition(b")")[2].split()[19])
 

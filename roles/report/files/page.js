@@ -120,10 +120,11 @@
       button.addEventListener("click", () => { show("hosts", { choice: String(CONDITIONS.indexOf(name)) }); });
       buttons.append(node("li", {}, button));
     }
-    const tip = node("p", { className: "tip", "aria-hidden": "true" });
+    const tip = node("span", { className: "tip", "aria-hidden": "true" });
+    figure.firstElementChild.append(tip);
     const drawn = chart("chart-hosts", 10, 10, `${plural(data.hosts.length, "host")}: ${present.map((name) => `${number(found.get(CONDITIONS.indexOf(name)))} ${CONDITION_NAMES[name].toLowerCase()}`).join(", ")}`);
     drawn.classList.add("map");
-    figure.append(tip, buttons);
+    figure.append(buttons);
     let columns = 1, step = 1;
     function draw() {
       const width = Math.max(200, drawn.clientWidth);
@@ -195,8 +196,7 @@
 
   function drawGrowth() {
     const trend = data.trend, last = trend[trend.length - 1], before = trend[trend.length - 2];
-    const change = before ? last[3] - before[3] : null;
-    const words = before ? `${signed(change) || "0 B"} since ${date(before[0])}` : "Growth is shown from the second report on.";
+    const words = before ? `${plural(trend.length, "report")} since ${date(trend[0][0]).slice(0, 10)}` : "The next report shows how it grows.";
     const drawn = chart("chart-growth", 320, 150, `${size(last[3])} now. ${words}`);
     if (before) {
       const highest = Math.max(1, ...trend.map((run) => run[3])), begin = trend[0][0], span = Math.max(1, last[0] - begin);
