@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import base64
 import json
 import os
@@ -126,18 +125,3 @@ class Browser:
         elif event.get("method") == "Runtime.consoleAPICalled" and told["type"] in ("error", "warning", "assert"):
             self.complaints.append(json.dumps(told["args"])[:500])
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Takes a picture of a page.")
-    parser.add_argument("page", type=pathlib.Path)
-    parser.add_argument("picture", type=pathlib.Path)
-    parser.add_argument("--width", type=int, default=1280)
-    parser.add_argument("--dark", action="store_true")
-    given = parser.parse_args()
-    with Browser() as browser:
-        browser.open(given.page, width=given.width, dark=given.dark)
-        browser.picture(given.picture)
-
-
-if __name__ == "__main__":
-    main()

@@ -137,11 +137,18 @@ def main() -> None:
     parser.add_argument("directory", type=pathlib.Path)
     parser.add_argument("--hosts", type=int, default=400)
     parser.add_argument("--accounts", type=int, default=12)
+    parser.add_argument("--picture", type=pathlib.Path, help="where to write a picture of it")
     given = parser.parse_args()
     document = sample_of(given.hosts, given.accounts)
     given.directory.mkdir(parents=True, exist_ok=True)
     (given.directory / "report.html").write_text(page_of(document), encoding="utf-8")
     (given.directory / "report.json").write_text(json.dumps(document), encoding="utf-8")
+    if given.picture:
+        from browser import Browser
+
+        with Browser() as browser:
+            browser.open(given.directory / "report.html", height=1180)
+            browser.picture(given.picture, whole=False)
 
 
 if __name__ == "__main__":
