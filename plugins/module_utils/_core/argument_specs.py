@@ -132,6 +132,22 @@ SESSION_MIGRATE: Spec = {
     "unit_timeout": {"type": "int", "default": 120},
     "use_timeout": {"type": "float", "default": 0},
 }
+SESSION_BACKUP: Spec = {
+    "path": {"type": "path", "required": True},
+    "unit": {"type": "str"},
+    **LAYOUT,
+    "accounts": {"type": "list", "elements": "str", "default": []},
+    "state": {"type": "str", "choices": ["present", "pruned"], "default": "present"},
+    "backup_path": {"type": "path"},
+    "quiesce": {"type": "str", "choices": ["none", "freeze", "stop"], "default": "none"},
+    "keep_days": {"type": "int", "default": 7},
+    "keep_last": {"type": "int", "default": 3},
+    "min_free_bytes": {"type": "int", "default": 0},
+    "exclude_caches": {"type": "bool", "default": True},
+    "unit_timeout": {"type": "int", "default": 120},
+    "show_accounts": {"type": "bool", "default": False},
+}
+
 GRACEFUL_STOP: Spec = {
     "unit": {"type": "str", "required": True},
     "name": {"type": "str", "default": "10-graceful-stop"},
@@ -180,6 +196,19 @@ SYSTEMD_OVERRIDE: Spec = {
     "sensitive": {"type": "bool", "default": False},
     "backup": {"type": "bool", "default": False},
 }
+SESSION_TIMER: Spec = {
+    "job": {"type": "str", "required": True, "choices": ["backup"]},
+    "options": {"type": "dict", "required": True},
+    "name": {"type": "str"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "on_calendar": {"type": "str"},
+    "randomized_delay": {"type": "str"},
+    "watch": {"type": "list", "elements": "path", "default": []},
+    "settle": {"type": "str", "default": "2min"},
+    "on_success": {"type": "str"},
+    "on_failure": {"type": "str"},
+}
+
 SYSTEMD_OVERRIDE_RULES: dict[str, t.Any] = {
     "required_if": [["state", "present", ["sections"]]],
 }

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import os
-import traceback
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -14,33 +12,37 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from .errors import SessionsError
 from .job import Job, execute
 from .printable import printable, printable_diff
+from .unforeseen import unforeseen
 from .zip_imports import loaded
 
 # Options with names of accounts, which are often phone numbers.
 _ACCOUNT_NAMES = ("accounts", "expected")
 # Options that contain the options of another module, with that module's argument spec and rules.
 Nested = t.Mapping[str, tuple[t.Mapping[str, t.Any], t.Mapping[str, t.Any]]]
+# The same if the options of the module select which other module that is.
+Selected = t.Callable[[t.Mapping[str, t.Any]], Nested]
 
 
 def run_module(
-    job: Job, argument_spec: t.Mapping[str, t.Any], nested: Nested | None = None, **rules: t.Any
+    job: Job, argument_spec: t.Mapping[str, t.Any], nested: Nested | Selected | None = None, **rules: t.Any
 ) -> t.NoReturn:
     """Run ``job`` as a module. ``rules``: those of AnsibleModule (``required_if``, ``mutually_exclusive``, ...).
 
     ``nested``: by dotted option name, for options (dicts, or lists of dicts) that contain the options of another module.
     """
     loaded()
-    module = _Module(nested or {}, argument_spec=dict(argument_spec), supports_check_mode=True, **rules)
+    select = nested if callable(nested) else lambda options: nested or {}
+    module = _Module(select, argument_spec=dict(argument_spec), supports_check_mode=True, **rules)
     outcome, message, facts = None, "", t.cast("dict[str, t.Any]", {})
     try:
         options = module.params
-        for option, (spec, their_rules) in (nested or {}).items():
+        for option, (spec, their_rules) in select(module.params).items():
             options = _read_nested(module, options, option.split("."), spec, their_rules)
         outcome = execute(job, options, check_mode=module.check_mode)
     except SessionsError as error:
         message, facts = str(error), error.facts
     except Exception as error:
-        message, facts = _unforeseen(error), {}
+        message, facts = unforeseen(error), {}
     if outcome is not None:
         for warning in outcome.report.warnings:
             module.warn(printable(warning))
@@ -85,8 +87,8 @@ def _validated(
 
 
 class _Module(AnsibleModule):
-    def __init__(self, nested: Nested, **settings: t.Any) -> None:
-        self._nested = nested
+    def __init__(self, select: Selected, **settings: t.Any) -> None:
+        self._select = select
         super().__init__(**settings)
 
     def add_path_info(self, kwargs: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -107,7 +109,7 @@ class _Module(AnsibleModule):
     def _nested_secrets(self) -> set[str]:
         """Return the ``no_log`` values in the options of other modules, read or not: an early failure shows all options."""
         secrets: set[str] = set()
-        for way, nested in self._nested.items():
+        for way, nested in self._select(self.params).items():
             for given in _given_at(self.params, way.split(".")):
                 secrets |= ArgumentSpecValidator(dict(nested[0])).validate(dict(given))._no_log_values
         return secrets
@@ -140,14 +142,3 @@ def _shown(options: t.Any) -> t.Any:
         if options.get(option) and isinstance(options[option], list):
             hidden[option] = f"({len(options[option])} names)"
     return {**{name: _shown(option) for name, option in options.items()}, **hidden}
-
-
-def _unforeseen(error: Exception) -> str:
-    """Describe an error by its type and place in the code; its own message may contain file names from inside an account."""
-    words = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
-    calls = traceback.extract_tb(error.__traceback__)
-    places = " < ".join(f"{os.path.basename(call.filename)}:{call.lineno}" for call in reversed(calls[-4:]))
-    return (
-        f"stopped by an unexpected error: {type(error).__name__}{words} at {places}; "
-        "check whether something is missing on the host, and report it to the collection's authors"
-    )

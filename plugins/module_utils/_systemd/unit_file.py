@@ -63,12 +63,12 @@ def read_sections(sections: t.Mapping[str, t.Any]) -> tuple[Setting, ...]:
     )
 
 
-def render(settings: t.Iterable[Setting]) -> str:
-    """Return the text of a drop-in with these settings, sections in the order of their first setting."""
+def render(settings: t.Iterable[Setting], header: str = HEADER) -> str:
+    """Return the text of a drop-in or unit with these settings, sections in the order of their first setting."""
     lines: dict[str, list[str]] = {}
     for setting in settings:
         lines.setdefault(setting.section, []).append(f"{setting.option}={setting.value}\n")
-    return HEADER + "".join(f"\n[{section}]\n{''.join(options)}" for section, options in lines.items())
+    return header + "".join(f"\n[{section}]\n{''.join(options)}" for section, options in lines.items())
 
 
 def parse(text: str) -> tuple[Setting, ...]:

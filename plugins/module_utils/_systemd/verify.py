@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Lets systemd check a drop-in before it is installed, so that a typo never reaches /etc.
+"""Lets systemd check a drop-in, or whole units, before they are installed, so that a typo never reaches /etc.
 
-The unit and the new drop-in are written to a private directory that ``systemd-analyze verify`` searches first: it needs no running
+The units and the new drop-in are written to a private directory that ``systemd-analyze verify`` searches first: it needs no running
 systemd and does not affect one. Its exit code is meaningless (0 for an unknown option), so any line that names the drop-in counts as a
 failure.
 """
@@ -37,7 +37,7 @@ def verify_drop_in(unit: str, fragment: UnitFile, name: str, text: str, *, revea
     with tempfile.TemporaryDirectory(prefix="wa-verify-") as directory:
         path = _lay_out(directory, unit, fragment, {f"{name}.conf": text})
         said = _ask(directory, unit)
-        for number, words in _about(said, path):
+        for _name, number, words in _about(said, path):
             raise SessionsError(f"{_misspelt(parse(text), number, words, reveal)}; nothing was changed")
         if not _refused(said):
             return
@@ -46,6 +46,18 @@ def verify_drop_in(unit: str, fragment: UnitFile, name: str, text: str, *, revea
         _lay_out(directory, unit, fragment, {})
         if not _refused(_ask(directory, unit)):
             raise SessionsError(f"with {name}.conf systemd would refuse to run {unit} ({refusal}); nothing was changed")
+
+
+def verify_units(units: t.Mapping[str, str]) -> None:
+    """Raise SessionsError if systemd would reject a line of one of the new ``units`` (text by name), which may refer to each other."""
+    with tempfile.TemporaryDirectory(prefix="wa-verify-") as directory:
+        for name, text in units.items():
+            _write(f"{directory}/{name}", text)
+        said = _ask(directory, *units)
+        for name, number, words in _about(said, directory):
+            raise SessionsError(f"{_misspelt(parse(units[name]), number, words, str)} ({name}); nothing was changed")
+        if _refused(said):
+            raise SessionsError(f"systemd would refuse to run a unit ({_refused(said)[0]}); nothing was changed")
 
 
 def _lay_out(directory: str, unit: str, fragment: UnitFile, drop_ins: t.Mapping[str, str]) -> str:
@@ -64,11 +76,11 @@ def _write(path: str, text: str) -> None:
         file.write(text)
 
 
-def _ask(directory: str, unit: str) -> Completed:
+def _ask(directory: str, *units: str) -> Completed:
     try:
         # The colon at the end adds systemd's own search path, systemd.unit(5).
         said = run(
-            ["systemd-analyze", "verify", "--man=no", f"{directory}/{unit}"],
+            ["systemd-analyze", "verify", "--man=no", *(f"{directory}/{unit}" for unit in units)],
             environment={"SYSTEMD_UNIT_PATH": f"{directory}:"},
         )
     except SessionsError as error:
@@ -87,12 +99,12 @@ def _ask(directory: str, unit: str) -> Completed:
     return said
 
 
-def _about(said: Completed, directory: str) -> t.Iterator[tuple[int, str]]:
-    """Yield (line number, text) of each message about a file below ``directory``."""
+def _about(said: Completed, directory: str) -> t.Iterator[tuple[str, int, str]]:
+    """Yield (name, line number, text) of each message about a file in ``directory``."""
     for line in said.stderr.splitlines():
-        found = re.match(re.escape(directory) + r"/[^:]*:(?:(\d+):)?\s*(.*)", line)
+        found = re.match(re.escape(directory) + r"/([^:/]*):(?:(\d+):)?\s*(.*)", line)
         if found:
-            yield int(found[1] or 0), found[2]
+            yield found[1], int(found[2] or 0), found[3]
 
 
 def _refused(said: Completed) -> list[str]:

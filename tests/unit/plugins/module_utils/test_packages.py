@@ -10,6 +10,7 @@ import typing as t
 import pytest
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core import errors
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._timer import bundle
 
 UTILS = pathlib.Path(errors.__file__).parents[1]
 MAY_IMPORT = {
@@ -28,9 +29,10 @@ MAY_IMPORT = {
     "_migration.apply": "_core _fs _proc _systemd _layouts _accounts _containers _usage _migration",
     "_report": "_core _proc _systemd _layouts _accounts _containers _usage _backup",
     "_plan": "_core _fs _systemd _layouts _accounts _containers _usage _health _directory _migration",
+    "_timer": "_core _fs _proc _systemd",
 }
-# The job decides whether anything is done at all, and loads what does it only then.
-UPWARD = {("_migration.job", "_migration.apply")}
+# The job decides whether anything is done at all, and loads what does it only then. The table of jobs names each job that it installs.
+UPWARD = {("_migration.job", "_migration.apply"), ("_timer.jobs", "_backup")}
 
 
 class Import(t.NamedTuple):
@@ -133,3 +135,9 @@ def test_what_only_looks_is_not_sent_what_acts() -> None:
         f"_migration.apply.{name}" for name in ("run", "guard", "publish", "staging", "recover", "rescue", "retire")
     }
     assert acts < sent_with("_migration.job")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_program_gets_what_ansible_would_send(module: str) -> None:
+    found = {name for name in bundle.needed([module], bundle.own_source) if not name.endswith("__init__.py")}
+    assert found == {f"{name.replace('.', '/')}.py" for name in sent_with(module)}

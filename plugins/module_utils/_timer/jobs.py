@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""The one table of the jobs that can run on a host without Ansible, and what each needs from the host.
+
+A job is imported only to check its options: the program on the host has its own copy of the code.
+"""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from .._core.argument_specs import SESSION_BACKUP, Spec
+from .._core.job import Job
+
+Options = t.Mapping[str, t.Any]
+
+
+class Needs(t.NamedTuple):
+    """What a job needs. ``name``: of the sessions path among others of this host. ``mounts``: paths that must be mounted.
+
+    ``writes``: directories of root that it writes to, in addition to ``/var/lib/whatsapp-ops``. ``network``: whether it connects to other
+    hosts. ``holds``: whether it stops, starts or freezes the backend.
+    """
+
+    name: str
+    mounts: tuple[str, ...]
+    writes: tuple[str, ...] = ()
+    network: bool = False
+    holds: bool = False
+
+
+class Entry(t.NamedTuple):
+    """One job. ``load``: imports its module. ``spec`` and ``rules``: those of the module of Ansible that runs the same job."""
+
+    load: t.Callable[[], Job]
+    spec: Spec
+    rules: t.Mapping[str, t.Any]
+    needs: t.Callable[[Options], Needs]
+
+
+def _load_backup() -> Job:
+    from .._backup import job
+
+    return job
+
+
+def _backup_needs(options: Options) -> Needs:
+    from .._backup.store import store_path
+
+    path, backup_path = str(options["path"]), options.get("backup_path")
+    own = (store_path(path, backup_path),) if backup_path else ()
+    return Needs(name_of(path), (path, *own), own, holds=options.get("quiesce", "none") != "none")
+
+
+def name_of(path: str) -> str:
+    """Return the name of a sessions path in names of units and files: that of its control directory."""
+    from .._backup.store import store_path
+
+    return os.path.basename(os.path.dirname(store_path(path)))
+
+
+JOBS: dict[str, Entry] = {
+    "backup": Entry(_load_backup, SESSION_BACKUP, {}, _backup_needs),
+}
+
+
+def nested_options(options: Options) -> dict[str, tuple[Spec, t.Mapping[str, t.Any]]]:
+    """Return how the option ``options`` of session_timer is validated: as those of the module of the same job."""
+    entry = JOBS.get(str(options.get("job")))
+    return {"options": (entry.spec, entry.rules)} if entry else {}
