@@ -40,9 +40,10 @@ class Snapshot(t.NamedTuple):
     """One complete snapshot of one account.
 
     ``name``: its directory in the store. ``account``: its relative path below the sessions path, ``.`` for the path itself.
-    ``taken``: when the account was in this state, ``confirmed``: the last run that found it unchanged (>= ``taken``), ``newest``: its newest
-    key write; all in ns since the epoch, as the clock of that time had it. ``state``: as judged after writing. ``mark``: of the
-    account when it was taken. ``path``: the sessions path.
+    ``taken``: when the account was in this state, ``confirmed``: the last run that found it unchanged (>= ``taken``), ``newest``: the
+    newest key write in it; all in ns since the epoch, by the clock of that time. ``state``: as judged after writing. ``mark``: of the
+    account when it was taken. ``path``: the sessions path. ``sequence``: increases with each snapshot of an account, so that a clock that
+    was wrong does not change which one is the newest.
     """
 
     name: str
@@ -56,6 +57,12 @@ class Snapshot(t.NamedTuple):
     bytes: int
     mark: Mark
     path: str
+    sequence: int = 0
+
+    @property
+    def order(self) -> tuple[int, int, str]:
+        """The key that sorts snapshots of one account from oldest to newest."""
+        return (self.sequence, self.taken, self.name)
 
     @property
     def is_sound(self) -> bool:
@@ -126,18 +133,18 @@ def existing_store(path: str, backup_path: str | None = None) -> t.Iterator[int 
 
 
 def snapshots(store: int) -> tuple[Snapshot, ...]:
-    """Return the complete snapshots in an open store, newest first. What is not one is not listed, whatever its name."""
+    """Return the complete snapshots in an open store, those of each account newest first. What is not one is not listed."""
     confirmed = _read_confirmed(store)
     named = sorted(name for name in names_in(store) if name.startswith(PREFIX))
     found = (_snapshot_at(store, name, confirmed.get(name, 0)) for name in named)
-    return tuple(sorted(filter(None, found), key=lambda one: (one.taken, one.name), reverse=True))
+    return tuple(sorted(filter(None, found), key=lambda one: one.order, reverse=True))
 
 
 def newest_sound(found: t.Iterable[Snapshot]) -> dict[str, Snapshot]:
     """Return the newest sound snapshot of each account that has one."""
     newest: dict[str, Snapshot] = {}
     for one in found:
-        if one.is_sound and (one.account not in newest or newest[one.account].taken < one.taken):
+        if one.is_sound and (one.account not in newest or newest[one.account].order < one.order):
             newest[one.account] = one
     return newest
 
@@ -219,6 +226,7 @@ def _validated(name: str, kept: t.Mapping[str, t.Any], confirmed: int) -> Snapsh
         bytes=_count(kept, "bytes"),
         mark=mark_in(kept["mark"]),
         path=normal_path(kept["path"], "path"),
+        sequence=_count(kept, "sequence"),
     )
     if (
         kept["version"] != _VERSION

@@ -166,6 +166,31 @@ IN_USE: Spec = {
     "path": {"type": "path", "required": True},
 }
 
+SESSION_AUDIT: Spec = {
+    "path": {"type": "path", "required": True},
+    "unit": {"type": "str"},
+    **LAYOUT,
+    "src": {"type": "list", "elements": "path", "default": []},
+    "exceptions": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "id": {"type": "str", "required": True},
+            "reason": {"type": "str", "required": True},
+            "until": {"type": "str", "required": True},
+        },
+    },
+    "backup_path": {"type": "path"},
+    "backup_max_age": {"type": "int", "default": 93600},
+    "min_free_bytes": {"type": "int", "default": 268435456},
+    "min_free_inodes": {"type": "int", "default": 5000},
+    "max_files": {"type": "int", "default": 20000},
+    "max_restarts": {"type": "int", "default": 5},
+    "scan_files": {"type": "int", "default": 1000},
+    "show_accounts": {"type": "bool", "default": False},
+}
+
 SESSION_PLAN: Spec = {
     "dir": {"type": "dict"},
     "overrides": {"type": "list", "elements": "dict", "default": []},

@@ -20,13 +20,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import re
 import typing as t
 
-from .._core.errors import SessionsError
 from .._core.printable import is_plain
 from .._fs.fdopen import is_folder, opened_directory
-from .._fs.files import read_file_at
 from .._layouts.layout import Layout
 from .._layouts.registry import account_names
 from .._systemd.bindings import Binding, Placed, can_be_written, placed_bindings, written
@@ -34,7 +31,8 @@ from .._systemd.effective import environment_names, execution_section, sources_n
 from .._systemd.option_types import same_value
 from .._systemd.specifiers import expand
 from .._systemd.unit import Unit
-from .._systemd.unit_file import Setting, environment_items, is_variable, quoted
+from .._systemd.unit_file import Setting, environment_items, quoted
+from .._usage.dotenv import dotenv_in
 from .._usage.process_paths import environment_of_process, processes_to_ask, working_directories
 from .attached import AUTO, BIND, NONE, VARIABLE, Attachment, why_unsafe
 from .sources import Source
@@ -42,8 +40,6 @@ from .survey import Survey
 from .switch import Switch
 
 _VALUE_AT_MOST = 4096  # bytes: PATH_MAX
-_DOTENV_BYTES = 1 << 16
-_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(.*?)\s*")
 
 
 class Scene(t.NamedTuple):
@@ -350,21 +346,7 @@ def _dotenv(scene: Scene) -> str:
     """Describe a ``.env`` file in a working directory that sets a variable to a legacy path; '' if there is none."""
     roots = {source.path for source in scene.sources}
     for directory in working_directories(scene.unit):
-        try:
-            with opened_directory(directory) as opened:
-                content = read_file_at(opened, ".env", at_most=_DOTENV_BYTES)
-        except (OSError, SessionsError):
-            continue  # there is none, or the program could not read it either
-        for name, value in _dotenv_items((content or b"").decode("utf-8", "replace")):
+        for name, value in dotenv_in(directory):
             if _real(value, os.path.realpath(directory)) in roots:
                 return f"{directory}/.env sets {name}, which leads to the legacy path"
     return ""
-
-
-def _dotenv_items(text: str) -> t.Iterator[tuple[str, str]]:
-    for line in text.splitlines():
-        found = _ASSIGNMENT.fullmatch(line)
-        if found and is_variable(found[1]):
-            value = found[2]
-            quote = value[:1] if value[:1] in "\"'`" else ""
-            yield found[1], value[1:].partition(quote)[0] if quote else value.partition(" #")[0].rstrip()

@@ -38,7 +38,8 @@ _SUFFIXES = (
 PROPERTIES = (
     "Id LoadState ActiveState SubState Result MainPID ControlGroup FragmentPath SourcePath DropInPaths NeedDaemonReload "
     "User Group UID GID DynamicUser WorkingDirectory RootDirectory RootImage Environment EnvironmentFiles UnsetEnvironment PassEnvironment "
-    "KillMode KillSignal TimeoutStopUSec Restart UMask ExecStart ExecMainStatus ExecMainStartTimestampMonotonic "
+    "KillMode KillSignal TimeoutStopUSec Restart RestartUSec StartLimitIntervalUSec StartLimitBurst NRestarts UMask "
+    "ExecStart ExecMainStatus ExecMainStartTimestampMonotonic "
     "ProtectSystem ProtectHome PrivateTmp ReadWritePaths ReadOnlyPaths InaccessiblePaths TemporaryFileSystem BindPaths BindReadOnlyPaths "
     "StateDirectory CacheDirectory LogsDirectory StateDirectoryMode CacheDirectoryMode LogsDirectoryMode "
     "SupplementaryGroups RequiresMountsFor "

@@ -27,12 +27,13 @@ MAY_IMPORT = {
     "_directory": "_core _fs _proc _systemd _containers",
     "_migration": "_core _fs _systemd _layouts _accounts _containers _usage",
     "_migration.apply": "_core _fs _proc _systemd _layouts _accounts _containers _usage _migration",
-    "_report": "_core _proc _systemd _layouts _accounts _containers _usage _backup",
     "_plan": "_core _fs _systemd _layouts _accounts _containers _usage _health _directory _migration",
     "_timer": "_core _fs _proc _systemd",
+    "_audit": "_core _fs _proc _systemd _layouts _accounts _containers _usage _backup _migration _plan",
+    "_report": "_core _fs _proc _systemd _layouts _accounts _containers _usage _backup _audit",
 }
 # The job decides whether anything is done at all, and loads what does it only then. The table of jobs names each job that it installs.
-UPWARD = {("_migration.job", "_migration.apply"), ("_timer.jobs", "_backup")}
+UPWARD = {("_migration.job", "_migration.apply"), ("_timer.jobs", "_backup"), ("_timer.jobs", "_report")}
 
 
 class Import(t.NamedTuple):
@@ -128,7 +129,7 @@ def test_no_module_imports_itself_by_a_detour() -> None:
 
 
 def test_what_only_looks_is_not_sent_what_acts() -> None:
-    for looks in ("_plan.job", "_accounts.info", "_health.job"):
+    for looks in ("_plan.job", "_accounts.info", "_health.job", "_audit.job"):
         assert not [name for name in sent_with(looks) if name.startswith("_migration.apply")], looks
     assert not {"_usage.open_watch", "_fs.fanotify"} & (sent_with("_plan.job") | sent_with("_usage.in_use"))
     acts = {

@@ -45,6 +45,7 @@ def test_what_is_written_is_read_back(store: int) -> None:
     for snapshot in made:
         put(store, snapshot)
     assert of.snapshots(store) == (made[1], made[0], made[2])
+    assert of.snapshots(store)[2].is_sound
 
 
 def test_names_show_readable_accounts_only() -> None:
@@ -107,6 +108,7 @@ BAD_FIELDS = [
     ("taken", 1 << 63),
     ("taken", True),
     ("taken", 1.5),
+    ("sequence", None),
     ("files", "2"),
     ("mark", {}),
     ("mark", {"folder": [1], "files": {}}),
@@ -173,6 +175,15 @@ def test_confirmations_are_kept_beside_the_snapshots(store: int) -> None:
 def test_the_newest_sound_one_of_each_account() -> None:
     found = [one(taken=3, state="corrupt"), one(taken=2), one(taken=1), one("b", taken=9, state="pending")]
     assert of.newest_sound(found) == {"4915": found[1]}
+
+
+def test_a_clock_that_was_wrong_does_not_make_a_snapshot_the_newest(store: int) -> None:
+    early = one(moment="20300102T030405.000006Z", taken=999, confirmed=999, sequence=1)
+    late = one(taken=5, confirmed=5, sequence=2)
+    for snapshot in (early, late):
+        put(store, snapshot)
+    assert of.snapshots(store) == (late, early)
+    assert of.newest_sound((early, late)) == of.newest_sound((late, early)) == {"4915": late}
 
 
 def test_the_last_run_is_recorded(store: int) -> None:
