@@ -25,6 +25,7 @@ attributes:
     membership:
       - whatsapp_ops.sessions.sessions
       - whatsapp_ops.sessions.layouts
+      - whatsapp_ops.sessions.units
   safe_file_operations:
     support: full
 options:
@@ -40,6 +41,32 @@ options:
   backup_path:
     description: The directory of the backups, if they are not in the control directory of the sessions path.
     type: path
+  backup_max_age:
+    description: Seconds after which the backup of an account that was not confirmed since is a finding.
+    type: int
+    default: 93600
+  audit:
+    description: Return the findings of M(whatsapp_ops.sessions.session_audit).
+    type: bool
+    default: true
+  exceptions:
+    description: Findings that are accepted until a date, as in M(whatsapp_ops.sessions.session_audit). They are not returned.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      id:
+        description: ID of the finding.
+        type: str
+        required: true
+      reason:
+        description: Why the risk is accepted.
+        type: str
+        required: true
+      until:
+        description: Last day of the exception, as C(YYYY-MM-DD).
+        type: str
+        required: true
   sizes:
     description: Count the files of each account and their bytes. This reads every directory of every account, but no file.
     type: bool
@@ -53,6 +80,7 @@ options:
     type: bool
     default: false
 seealso:
+  - module: whatsapp_ops.sessions.session_audit
   - module: whatsapp_ops.sessions.session_info
   - module: whatsapp_ops.sessions.session_plan
 author:

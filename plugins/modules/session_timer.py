@@ -28,9 +28,10 @@ options:
     description:
       - The job to run.
       - V(backup) saves snapshots of accounts, as M(whatsapp_ops.sessions.session_backup) does.
+      - V(metrics) writes metrics for node_exporter, as M(whatsapp_ops.sessions.session_metrics) does.
     type: str
     required: true
-    choices: [backup]
+    choices: [backup, metrics]
   options:
     description:
       - The options of the module of that job.

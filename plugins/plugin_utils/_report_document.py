@@ -2,7 +2,7 @@
 # This file is private to the collection whatsapp_ops.sessions.
 """Makes one document of the records of all hosts: the content of report.json, which docs/report.md describes. Pure.
 
-Every record comes from a host that may be compromised, so fields are read with their types, and what does not fit is a failure of that host.
+A host may be compromised, so the types of all fields of its record are checked, and what does not fit is a failure of that host.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def host_of(name: str, answer: Answer, before: Record | None, max_age: float) ->
         reasons = [answer.message] if answer.message else []
         return {"host": name, "condition": answer.kind, "reasons": reasons, "growth": None, "record": None}
     record = {**answer.record, "accounts": _compared(answer.record, before)}
-    bad, dubious = list(_critical(record)), list(_warnings(record, max_age))
+    bad = _reasons(record, _critical(record), ("critical",))
+    dubious = _reasons(record, _warnings(record, max_age), ("high", "medium"))
     growth = None if before is None else record["bytes"] - before["bytes"]
     condition = "critical" if bad else "warning" if dubious else "ok"
     return {
@@ -111,41 +112,53 @@ def totals_of(hosts: t.Sequence[Host]) -> dict[str, t.Any]:
     }
 
 
-def _critical(record: Record) -> t.Iterator[str]:
+# A sentence with the ID of the finding of session_audit that it stands for, '' if there is none.
+Reason = tuple[str, str]
+# Findings about what the sentences below say with its numbers.
+_SAID = frozenset(
+    "account_corrupt account_without_content account_twice path_elsewhere path_unproved former_path_newer backup_missing backup_old "
+    "backup_failed".split()
+)
+
+
+def _reasons(record: Record, sentences: t.Iterable[Reason], severities: t.Collection[str]) -> list[str]:
+    """Return the sentences, and the titles of the other findings of these severities, without what the operator accepts."""
+    findings = (one for one in record["findings"] if one["severity"] in severities and one["id"] not in _SAID)
+    accepted = record["accepted"]
+    return [*(text for name, text in sentences if name not in accepted), *(str(one["title"]) for one in findings)]
+
+
+def _critical(record: Record) -> t.Iterator[Reason]:
     """Yield why accounts are, or are about to be, lost or down."""
     backend = record["backend"] or {}
     if not record["exists"]:
-        yield f"{record['path']} does not exist"
+        yield "", f"{record['path']} does not exist"
     if record["states"].get("corrupt"):
-        yield f"{_accounts(record['states']['corrupt'])} damaged"
+        yield "account_corrupt", f"{_accounts(record['states']['corrupt'])} damaged"
     if record["duplicates"]:
-        yield f"{_accounts(record['duplicates'])} more than once on disk: WhatsApp logs out both copies"
+        number = record["duplicates"]
+        yield (
+            "account_twice",
+            f"{number} linked device{'' if number == 1 else 's'} in more than one account: WhatsApp logs both out",
+        )
     if backend.get("state") == "failed":
-        yield f"{record['unit']} has failed"
+        yield "", f"{record['unit']} has failed"
     if backend.get("problem"):
-        yield str(backend["problem"])
-    yield from _of_severity(record, ("critical", "high"))
+        yield "path_elsewhere", str(backend["problem"])
 
 
-def _warnings(record: Record, max_age: float) -> t.Iterator[str]:
+def _warnings(record: Record, max_age: float) -> t.Iterator[Reason]:
     backend, backups = record["backend"] or {}, record["backups"] or {}
-    yield from map(str, record["problems"])
+    for problem in record["problems"]:
+        yield "", str(problem)
     if backend.get("state") == "stopped" and record["linked"]:
-        yield f"{record['unit']} is stopped"
+        yield "", f"{record['unit']} is stopped"
     if max_age and backups.get("without_snapshot"):
-        yield f"{_accounts(backups['without_snapshot'])} without a backup"
+        yield "backup_missing", f"{_accounts(backups['without_snapshot'])} without a backup"
     if max_age and (backups.get("oldest_age_seconds") or 0) > max_age:
-        yield f"the oldest backup is {backups['oldest_age_seconds'] / 3600:.0f} hours old"
+        yield "backup_old", f"the oldest backup is {backups['oldest_age_seconds'] / 3600:.0f} hours old"
     if backups.get("last_failed"):
-        yield f"the last backup failed for {_accounts(backups['last_failed'])}"
-    yield from _of_severity(record, ("medium",))
-
-
-def _of_severity(record: Record, severities: t.Collection[str]) -> t.Iterator[str]:
-    """Yield the findings of these severities. The evidence may be long, so only findings name it."""
-    for finding in record["findings"]:
-        if finding["severity"] in severities:
-            yield f"{finding['id']}: {finding['remedy']}" if finding["remedy"] else str(finding["id"])
+        yield "backup_failed", f"the last backup failed for {_accounts(backups['last_failed'])}"
 
 
 def _accounts(number: int) -> str:
@@ -176,7 +189,7 @@ Shape = t.Mapping[str, tuple[type, ...]]
 _RECORD: Shape = {
     **dict.fromkeys(("version", "total", "linked", "files", "bytes", "displaced", "duplicates"), _NUMBER),
     **dict.fromkeys(("taken", "unit", "path", "layout"), _TEXT),
-    **dict.fromkeys(("accounts", "history", "findings", "problems"), (list,)),
+    **dict.fromkeys(("accounts", "history", "findings", "accepted", "problems"), (list,)),
     **dict.fromkeys(("backend", "backups", "progress"), (dict, type(None))),
     "exists": (bool,),
     "states": (dict,),
@@ -189,7 +202,7 @@ _ITEMS: t.Mapping[str, Shape] = {
         "locked": (bool,),
     },
     "history": {"event": _TEXT, "time": _TEXT, "accounts": _NUMBER},
-    "findings": dict.fromkeys(("id", "severity", "where", "evidence", "remedy"), _TEXT),
+    "findings": dict.fromkeys(("id", "severity", "title", "where", "evidence", "remedy"), _TEXT),
 }
 _PARTS: t.Mapping[str, Shape] = {
     "backend": {**dict.fromkeys(("state", "use", "problem"), _TEXT), "since": _MAYBE_TEXT},

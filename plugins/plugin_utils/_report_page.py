@@ -32,7 +32,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
         *("since", "backup", "progress"),
     ),
     "accounts": ("host", "id", "state", "problems", "files", "bytes", "growth", "newest", "backup"),
-    "findings": ("host", "severity", "id", "where", "evidence", "remedy"),
+    "findings": ("host", "severity", "title", "where", "evidence", "remedy"),
     "events": ("host", "kind", "time", "accounts"),
 }
 Document = t.Mapping[str, t.Any]
@@ -42,7 +42,9 @@ Row = list[t.Any]
 def page_of(document: Document) -> str:
     """Return the page."""
     style, script = (_read(f"files/page.{kind}") for kind in ("css", "js"))
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     template = environment.from_string(_read("templates/page.html.j2"))
     return template.render(
         document=document,
@@ -87,7 +89,9 @@ def cards_of(document: Document) -> list[dict[str, str]]:
     totals = document["totals"]
     found, without = totals["conditions"], totals["without_backup"]
     value, unit = _size(totals["bytes"])
-    grown = "" if totals["growth"] is None else f"{'+' if totals['growth'] > 0 else ''}{' '.join(_size(totals['growth']))}"
+    grown = (
+        "" if totals["growth"] is None else f"{'+' if totals['growth'] > 0 else ''}{' '.join(_size(totals['growth']))}"
+    )
     serious = totals["findings"]["critical"] + totals["findings"]["high"]
     age, age_unit = _age(totals["oldest_backup"])
     return [
@@ -146,7 +150,13 @@ def _host_row(host: t.Mapping[str, t.Any], backends: dict[str, int]) -> Row:
 
 
 def _backend(backend: t.Mapping[str, t.Any]) -> str:
-    uses = {"used": "", "stopped": "", "elsewhere": ", another path", "nowhere": ", path unknown", "unknown": ", path unknown"}
+    uses = {
+        "used": "",
+        "stopped": "",
+        "elsewhere": ", another path",
+        "nowhere": ", path unknown",
+        "unknown": ", path unknown",
+    }
     return f"{backend['state']}{uses.get(backend['use'], '')}"
 
 
@@ -166,7 +176,7 @@ def _account_row(host: int, one: t.Mapping[str, t.Any]) -> Row:
 
 def _finding_row(host: int, one: t.Mapping[str, t.Any]) -> Row:
     severity = SEVERITIES.index(one["severity"]) if one["severity"] in SEVERITIES else len(SEVERITIES) - 1
-    return [host, severity, *(one[name] for name in ("id", "where", "evidence", "remedy"))]
+    return [host, severity, *(one[name] for name in FIELDS["findings"][2:])]
 
 
 def _event_row(host: int, one: t.Mapping[str, t.Any]) -> Row:

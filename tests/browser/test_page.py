@@ -123,7 +123,8 @@ def test_hosts_are_sorted_filtered_and_shown(browser: Browser, few: pathlib.Path
     assert browser.run(COUNT) == "51 to 100 of 120"
     assert look_for(browser, "WA0007") == "1 to 1 of 1"
     click(browser, "tbody .link")
-    assert browser.run("document.getElementById('detail').open && document.getElementById('detail-title').textContent").startswith("wa0007.")
+    assert browser.run("document.getElementById('detail').open")
+    assert browser.run("document.getElementById('detail-title').textContent").startswith("wa0007.")
     click(browser, "#detail-body button")
     assert browser.run(COUNT) == "1 to 4 of 4"
     assert browser.run("document.querySelector('[role=tab][aria-selected=true]').id") == "tab-accounts"
@@ -143,7 +144,8 @@ def test_a_thousand_hosts_load_in_two_seconds(browser: Browser, fleet: pathlib.P
     record_property("seconds until a page of 1,000 hosts with 20 accounts each is drawn", round(seconds, 2))
     assert seconds < 2
     click(browser, "#tab-accounts")
-    assert browser.run(COUNT).endswith(f"of {browser.run('JSON.parse(document.getElementById(`data`).textContent).accounts.length'):,}")
+    accounts = browser.run("JSON.parse(document.getElementById('data').textContent).accounts.length")
+    assert browser.run(COUNT) == f"1 to 50 of {accounts:,}"
     assert browser.run("document.querySelectorAll('*').length") < 3000
 
 
@@ -163,9 +165,12 @@ def test_texts_of_hosts_are_texts(browser: Browser, folder: pathlib.Path) -> Non
     record = t.cast("dict[str, t.Any]", answers.pop(name).record)
     record.update(unit=ATTACK, layout=ATTACK, path=ATTACK, problems=[ATTACK], states={**record["states"], ATTACK: 1})
     record["backend"].update(state=ATTACK, use=ATTACK, problem=ATTACK, since=ATTACK)
-    record["findings"] = [dict.fromkeys(("id", "severity", "where", "evidence", "remedy"), ATTACK)]
+    record["findings"] = [dict.fromkeys(("id", "severity", "title", "where", "evidence", "remedy"), ATTACK)]
     record["accounts"][0].update(id=ATTACK, state=ATTACK, problems=[ATTACK], newest=ATTACK)
-    record["history"] = [{"event": ATTACK, "time": ATTACK, "accounts": 1}, {"event": "started", "time": ATTACK, "accounts": 1}]
+    record["history"] = [
+        {"event": ATTACK, "time": ATTACK, "accounts": 1},
+        {"event": "started", "time": ATTACK, "accounts": 1},
+    ]
     answers |= {ATTACK: Answer("ok", record), f"{ATTACK}2": Answer("unreachable", message=ATTACK)}
     browser.open(written(folder / "attack.html", document_of(answers, text_of(NOW), ATTACK, SETTINGS, None)))
     shown = {cell for row in browser.run(ROWS) for cell in row}
@@ -188,6 +193,6 @@ def test_no_other_script_would_run(shared: Browser, few: pathlib.Path, folder: p
 
 
 def test_the_page_names_no_other_place(few: pathlib.Path) -> None:
-    text = few.read_text()
-    assert [word for word in ("http:", "https:", "url(", "@import", "src=", "href=\"h") if word in text.replace("http://www.w3.org/2000/svg", "")] == []
+    text = few.read_text().replace("http://www.w3.org/2000/svg", "")  # a name, not an address
+    assert [word for word in ("http:", "https:", "url(", "@import", "src=") if word in text] == []
     assert os.path.getsize(few) < 500_000

@@ -72,7 +72,9 @@ class Browser:
         """Open a file and return the seconds until it was loaded."""
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=scheme)
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
         begin = time.monotonic()
         self.call("Page.navigate", url=path.resolve().as_uri())
         self._until(lambda event: event.get("method") == "Page.loadEventFired")
@@ -124,4 +126,3 @@ class Browser:
             self.complaints.append(told["entry"]["text"])
         elif event.get("method") == "Runtime.consoleAPICalled" and told["type"] in ("error", "warning", "assert"):
             self.complaints.append(json.dumps(told["args"])[:500])
-

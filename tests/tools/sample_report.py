@@ -40,6 +40,7 @@ def account(chance: random.Random, moment: float) -> dict[str, t.Any]:
         "bytes": files * chance.randint(300, 900),
         "newest": text_of(moment - chance.expovariate(1 / HOUR)),
         "locked": False,
+        "saved": None,
         "backup_age_seconds": int(min(chance.expovariate(1 / (5 * HOUR)), 60 * HOUR)) if saved else None,
     }
 
@@ -49,7 +50,9 @@ def history(chance: random.Random, moment: float, accounts: int) -> list[dict[st
     rare = [("failed", 0.01), ("migrated", 0.2), ("displaced", 0.03)]
     rare_days = [(kind, min(29.9, chance.expovariate(1 / 9))) for kind, often in rare if chance.random() < often]
     found = sorted((moment - days * DAY, kind) for kind, days in (*starts, *rare_days))
-    return [{"event": kind, "time": text_of(at), "accounts": accounts if kind == "migrated" else 0} for at, kind in found]
+    return [
+        {"event": kind, "time": text_of(at), "accounts": accounts if kind == "migrated" else 0} for at, kind in found
+    ]
 
 
 def record_of(chance: random.Random, accounts: int, moment: float = NOW) -> dict[str, t.Any]:
@@ -57,10 +60,13 @@ def record_of(chance: random.Random, accounts: int, moment: float = NOW) -> dict
     listed = [account(chance, moment) for _number in range(accounts)]
     ages = [one["backup_age_seconds"] for one in listed if one["state"] == "paired"]
     known = [age for age in ages if age is not None]
-    states = {state: sum(one["state"] == state for one in listed) for state in ("paired", "pending", "fresh", "corrupt")}
+    states = {
+        state: sum(one["state"] == state for one in listed) for state in ("paired", "pending", "fresh", "corrupt")
+    }
     stopped = chance.random() < 0.006
-    finding = {"id": "unit_stop_too_short", "severity": "medium", "where": "whatsapp-backend.service"}
-    finding |= {"evidence": "TimeoutStopSec is 5 seconds, the layout needs 30", "remedy": "run the playbook persist"}
+    finding = {"id": "stop_timeout", "severity": "high", "title": "The backend is killed before it has saved"}
+    finding |= {"where": "whatsapp-backend.service", "evidence": "it is killed after 5 seconds, the layout needs 30"}
+    finding |= {"remedy": "run the playbook persist"}
     return {
         "version": 1,
         "taken": text_of(moment),
@@ -94,6 +100,7 @@ def record_of(chance: random.Random, accounts: int, moment: float = NOW) -> dict
         },
         "history": history(chance, moment, accounts),
         "findings": [finding] if chance.random() < 0.02 else [],
+        "accepted": [],
         "progress": None,
         "problems": [],
     }
@@ -126,7 +133,12 @@ def sample_of(hosts: int, accounts: int) -> dict[str, t.Any]:
     size, accounts_now, linked = (document["totals"][name] for name in ("bytes", "accounts", "linked"))
     document["taken"] = text_of(NOW - DAY)
     document["trend"] = [
-        [text_of(NOW - (40 - day) * DAY), accounts_now, linked, int(size * (0.62 + 0.0085 * day + 0.05 * chance.random()))]
+        [
+            text_of(NOW - (40 - day) * DAY),
+            accounts_now,
+            linked,
+            int(size * (0.62 + 0.0085 * day + 0.05 * chance.random())),
+        ]
         for day in range(40)
     ]
     return document_of(answers, text_of(NOW), "WhatsApp sessions", SETTINGS, document)

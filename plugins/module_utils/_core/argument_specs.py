@@ -64,6 +64,18 @@ LAYOUT: Spec = {
     },
 }
 
+# Accepted findings.
+EXCEPTIONS: dict[str, t.Any] = {
+    "type": "list",
+    "elements": "dict",
+    "default": [],
+    "options": {
+        "id": {"type": "str", "required": True},
+        "reason": {"type": "str", "required": True},
+        "until": {"type": "str", "required": True},
+    },
+}
+
 EXPECTED_FROM: Spec = {
     "url": {"type": "str", "required": True},
     "headers": {"type": "dict", "default": {}, "no_log": True},
@@ -87,9 +99,17 @@ SESSION_REPORT: Spec = {
     "unit": {"type": "str"},
     **LAYOUT,
     "backup_path": {"type": "path"},
+    "backup_max_age": {"type": "int", "default": 93600},
     "sizes": {"type": "bool", "default": True},
+    "audit": {"type": "bool", "default": True},
+    "exceptions": EXCEPTIONS,
     "history_days": {"type": "float", "default": 30},
     "show_accounts": {"type": "bool", "default": False},
+}
+
+SESSION_METRICS: Spec = {
+    **{name: option for name, option in SESSION_REPORT.items() if name not in ("history_days", "show_accounts")},
+    "directory": {"type": "path", "default": "/var/lib/prometheus/node-exporter"},
 }
 
 # The expected accounts have one source only.
@@ -171,16 +191,7 @@ SESSION_AUDIT: Spec = {
     "unit": {"type": "str"},
     **LAYOUT,
     "src": {"type": "list", "elements": "path", "default": []},
-    "exceptions": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {
-            "id": {"type": "str", "required": True},
-            "reason": {"type": "str", "required": True},
-            "until": {"type": "str", "required": True},
-        },
-    },
+    "exceptions": EXCEPTIONS,
     "backup_path": {"type": "path"},
     "backup_max_age": {"type": "int", "default": 93600},
     "min_free_bytes": {"type": "int", "default": 268435456},
@@ -222,7 +233,7 @@ SYSTEMD_OVERRIDE: Spec = {
     "backup": {"type": "bool", "default": False},
 }
 SESSION_TIMER: Spec = {
-    "job": {"type": "str", "required": True, "choices": ["backup"]},
+    "job": {"type": "str", "required": True, "choices": ["backup", "metrics"]},
     "options": {"type": "dict", "required": True},
     "name": {"type": "str"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

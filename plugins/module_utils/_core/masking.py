@@ -18,7 +18,7 @@ def masked(account: str) -> str:
 
 
 def account_id(account: str) -> str:
-    """Return an ID that is the same in every report of this host and reveals nothing about the name: 16 hex digits, keyed like ``masked``."""
+    """Return an ID that is the same in every report of this host and does not reveal the name: 16 hex digits, keyed like ``masked``."""
     return hashlib.blake2b(account.encode("utf-8", "surrogateescape"), key=_host_key(), digest_size=8).hexdigest()
 
 

@@ -48,6 +48,11 @@ def seconds_of(moment: str) -> float:
         return 0.0
 
 
+def seconds_of_text(text: str) -> int:
+    """Return a time as ``text_of`` writes it in seconds since the epoch. Raises ValueError."""
+    return calendar.timegm(time.strptime(text, _TEXT))
+
+
 def text_of(seconds: float) -> str:
     """Return a time in UTC as text. Times of files are arbitrary, but years have four digits."""
     return time.strftime(_TEXT, time.gmtime(min(max(seconds, 0), _LAST_SECOND)))

@@ -8,6 +8,7 @@ A report is wanted most when something is wrong, so a part that cannot be examin
 from __future__ import annotations
 
 import contextlib
+import datetime
 import time
 import typing as t
 
@@ -25,16 +26,25 @@ from .._systemd.starts import Start, starts_of
 from .._systemd.unit import Unit
 from .._usage import use as usage_use
 from . import record
-from .history import events
+from .history import Event, events
+
+if t.TYPE_CHECKING:
+    from .._audit import params as audit_params
+
+_SHOWN_AT_MOST = 3  # places of one finding: the page of a fleet is not the audit of one host
 
 
 class Params(t.NamedTuple):
-    """The options of session_report. ``days``: how far back its history goes. ``use``: None without a unit."""
+    """The options of session_report. ``days``: how far back its history goes. ``use``: None without a unit.
+
+    ``audit``: None if no findings are wanted.
+    """
 
     info: accounts_info.Params
     use: usage_use.Params | None
     backup_path: str | None
     days: float
+    audit: audit_params.Params | None = None
 
 
 class State(t.NamedTuple):
@@ -44,7 +54,8 @@ class State(t.NamedTuple):
     info: accounts_info.State
     backend: record.Backend | None
     backups: record.Backups | None
-    history: tuple[t.Any, ...]
+    history: tuple[Event, ...]
+    findings: tuple[dict[str, str], ...]
     problems: tuple[str, ...]
 
 
@@ -54,7 +65,13 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
     days = options.get("history_days")
     if days is not None and days < 0:
         raise SessionsError("history_days is negative; set it to the number of days that the report should cover")
+    audit = None
+    if options.get("audit") is not False:
+        from .._audit.params import read_params as read_audit
+
+        audit = read_audit({**options, "backup_max_age": options.get("backup_max_age") or None})
     return Params(
+        audit=audit,
         info=accounts_info.read_params({**chosen, "sizes": options.get("sizes") is not False}),
         use=usage_use.read_params(options) if options.get("unit") else None,
         backup_path=options.get("backup_path"),
@@ -66,6 +83,7 @@ def observe(params: Params) -> State:
     """Look at accounts, backend, backups and the past. Raises SessionsError only if the accounts cannot be examined at all."""
     problems: list[str] = []
     taken = time.time()
+    findings: tuple[dict[str, str], ...] = ()
     with one_look():
         info = accounts_info.observe(params.info)
         backend, starts, receipts = None, t.cast("tuple[Start, ...]", ()), t.cast("dict[str, Entry]", {})
@@ -79,9 +97,13 @@ def observe(params: Params) -> State:
         backups = None
         with _noted(problems):
             backups = _backups(params, info)
+        # An unknown unit is a problem already.
+        if params.audit and (backend or not params.use):
+            with _noted(problems):
+                findings = _findings(params.audit)
     displaced = [one.moment for one in info.displaced]
     history = events(receipts.values(), displaced, starts, taken - params.days * 86400)
-    return State(taken, info, backend, backups, history, tuple(problems))
+    return State(taken, info, backend, backups, history, findings, tuple(problems))
 
 
 def plan(state: State, params: Params) -> tuple[t.Any, ...]:
@@ -116,6 +138,8 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: t.A
             history=state.history,
             progress=state.info.progress,
             problems=state.problems,
+            findings=state.findings,
+            accepted=tuple(one.id for one in params.audit.exempted if one.is_valid(_today())) if params.audit else (),
         )
     )
     summary = f"{accounts(made['linked'])} linked of {made['total']}"
@@ -129,6 +153,32 @@ def _noted(problems: list[str]) -> t.Iterator[None]:
         yield
     except SessionsError as error:
         problems.append(str(error))
+
+
+def _today() -> datetime.date:
+    return datetime.datetime.now(datetime.timezone.utc).date()
+
+
+def _findings(params: audit_params.Params) -> tuple[dict[str, str], ...]:
+    """Return the findings of session_audit, each with the first places where it applies."""
+    from .._audit import job as audit_job
+
+    told = audit_job.report(params, audit_job.observe(params), (), None).values["findings"]
+    return tuple(
+        {
+            **{field: one[field] for field in ("id", "severity", "title", "remedy")},
+            "where": _listed([each["where"] for each in one["evidence"]], one["count"]),
+            "evidence": _listed([each["what"] for each in one["evidence"]], one["count"]),
+        }
+        for one in told
+    )
+
+
+def _listed(texts: t.Sequence[str], count: int) -> str:
+    """Return the first texts, and how many more places there are."""
+    shown = list(dict.fromkeys(texts[:_SHOWN_AT_MOST]))
+    more = count - min(len(texts), _SHOWN_AT_MOST)
+    return "; ".join([*shown, *([f"{more} more"] if more else [])])
 
 
 def _backend(unit: Unit, params: usage_use.Params, info: accounts_info.State) -> record.Backend:

@@ -41,7 +41,10 @@ class Backups(t.NamedTuple):
 
 
 class Seen(t.NamedTuple):
-    """What a record is made of. ``names``: of the accounts, in the order of ``info``, which is the result of session_info."""
+    """What a record is made of. ``names``: of the accounts, in the order of ``info``, which is the result of session_info.
+
+    ``accepted``: IDs of findings that the operator accepts.
+    """
 
     taken: float
     unit: str
@@ -52,7 +55,8 @@ class Seen(t.NamedTuple):
     history: tuple[Event, ...]
     progress: t.Mapping[str, t.Any] | None
     problems: tuple[str, ...] = ()
-    findings: tuple[t.Mapping[str, t.Any], ...] = ()
+    findings: tuple[t.Mapping[str, str], ...] = ()
+    accepted: tuple[str, ...] = ()
 
 
 def record_of(seen: Seen) -> dict[str, t.Any]:
@@ -80,6 +84,7 @@ def record_of(seen: Seen) -> dict[str, t.Any]:
             {"event": event.kind, "time": text_of(event.time), "accounts": event.accounts} for event in seen.history
         ],
         "findings": [dict(finding) for finding in seen.findings],
+        "accepted": list(seen.accepted),
         "progress": dict(seen.progress) if seen.progress else None,
         "problems": list(seen.problems),
     }
@@ -91,6 +96,7 @@ def _account(one: t.Mapping[str, t.Any], name: str, seen: Seen) -> dict[str, t.A
     return {
         **{field: one[field] for field in kept},
         "key": account_id(name),
+        "saved": None if saved is None else text_of(saved),
         "backup_age_seconds": None if saved is None else max(0, int(seen.taken - saved)),
     }
 

@@ -30,6 +30,8 @@ def starts_of(unit: Unit, days: float) -> tuple[Start, ...]:
 
     Empty if the journal does not have them or cannot be read in time: this is a view of the past, not a check.
     """
+    if days <= 0:
+        return ()
     since = f"@{int(time.time() - days * 86400)}"
     command = ["journalctl", "--no-pager", "--quiet", "--output=json", "--output-fields=MESSAGE_ID", f"--since={since}"]
     # Other processes cannot log as PID 1.

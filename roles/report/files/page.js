@@ -301,12 +301,12 @@
       rows: data.findings, caption: "Findings", empty: "No finding matches.",
       choices: [["", "All severities"], ...SEVERITIES.map((name, kind) => [String(kind), name[0].toUpperCase() + name.slice(1)])],
       chosen: (finding, choice) => finding[F.severity] === Number(choice),
-      text: (finding) => [data.hosts[finding[F.host]][H.host], finding[F.id], finding[F.where], finding[F.evidence], finding[F.remedy]],
+      text: (finding) => [data.hosts[finding[F.host]][H.host], finding[F.title], finding[F.where], finding[F.evidence], finding[F.remedy]],
       sort: [1, true],
       columns: [
         ["Host", (finding) => data.hosts[finding[F.host]][H.host], (finding) => hostLink(finding[F.host]), "name"],
         ["Severity", (finding) => finding[F.severity], (finding) => label(SEVERITIES[finding[F.severity]] || "", SEVERITY_COLOURS[SEVERITIES[finding[F.severity]]])],
-        ["Finding", (finding) => finding[F.id]],
+        ["Finding", (finding) => finding[F.title], null, "text"],
         ["Where", (finding) => finding[F.where], null, "text"],
         ["Evidence", (finding) => finding[F.evidence], null, "text"],
         ["What to do", (finding) => finding[F.remedy], null, "text"],
@@ -447,7 +447,7 @@
     }
     const findings = data.findings.filter((finding) => finding[F.host] === index);
     if (findings.length) {
-      content.push(node("h3", { textContent: "Findings" }), node("ul", {}, ...findings.map((finding) => node("li", { textContent: `${SEVERITIES[finding[F.severity]]}: ${finding[F.evidence] || finding[F.id]}. ${finding[F.remedy]}` }))));
+      content.push(node("h3", { textContent: "Findings" }), node("ul", {}, ...findings.map((finding) => node("li", { textContent: `${finding[F.title]} (${SEVERITIES[finding[F.severity]]}): ${finding[F.remedy]}` }))));
     }
     const events = data.events.filter((event) => event[E.host] === index).slice(-12).reverse();
     if (events.length) {

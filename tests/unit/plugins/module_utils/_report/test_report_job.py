@@ -11,7 +11,7 @@ import typing as t
 
 import pytest
 
-from accounts import CANARY, looks, put_account
+from accounts import CANARY, looks, put_account, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.control_directory import (
     opened_control,
     write_document_at,
@@ -41,7 +41,8 @@ MARK = Mark((1, 1), {})
 def sessions(tmp_path: pathlib.Path) -> pathlib.Path:
     path = tmp_path / "sessions"
     for number in (1, 2, 3):
-        put_account(path / f"{CANARY}-{number}", "corrupt" if number == 3 else "paired", number=number)
+        put_account(path / f"{CANARY}-{number}", number=number)
+    put_file(path / f"{CANARY}-3" / "creds.json", "{ damaged")
     return path
 
 
@@ -173,3 +174,22 @@ def test_a_run_in_progress_is_seen(sessions: pathlib.Path) -> None:
         found = record_of(sessions)["progress"]
     assert (found["phase"], found["accounts_total"]) == ("stage", 3)
     assert record_of(sessions)["progress"] is None
+
+
+def test_findings_are_those_of_the_audit_with_the_first_places(sessions: pathlib.Path) -> None:
+    found = {finding["id"]: finding for finding in record_of(sessions)["findings"]}
+    assert found["account_corrupt"]["severity"] == "critical"
+    assert "…" in found["account_corrupt"]["where"]
+    assert "backup_missing" in found
+    assert CANARY not in json.dumps(list(found.values()))
+    assert record_of(sessions, audit=False)["findings"] == []
+
+
+def test_an_accepted_finding_is_not_returned_again(sessions: pathlib.Path) -> None:
+    exception = {"id": "account_corrupt", "reason": "it is being examined", "until": "9999-01-01"}
+    record = record_of(sessions, exceptions=[exception])
+    assert record["accepted"] == ["account_corrupt"]
+    assert "account_corrupt" not in [finding["id"] for finding in record["findings"]]
+    expired = record_of(sessions, exceptions=[{**exception, "until": "2020-01-01"}])
+    assert expired["accepted"] == []
+    assert {"account_corrupt", "exception_expired"} <= {finding["id"] for finding in expired["findings"]}
