@@ -16,6 +16,7 @@ import re
 import typing as t
 
 from .._accounts.control_directory import control_path, open_trusted
+from .._accounts.copy_index import write_unsynced
 from .._accounts.receipts import Mark, mark_in
 from .._core.bounded_json import parsed_json
 from .._core.errors import SessionsError
@@ -28,6 +29,7 @@ from .._layouts.layout import LINKED
 MANIFEST, ROOT, FILES = "snapshot.json", "root", "files.json"
 PREFIX, PARTIAL = "backup-", ".partial-"
 LOCK, CONFIRMED, LAST_RUN = "lock", "confirmed.json", "last_run.json"
+SAVED_STATES = (*LINKED, "unknown")  # 'unknown': the credentials are not on this disk, but the keys are
 _VERSION = 1
 _READABLE = re.compile(r"[A-Za-z0-9._-]{1,80}")
 _MOMENT = re.compile(r"\d{8}T\d{6}\.\d{6}Z")
@@ -169,10 +171,13 @@ def opened_snapshot(store: int, name: str) -> t.Iterator[int]:
 
 
 def write_manifest(directory: int, snapshot: Snapshot) -> None:
-    """Write the manifest of the open directory of a snapshot, whose name and confirmation are recorded elsewhere."""
+    """Write the manifest of the open directory of a snapshot. It is not durable yet, like the rest of the snapshot.
+
+    The name of the directory and the last confirmation are recorded elsewhere.
+    """
     kept = {"version": _VERSION, **snapshot._asdict(), "mark": dataclasses.asdict(snapshot.mark)}
     del kept["name"], kept["confirmed"]
-    write_document(directory, MANIFEST, kept)
+    write_unsynced(directory, MANIFEST, json.dumps(kept, separators=(",", ":")).encode())
 
 
 def write_confirmed(store: int, moments: t.Mapping[str, int]) -> None:

@@ -17,6 +17,8 @@ FILE_BYTES = 1 * MIB
 CREDENTIALS_BYTES = 1 * MIB
 # Bytes of the manifest of a snapshot, which may have come from another host, or of the list of a hundred thousand of them.
 MANIFEST_BYTES = 16 * MIB
+# Bytes of the list of the files of a snapshot: a hundred or two for each of the files that one account may have.
+FILE_LIST_BYTES = 256 * MIB
 # Assignments in one environment file. Real ones have fewer than a hundred; comparing them pairwise stays fast.
 VARIABLES = 4096
 # Environment files of one unit, after expansion of patterns.
@@ -57,6 +59,10 @@ FOLDERS = 100_000
 STOPPED_SECONDS = 600.0
 # Seconds in addition to that, and to the unit's stop and start timeouts, after which a run that keeps the unit stopped is killed.
 STUCK_SECONDS = 60.0
+# Seconds that a backend may be frozen for a backup. It usually takes less than a tenth of one.
+FROZEN_SECONDS = 5.0
+# Seconds that a backup waits for an account that is being written to become quiet.
+QUIET_SECONDS = 5.0
 # Seconds that a boot waits until an interrupted run is undone.
 BOOT_SECONDS = 120
 

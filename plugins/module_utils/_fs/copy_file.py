@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import fcntl
 import hashlib
 import math
 import os
@@ -26,7 +27,15 @@ _BLOCK = 1 << 18
 _READS_AT_MOST = 3
 _NOT_READ_BACK = "the data read back differs from the data written"
 _PRIVATE = {False: "private ", True: ""}
-_KEPT_ATTRIBUTES = ("user.", "system.posix_acl_")
+_USER_ATTRIBUTES, _ACLS = "user.", "system.posix_acl_"
+
+# ioctl_ficlone(2), named by Python 3.12 and newer; a few architectures have another number, which their kernels answer with ENOTTY.
+_FICLONE: int = getattr(fcntl, "FICLONE", 0x40049409)
+_CLONED_FROM = 1 << 16  # bytes: a smaller file is copied faster than its blocks are shared
+# What kernels answer if two files cannot share blocks: another filesystem, one without that ability, or a flag or mount that forbids it.
+_NO_CLONES = frozenset(
+    (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM, errno.EACCES, errno.ETXTBSY)
+)
 
 # Filesystems before Linux 6.13 use timestamps of timer tick resolution (4 ms at most), some network filesystems whole seconds: a file that
 # is rewritten within that resolution looks unchanged, the "racily clean" case of git.
@@ -48,7 +57,7 @@ class Rules:
 
     ``is_cache``: matches further paths to skip, relative to the top of the tree; None for none. ``room``: the space that must stay free on
     the target. ``strict``: nothing of other owners is copied, not even world-readable files. ``until``: the monotonic time by which
-    copying has to be finished.
+    copying has to be finished. ``private``: copies are accessible to their owner only, whatever the modes of the sources.
     """
 
     uid: int
@@ -60,6 +69,7 @@ class Rules:
     room: SpaceReserve | None = None
     strict: bool = False
     until: float = math.inf
+    private: bool = False
 
 
 @dataclasses.dataclass
@@ -106,7 +116,7 @@ def _is_copy(source: int, target: int, name: str, found: os.stat_result, rules: 
             return False
         reading = open_regular(source, name)
         try:
-            _keep_attributes(reading, copy)
+            _keep_attributes(reading, copy, rules)
         finally:
             os.close(reading)
         apply_metadata(copy, found, rules)
@@ -148,7 +158,7 @@ def apply_metadata(descriptor: int, like: os.stat_result, rules: Rules) -> bool:
 
     The owner comes first because chown(2) clears mode bits.
     """
-    status, mode = os.fstat(descriptor), _plain_mode(like)
+    status, mode = os.fstat(descriptor), _mode_of_copy(like, rules)
     foreign = (status.st_uid, status.st_gid) != (rules.uid, rules.gid) and os.geteuid() == 0
     fits = not foreign and stat.S_IMODE(status.st_mode) == mode
     if foreign:
@@ -159,7 +169,9 @@ def apply_metadata(descriptor: int, like: os.stat_result, rules: Rules) -> bool:
     return fits
 
 
-def _plain_mode(status: os.stat_result) -> int:
+def _mode_of_copy(status: os.stat_result, rules: Rules) -> int:
+    if rules.private:
+        return stat.S_IRWXU if stat.S_ISDIR(status.st_mode) else stat.S_IRUSR | stat.S_IWUSR
     return stat.S_IMODE(status.st_mode) & 0o777
 
 
@@ -189,7 +201,7 @@ def _copy(source: int, target: int, name: str, rules: Rules, seen: Seen) -> Reco
         require_own(before, rules)
         if rules.room and not rules.room.is_left(target, before.st_size):
             raise UnfitTree("copying it would fill up the disk; free space")
-        writing = os.open(name, _OPEN_TARGET, _plain_mode(before), dir_fd=target)
+        writing = os.open(name, _OPEN_TARGET, _mode_of_copy(before, rules), dir_fd=target)
         try:
             poured = pour(reading, writing, before, checksum=rules.checksum, until=rules.until)
             _finish(reading, writing, before, rules, seen.fitting)
@@ -205,9 +217,9 @@ def _copy(source: int, target: int, name: str, rules: Rules, seen: Seen) -> Reco
 
 def _finish(reading: int, writing: int, like: os.stat_result, rules: Rules, fitting: set[int]) -> None:
     """Apply attributes, owner, mode and times to a new copy."""
-    if _keep_attributes(reading, writing):
+    if _keep_attributes(reading, writing, rules):
         apply_metadata(writing, like, rules)  # an ACL changes the mode
-    elif (mode := _plain_mode(like)) in fitting:
+    elif (mode := _mode_of_copy(like, rules)) in fitting:
         os.utime(writing, ns=(like.st_atime_ns, like.st_mtime_ns))
     elif apply_metadata(writing, like, rules):
         fitting.add(mode)
@@ -217,7 +229,10 @@ def pour(reading: int, writing: int, status: os.stat_result, *, checksum: bool, 
     """Copy as many bytes as ``status`` announces and return their number: one more than that if the file grew.
 
     Without the limit a file that grows faster than it is read would be copied forever, and a sparse file may be larger than any disk.
+    A large file shares its blocks with the copy where the filesystem can do that; nothing is read back then, because nothing was written.
     """
+    if status.st_size >= _CLONED_FROM and _cloned(reading, writing):
+        return os.fstat(writing).st_size
     # The common case: one block, no digest needed.
     if status.st_size < _BLOCK and status.st_blocks * 512 >= status.st_size:
         block = os.read(reading, _block_for(status.st_size))
@@ -232,6 +247,17 @@ def pour(reading: int, writing: int, status: os.stat_result, *, checksum: bool, 
     if checksum and _read_back(writing, until) != digest.digest():
         raise OSError(errno.EIO, _NOT_READ_BACK)
     return size
+
+
+def _cloned(reading: int, writing: int) -> bool:
+    """Let the new file share all blocks of the other one, atomically; return whether the filesystem can."""
+    try:
+        fcntl.ioctl(writing, _FICLONE, reading)
+    except OSError as error:
+        if error.errno in _NO_CLONES:
+            return False
+        raise
+    return True
 
 
 def require_time(until: float) -> None:
@@ -306,8 +332,9 @@ def _read_back(writing: int, until: float) -> bytes:
             return digest.digest()
 
 
-def _keep_attributes(reading: int, writing: int) -> bool:
+def _keep_attributes(reading: int, writing: int, rules: Rules) -> bool:
     """Copy ACLs and user attributes and return whether there are any; security.* of an untrusted tree is not copied."""
+    kinds = (_USER_ATTRIBUTES,) if rules.private else (_USER_ATTRIBUTES, _ACLS)
     try:
         names = os.listxattr(reading)
     except OSError as error:
@@ -316,7 +343,7 @@ def _keep_attributes(reading: int, writing: int) -> bool:
         raise
     kept = False
     for name in names:
-        if name.startswith(_KEPT_ATTRIBUTES):
+        if name.startswith(kinds):
             os.setxattr(writing, name, os.getxattr(reading, name))
             kept = True
     return kept

@@ -131,6 +131,23 @@ def put_stores(scratch: int, target: int, names: t.Collection[str], rules: Rules
         remove_tree(scratch, account_key(name))
 
 
+def put_store(source: int, scratch: int, target: int, name: str, rules: Rules, layout: Layout) -> None:
+    """Like put_stores for one database of the open account ``source``, or copy it unchanged if it is damaged and not needed."""
+    try:
+        put_stores(scratch, target, [name], rules)
+    except DamagedStore:
+        if not may_be_damaged(source, layout)(name):
+            raise
+        put_as_it_is(source, target, name, rules)
+
+
+def records_of_store(directory: int, name: str) -> dict[str, tuple[int, ...]]:
+    """Return by suffix the records of the files of one database of an open account."""
+    folder, _slash, last = name.rpartition("/")
+    with opened_below(directory, folder or ".") as parent:
+        return _records(parent, last)
+
+
 def may_be_damaged(directory: int, layout: Layout) -> t.Callable[[str], bool]:
     """Return the test whether the program can do without a database (relative path) of an open account."""
     if layout.opens is None:

@@ -95,7 +95,7 @@ def _start_again(state: State, error: WroteAlready) -> None:
     if state.unit is None or not state.unit.active or read_service(state.unit.name).active:
         return
     from .._core.errors import StartFailed
-    from .apply.guard import start
+    from .._systemd.start import start
 
     try:
         start(state.unit.name, state.params.unit_timeout)

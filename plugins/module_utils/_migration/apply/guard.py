@@ -30,6 +30,7 @@ from ..._core.errors import SessionsError, StartFailed
 from ..._core.limits import BOOT_SECONDS, STOPPED_SECONDS, STUCK_SECONDS
 from ..._fs.files import write_atomic
 from ..._proc.command import run, run_checked
+from ..._systemd.start import start
 from ..._systemd.unit import Unit, daemon_reload
 from . import rescue
 
@@ -222,21 +223,6 @@ def _release_after(error: SessionsError, cutover: Cutover) -> None:
         _release(cutover)
     except StartFailed as second:
         raise SessionsError(f"{error}. After that, {second}", **error.facts) from error
-
-
-def start(unit: str, timeout: float) -> None:
-    """Start ``unit`` regardless of its start limit, which repeated stops and starts reach. Raises StartFailed."""
-    run(["systemctl", "reset-failed", "--", unit])
-    try:
-        done = run(["systemctl", "start", "--", unit], timeout=timeout)
-    except SessionsError as error:
-        raise StartFailed(
-            f"{unit} did not start within {timeout:g} seconds; see 'systemctl status {unit}' on the host"
-        ) from error
-    if done.rc != 0:
-        raise StartFailed(
-            f"{unit} did not start (result {read_service(unit).properties['Result']}); see 'systemctl status {unit}' on the host"
-        )
 
 
 def stop_again(cutover: Cutover) -> None:

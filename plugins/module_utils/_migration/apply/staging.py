@@ -53,8 +53,7 @@ from ..._layouts.sqlite import (
     bring_stores,
     may_be_damaged,
     measure_stores,
-    put_as_it_is,
-    put_stores,
+    put_store,
     store_names,
     store_patterns,
     try_stores,
@@ -495,19 +494,9 @@ def _put_stores(stage: Stage, task: Task) -> None:
             target = _open_target(staging, task.name)
             try:
                 for name in names:
-                    _put_store(stage, source, scratch, target, name)
+                    put_store(source, scratch, target, name, stage.rules(os.fstat(source).st_uid), stage.layout)
             finally:
                 os.close(target)
-
-
-def _put_store(stage: Stage, source: int, scratch: int, target: int, name: str) -> None:
-    rules = stage.rules(os.fstat(source).st_uid)
-    try:
-        put_stores(scratch, target, [name], rules)
-    except DamagedStore:
-        if not may_be_damaged(source, stage.layout)(name):
-            raise
-        put_as_it_is(source, target, name, rules)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Carries out the steps of session_backup under the lock of the store. Loaded only if there is something to do."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .._core.errors import SessionsError
+from .._core.masking import masked
+from .._fs.free_space import kept_free
+from .job import SAVED, SKIPPED, Prune, Record, Save, Step, expired_in
+from .known import Choice
+from .observe import Account, Params, State
+from .quiesce import Hold, Interruption, hold_of
+from .save import FAILED, Outcome, locked_store, prune, save
+from .store import LastRun, opened_store, snapshots, write_confirmed, write_last_run
+from .take import Order
+
+
+class Evidence(t.NamedTuple):
+    """``accounts``: as they were before; ``outcomes``: of those to be saved; ``interruption``: seconds that the backend was held."""
+
+    accounts: tuple[Account, ...]
+    outcomes: dict[str, Outcome]
+    interruption: float
+
+
+def carried_out(steps: t.Sequence[Step], state: State, params: Params) -> Evidence:
+    """Carry out the steps. Raises SessionsError at the end if an account could not be saved; the others are saved nevertheless."""
+    interruption = Interruption()
+    outcomes: dict[str, Outcome] = {}
+    with opened_store(params.path, params.backup_path) as store, locked_store(store):
+        for step in steps:
+            if isinstance(step, Save):
+                outcomes = save(store, _orders(store, step, state, params), lambda: _hold(params), interruption)
+            elif isinstance(step, Prune):
+                _prune(store, step, state, params)
+            else:
+                _record(store, step, state, outcomes)
+    _require_all(outcomes, params)
+    return Evidence(state.accounts, outcomes, interruption.seconds)
+
+
+def _orders(store: int, step: Save, state: State, params: Params) -> list[Order]:
+    choice, newest = t.cast("Choice", state.choice), state.newest
+    bytes_kept, inodes_kept = kept_free(store)
+    room = (max(bytes_kept, params.min_free_bytes), inodes_kept)
+    return [
+        Order(
+            params.path,
+            name,
+            choice,
+            newest[name].name if name in newest else "",
+            newest[name].sequence + 1 if name in newest else 1,
+            room,
+        )
+        for name in step.names
+    ]
+
+
+def _hold(params: Params) -> Hold | None:
+    if params.quiesce == "none" or params.unit is None:
+        return None
+    return hold_of(params.unit, params.quiesce, params.unit_timeout)
+
+
+def _prune(store: int, step: Prune, state: State, params: Params) -> None:
+    """Remove what is still expired now: an account that was to be saved may have kept changing."""
+    still = {one.name for one in expired_in(snapshots(store), state, params)}
+    prune(store, [name for name in step.names if name in still])
+
+
+def _record(store: int, step: Record, state: State, outcomes: t.Mapping[str, Outcome]) -> None:
+    now = dict.fromkeys(step.confirmed, state.now)
+    write_confirmed(store, {one.name: now.get(one.name, one.confirmed) for one in snapshots(store)})
+    done = [outcome.action for outcome in outcomes.values()]
+    skipped = len(state.accounts) - len(step.confirmed) - len(done) + done.count(SKIPPED)
+    write_last_run(store, LastRun(state.now, done.count(SAVED), len(step.confirmed), skipped, done.count(FAILED)))
+
+
+def _require_all(outcomes: t.Mapping[str, Outcome], params: Params) -> None:
+    failed = {name: outcome.detail for name, outcome in outcomes.items() if outcome.action == FAILED}
+    if failed:
+        name, reason = next(iter(failed.items()))
+        saved = sum(outcome.action == SAVED for outcome in outcomes.values())
+        raise SessionsError(
+            f"{len(failed)} accounts could not be saved, for example {name if params.show_accounts else masked(name)}: {reason}. "
+            f"{saved} others were saved, and earlier snapshots are as they were",
+            saved=saved,
+            failed=len(failed),
+        )

@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""Takes the snapshot of one account, in a directory that does not count as a snapshot yet. Never writes to the account.
+
+The account is copied again and again until one pass finds nothing to copy. Every file then equals its copy at the moment when that pass
+began, because no ctime changed in between: the copy is one state of the account, although its backend was running. Files that a library
+rewrites in place have to be closed at that moment as well, because a file may stay half written while its process waits for the CPU.
+
+Unchanged files are hard links to those of the previous snapshot. A changed file is copied to a new file, never into the linked one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import time
+import typing as t
+
+from .._accounts.copy_index import NOTHING, Known, write_unsynced
+from .._accounts.extras import bring_entries, slot_of
+from .._accounts.receipts import Mark, mark_in, mark_with_parts
+from .._accounts.work_area import moment as moment_now
+from .._core.bounded_json import parsed_json
+from .._core.limits import QUIET_SECONDS
+from .._core.masking import account_key
+from .._fs.copy_file import Rules, UnfitTree
+from .._fs.copy_tree import Index, Tally, files_below, measure, remove_tree, sync_tree
+from .._fs.fdopen import OPEN_DIRECTORY, exists, open_private, opened_below, opened_directory
+from .._fs.files import read_file_at
+from .._fs.free_space import SpaceReserve
+from .._fs.link_tree import link_below, link_tree
+from .._fs.syscalls import rename_new
+from .._layouts.registry import open_account
+from .._layouts.sqlite import Records, bring_stores, put_store, records_of_store, store_names
+from .._proc.open_files import is_written
+from .known import Choice, document_of, files_in, read_known
+from .store import FILES, PARTIAL, ROOT, SAVED_STATES, Snapshot, name_of, opened_snapshot, write_manifest
+
+_BETWEEN = 0.02  # seconds: files that were written within the resolution of timestamps do not count as copied, see copy_file.py
+_STORES, _PARTS, _MOMENT = "stores", "parts", "moment.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """One account to save. ``previous``: the directory of its newest snapshot, '' if none. ``kept_free``: bytes and inodes to keep free."""
+
+    path: str
+    name: str
+    choice: Choice
+    previous: str = ""
+    sequence: int = 1
+    kept_free: tuple[int, int] = (0, 0)
+
+    @property
+    def partial(self) -> str:
+        """The directory in the store that the snapshot is written to."""
+        return f"{PARTIAL}{account_key(self.name)}"
+
+
+class Unsound(UnfitTree):
+    """The copy is not an account that a backend could use."""
+
+
+def begin(store: int, order: Order) -> bool:
+    """Copy the account while its backend may be writing; return whether the copy is one state of it. Raises UnfitTree, OSError."""
+    remove_tree(store, order.partial)
+    with _opened(store, order) as copy:
+        copy.link_previous()
+        copy.once()
+        return copy.until_quiet(time.monotonic() + QUIET_SECONDS, is_held=False)
+
+
+def resume(store: int, order: Order, until: float) -> bool:
+    """Copy what changed since, while its backend is held; return whether the copy is one state of the account.
+
+    Raises UnfitTree after the monotonic time ``until``.
+    """
+    with _opened(store, order, until) as copy:
+        return copy.until_quiet(until, is_held=True)
+
+
+def complete(store: int, order: Order) -> Snapshot:
+    """Finish a copy that is one state of the account, and judge it. Its manifest is written, but nothing is durable yet.
+
+    Raises Unsound if a backend could not use it, UnfitTree, OSError.
+    """
+    with _opened(store, order) as copy:
+        copy.put_databases()
+        copy.put_parts()
+        return copy.described()
+
+
+def publish(store: int, order: Order, name: str) -> None:
+    """Let a complete and durable snapshot appear under its ``name``."""
+    rename_new(store, order.partial, store, name)
+
+
+def discard(store: int, order: Order) -> None:
+    """Remove what was written for a snapshot that cannot be completed."""
+    remove_tree(store, order.partial)
+
+
+@contextlib.contextmanager
+def _opened(store: int, order: Order, until: float = math.inf) -> t.Iterator[_Copy]:
+    """Open the account and its unfinished snapshot. ``until``: the monotonic time by which a pass has to be finished."""
+    with contextlib.ExitStack() as stack:
+
+        def kept_open(descriptor: int) -> int:
+            stack.callback(os.close, descriptor)
+            return descriptor
+
+        root = stack.enter_context(opened_directory(order.path))
+        source = kept_open(open_account(root, order.name))
+        partial = kept_open(open_private(store, order.partial, called="a directory in the directory of backups"))
+        top = kept_open(open_private(partial, ROOT, called="a snapshot"))
+        target = kept_open(_made_below(top, order.name))
+        copy = _Copy(store, order, root, source, partial, top, target, until)
+        try:
+            yield copy
+        finally:
+            copy.remember()
+
+
+def _made_below(directory: int, path: str) -> int:
+    """Open the directory at the relative ``path`` of a snapshot, creating it if necessary."""
+    here = os.open(".", OPEN_DIRECTORY, dir_fd=directory)
+    for part in path.split("/"):
+        try:
+            below = open_private(here, part, called="a snapshot")
+        finally:
+            os.close(here)
+        here = below
+    return here
+
+
+class _Copy:
+    """The open account ``source``, its unfinished snapshot, and what is known about the copied files."""
+
+    def __init__(
+        self, store: int, order: Order, root: int, source: int, partial: int, top: int, target: int, until: float
+    ) -> None:
+        self.store, self.order, self.choice, self.layout = store, order, order.choice, order.choice.layout
+        self.root, self.source, self.partial, self.top, self.target = root, source, partial, top, target
+        self.known = read_known(partial, self.choice)
+        self.stores_before = self._stores_before() if self.layout.databases else {}
+        status = os.fstat(source)
+        self.device = status.st_dev
+        self.rules = Rules(
+            uid=os.geteuid(),
+            gid=os.getegid(),
+            owners=frozenset((status.st_uid,)),  # a restored file is given to that user
+            is_volatile=self.choice.is_left_out,
+            checksum=True,
+            is_cache=self.choice.is_cache,
+            room=SpaceReserve(order.kept_free),
+            until=until,
+            private=True,
+        )
+
+    def remember(self) -> None:
+        """Record what is known about the copied files for the next step."""
+        write_unsynced(self.partial, FILES, json.dumps(document_of(self.known, self.choice)).encode())
+
+    def link_previous(self) -> None:
+        """Share the files of the previous snapshot; those that have changed are replaced in the first pass."""
+        with self._previous() as (directory, before):
+            if before is not None:
+                self.known = NOTHING._replace(
+                    files=link_tree(before, self.target, read_known(directory, self.choice).files)
+                )
+
+    def once(self) -> bool:
+        """Make one pass over the account; return whether everything was as the pass before had left it."""
+        files, tally = sync_tree(self.source, self.target, self.rules, self.known.files)
+        stores = self._bring_stores(tally) if self.layout.databases else {}
+        beside: dict[str, Index] = {}
+        parts = self.layout.sidecars_of(self.order.name)
+        if parts:
+            with self._holder(_PARTS) as holder:
+                beside, figures = bring_entries(self.root, holder, parts, self._whole_rules, self.known.beside)
+                tally.add(figures)
+        before, self.known = self.known, Known(files, stores, beside)
+        return self.known == before and not tally.unsettled
+
+    def until_quiet(self, until: float, *, is_held: bool) -> bool:
+        """Make passes until one finds nothing to copy, and record that moment. Returns False after the monotonic time ``until``.
+
+        ``is_held``: the backend was frozen or stopped, so waiting does not close the file that it is writing.
+        """
+        while True:
+            taken = time.time_ns()
+            mark = mark_with_parts(self.root, self.order.name, self.source, self.layout)
+            written = self._is_being_written()
+            same = self.once()
+            if same and not written:
+                moment = {"taken": taken, "mark": dataclasses.asdict(mark)}
+                write_unsynced(self.partial, _MOMENT, json.dumps(moment).encode())
+                return True
+            if (same and is_held) or time.monotonic() > until:
+                return False
+            time.sleep(_BETWEEN)
+
+    def put_databases(self) -> None:
+        """Put each database into the snapshot as one file; an unchanged one is shared with the previous snapshot."""
+        with self._holder(_STORES) as scratch:
+            for name in self.known.stores:
+                if exists(scratch, account_key(name)):
+                    put_store(self.source, scratch, self.target, name, self.rules, self.layout)
+                else:
+                    self._share_store(name)
+        remove_tree(self.partial, _STORES)
+
+    def put_parts(self) -> None:
+        """Put the parts of the account that are outside its directory where they are below the sessions path."""
+        with self._holder(_PARTS) as holder:
+            for part in self.known.beside:
+                folder, _slash, name = part.rpartition("/")
+                with opened_below(holder, slot_of(part)) as slot:
+                    parent = _made_below(self.top, folder or ".")
+                    try:
+                        rename_new(slot, name, parent, name)
+                    finally:
+                        os.close(parent)
+        remove_tree(self.partial, _PARTS)
+
+    def described(self) -> Snapshot:
+        """Check the finished copy and write its manifest."""
+        held = {path: status.st_size for path, status in files_below(self.target, lambda name: None, None)}
+        if any(held.get(path) != record[1] for path, record in files_in(self.known.files)):
+            raise UnfitTree(
+                "its copy in the directory of backups was changed meanwhile; find out by what, and run again"
+            )
+        state = self.layout.judged(self.target).state
+        if state not in SAVED_STATES:
+            raise Unsound(f"its copy is {state}")
+        moment = parsed_json(read_file_at(self.partial, _MOMENT) or b"")
+        os.unlink(_MOMENT, dir_fd=self.partial)
+        mark, total = mark_in(moment["mark"]), measure(self.top, lambda name: None)
+        snapshot = Snapshot(
+            name=name_of(self.order.name, moment_now()),
+            account=self.order.name,
+            layout=self.layout.name,
+            taken=moment["taken"],
+            confirmed=moment["taken"],
+            newest=_newest_in(mark),
+            state=state,
+            files=total.files,
+            bytes=total.bytes,
+            mark=mark,
+            path=self.order.path,
+            sequence=self.order.sequence,
+        )
+        write_manifest(self.partial, snapshot)
+        return snapshot
+
+    @property
+    def _whole_rules(self) -> Rules:
+        return dataclasses.replace(self.rules, is_volatile=self.layout.volatile_matcher, is_cache=None)
+
+    def _bring_stores(self, tally: Tally) -> Records:
+        """Copy the files of changed databases; those of an unchanged one are in the previous snapshot, as one file."""
+        with self._holder(_STORES) as scratch:
+            names = store_names(self.source, self.layout)
+            brought = {name for name in names if exists(scratch, account_key(name))}
+            same: Records = {}
+            for name in set(names) - brought:
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # its directory was removed meanwhile
+                    records = records_of_store(self.source, name)
+                    if records and records == self.stores_before.get(name):
+                        same[name] = records
+            known = {name: self.known.stores[name] for name in brought if name in self.known.stores}
+            todo = [name for name in names if name not in same]
+            fresh, figures = bring_stores(self.source, scratch, todo, self.rules, known)
+            tally.add(figures)
+            return {**fresh, **same}
+
+    def _share_store(self, name: str) -> None:
+        with self._previous() as (_directory, before):
+            if before is None or not link_below(before, self.target, name):
+                raise UnfitTree("a database of its previous snapshot cannot be shared; check the directory of backups")
+
+    def _is_being_written(self) -> bool:
+        """Whether a file of the account is open for writing. Databases and browsers keep theirs open, and survive a kill at any moment."""
+        if self.known.stores or self.layout.lock_of(self.source):
+            return False
+        return is_written({(self.device, record[0]) for _path, record in files_in(self.known.files)})
+
+    def _stores_before(self) -> Records:
+        with self._previous() as (directory, before):
+            return read_known(directory, self.choice).stores if before is not None else {}
+
+    @contextlib.contextmanager
+    def _previous(self) -> t.Iterator[tuple[int, int | None]]:
+        """Open the previous snapshot, and the account in it; None if there is none."""
+        if not self.order.previous:
+            yield -1, None
+            return
+        with (
+            opened_snapshot(self.store, self.order.previous) as directory,
+            opened_below(directory, f"{ROOT}/{self.order.name}") as before,
+        ):
+            yield directory, before
+
+    @contextlib.contextmanager
+    def _holder(self, name: str) -> t.Iterator[int]:
+        holder = open_private(self.partial, name, called="a directory in the directory of backups")
+        try:
+            yield holder
+        finally:
+            os.close(holder)
+
+
+def _newest_in(mark: Mark) -> int:
+    """Return the newest key write, as session_info has it: parts outside the directory do not count."""
+    own = (look[2] for name, look in mark.files.items() if not name.startswith("part "))
+    return max(0, mark.folder[1], *own)
