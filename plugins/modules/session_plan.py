@@ -114,7 +114,26 @@ options:
       - The module still waits for a unit that failed or that systemd keeps restarting.
     type: bool
     default: false
+  backup:
+    description:
+      - The snapshots of linked accounts. The module reports their ages, and whether saving them failed or is overdue.
+    type: dict
+    suboptions:
+      path:
+        description: The directory that contains the accounts.
+        type: path
+        required: true
+      backup_path:
+        description: The directory of the snapshots, as in M(whatsapp_ops.sessions.session_backup).
+        type: path
+      max_age:
+        description:
+          - The age in seconds that the newest snapshot of an account may have.
+          - With V(0), a day if M(whatsapp_ops.sessions.session_timer) has installed a schedule, and any age otherwise.
+        type: int
+        default: 0
 seealso:
+  - module: whatsapp_ops.sessions.session_backup
   - module: whatsapp_ops.sessions.session_dir
   - module: whatsapp_ops.sessions.session_health
   - module: whatsapp_ops.sessions.session_info
@@ -239,6 +258,35 @@ info:
   returned: when O(info) is given
   type: dict
   sample: {count: 3, total: 3, linked_accounts: 3}
+backup:
+  description: The snapshots of linked accounts.
+  returned: when O(backup) is given
+  type: dict
+  contains:
+    store:
+      description: Whether there is a directory of snapshots.
+      type: bool
+      sample: true
+    scheduled:
+      description: Whether systemd saves snapshots on this host.
+      type: bool
+      sample: true
+    without_snapshot:
+      description: How many linked accounts have no sound snapshot.
+      type: int
+      sample: 0
+    oldest_age_seconds:
+      description: The age of the newest sound snapshot of the account for which it is highest. V(null) if there is none.
+      type: int
+      sample: 5210
+    copy_age_seconds:
+      description: The age of the newest off-host copy that this host made. V(null) if there is none.
+      type: int
+      sample: 5180
+    problem:
+      description: What failed or is overdue, in one sentence; empty if nothing is.
+      type: str
+      sample: ""
 health:
   description: Result of M(whatsapp_ops.sessions.session_health).
   returned: when O(health) is given

@@ -29,9 +29,10 @@ options:
       - The job to run.
       - V(backup) saves snapshots of accounts, as M(whatsapp_ops.sessions.session_backup) does.
       - V(metrics) writes metrics for node_exporter, as M(whatsapp_ops.sessions.session_metrics) does.
+      - V(restic) copies them to another machine, as M(whatsapp_ops.sessions.session_restic) does.
     type: str
     required: true
-    choices: [backup, metrics]
+    choices: [backup, metrics, restic]
   options:
     description:
       - The options of the module of that job.
@@ -94,6 +95,7 @@ extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes
 seealso:
   - module: whatsapp_ops.sessions.session_backup
+  - module: whatsapp_ops.sessions.session_restic
   - name: systemd.timer(5)
     description: Schedules and delays.
     link: https://www.freedesktop.org/software/systemd/man/latest/systemd.timer.html

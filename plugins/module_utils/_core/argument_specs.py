@@ -202,6 +202,11 @@ SESSION_AUDIT: Spec = {
     "show_accounts": {"type": "bool", "default": False},
 }
 
+BACKUP_AGE: Spec = {
+    "path": {"type": "path", "required": True},
+    "backup_path": {"type": "path"},
+    "max_age": {"type": "int", "default": 0},
+}
 SESSION_PLAN: Spec = {
     "dir": {"type": "dict"},
     "overrides": {"type": "list", "elements": "dict", "default": []},
@@ -214,6 +219,7 @@ SESSION_PLAN: Spec = {
     "in_use": {"type": "dict", "options": IN_USE},
     "expected_accounts": {"type": "int", "default": 0},
     "allow_stopped": {"type": "bool", "default": False},
+    "backup": {"type": "dict", "options": BACKUP_AGE},
 }
 # With neither, only the receipt could say where the accounts were.
 SESSION_MIGRATE_RULES: dict[str, t.Any] = {
@@ -232,8 +238,21 @@ SYSTEMD_OVERRIDE: Spec = {
     "sensitive": {"type": "bool", "default": False},
     "backup": {"type": "bool", "default": False},
 }
+SESSION_RESTIC: Spec = {
+    "path": {"type": "path", "required": True},
+    "backup_path": {"type": "path"},
+    "repository": {"type": "str", "required": True, "no_log": True},
+    "password_file": {"type": "path", "required": True, "no_log": False},
+    "environment_file": {"type": "path"},
+    "state": {"type": "str", "choices": ["copied", "drilled"], "default": "copied"},
+    "keep_days": {"type": "int", "default": 7},
+    "keep_last": {"type": "int", "default": 3},
+    "check": {"type": "bool", "default": True},
+    **LAYOUT,
+}
+
 SESSION_TIMER: Spec = {
-    "job": {"type": "str", "required": True, "choices": ["backup", "metrics"]},
+    "job": {"type": "str", "required": True, "choices": ["backup", "metrics", "restic"]},
     "options": {"type": "dict", "required": True},
     "name": {"type": "str"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

@@ -91,3 +91,5 @@ COMMAND_SECONDS = 60.0
 RELOAD_SECONDS = 120.0
 # Seconds for rsync, which copies while the backend runs.
 RSYNC_SECONDS = 6 * 3600.0
+# Seconds for one call of restic, which copies over a network.
+RESTIC_SECONDS = 6 * 3600.0

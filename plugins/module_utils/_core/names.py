@@ -11,6 +11,7 @@ ASIDE = ".aside-"  # followed by a time: suffix of an untrusted directory in pla
 AREA_INSIDE = ".whatsapp-ops"
 
 HOME = "/var/lib/whatsapp-ops"
+JOB_OPTIONS = "/etc/whatsapp-ops"  # of jobs that systemd runs, see _timer/job.py
 
 
 def is_area(name: str) -> bool:

@@ -42,6 +42,7 @@ from . import graceful_stop
 
 if t.TYPE_CHECKING:
     from .._usage import variables
+    from . import backup
 
 
 class Params(t.NamedTuple):
@@ -58,6 +59,7 @@ class Params(t.NamedTuple):
     health: health_job.Params | None
     expected_accounts: int = 0
     allow_stopped: bool = False
+    backup: backup.Params | None = None
 
 
 class StopState(t.NamedTuple):
@@ -80,6 +82,7 @@ class State(t.NamedTuple):
     migrate: migration_observe.State | None
     info: accounts_info.State | None
     health: health_job.Observation | None
+    backup: backup.Seen | None = None
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
@@ -102,7 +105,26 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
         health=health_job.read_params(options["health"]) if options.get("health") else None,
         expected_accounts=options.get("expected_accounts") or 0,
         allow_stopped=bool(options.get("allow_stopped")),
+        backup=_read_backup(options["backup"]) if options.get("backup") else None,
     )
+
+
+def _read_backup(options: t.Mapping[str, t.Any]) -> backup.Params:
+    from . import backup
+
+    return backup.read_params(options)
+
+
+def _observe_backup(params: backup.Params) -> backup.Seen:
+    from . import backup
+
+    return backup.observe(params)
+
+
+def _report_backup(params: backup.Params, seen: backup.Seen, state: State) -> dict[str, t.Any]:
+    from . import backup
+
+    return backup.report(params, seen, _linked(state))
 
 
 def _read_in_force(options: t.Mapping[str, t.Any]) -> variables.Params:
@@ -141,6 +163,7 @@ def _observe_all_but_health(params: Params) -> State:
         migrate=migrate,
         info=info,
         health=None,
+        backup=_observe_backup(params.backup) if params.backup else None,
     )
 
 
@@ -204,6 +227,8 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: hea
         warnings.append(f"{look.unit.name} is stopped, so its health is unknown; start it when it should run")
     if state.in_use:
         values["in_use"] = {**_shown_use(state.in_use.use), "newer": list(state.in_use.newer)}
+    if params.backup and state.backup:
+        values["backup"] = _report_backup(params.backup, state.backup, state)
     if state.in_force is not None:
         values["in_force"] = [variable._asdict() for variable in state.in_force]
     if state.stop:
@@ -300,6 +325,11 @@ def _reports(state: State, params: Params, look: health_job.Observation | None) 
 
 def _sound(state: State) -> int:
     """Count the accounts, at either path, that must reconnect after a restart."""
+    return len(_linked(state))
+
+
+def _linked(state: State) -> set[str]:
+    """Return the names of these accounts."""
     names: set[str] = set()
     if state.migrate:
         seen = state.migrate.survey
@@ -311,7 +341,7 @@ def _sound(state: State) -> int:
         names |= {name for name, found in seen.present.items() if found in LINKED}
     if state.info:
         names |= {account.name for account in state.info.accounts if account.state in LINKED}
-    return len(names)
+    return names
 
 
 def _read_write_paths(overrides: t.Iterable[drop_in.Params]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ import typing as t
 from .._core.errors import SessionsError
 from .._core.job import Report
 from .._core.limits import MIB
+from .._core.names import JOB_OPTIONS
 from .._fs.ancestors import untrusted_writer, way_to
 from .._fs.fdopen import make_directory, normal_path, opened_directory
 from .._fs.files import read_held, write_atomic
@@ -30,7 +31,6 @@ from .jobs import JOBS, Needs
 from .units import Names, Schedule, names_of, unit_texts
 
 PROGRAMS = "/usr/local/lib/whatsapp-ops"
-OPTIONS = "/etc/whatsapp-ops"
 UNITS = "/etc/systemd/system"
 _INTERPRETER = "/usr/bin/python3"
 _LARGEST = 16 * MIB  # bytes of a program
@@ -134,7 +134,7 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
     needs = entry.needs(given)
     label = _label(job, options.get("name") or needs.name.lstrip("."))
     stem, present = f"whatsapp-ops-{label}", options.get("state", "present") == "present"
-    program, options_file = f"{PROGRAMS}/{job}.pyz", f"{OPTIONS}/{label}.json"
+    program, options_file = f"{PROGRAMS}/{job}.pyz", f"{JOB_OPTIONS}/{label}.json"
     when = _schedule(options)
     texts: dict[str, str] = {}
     files: tuple[Wanted, ...] = ()
@@ -309,7 +309,7 @@ def _read_units(names: Names) -> dict[str, dict[str, str]]:
 def _is_shared(params: Params) -> bool:
     """Whether the options of the same job for another path are on this host."""
     try:
-        with opened_directory(OPTIONS) as directory:
+        with opened_directory(JOB_OPTIONS) as directory:
             names = os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):
         return False
@@ -373,6 +373,6 @@ def _forget(params: Params) -> None:
     from .._proc.command import run
 
     run(["systemctl", "reset-failed", "--", params.names.service])
-    for directory in (PROGRAMS, OPTIONS):
+    for directory in (PROGRAMS, JOB_OPTIONS):
         with contextlib.suppress(OSError):
             os.rmdir(directory)

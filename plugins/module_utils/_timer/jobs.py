@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from .._core.argument_specs import SESSION_BACKUP, SESSION_METRICS, Spec
+from .._core.argument_specs import SESSION_BACKUP, SESSION_METRICS, SESSION_RESTIC, Spec
 from .._core.job import Job
 
 Options = t.Mapping[str, t.Any]
@@ -53,6 +53,20 @@ def _backup_needs(options: Options) -> Needs:
     return Needs(name_of(path), (path, *own), own, holds=options.get("quiesce", "none") != "none")
 
 
+def _load_restic() -> Job:
+    from .._restic import job
+
+    return job
+
+
+def _restic_needs(options: Options) -> Needs:
+    from .._restic.job import read_params
+
+    params = read_params(options)
+    places = [place for place in (params.backup_path, params.repository.local) if place]
+    return Needs(name_of(params.path), tuple(places), tuple(places), network=not params.repository.local)
+
+
 def name_of(path: str) -> str:
     """Return the name of a sessions path in names of units and files: that of its control directory."""
     from .._backup.store import store_path
@@ -74,6 +88,7 @@ def _metrics_needs(options: Options) -> Needs:
 JOBS: dict[str, Entry] = {
     "metrics": Entry(_load_metrics, SESSION_METRICS, {}, _metrics_needs),
     "backup": Entry(_load_backup, SESSION_BACKUP, {}, _backup_needs),
+    "restic": Entry(_load_restic, SESSION_RESTIC, {}, _restic_needs),
 }
 
 

@@ -27,13 +27,17 @@ MAY_IMPORT = {
     "_directory": "_core _fs _proc _systemd _containers",
     "_migration": "_core _fs _systemd _layouts _accounts _containers _usage",
     "_migration.apply": "_core _fs _proc _systemd _layouts _accounts _containers _usage _migration",
-    "_plan": "_core _fs _systemd _layouts _accounts _containers _usage _health _directory _migration",
+    "_plan": "_core _fs _proc _systemd _layouts _accounts _containers _usage _backup _health _directory _migration",
+    "_restic": "_core _fs _proc _systemd _layouts _accounts _backup",
     "_timer": "_core _fs _proc _systemd",
     "_audit": "_core _fs _proc _systemd _layouts _accounts _containers _usage _backup _migration _plan",
     "_report": "_core _fs _proc _systemd _layouts _accounts _containers _usage _backup _audit",
 }
 # The job decides whether anything is done at all, and loads what does it only then. The table of jobs names each job that it installs.
-UPWARD = {("_migration.job", "_migration.apply"), ("_timer.jobs", "_backup"), ("_timer.jobs", "_report")}
+UPWARD = {
+    ("_migration.job", "_migration.apply"),
+    *(("_timer.jobs", job) for job in ("_backup", "_restic", "_report")),
+}
 
 
 class Import(t.NamedTuple):

@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._timer import job, jobs
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._timer.job import (
-    OPTIONS,
+    JOB_OPTIONS,
     UNITS,
     Disable,
     Found,
@@ -76,7 +76,7 @@ def test_a_new_job_is_written_then_loaded_then_started() -> None:
     wanted = params()
     steps = job.plan(nothing(wanted), wanted)
     assert kinds(steps) == ["Write", "Write", "Write", "Write", "Reload", "Start"]
-    assert written(steps)[:2] == [PROGRAM, f"{OPTIONS}/backup-x.json"]
+    assert written(steps)[:2] == [PROGRAM, f"{JOB_OPTIONS}/backup-x.json"]
     assert steps[-1] == Start((f"{STEM}.timer",))
 
 

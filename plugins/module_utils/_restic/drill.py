@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""The restore drill: restores the newest copy to a private directory, judges every account in it, and removes it. Counts only.
+
+What is restored is never published, and never seen by any backend.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import tempfile
+import typing as t
+
+from .._accounts import info
+from .._backup.store import ROOT, Snapshot, newest_sound, snapshots
+from .._core.errors import SessionsError
+from .._core import names as core_names
+from .._fs.fdopen import opened_directory
+from .._layouts.layout import LINKED
+from . import repository as restic
+
+_PREFIX = "drill-"
+
+
+class Outcome(t.NamedTuple):
+    """What the drill found: accounts with a sound snapshot in the copy, those that were sound when restored, and files of these."""
+
+    accounts: int
+    sound: int
+    files: int
+    bytes: int
+
+
+def drilled(repository: restic.Repository, copy: restic.Copy, store: str, layout: t.Mapping[str, t.Any]) -> Outcome:
+    """Restore ``copy`` and judge it. Raises SessionsError if it contains no snapshots."""
+    with _private_directory() as target:
+        restic.restore(repository, copy, target)
+        place = f"{target}{store}"
+        try:
+            with opened_directory(place) as restored:
+                newest = newest_sound(snapshots(restored)).values()
+        except (FileNotFoundError, NotADirectoryError):
+            newest = {}.values()
+        if not newest:
+            raise SessionsError(
+                "the newest off-host copy contains no sound snapshot, so no account can be restored from it; "
+                "save snapshots, copy them and run the drill again"
+            )
+        measured = [_measured(f"{place}/{one.name}/{ROOT}") for one in newest]
+        sound = [
+            _is_sound(one, f"{place}/{one.name}/{ROOT}", layout) and found[0] == one.files
+            for one, found in zip(newest, measured)
+        ]
+    return Outcome(
+        len(sound), sum(sound), sum(files for files, _size in measured), sum(size for _files, size in measured)
+    )
+
+
+@contextlib.contextmanager
+def _private_directory() -> t.Iterator[str]:
+    """Create a directory of root, and remove it and those of drills that were killed."""
+    os.makedirs(core_names.HOME, mode=0o700, exist_ok=True)
+    for name in os.listdir(core_names.HOME):
+        if name.startswith(_PREFIX):
+            shutil.rmtree(f"{core_names.HOME}/{name}", ignore_errors=True)
+    target = tempfile.mkdtemp(prefix=_PREFIX, dir=core_names.HOME)
+    try:
+        yield target
+    finally:
+        shutil.rmtree(target, ignore_errors=True)
+
+
+def _is_sound(snapshot: Snapshot, path: str, layout: t.Mapping[str, t.Any]) -> bool:
+    """Whether the restored account is linked, as its layout judges it."""
+    found = info.observe(info.read_params({"layout": snapshot.layout, **layout, "path": path}))
+    return any(account.name == snapshot.account and account.state in LINKED for account in found.accounts)
+
+
+def _measured(path: str) -> tuple[int, int]:
+    """Return the number of files below ``path`` and their bytes. Only root can write there."""
+    files = [
+        status
+        for folder, _folders, names in os.walk(path)
+        for name in names
+        if stat.S_ISREG((status := os.lstat(f"{folder}/{name}")).st_mode)
+    ]
+    return len(files), sum(status.st_size for status in files)

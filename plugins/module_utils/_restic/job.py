@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""The job of session_restic: copies the store of one sessions path to a repository, or drills the restore of the newest copy.
+
+It reads the store and never the sessions path. A copy is made if the store has a snapshot that the newest copy does not have.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import time
+import typing as t
+
+from .._backup.store import existing_store, snapshots, store_path, write_document
+from .._core.errors import SessionsError
+from .._core.job import Report
+from .._fs.fdopen import normal_path
+from .._layouts.registry import chosen_layout
+from . import repository as restic
+from .drill import Outcome, drilled
+
+# In the store: when it was last copied, and when a drill last restored it.
+LAST_COPY, LAST_DRILL = "last_copy.json", "last_drill.json"
+_SECOND = 10**9
+
+
+class Params(t.NamedTuple):
+    """The requested copy, or drill if ``drill``. ``store``: the directory to copy. ``layout``: how to judge
+    accounts, empty for the layout of each snapshot."""
+
+    path: str
+    backup_path: str | None
+    store: str
+    repository: restic.Repository
+    keep_days: int
+    keep_last: int
+    check: bool
+    drill: bool
+    layout: t.Mapping[str, t.Any]
+
+
+class State(t.NamedTuple):
+    """Whether the repository exists, its copies of the store, and the names of the snapshots in the store and in the newest copy."""
+
+    exists: bool
+    copies: tuple[restic.Copy, ...]
+    names: frozenset[str]
+    copied: frozenset[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Initialize:
+    """Create the repository."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Copy:
+    """Copy the store, remove old copies, and verify the repository if ``check``."""
+
+    check: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Drill:
+    """Restore the newest copy to a private directory, judge and remove it. Leaves nothing behind but the time of the drill."""
+
+    copy: restic.Copy
+    bookkeeping: bool = True
+
+
+Step = t.Union[Initialize, Copy, Drill]
+
+
+def read_params(options: t.Mapping[str, t.Any]) -> Params:
+    """Return Params for the options of the module session_restic."""
+    path, backup_path = normal_path(str(options["path"]), "path"), options.get("backup_path")
+    where = str(options["repository"])
+    environment = options.get("environment_file")
+    repository = restic.Repository(
+        where,
+        normal_path(str(options["password_file"]), "password_file"),
+        normal_path(str(environment), "environment_file") if environment else "",
+    )
+    store = store_path(path, backup_path)
+    if repository.local and f"{repository.local}/".startswith((f"{store}/", f"{path}/")):
+        raise SessionsError(
+            f"the repository {repository.local} is in the directory that it should be a copy of; name another place, on another machine"
+        )
+    return Params(
+        path,
+        backup_path,
+        store,
+        repository,
+        keep_days=int(options.get("keep_days", 7)),
+        keep_last=int(options.get("keep_last", 3)),
+        check=options.get("check", True),
+        drill=options.get("state") == "drilled",
+        layout=_layout(options),
+    )
+
+
+def observe(params: Params) -> State:
+    """List the snapshots of the store and of its newest copy."""
+    with existing_store(params.path, params.backup_path) as store:
+        names = frozenset(() if store is None else (one.name for one in snapshots(store)))
+    if not restic.exists(params.repository):
+        return State(False, (), names, frozenset())
+    found = restic.copies(params.repository, params.store)
+    copied = restic.names_in(params.repository, found[-1], params.store) if found else frozenset()
+    return State(True, found, names, copied)
+
+
+def plan(state: State, params: Params) -> tuple[Step, ...]:
+    """Return what has to be done. Raises SessionsError for a drill without a copy."""
+    if params.drill:
+        if not state.copies:
+            raise SessionsError(
+                f"there is no off-host copy of {params.store}, so nothing can be restored; copy the snapshots first"
+            )
+        return (Drill(state.copies[-1]),)
+    if not state.names:
+        return ()
+    missing = not state.names <= state.copied
+    return (*(() if state.exists else (Initialize(),)), *((Copy(params.check),) if missing else ()))
+
+
+def diff(state: State, steps: tuple[Step, ...], params: Params) -> t.Mapping[str, t.Any]:
+    """Return how many of the snapshots are in the newest copy."""
+    held = len(state.names & state.copied)
+    after = len(state.names) if any(isinstance(step, Copy) for step in steps) else held
+    return {"before": f"{held} of the snapshots copied\n", "after": f"{after} of the snapshots copied\n"}
+
+
+def apply(steps: tuple[Step, ...], state: State, params: Params) -> Outcome | None:
+    """Carry out the steps; return what a drill found."""
+    outcome = None
+    for step in steps:
+        if isinstance(step, Initialize):
+            restic.initialize(params.repository)
+        elif isinstance(step, Copy):
+            restic.copy(params.repository, params.store)
+            restic.forget(params.repository, params.store, params.keep_days, params.keep_last)
+            if step.check:
+                restic.check(params.repository)
+            _record(params, LAST_COPY, {"time": time.time_ns(), "snapshots": len(state.names)})
+        else:
+            outcome = drilled(params.repository, step.copy, params.store, params.layout)
+            _record(params, LAST_DRILL, {"time": time.time_ns(), **outcome._asdict()})
+            if outcome.sound < outcome.accounts:
+                raise SessionsError(
+                    f"the drill restored {outcome.accounts} accounts and only {outcome.sound} are sound; "
+                    "save new snapshots, copy them and run the drill again",
+                    **outcome._asdict(),
+                )
+    return outcome
+
+
+def verify(state: State, params: Params) -> None:
+    """Raise SessionsError if the newest copy lacks a snapshot that the store has had since."""
+    if not params.drill and not state.names <= state.copied:
+        raise SessionsError(
+            f"{len(state.names - state.copied)} snapshots of {params.store} are not in the newest off-host copy; run again"
+        )
+
+
+def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Outcome | None) -> Report:
+    """Report the copies, and what a drill found."""
+    values: dict[str, t.Any] = {
+        "initialized": state.exists,
+        "copies": len(state.copies),
+        "snapshots": len(state.names),
+        "copied": len(state.names & state.copied),
+        "newest_age_seconds": _age(state.copies[-1].time) if state.copies else None,
+        "store": params.store,
+    }
+    if evidence is not None:
+        values["drill"] = evidence._asdict()
+    return Report(values)
+
+
+def _layout(options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Return the options that describe the layout, validated; none if it is that of each snapshot."""
+    if options.get("layout", "auto") == "auto" and not options.get("custom"):
+        return {}
+    chosen_layout(options)
+    return {name: options.get(name) for name in ("layout", "custom")}
+
+
+def _record(params: Params, name: str, document: t.Mapping[str, t.Any]) -> None:
+    with existing_store(params.path, params.backup_path) as store:
+        if store is not None:
+            write_document(store, name, document)
+
+
+def _age(printed: str) -> int | None:
+    """Return the seconds since a time that restic printed, with up to nine digits of a second; None if it is none."""
+    whole, _dot, rest = printed.partition(".")
+    zone = rest.lstrip("0123456789") if rest else ""
+    try:
+        taken = datetime.datetime.fromisoformat(f"{whole}{zone}".replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    if taken.tzinfo is None:
+        taken = taken.replace(tzinfo=datetime.timezone.utc)
+    return max(0, int(time.time() - taken.timestamp()))

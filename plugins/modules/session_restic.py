@@ -1,0 +1,175 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Copies the snapshots of accounts to a repository of restic."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: session_restic
+short_description: Copy the snapshots of accounts to a restic repository, and prove that they can be restored
+version_added: 0.1.0
+author:
+  - The whatsapp_ops.sessions contributors (!UNKNOWN)
+description:
+  - Copies the directory of snapshots that M(whatsapp_ops.sessions.session_backup) writes to a repository of restic, usually on another
+    machine. The copies are encrypted.
+  - Creates the repository if it does not exist, removes old copies, and verifies the repository.
+  - With O(state=drilled), restores the newest copy to a private directory, judges every account in it, and removes it again.
+  - A drill judges each account by O(layout), with V(auto) by the layout that it was saved with.
+  - Requires restic 0.14 or newer on the host.
+options:
+  path:
+    description:
+      - The directory that contains the accounts. It is not read; only its snapshots are.
+    type: path
+    required: true
+  backup_path:
+    description:
+      - The directory of the snapshots, as in M(whatsapp_ops.sessions.session_backup).
+    type: path
+  repository:
+    description:
+      - The repository, as restic names it, for example V(sftp:backup@vault:/srv/whatsapp) or V(s3:https://s3.example.com/bucket).
+      - Never shown, because it can contain a password.
+    type: str
+    required: true
+  password_file:
+    description:
+      - A file on the host with the password of the repository. It has to belong to root with mode V(0600). Without it, no copy can ever
+        be read again, so keep it in another place, too.
+    type: path
+    required: true
+  environment_file:
+    description:
+      - A file on the host with variables for restic, for example C(AWS_ACCESS_KEY_ID), one assignment on each line. It has to belong to
+        root with mode V(0600).
+    type: path
+  state:
+    description:
+      - With V(copied), the snapshots are copied unless the newest copy has all of them already.
+      - With V(drilled), the newest copy is restored to a private directory below C(/var/lib/whatsapp-ops) and removed again. The module
+        fails if an account in it is damaged or incomplete. Nothing else is changed.
+    type: str
+    choices: [copied, drilled]
+    default: copied
+  keep_days:
+    description:
+      - Keep all copies of this many days.
+    type: int
+    default: 7
+  keep_last:
+    description:
+      - Keep at least this many copies, however old they are.
+    type: int
+    default: 3
+  check:
+    description:
+      - Verify the structure of the repository after each copy.
+    type: bool
+    default: true
+attributes:
+  check_mode:
+    support: full
+    details: Reads the repository. A drill is not run.
+  diff_mode:
+    support: full
+    details: Shows how many snapshots are copied.
+  idempotent:
+    support: full
+  safe_file_operations:
+    support: full
+    details: restic reads the directory of snapshots by its name. Only root can write to it.
+extends_documentation_fragment:
+  - whatsapp_ops.sessions._attributes
+  - whatsapp_ops.sessions._layout
+seealso:
+  - module: whatsapp_ops.sessions.session_backup
+  - module: whatsapp_ops.sessions.session_timer
+  - name: restic
+    description: Repositories, credentials and passwords.
+    link: https://restic.readthedocs.io
+"""
+
+EXAMPLES = r"""
+- name: Copy the snapshots to another machine
+  whatsapp_ops.sessions.session_restic:
+    path: /var/lib/whatsapp-backend/sessions
+    repository: sftp:backup@vault:/srv/whatsapp
+    password_file: /etc/whatsapp-ops/restic-password
+
+- name: Prove that every account can be restored from the newest copy
+  whatsapp_ops.sessions.session_restic:
+    path: /var/lib/whatsapp-backend/sessions
+    repository: s3:https://s3.example.com/whatsapp
+    password_file: /etc/whatsapp-ops/restic-password
+    environment_file: /etc/whatsapp-ops/restic-environment
+    state: drilled
+"""
+
+RETURN = r"""
+initialized:
+  description: Whether the repository exists.
+  returned: success
+  type: bool
+  sample: true
+copies:
+  description: How many copies of these snapshots the repository has.
+  returned: success
+  type: int
+  sample: 5
+snapshots:
+  description: How many snapshots are on this host.
+  returned: success
+  type: int
+  sample: 12
+copied:
+  description: How many of them are in the newest copy.
+  returned: success
+  type: int
+  sample: 12
+newest_age_seconds:
+  description: The age of the newest copy; V(null) if there is none.
+  returned: success
+  type: int
+  sample: 260
+store:
+  description: The directory of the snapshots.
+  returned: success
+  type: str
+  sample: /var/lib/whatsapp-ops/var-lib-whatsapp-backend-sessions-0f3c5c7a9e11/backups
+drill:
+  description: What the drill found.
+  returned: if O(state=drilled), not in check mode
+  type: dict
+  contains:
+    accounts:
+      description: The accounts in the copy.
+      type: int
+    sound:
+      description: Those that are complete and linked.
+      type: int
+    files:
+      description: The files of their newest snapshots.
+      type: int
+    bytes:
+      description: The bytes in these files.
+      type: int
+  sample: {accounts: 3, sound: 3, files: 1204, bytes: 4801992}
+"""
+
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core import zip_imports
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.argument_specs import SESSION_RESTIC
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.module import run_module
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._restic import job
+
+del zip_imports  # imported before all others, for its side effect
+
+
+def main() -> None:
+    run_module(job, SESSION_RESTIC)
+
+
+if __name__ == "__main__":
+    main()
