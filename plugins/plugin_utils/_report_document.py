@@ -7,6 +7,7 @@ A host may be compromised, so the types of all fields of its record are checked,
 
 from __future__ import annotations
 
+import math
 import typing as t
 
 VERSION = 1
@@ -234,4 +235,6 @@ def _mismatch(value: t.Mapping[str, t.Any], shape: Shape, place: str) -> list[st
 
 
 def _fits(value: t.Any, types: tuple[type, ...]) -> bool:
-    return isinstance(value, types) and (not isinstance(value, bool) or bool in types)
+    if isinstance(value, bool):
+        return bool in types
+    return isinstance(value, types) and (not isinstance(value, float) or math.isfinite(value))
