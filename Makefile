@@ -264,6 +264,11 @@ bench-fleet: deps $(call ready,units)  ## compares persist with a manual playboo
 	$(call say,benchmarks with a fleet)
 	@$(units) python benchmarks/fleet.py --hosts "$(HOSTS)" --runs $(FLEET_RUNS)
 
+.PHONY: bench-audit
+bench-audit: deps $(call ready,units)  ## compares an audit of 300 accounts with find, two minutes; root
+	$(call say,benchmark of an audit)
+	@$(units) python benchmarks/audit.py
+
 .PHONY: changelog clean
 changelog: $(call ready,docs)  ## releases the version of galaxy.yml: moves fragments to CHANGELOG.md
 	@$(docs) antsibull-changelog release

@@ -177,6 +177,11 @@ def info(path: pathlib.Path, work: pathlib.Path) -> tuple[Cost, dict[str, t.Any]
     return _module_run(["-m", _module("session_info")], {"path": str(path), "layout": "baileys"}, work)
 
 
+def audit(path: pathlib.Path, work: pathlib.Path, **more: t.Any) -> tuple[Cost, dict[str, t.Any]]:
+    """Run session_audit."""
+    return _module_run(["-m", _module("session_audit")], {"path": str(path), "layout": "baileys", **more}, work)
+
+
 def find(path: pathlib.Path) -> tuple[Cost, int]:
     """The verification of the shell recipe."""
     cost, printed = measure.run(["bash", "-c", 'find "$0" -maxdepth 3 -name creds.json 2>/dev/null | wc -l', str(path)])

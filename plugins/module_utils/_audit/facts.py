@@ -16,11 +16,11 @@ from .._layouts.layout import StopSettings
 class Thresholds(t.NamedTuple):
     """From when on a number is a finding. ``backup_age`` in seconds; ``files``: of one account."""
 
-    free_bytes: int = 256 << 20
-    free_inodes: int = 5000
-    files: int = 20_000
-    restarts: int = 5
-    backup_age: int = 26 * 3600
+    free_bytes: int
+    free_inodes: int
+    files: int
+    restarts: int
+    backup_age: int
 
 
 class Program(t.NamedTuple):

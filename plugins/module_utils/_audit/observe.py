@@ -137,7 +137,7 @@ class _Look:
 
     def _use(self, sources: tuple[str, ...]) -> tuple[tuple[str, ...], Verdict | None]:
         """Return the former paths with newer keys, and what the running backend uses; None if it is down."""
-        path, layout = self.params.path, self._layout()
+        path, layout = self.params.path, self._layout(sources)
         none: dict[str, Entry] = {}
         receipts = self._tried("the receipt", lambda: entries_in(known_document(path, RECEIPT)), none)
         newer: tuple[str, ...] = ()
@@ -149,8 +149,14 @@ class _Look:
         former = [*{entry.source for entry in receipts.values()} - {path}, *sources]
         return newer, self._tried("what the backend uses", lambda: use_of(unit, path, former, layout, newer), None)
 
-    def _layout(self) -> Layout:
-        return self.params.layout or (self.at_path.state.layout if self.at_path.state.accounts else first_layout())
+    def _layout(self, sources: t.Iterable[str]) -> Layout:
+        """Return the layout of the accounts at the sessions path, or if there are none, of those elsewhere."""
+        if self.params.layout or self.at_path.state.accounts:
+            return self.at_path.state.layout
+        from .._migration.sources import Source, layout_of
+
+        roots = [Source(path, path) for path in sources]
+        return self._tried("the layout", lambda: layout_of(roots, self.params.path, None), first_layout())
 
     def _held(
         self, sources: tuple[str, ...], use: Verdict | None, newer: tuple[str, ...], outside: tuple[str, ...]

@@ -39,29 +39,26 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
         exempted=tuple(map(_exempted, options.get("exceptions") or ())),
         show_accounts=bool(options.get("show_accounts")),
         limits=_thresholds(options),
-        statuses=_number(options, "scan_files", 1000),
+        statuses=_number(options, "scan_files"),
         backup_path=normal_path(options["backup_path"], "backup_path") if options.get("backup_path") else None,
     )
 
 
 def _thresholds(options: t.Mapping[str, t.Any]) -> Thresholds:
-    usual = Thresholds()
     return Thresholds(
-        free_bytes=_number(options, "min_free_bytes", usual.free_bytes),
-        free_inodes=_number(options, "min_free_inodes", usual.free_inodes),
-        files=_number(options, "max_files", usual.files, least=1),
-        restarts=_number(options, "max_restarts", usual.restarts, least=1),
-        backup_age=_number(options, "backup_max_age", usual.backup_age, least=1),
+        free_bytes=_number(options, "min_free_bytes"),
+        free_inodes=_number(options, "min_free_inodes"),
+        files=_number(options, "max_files", least=1),
+        restarts=_number(options, "max_restarts", least=1),
+        backup_age=_number(options, "backup_max_age", least=1),
     )
 
 
-def _number(options: t.Mapping[str, t.Any], name: str, otherwise: int, *, least: int = 0) -> int:
-    value = options.get(name)
-    if value is None:
-        return otherwise
+def _number(options: t.Mapping[str, t.Any], name: str, *, least: int = 0) -> int:
+    value = int(options[name])
     if value < least:
         raise SessionsError(f"{name} is {value}, but must be at least {least}; correct it and run again")
-    return int(value)
+    return value
 
 
 def _exempted(given: t.Mapping[str, t.Any]) -> Exempted:

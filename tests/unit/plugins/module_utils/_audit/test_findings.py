@@ -37,7 +37,7 @@ PATH, OLD = "/var/lib/wa/sessions", "/opt/wa/current/.baileys_auth"
 TODAY = datetime.date(2027, 1, 31)
 CLEAN = Facts(
     PATH,
-    Thresholds(),
+    Thresholds(free_bytes=256 << 20, free_inodes=5000, files=20_000, restarts=5, backup_age=26 * 3600),
     TODAY,
     StopSettings("SIGINT", 45),
     places=(Place(PATH, named_by="absolute"),),
