@@ -17,6 +17,8 @@ from .._accounts.receipts import RECEIPT, Entry, entries_in
 from .._accounts.work_area import known_document
 from .._backup import store as backup_store
 from .._containers.service import read_service
+from .._core import progress
+from .._core.argument_specs import SESSION_AUDIT
 from .._core.errors import SessionsError
 from .._core.job import Report
 from .._core.query_cache import one_look
@@ -65,18 +67,22 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
     days = options.get("history_days")
     if days is not None and days < 0:
         raise SessionsError("history_days is negative; set it to the number of days that the report should cover")
-    audit = None
-    if options.get("audit") is not False:
-        from .._audit.params import read_params as read_audit
-
-        audit = read_audit({**options, "backup_max_age": options.get("backup_max_age") or None})
     return Params(
-        audit=audit,
+        audit=_read_audit(options) if options.get("audit") is not False else None,
         info=accounts_info.read_params({**chosen, "sizes": options.get("sizes") is not False}),
         use=usage_use.read_params(options) if options.get("unit") else None,
         backup_path=options.get("backup_path"),
         days=30.0 if days is None else float(days),
     )
+
+
+def _read_audit(options: t.Mapping[str, t.Any]) -> audit_params.Params:
+    """Return the options of the audit: its own defaults, except for those that both modules have."""
+    from .._audit import params as audit_params
+
+    usual = {name: option.get("default") for name, option in SESSION_AUDIT.items()}
+    given = {name: options[name] for name in usual if options.get(name)}
+    return audit_params.read_params({**usual, **given})
 
 
 def observe(params: Params) -> State:
@@ -136,7 +142,7 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: t.A
             backend=state.backend,
             backups=state.backups,
             history=state.history,
-            progress=state.info.progress,
+            progress=state.info.progress or (state.backups.progress if state.backups else None),
             problems=state.problems,
             findings=state.findings,
             accepted=tuple(one.id for one in params.audit.exempted if one.is_valid(_today())) if params.audit else (),
@@ -193,8 +199,9 @@ def _backend(unit: Unit, params: usage_use.Params, info: accounts_info.State) ->
 def _backups(params: Params, info: accounts_info.State) -> record.Backups:
     with backup_store.existing_store(params.info.path, params.backup_path) as store:
         if store is None:
-            return record.Backups(False, {}, 0, 0, None)
+            return record.Backups(False, {}, 0, 0, None, None)
         found = backup_store.snapshots(store)
         newest = {name: one.confirmed / 1e9 for name, one in backup_store.newest_sound(found).items()}
         last = backup_store.last_run(store)
-        return record.Backups(True, newest, len(found), sum(one.bytes for one in found), last)
+        size = sum(one.bytes for one in found)
+        return record.Backups(True, newest, len(found), size, last, progress.read(store))

@@ -30,7 +30,7 @@ class Backend(t.NamedTuple):
 
 class Backups(t.NamedTuple):
     """The store: ``newest`` is when each account was last found saved (seconds since the epoch); ``bytes`` counts shared files each time;
-    ``last``: the last run, None if there was none.
+    ``last``: the last run, ``progress``: of the present one, None if there is none.
     """
 
     exists: bool
@@ -38,6 +38,7 @@ class Backups(t.NamedTuple):
     snapshots: int
     bytes: int
     last: t.Any
+    progress: t.Mapping[str, t.Any] | None = None
 
 
 class Seen(t.NamedTuple):

@@ -193,3 +193,10 @@ def test_an_accepted_finding_is_not_returned_again(sessions: pathlib.Path) -> No
     expired = record_of(sessions, exceptions=[{**exception, "until": "2020-01-01"}])
     assert expired["accepted"] == []
     assert {"account_corrupt", "exception_expired"} <= {finding["id"] for finding in expired["findings"]}
+
+
+def test_a_backup_in_progress_is_seen(sessions: pathlib.Path) -> None:
+    with backup_store.opened_store(str(sessions)) as store, progress.reported(store, "backup"):
+        progress.phase("copy")
+        found = record_of(sessions)["progress"]
+    assert (found["work"], found["phase"]) == ("backup", "copy")
