@@ -60,7 +60,7 @@ def contradicting_dotenv(
     unit: Unit, sources: Sources, path: str, places: t.Collection[str]
 ) -> t.Iterator[tuple[str, str]]:
     """Yield ``.env`` files and the variable in them that leads elsewhere: one that the unit sets to ``path``, or to one of ``places``."""
-    names = _leading(sources, path)
+    names = [name for name in _names(sources) if any(place.value == path for place in variable_history(sources, name))]
     for directory in dict.fromkeys(os.path.realpath(found) for found in working_directories(unit)):
         for name, value in dotenv_in(directory):
             real = _real(value, directory)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import os
 import typing as t
 
@@ -29,7 +30,7 @@ from .._systemd.unit import Unit
 from .._usage.in_use import ELSEWHERE, NOWHERE, Verdict, use_of
 from .._usage.use import newer_places
 from . import naming
-from .facts import Box, Exempted, Facts, Place, Service
+from .facts import Box, Facts, Place, Service
 from .look_at_accounts import Held, accounts_of, held_at, links_of
 from .look_at_backups import backups_of
 from .look_at_places import Backend, place_at
@@ -94,7 +95,7 @@ class _Look:
             box=box,
             backups=self._tried("the backups", lambda: backups_of(held, self.params), None),
             unfinished=self._tried("the control directory", self._is_unfinished, False),
-            exempted=self._exempted(),
+            exempted=self.params.exempted,
         )
         return Observation(facts._replace(unchecked=tuple(self.unchecked)), layout)
 
@@ -110,9 +111,6 @@ class _Look:
 
     def _identity(self) -> Identity | None:
         return service_identity(self.unit) if self.unit else None
-
-    def _exempted(self) -> tuple[Exempted, ...]:
-        return self.params.exempted
 
     def _is_unfinished(self) -> bool:
         with existing_control(self.params.path) as control:
@@ -171,12 +169,12 @@ class _Look:
         ]
         if not used and not self.at_path.state.accounts:
             used = list(sources)
-        held = [self.at_path] if self.at_path.state.exists and not used else []
+        held = []
         for path in dict.fromkeys(used):
-            one = self._tried(path, lambda path=path: held_at(path, self.params.layout), None)  # type: ignore[misc]
+            one = self._tried(path, functools.partial(held_at, path, self.params.layout), None)
             if one is not None and one.state.accounts:
                 held.append(one)
-        return held
+        return held or ([self.at_path] if self.at_path.state.exists else [])
 
     def _places(self, held: t.Sequence[Held], identity: Identity | None) -> tuple[Place, ...]:
         plain = self.unit is not None and not self.container
@@ -185,10 +183,7 @@ class _Look:
             unit = self.unit
             sources = self._tried("the files of the unit", lambda: sources_now(unit.name), None)
         backend = Backend(self.unit, identity, sources, inside=self.container is not None)
-        found = (
-            self._tried(one.path, lambda one=one: place_at(one.path, backend), None)  # type: ignore[misc]
-            for one in held
-        )
+        found = (self._tried(one.path, functools.partial(place_at, one.path, backend), None) for one in held)
         return tuple(place for place in found if place is not None)
 
     # --- What runs the backend ------------------------------------------------------------------------------
