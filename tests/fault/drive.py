@@ -24,7 +24,10 @@ import traceback
 import typing as t
 
 UTILS = "ansible_collections.whatsapp_ops.sessions.plugins.module_utils"
-JOBS = {"migration": importlib.import_module(f"{UTILS}._migration.job")}
+JOBS = {
+    "migration": importlib.import_module(f"{UTILS}._migration.job"),
+    "backup": importlib.import_module(f"{UTILS}._backup.job"),
+}
 START = {signal.SIGUSR1}
 # Also what jobs import only where they need it.
 for _found in pkgutil.walk_packages(importlib.import_module(UTILS).__path__, f"{UTILS}."):
