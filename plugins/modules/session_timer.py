@@ -36,8 +36,9 @@ options:
   options:
     description:
       - The options of the module of that job.
+      - With O(state=absent), only C(path) is used, if O(name) is not set.
     type: dict
-    required: true
+    default: {}
   name:
     description:
       - What distinguishes this job from the same job for another sessions path. Part of the names of its units.

@@ -253,7 +253,7 @@ SESSION_RESTIC: Spec = {
 
 SESSION_TIMER: Spec = {
     "job": {"type": "str", "required": True, "choices": ["backup", "metrics", "restic"]},
-    "options": {"type": "dict", "required": True},
+    "options": {"type": "dict", "default": {}},
     "name": {"type": "str"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "on_calendar": {"type": "str"},

@@ -16,8 +16,8 @@ import typing as t
 
 from .._accounts import info
 from .._backup.store import ROOT, Snapshot, newest_sound, snapshots
-from .._core.errors import SessionsError
 from .._core import names as core_names
+from .._core.errors import SessionsError
 from .._fs.fdopen import opened_directory
 from .._layouts.layout import LINKED
 from . import repository as restic

@@ -11,15 +11,14 @@ import os
 import stat
 import typing as t
 
+from .._core import names as core_names
 from .._core.bounded_json import parsed_json
 from .._core.errors import SessionsError
 from .._core.limits import RESTIC_SECONDS
-from .._core import names as core_names
 from .._fs.ancestors import untrusted_writer, way_to
 from .._fs.files import Held, read_held
 from .._proc.command import Completed, run
 from .._systemd.environment_file import parse
-
 
 _TAG = "whatsapp-ops"
 # Exit codes of newer releases, and what all releases print, restic(1).

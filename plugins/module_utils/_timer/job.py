@@ -27,7 +27,7 @@ from .._fs.files import read_held, write_atomic
 from .._proc.command import run_checked
 from .._systemd.unit import daemon_reload, parse_show, systemd_runs, unit_name
 from .bundle import program_for
-from .jobs import JOBS, Needs
+from .jobs import JOBS, Needs, name_of
 from .units import Names, Schedule, names_of, unit_texts
 
 PROGRAMS = "/usr/local/lib/whatsapp-ops"
@@ -126,30 +126,39 @@ Step = t.Union[Write, Remove, Disable, Reload, Start]
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
-    """Return Params for the options of the module session_timer. ``options`` of the job are complete and validated already."""
-    job, given = str(options["job"]), dict(options["options"])
+    """Return Params for the options of the module session_timer. If present, ``options`` of the job are complete and validated."""
+    job, given = str(options["job"]), dict(options.get("options") or {})
+    present = options.get("state", "present") == "present"
+    label = _label(job, options.get("name") or _default_name(given))
+    stem, options_file = f"whatsapp-ops-{label}", f"{JOB_OPTIONS}/{label}.json"
+    program = f"{PROGRAMS}/{job}.pyz"
+    if not present:
+        return Params(job, stem, False, program, options_file, (), Needs("", ()), ())
     entry = JOBS[job]
     module = entry.load()
     module.read_params(given)
     needs = entry.needs(given)
-    label = _label(job, options.get("name") or needs.name.lstrip("."))
-    stem, present = f"whatsapp-ops-{label}", options.get("state", "present") == "present"
-    program, options_file = f"{PROGRAMS}/{job}.pyz", f"{JOB_OPTIONS}/{label}.json"
-    when = _schedule(options)
-    texts: dict[str, str] = {}
-    files: tuple[Wanted, ...] = ()
-    if present:
-        command = (interpreter(), "-I", "-B", program, options_file)
-        texts = unit_texts(stem, f"WhatsApp sessions: {job} of {needs.name}", command, needs, when)
-        code = program_for(".".join(t.cast("t.Any", module).__name__.rsplit(".", 2)[1:]))
-        files = (
-            Wanted(program, code, 0o755),
-            Wanted(options_file, _document(given), 0o600),
-            *(Wanted(f"{UNITS}/{unit}", text.encode(), 0o644) for unit, text in texts.items()),
-        )
+    command = (interpreter(), "-I", "-B", program, options_file)
+    texts = unit_texts(stem, f"WhatsApp sessions: {job} of {needs.name}", command, needs, _schedule(options))
+    code = program_for(".".join(t.cast("t.Any", module).__name__.rsplit(".", 2)[1:]))
+    files = (
+        Wanted(program, code, 0o755),
+        Wanted(options_file, _document(given), 0o600),
+        *(Wanted(f"{UNITS}/{unit}", text.encode(), 0o644) for unit, text in texts.items()),
+    )
     names = names_of(stem)
     started = tuple(unit for unit in (names.timer, names.path) if unit in texts)
-    return Params(job, stem, present, program, options_file, files, needs, started)
+    return Params(job, stem, True, program, options_file, files, needs, started)
+
+
+def _default_name(options: t.Mapping[str, t.Any]) -> str:
+    """Return the name of the sessions path in ``options``."""
+    path = options.get("path")
+    if not path:
+        raise SessionsError(
+            "neither 'name' nor the option 'path' of the job is given, so it is unknown which job is meant"
+        )
+    return name_of(normal_path(str(path), "path"))
 
 
 def interpreter() -> str:

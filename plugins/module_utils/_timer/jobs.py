@@ -71,7 +71,7 @@ def name_of(path: str) -> str:
     """Return the name of a sessions path in names of units and files: that of its control directory."""
     from .._backup.store import store_path
 
-    return os.path.basename(os.path.dirname(store_path(path)))
+    return os.path.basename(os.path.dirname(store_path(path))).lstrip(".")
 
 
 def _load_metrics() -> Job:
@@ -93,6 +93,6 @@ JOBS: dict[str, Entry] = {
 
 
 def nested_options(options: Options) -> dict[str, tuple[Spec, t.Mapping[str, t.Any]]]:
-    """Return how the option ``options`` of session_timer is validated: as those of the module of the same job."""
-    entry = JOBS.get(str(options.get("job")))
+    """Return how the option ``options`` of session_timer is validated: as those of the module of the same job, unless it is removed."""
+    entry = JOBS.get(str(options.get("job"))) if options.get("state") != "absent" else None
     return {"options": (entry.spec, entry.rules)} if entry else {}

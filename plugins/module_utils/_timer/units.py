@@ -19,13 +19,15 @@ HEADER = "# Written by Ansible (whatsapp_ops.sessions.session_timer): the next r
 _START_SECONDS = 6 * 3600
 
 # To read the accounts of other users: DAC_READ_SEARCH. To judge a database in a process without rights (_proc/chroot_worker.py): CHOWN,
-# SETUID, SETGID, SYS_CHROOT, KILL. To see which files a backend has open: SYS_PTRACE.
-_CAPABILITIES = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_KILL CAP_SETGID CAP_SETUID CAP_SYS_CHROOT CAP_SYS_PTRACE"
+# SETUID, SETGID, SYS_CHROOT, KILL. To see who has a file open: SYS_PTRACE, and LEASE for files of other users (_fs/leases.py).
+_CAPABILITIES = (
+    "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_KILL CAP_LEASE "
+    "CAP_SETGID CAP_SETUID CAP_SYS_CHROOT CAP_SYS_PTRACE"
+)
 _SANDBOX: dict[str, t.Any] = {
     "UMask": "0077",
     "NoNewPrivileges": True,
     "CapabilityBoundingSet": _CAPABILITIES,
-    "ProtectSystem": "strict",
     "ProtectHome": "read-only",
     "PrivateDevices": True,
     "DevicePolicy": "closed",
@@ -111,12 +113,12 @@ def _service(described: str, command: t.Sequence[str], needs: Needs, when: Sched
         **_network(needs.network),
         # A path below /tmp would be hidden with it.
         "PrivateTmp": not any(f"{path}/".startswith(f"{place}/") for path in needs.mounts for place in _TEMPORARY),
-        # A unit is frozen by its control group, and held stopped by files in /run.
+        # To hold a backend, its control group and files in /run are written; podman writes to its storage even when it only looks.
         "ProtectControlGroups": not needs.holds,
+        "ProtectSystem": "full" if needs.holds else "strict",
     }
-    writes = (*needs.writes, *(("/run",) if needs.holds else ()))
-    if writes:
-        service["ReadWritePaths"] = listed(writes)
+    if needs.writes:
+        service["ReadWritePaths"] = listed(needs.writes)
     return _rendered({"Unit": unit, "Service": service})
 
 

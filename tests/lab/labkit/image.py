@@ -27,8 +27,10 @@ PACKAGES = (
     "procps",
     # packages for Ansible and the collection
     "python3",
+    "python3-apt",
     "rsync",
     "acl",
+    "restic",
     # packages for tests: Node.js needs the C++ library, faults are injected with strace
     "libstdc++6",
     "strace",

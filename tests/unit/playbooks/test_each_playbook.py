@@ -13,7 +13,7 @@ HOSTS = {"wa_move_from": "a", "wa_move_to": "b"}
 # A report lists hosts that fail, and goes on.
 REPORTS = ("report",)
 # The module that a playbook looks at a host with; session_plan for the others.
-FIRST = {"audit": "session_audit"}
+FIRST = {"audit": "session_audit", "backup": "session_backup"}
 
 
 @pytest.fixture

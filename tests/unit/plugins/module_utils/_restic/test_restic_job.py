@@ -192,7 +192,7 @@ def test_a_copy_that_lacks_a_snapshot_is_noticed(run: Run, save: Save, program: 
     program._backup = lambda words: [  # type: ignore[method-assign, assignment, func-returns-value]
         os.makedirs(f"{program.place}/0{words[-1]}")
     ]
-    with pytest.raises(SessionsError, match="1 snapshots of .* are not in the newest off-host copy"):
+    with pytest.raises(SessionsError, match=r"1 snapshots of .* are not in the newest off-host copy"):
         run()
     assert place.exists()
 

@@ -166,8 +166,15 @@ def test_a_name_has_to_fit_into_that_of_a_unit(name: str) -> None:
         params(name=name)
 
 
-def test_the_name_is_that_of_the_sessions_path() -> None:
+def test_the_name_is_that_of_the_sessions_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "name_of", lambda path: {"/srv/x": "x"}[path])
     assert params(name=None).stem == STEM
+    assert params(name=None, state="absent", options={"path": "/srv//x/"}).stem == STEM
+
+
+def test_what_is_removed_has_to_be_known() -> None:
+    with pytest.raises(SessionsError, match="it is unknown which job is meant"):
+        params(name=None, state="absent", options={})
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_a_change_starts_the_service_once_it_has_settled() -> None:
     [
         (NEEDS, {"PrivateNetwork": "yes", "RestrictAddressFamilies": "AF_UNIX", "ProtectControlGroups": "yes"}),
         (NEEDS._replace(network=True), {"RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6"}),
-        (NEEDS._replace(holds=True), {"ProtectControlGroups": "no", "ReadWritePaths": "/run"}),
+        (NEEDS._replace(holds=True), {"ProtectControlGroups": "no", "ProtectSystem": "full"}),
         (NEEDS._replace(writes=("/var/my backups",)), {"ReadWritePaths": '"/var/my backups"'}),
         (NEEDS._replace(mounts=("/var/tmp/sessions",)), {"PrivateTmp": "no"}),
         (NEEDS._replace(mounts=("/var/tmpsessions",)), {"PrivateTmp": "yes"}),
@@ -85,13 +85,17 @@ def test_a_service_may_do_what_its_job_needs(needs: Needs, expected: dict[str, s
     found = options(NAMES.service, needs)
     assert {name: found.get(name) for name in expected} == expected
     assert ("PrivateNetwork" in found) != needs.network
-    assert found["ProtectSystem"] == "strict"
+    assert needs.holds or found["ProtectSystem"] == "strict"
     assert found["NoNewPrivileges"] == "yes"
 
 
 @pytest.mark.parametrize("paths", [("/a", "/b"), ("/a b", "/c"), ('/a"b', "/a\\b"), ("/it's",)])
 def test_systemd_reads_a_list_of_paths_as_it_was_given(paths: t.Sequence[str]) -> None:
     assert words(listed(paths)) == tuple(paths)
+
+
+def test_a_service_may_find_out_whether_a_file_of_another_user_is_being_written() -> None:
+    assert "CAP_LEASE" in options(NAMES.service)["CapabilityBoundingSet"].split()
 
 
 def test_a_specifier_in_a_path_is_not_expanded() -> None:
