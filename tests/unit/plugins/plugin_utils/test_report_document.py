@@ -128,6 +128,8 @@ def test_growth_is_that_of_the_same_accounts_and_the_trend_is_bounded() -> None:
 
 def test_no_text_can_end_the_data_of_the_page() -> None:
     attack = "</script><!--<script>"
-    page = page_of(document(healthy(layout=attack, problems=[attack])))
+    attacked = document(healthy(layout=attack, problems=[attack]))
+    page = page_of(attacked)
+    assert not set("<>") & set(embedded(compact(attacked)))
     assert attack not in page
     assert page.count("</script>") == 2
