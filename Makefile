@@ -48,7 +48,7 @@ demo: deps $(call ready,molecule)  ## shows a redeployment with and without this
 
 # Checks that only read, mostly on one core, run in parallel; the others use all cores themselves.
 READING := lint sanity cores docs-check build importer
-RUNNING := units lab-tests module-tests fault host-tests molecule
+RUNNING := units page lab-tests module-tests fault host-tests molecule
 test: deps environments  ## all checks, from lint to scenarios on real hosts
 	@$(MAKE) --jobs 2 --output-sync=target $(READING); \
 	echo "-- $(READING) passed, $${SECONDS} s since the start"; \
@@ -216,6 +216,16 @@ host-tests: deps $(call ready,units)  ## a real host with a real backend: playbo
 molecule: deps $(call ready,molecule)  ## scenarios on disposable systemd hosts; root (SCENARIO=... for one)
 	$(call say,molecule)
 	@$(molecule) $(if $(SCENARIO),molecule test --scenario-name $(SCENARIO),tests/tools/run_scenarios $(SCENARIOS))
+
+.PHONY: page report-sample
+page: deps $(call ready,units)  ## the page of the report in a real browser (ARGS=... for pytest)
+	$(call say,page of the report)
+	@tests/lab/prepare
+	@$(units) pytest --timeout 120 tests/browser $(ARGS)
+
+report-sample: deps $(call ready,units)  ## builds a report of invented hosts in .work/report-sample and takes the picture of the README
+	@PYTHONPATH=playbooks/collections:tests/tools $(VENV)/units/bin/python tests/tools/sample_report.py \
+	    --picture docs/images/report.png .work/report-sample
 
 .PHONY: mutants
 mutants: deps $(call ready,units)  ## plants faults in the engine and lists those that no test detects, half an hour; root (ARGS="--only rescue", --host)

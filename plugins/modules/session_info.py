@@ -293,6 +293,48 @@ control:
       description: Whether rename(2) can move accounts between the sessions path and this directory.
       type: bool
       sample: true
+progress:
+  description:
+    - The run that is changing this sessions path at the moment, such as a migration; null if there is none. Only root can see it.
+    - Each phase is also a line of the journal (C(journalctl -t whatsapp-ops)).
+  returned: success
+  type: dict
+  contains:
+    work:
+      description: The kind of work.
+      type: str
+      sample: migration
+    phase:
+      description: What it is doing.
+      type: str
+      sample: stage
+    accounts:
+      description: Number of accounts that are done in this phase.
+      type: int
+      sample: 2
+    accounts_total:
+      description: Number of accounts of this phase; null if unknown.
+      type: int
+      sample: 3
+    files:
+      description: Number of files that were copied in this phase. A process adds its files a hundred at a time.
+      type: int
+      sample: 41200
+    files_total:
+      description: Number of files of this phase; null if they were not counted.
+      type: int
+    backend:
+      description: Whether the backend is V(up) or V(down); null while it was not touched.
+      type: str
+      sample: down
+    elapsed_seconds:
+      description: Seconds since the run began.
+      type: int
+      sample: 12
+    phase_seconds:
+      description: Seconds since the phase began.
+      type: int
+      sample: 3
 """
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts import info as accounts_info

@@ -28,10 +28,11 @@ options:
     description:
       - The job to run.
       - V(backup) saves snapshots of accounts, as M(whatsapp_ops.sessions.session_backup) does.
+      - V(metrics) writes metrics for node_exporter, as M(whatsapp_ops.sessions.session_metrics) does.
       - V(restic) copies them to another machine, as M(whatsapp_ops.sessions.session_restic) does.
     type: str
     required: true
-    choices: [backup, restic]
+    choices: [backup, metrics, restic]
   options:
     description:
       - The options of the module of that job.

@@ -7,6 +7,7 @@ Only metadata is returned: states, counts, sizes, times, and account names, whic
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import functools
@@ -14,6 +15,7 @@ import os
 import stat
 import typing as t
 
+from .._core import progress
 from .._core.errors import SessionsError
 from .._core.job import Report
 from .._core.masking import masked
@@ -22,7 +24,7 @@ from .._fs.users import owner_name
 from .._layouts.layout import DAMAGED, FOREIGN, LINKED, READABLE, WRITABLE, Judgement, Layout
 from .._layouts.lookalikes import Candidate, copies_among, devices_shared
 from .._layouts.registry import Found, chosen_layout, first_layout, found_in, open_account, plain_count, recognition
-from .control_directory import control_path
+from .control_directory import control_path, existing_control
 from .displaced import Displaced, listed
 from .expected import Application, names_from, read_source
 from .work_area import can_rename
@@ -81,6 +83,7 @@ class State:
 
     ``same_mount``: whether rename(2) works between the path and its control directory. ``left``: symbolic links that may be accounts but
     are not followed. ``miscount``: why the plain count differs, '' if it does not. ``deeper``: a message about accounts nested too deep.
+    ``progress``: of the run that is working on the path, None if there is none.
     """
 
     exists: bool
@@ -94,6 +97,7 @@ class State:
     left: tuple[Found, ...] = ()
     miscount: str = ""
     deeper: str = ""
+    progress: t.Mapping[str, t.Any] | None = None
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
@@ -134,6 +138,7 @@ def observe(params: Params) -> State:
                 left=tuple(one for one in found if one.left),
                 miscount=_miscount(root, layout, params, count, found, accounts),
                 deeper=_deeper(root, layout, params, bool(found)),
+                progress=progress_of(params.path),
             )
     except FileNotFoundError:
         return State(False, params.layout or first_layout(), 0, (), expected, "there is no such directory")
@@ -185,6 +190,7 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: t.A
                 {"id": label(found.account), "since": found.moment, "path": found.path} for found in state.displaced
             ],
             "control": {"path": control_path(params.path), "same_mount": state.same_mount},
+            "progress": state.progress,
         },
         tuple(_warnings(compared["orphaned"], state, label)),
     )
@@ -210,6 +216,13 @@ def _deeper(root: DirFd, layout: Layout, params: Params, any_found: bool) -> str
     from .miscount import why_too_deep
 
     return why_too_deep(root, layout, params.path, any_layout=not any_found and params.layout is None)
+
+
+def progress_of(path: str) -> dict[str, t.Any] | None:
+    """Return what a run that is working on the sessions path ``path`` has done so far; None if there is none or only root may know."""
+    with contextlib.suppress(SessionsError, OSError), existing_control(path) as control:
+        return None if control is None else progress.read(control)
+    return None
 
 
 def _counted(state: State, params: Params) -> dict[str, int]:

@@ -8,6 +8,7 @@ import os
 import re
 import typing as t
 
+from .._core.progress import FILE as PROGRESS
 from .control_directory import INTENT, existing_control, read_document_at
 from .work_area import COMPANIONS, existing_area, known_document, opened_staging
 
@@ -37,4 +38,4 @@ def is_untidy(path: str) -> bool:
 
 def left_over(directory: DirFd) -> t.Iterator[str]:
     """Yield the names in an open control directory or area that a finished run never leaves."""
-    return (name for name in os.listdir(directory) if name == COMPANIONS or TEMPORARY.fullmatch(name))
+    return (name for name in os.listdir(directory) if name in (COMPANIONS, PROGRESS) or TEMPORARY.fullmatch(name))

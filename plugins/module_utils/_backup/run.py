@@ -8,6 +8,7 @@ import typing as t
 
 from .._core.errors import SessionsError
 from .._core.masking import masked
+from .._core.progress import reported
 from .._fs.free_space import kept_free
 from .job import SAVED, SKIPPED, Prune, Record, Save, Step, expired_in
 from .known import Choice
@@ -33,7 +34,11 @@ def carried_out(steps: t.Sequence[Step], state: State, params: Params) -> Eviden
     """Carry out the steps. Raises SessionsError at the end if an account could not be saved; the others are saved nevertheless."""
     interruption, pruned = Interruption(), 0
     outcomes: dict[str, Outcome] = {}
-    with opened_store(params.path, params.backup_path) as store, locked_store(store):
+    with (
+        opened_store(params.path, params.backup_path) as store,
+        locked_store(store),
+        reported(store, "backup", params.unit or ""),
+    ):
         for step in steps:
             if isinstance(step, Save):
                 outcomes = save(store, _orders(store, step, state, params), lambda: _hold(params), interruption)

@@ -15,6 +15,7 @@ import os
 import time
 import typing as t
 
+from .._core import progress
 from .._core.errors import SessionsError
 from .._fs.copy_tree import remove_tree
 from .._fs.fdopen import names_in
@@ -70,11 +71,14 @@ def save(
 
     ``hold``: returns how to hold the backend, None if it is not to be held or does not run; called only if it has to be held.
     """
+    progress.phase("copy")
     outcomes = _each(store, orders, lambda order: _COPIED if begin(store, order) else _BUSY)
     busy = [order for order in orders if outcomes[order.name] == _BUSY]
     if busy:
+        progress.phase("difference")
         outcomes.update(_while_held(store, busy, hold, interruption))
     copied = [order for order in orders if outcomes[order.name] == _COPIED]
+    progress.phase("verify")
     outcomes.update(_each(store, copied, lambda order: Outcome(SAVED, complete(store, order).name)))
     _publish(store, [order for order in copied if outcomes[order.name].action == SAVED], outcomes)
     for order in orders:
@@ -134,6 +138,7 @@ def _resumed(store: int, until: float, order: Order) -> Outcome:
 
 
 def _each(store: int, orders: t.Sequence[Order], work: t.Callable[[Order], Outcome]) -> dict[str, Outcome]:
+    progress.expect(accounts=len(orders))
     results = parallel_map(lambda order: _tried(store, order, work), orders)
     return {order.name: Outcome(*result) for order, result in zip(orders, results)}
 
@@ -152,5 +157,7 @@ def _tried(store: int, order: Order, work: t.Callable[[Order], Outcome]) -> Outc
         outcome = Outcome(SKIPPED, "it was removed while it was copied")
     except OSError as error:
         outcome = Outcome(FAILED, error.strerror or "it cannot be read")
+    finally:
+        progress.advance(accounts=1)
     discard(store, order)
     return outcome

@@ -64,6 +64,18 @@ LAYOUT: Spec = {
     },
 }
 
+# Accepted findings.
+EXCEPTIONS: dict[str, t.Any] = {
+    "type": "list",
+    "elements": "dict",
+    "default": [],
+    "options": {
+        "id": {"type": "str", "required": True},
+        "reason": {"type": "str", "required": True},
+        "until": {"type": "str", "required": True},
+    },
+}
+
 EXPECTED_FROM: Spec = {
     "url": {"type": "str", "required": True},
     "headers": {"type": "dict", "default": {}, "no_log": True},
@@ -80,6 +92,24 @@ SESSION_INFO: Spec = {
     "expected_are_all": {"type": "bool", "default": True},
     "expected_from": {"type": "dict", "options": EXPECTED_FROM},
     "show_accounts": {"type": "bool", "default": False},
+}
+
+SESSION_REPORT: Spec = {
+    "path": {"type": "path", "required": True},
+    "unit": {"type": "str"},
+    **LAYOUT,
+    "backup_path": {"type": "path"},
+    "backup_max_age": {"type": "int", "default": 93600},
+    "sizes": {"type": "bool", "default": True},
+    "audit": {"type": "bool", "default": True},
+    "exceptions": EXCEPTIONS,
+    "history_days": {"type": "float", "default": 30},
+    "show_accounts": {"type": "bool", "default": False},
+}
+
+SESSION_METRICS: Spec = {
+    **{name: option for name, option in SESSION_REPORT.items() if name not in ("history_days", "show_accounts")},
+    "directory": {"type": "path", "default": "/var/lib/prometheus/node-exporter"},
 }
 
 # The expected accounts have one source only.
@@ -193,16 +223,7 @@ SESSION_AUDIT: Spec = {
     "unit": {"type": "str"},
     **LAYOUT,
     "src": {"type": "list", "elements": "path", "default": []},
-    "exceptions": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {
-            "id": {"type": "str", "required": True},
-            "reason": {"type": "str", "required": True},
-            "until": {"type": "str", "required": True},
-        },
-    },
+    "exceptions": EXCEPTIONS,
     "backup_path": {"type": "path"},
     "backup_max_age": {"type": "int", "default": 93600},
     "min_free_bytes": {"type": "int", "default": 268435456},
@@ -263,7 +284,7 @@ SESSION_RESTIC: Spec = {
 }
 
 SESSION_TIMER: Spec = {
-    "job": {"type": "str", "required": True, "choices": ["backup", "restic"]},
+    "job": {"type": "str", "required": True, "choices": ["backup", "metrics", "restic"]},
     "options": {"type": "dict", "default": {}},
     "name": {"type": "str"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

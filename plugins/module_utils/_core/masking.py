@@ -17,6 +17,11 @@ def masked(account: str) -> str:
     return f"{_visible(account[:1])}…{_visible(account[-1:])}-{keyed.hexdigest()}"
 
 
+def account_id(account: str) -> str:
+    """Return an ID that is the same in every report of this host and does not reveal the name: 16 hex digits, keyed like ``masked``."""
+    return hashlib.blake2b(account.encode("utf-8", "surrogateescape"), key=_host_key(), digest_size=8).hexdigest()
+
+
 def _visible(character: str) -> str:
     """Return ``?`` for characters that are not printable ASCII: names may hold any bytes, and control characters could alter the output."""
     return character if character.isascii() and character.isprintable() else "?"

@@ -15,6 +15,7 @@ import secrets
 import stat
 import typing as t
 
+from .._core import progress
 from .._core.limits import DEPTH, NAMES
 from .copy_file import (
     UNSETTLED,
@@ -391,6 +392,7 @@ class _Pass:
             self.tally.copied += 1
             self.tally.unsettled += record is UNSETTLED
         self.tally.files += 1
+        progress.advance(files=1)
         _inode, size, written, _changed = record
         self.tally.bytes += size
         self.tally.newest_ns = max(self.tally.newest_ns, written)

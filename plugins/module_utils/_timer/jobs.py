@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from .._core.argument_specs import SESSION_BACKUP, SESSION_RESTIC, Spec
+from .._core.argument_specs import SESSION_BACKUP, SESSION_METRICS, SESSION_RESTIC, Spec
 from .._core.job import Job
 
 Options = t.Mapping[str, t.Any]
@@ -74,7 +74,19 @@ def name_of(path: str) -> str:
     return os.path.basename(os.path.dirname(store_path(path))).lstrip(".")
 
 
+def _load_metrics() -> Job:
+    from .._report import metrics_job
+
+    return metrics_job
+
+
+def _metrics_needs(options: Options) -> Needs:
+    path = str(options["path"])
+    return Needs(name_of(path), (path,), (str(options["directory"]),))
+
+
 JOBS: dict[str, Entry] = {
+    "metrics": Entry(_load_metrics, SESSION_METRICS, {}, _metrics_needs),
     "backup": Entry(_load_backup, SESSION_BACKUP, {}, _backup_needs),
     "restic": Entry(_load_restic, SESSION_RESTIC, {}, _restic_needs),
 }

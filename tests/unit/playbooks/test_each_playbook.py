@@ -10,6 +10,8 @@ from fleetkit import REPOSITORY, Fleet
 
 PLAYBOOKS = sorted(path.stem for path in (REPOSITORY / "playbooks").glob("*.yml"))
 HOSTS = {"wa_move_from": "a", "wa_move_to": "b"}
+# A report lists hosts that fail, and goes on.
+REPORTS = ("report",)
 # The first module that a playbook calls, if it is not session_plan.
 FIRST = {
     "audit": "session_audit",
@@ -35,7 +37,7 @@ def test_every_file_that_a_playbook_names_can_be_read(fleet: Fleet, playbook: st
     assert played.calls == {"a": [], "b": []}
 
 
-@pytest.mark.parametrize("playbook", PLAYBOOKS)
+@pytest.mark.parametrize("playbook", [name for name in PLAYBOOKS if name not in REPORTS])
 def test_settings_are_checked_before_each_host_is_looked_at_by_one_call(fleet: Fleet, playbook: str) -> None:
     played = fleet.play(playbook, wa_servise="x", **HOSTS)
     assert played.rc != 0

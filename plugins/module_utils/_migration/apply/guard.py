@@ -25,6 +25,7 @@ import typing as t
 
 from ..._accounts.control_directory import PROGRAM
 from ..._containers.service import compose_of, read_service
+from ..._core import progress
 from ..._core.errors import SessionsError, StartFailed
 from ..._core.limits import BOOT_SECONDS, STOPPED_SECONDS, STUCK_SECONDS
 from ..._fs.files import write_atomic
@@ -53,16 +54,20 @@ class Stopwatch:
     def down(self, counted: bool) -> t.Iterator[None]:
         """Measure the downtime; ``counted`` is false for a backend that was not running before."""
         begin = time.monotonic()
+        if counted:
+            progress.backend(False)
         try:
             yield
         finally:
             if counted:
+                progress.backend(True)
                 self.downtime = round(time.monotonic() - begin, 3)
 
     @contextlib.contextmanager
     def phase(self, name: str) -> t.Iterator[None]:
         """Measure one phase; repeated phases add up."""
         begin = time.monotonic()
+        progress.phase(name)
         try:
             yield
         finally:

@@ -15,6 +15,7 @@ from ..._accounts.mount_points import closed_in
 from ..._accounts.receipts import RECEIPT, entries_in
 from ..._accounts.work_area import opened_area, remove_unused
 from ..._core.errors import SessionsError
+from ..._core.progress import reported
 from ..._fs.fdopen import make_directory
 from ..._fs.modes import directory_bits
 from ..._systemd.bindings import placed_bindings
@@ -50,6 +51,7 @@ def apply_steps(steps: tuple[Step, ...], state: State) -> Evidence:
             _given_back(state),
             _made(state) as path_made,
             opened_area(path, control) as data,
+            reported(control, "migration", state.unit.name if state.unit else ""),
             contextlib.closing(Run(control, data, folders, state, warnings=[*state.miscounts])) as run,
         ):
             take_over(path, control, data, (RECEIPT, INTENT))

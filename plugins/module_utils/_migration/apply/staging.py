@@ -17,6 +17,7 @@ import typing as t
 from ..._accounts.copy_index import Known, is_staged, mark_document, write_unsynced
 from ..._accounts.extras import bring_entries
 from ..._accounts.receipts import Mark, mark_with_parts
+from ..._core import progress
 from ..._core.limits import STOPPED_SECONDS
 from ..._fs.copy_tree import Index, Tally, UnfitTree, has_links, sync_entries, sync_tree
 from ..._fs.inotify import Touched, Watch
@@ -78,6 +79,7 @@ def stage_live(stage: Stage, tasks: t.Sequence[Task], watch: Watch | None = None
     if watch is not None:
         watch.begin()
     total, unsure, damaged = Tally(), [], []
+    progress.expect(accounts=len(tasks))
     for task, tally in zip(tasks, tally_each(stage, tasks, _stage_on_trial)):
         total.add(tally)
         if tally.unwatched or tally.unsettled:
@@ -114,6 +116,7 @@ def stage_final(stage: Stage, tasks: t.Sequence[Task], touched: t.Mapping[str, T
     """
     if stage.stopped:
         stage = dataclasses.replace(stage, until=time.monotonic() + STOPPED_SECONDS)
+    progress.expect(accounts=len(tasks))
     if stage.engine == "rename":
         return Staged(sum_of(stage, tasks, take_out), frozenset())
     tally, damaged, told = Tally(), set(), touched or {}

@@ -18,6 +18,7 @@ import typing as t
 from ..._accounts.copy_index import Known, read_index, write_index
 from ..._accounts.extras import slot_of
 from ..._accounts.work_area import DISPLACED, STAGING, moment
+from ..._core import progress
 from ..._core.errors import SessionsError
 from ..._core.masking import account_key
 from ..._fs.copy_tree import Tally, UnfitTree, remove_tree
@@ -98,6 +99,8 @@ class StagedCopy:
             raise SessionsError(f"{self._failure}: {error}; {outcome}") from error
         except OSError as error:
             raise SessionsError(f"{self._failure}: {error.strerror}; {outcome}") from error
+        finally:
+            progress.advance(accounts=1)
 
     @property
     def _failure(self) -> str:

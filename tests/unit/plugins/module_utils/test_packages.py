@@ -32,9 +32,13 @@ MAY_IMPORT = {
     "_audit": "_core _fs _proc _systemd _layouts _accounts _containers _usage _backup _migration _plan",
     "_restic": "_core _fs _proc _systemd _layouts _accounts _backup",
     "_timer": "_core _fs _proc _systemd",
+    "_report": "_core _fs _proc _systemd _layouts _accounts _containers _usage _backup _audit",
 }
 # The job decides whether anything is done at all, and loads what does it only then. The table of jobs names each job that it installs.
-UPWARD = {("_migration.job", "_migration.apply"), ("_timer.jobs", "_backup"), ("_timer.jobs", "_restic")}
+UPWARD = {
+    ("_migration.job", "_migration.apply"),
+    *(("_timer.jobs", job) for job in ("_backup", "_restic", "_report")),
+}
 
 
 class Import(t.NamedTuple):
