@@ -16,7 +16,7 @@ HOSTS = {"wa_move_from": "a", "wa_move_to": "b"}
 def fleet(tmp_path: pathlib.Path) -> Fleet:
     fleet = Fleet(tmp_path)
     for host in HOSTS.values():
-        fleet.add(host, session_plan_1={"failed": True, "msg": f"the disk of {host} is full"})
+        fleet.add(host, session_plan_1={"failed": True, "msg": f"{host} has no such unit; check 'unit'"})
     return fleet
 
 
@@ -29,6 +29,7 @@ def test_every_file_that_a_playbook_names_can_be_read(fleet: Fleet, playbook: st
 
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
 def test_settings_are_checked_before_each_host_is_looked_at_by_one_call(fleet: Fleet, playbook: str) -> None:
+    """What a host refuses is shown with the setting that it is about."""
     played = fleet.play(playbook, wa_servise="x", **HOSTS)
     assert played.rc != 0
     assert "there is no setting wa_servise, so it is ignored; did you mean wa_service?" in " ".join(
@@ -36,4 +37,4 @@ def test_settings_are_checked_before_each_host_is_looked_at_by_one_call(fleet: F
     )
     assert played.calls == {"a": ["session_plan"], "b": ["session_plan"]}
     for host in HOSTS.values():
-        assert f"the disk of {host} is full" in played.output
+        assert f"{host} has no such unit; check 'unit' (settings: 'unit' is wa_service)" in played.output
