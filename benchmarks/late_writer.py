@@ -16,6 +16,7 @@ import typing as t
 
 import trees
 
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import progress
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import run as apply_run
 from ansible_collections.whatsapp_ops.sessions.plugins.modules import session_migrate
 
@@ -23,7 +24,7 @@ _STOPPING = 0.1  # seconds; no unit stops faster
 
 
 def main(root: str, number: str) -> None:
-    cut_over, stage_in = apply_run._cut_over, apply_run.stage_in
+    cut_over, stage_in = apply_run.cut_over, progress.stage_in
 
     def write_and_cut_over(*arguments: t.Any) -> None:
         trees.change(pathlib.Path(root), int(number))
@@ -33,8 +34,8 @@ def main(root: str, number: str) -> None:
     def stage_in_stopped(*arguments: t.Any) -> t.Any:
         return dataclasses.replace(stage_in(*arguments), stopped=True)
 
-    setattr(apply_run, "_cut_over", write_and_cut_over)  # noqa: B010
-    setattr(apply_run, "stage_in", stage_in_stopped)  # noqa: B010
+    setattr(apply_run, "cut_over", write_and_cut_over)  # noqa: B010
+    setattr(progress, "stage_in", stage_in_stopped)  # noqa: B010
     del sys.argv[1:]  # the module has its own arguments
     session_migrate.main()
 

@@ -112,7 +112,7 @@ def test_they_are_taken_where_they_are_named_and_allowed(tenant: Tenant) -> None
 
     assert refused.rc != 0
     assert "belongs to bob, and its accounts would be given to wa; nothing was changed" in words(refused)
-    assert "(role: wa_allow_foreign_owner)" in words(refused)
+    assert "allow_foreign_owner=true" in words(refused)
     assert ACCOUNT not in there
     assert allowed.rc == 0, allowed.output
     assert SECRET in tenant.reads(f"{SESSIONS}/{ACCOUNT}/session-9.0.json")

@@ -74,7 +74,7 @@ def test_what_outlives_the_container(engines: Engines, volume: str) -> None:
     place = volume if volume.startswith("/") else "/var/lib/docker/volumes/bot_accounts/_data"
     refused = run(engines, "persist")
     assert refused.rc != 0
-    assert f"set wa_sessions_path={place} " in refused.output, refused.output
+    assert f"set 'path' to {place} " in refused.output, refused.output
     require_untouched(engines, before)
     for verb in ("persist", "verify"):
         played = run(engines, verb, wa_sessions_path=place)

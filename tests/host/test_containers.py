@@ -88,7 +88,7 @@ def test_a_directory_of_the_host(engines: Engines, engine: str) -> None:
     """It outlives the container, so it is the sessions path. Told so, a run changes nothing."""
     before = engines.unit(engine, f"-v /srv/accounts:{INSIDE}")
     told = refusal(engines)
-    assert "set wa_sessions_path=/srv/accounts " in told, told
+    assert "set 'path' to /srv/accounts " in told, told
     require_untouched(engines, engine, before)
     done = engines.module("session_migrate", path="/srv/accounts", unit=UNIT)
     assert done.get("changed") is False, done
@@ -100,7 +100,7 @@ def test_a_volume_of_a_quadlet(engines: Engines) -> None:
     place = "/var/lib/containers/storage/volumes/accounts/_data"
     refused = persist(engines)
     assert refused.rc != 0
-    assert f"set wa_sessions_path={place} " in refused.output, refused.output
+    assert f"set 'path' to {place} " in refused.output, refused.output
     require_untouched(engines, "podman", before)
     played = persist(engines, wa_sessions_path=place)
     assert (played.rc, played.changed) == (0, 0), played.output

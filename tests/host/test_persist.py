@@ -269,7 +269,7 @@ def test_nothing_is_interrupted_for_fewer_accounts_than_expected(host: Host, bef
 
     assert played.rc != 0
     assert "3 accounts would be linked at" in played.output
-    assert "(role: wa_expected_accounts)" in played.output
+    assert "are expected ('expected_accounts')" in played.output
     now = host.look()
     assert (now["pid"], now["path"], now["drop_ins"]) == (before["pid"], {}, before["drop_ins"])
 
@@ -294,10 +294,10 @@ def test_a_name_that_is_no_unit_of_the_system_ends_in_a_way_out(host: Host, befo
 
     for played in (of_a_template, template):
         assert "lines@.service is a template" in played.output, played.output
-        assert "(role: wa_service), such as lines@4.service" in played.output
+        assert "in 'unit', such as lines@4.service" in played.output
     assert "it is a unit of the user manager of the user anna (systemctl --user)" in of_a_user.output, of_a_user.output
     assert f"{UNIT} uses accounts in /opt/whatsapp/releases/" in misspelt.output, misspelt.output
-    assert "set 'unit' to that unit (role: wa_service)" in misspelt.output
+    assert "set 'unit' to that unit" in misspelt.output
     assert with_suffix.rc == 0, with_suffix.output
     assert host.look()["pid"] == before["pid"]
 

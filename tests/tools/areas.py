@@ -13,12 +13,12 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.co
     opened_control,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.work_area import opened_area
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.fdopen import opened_directory
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.fdopen import DirFd, opened_directory
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import publish
 
 
 @contextlib.contextmanager
-def opened(path: pathlib.Path) -> t.Iterator[tuple[int, int]]:
+def opened(path: pathlib.Path) -> t.Iterator[tuple[DirFd, DirFd]]:
     """Open the control directory and the area of a sessions path."""
     with opened_control(str(path)) as control, opened_area(str(path), control) as area:
         yield control, area
@@ -40,7 +40,7 @@ def carry_out(intent: t.Mapping[str, t.Any], moves: t.Sequence[t.Any]) -> None:
     """Carry out renames of an intent, like a run with their directories open."""
     with publish.Folders() as folders:
         for path in intent["folders"]:
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            descriptor = DirFd(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
             folders.keep(descriptor)
             os.close(descriptor)
         publish.apply_moves(folders, moves)

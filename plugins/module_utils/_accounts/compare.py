@@ -14,8 +14,11 @@ from .._layouts.registry import open_account, opened_account
 from .._layouts.sqlite import same_stores, store_patterns
 from .extras import measure_entries, same_entries
 
+if t.TYPE_CHECKING:
+    from .._fs.fdopen import DirFd
 
-def newest_ns(root: int, name: str, layout: Layout) -> int:
+
+def newest_ns(root: DirFd, name: str, layout: Layout) -> int:
     """Return when a file of the account ``name`` in the open ``root`` was last written, in ns; 0 if the account is gone."""
     try:
         directory = open_account(root, name)
@@ -28,7 +31,7 @@ def newest_ns(root: int, name: str, layout: Layout) -> int:
         os.close(directory)
 
 
-def same_account(root: int, target: int, name: str, layout: Layout) -> bool:
+def same_account(root: DirFd, target: DirFd, name: str, layout: Layout) -> bool:
     """Return whether the account ``name`` is equal in both open roots, ignoring locks and caches."""
     with opened_account(root, name) as one, opened_account(target, name) as other:
         apart = name_matcher((*layout.volatile, *OF_A_PROGRAM, *store_patterns(layout)))

@@ -24,7 +24,7 @@ import typing as t
 
 from .._core import names as core_names
 from .._core.errors import SessionsError
-from .._fs.fdopen import OPEN_DIRECTORY, is_private
+from .._fs.fdopen import OPEN_DIRECTORY, DirFd, is_private
 from .._fs.files import read_file_at, write_atomic_at
 
 INTENT = "intent.json"  # the planned steps of a cutover, see publish.py
@@ -50,7 +50,7 @@ def control_path(path: str) -> str:
 
 
 @contextlib.contextmanager
-def opened_control(path: str) -> t.Iterator[int]:
+def opened_control(path: str) -> t.Iterator[DirFd]:
     """Open the control directory of ``path``, creating it if necessary.
 
     Raises SessionsError if another user than root could replace it.
@@ -63,7 +63,7 @@ def opened_control(path: str) -> t.Iterator[int]:
 
 
 @contextlib.contextmanager
-def existing_control(path: str) -> t.Iterator[int | None]:
+def existing_control(path: str) -> t.Iterator[DirFd | None]:
     """Open the control directory of ``path`` for reading; yield None if there is none or this user has no access."""
     try:
         descriptor = _open_trusted(control_path(path), make=False)
@@ -77,7 +77,7 @@ def existing_control(path: str) -> t.Iterator[int | None]:
 
 
 @contextlib.contextmanager
-def locked(control: int, path: str) -> t.Iterator[int]:
+def locked(control: DirFd, path: str) -> t.Iterator[int]:
     """Hold the lock of ``path`` against other runs; yield its descriptor. Raises SessionsError if another run holds it."""
     descriptor = os.open("lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=control)
     try:
@@ -90,7 +90,7 @@ def locked(control: int, path: str) -> t.Iterator[int]:
         os.close(descriptor)
 
 
-def read_document_at(control: int, name: str) -> dict[str, t.Any]:
+def read_document_at(control: DirFd, name: str) -> dict[str, t.Any]:
     """Return the JSON document ``name`` of an open directory; empty if there is none."""
     content = read_file_at(control, name, at_most=_LARGEST)
     if content is None:
@@ -112,14 +112,14 @@ def damaged(name: str) -> SessionsError:
     )
 
 
-def write_document_at(control: int, name: str, document: t.Mapping[str, t.Any]) -> None:
+def write_document_at(control: DirFd, name: str, document: t.Mapping[str, t.Any]) -> None:
     """Write the JSON document ``name`` atomically and durably, readable by root only."""
     write_atomic_at(
         control, name, json.dumps(document, separators=(",", ":")).encode(), 0o600, uid=os.geteuid(), gid=os.getegid()
     )
 
 
-def remove_document_at(control: int, name: str) -> None:
+def remove_document_at(control: DirFd, name: str) -> None:
     """Remove the JSON document ``name`` durably if it exists."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=control)
@@ -149,12 +149,12 @@ def is_guarded(status: os.stat_result) -> bool:
     return not writable or bool(status.st_mode & stat.S_ISVTX)
 
 
-def _open_trusted(path: str, *, make: bool) -> int:
+def _open_trusted(path: str, *, make: bool) -> DirFd:
     """Open the directory ``path`` and check that only root can change each directory above it.
 
     Symbolic links are resolved first: the resulting path without links is the one that is walked and checked.
     """
-    here = os.open("/", OPEN_DIRECTORY)
+    here = DirFd(os.open("/", OPEN_DIRECTORY))
     done = ""
     try:
         for part in os.path.realpath(path).strip("/").split("/"):
@@ -167,7 +167,7 @@ def _open_trusted(path: str, *, make: bool) -> int:
             if make:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(part, 0o700, dir_fd=here)
-            below = os.open(part, OPEN_DIRECTORY, dir_fd=here)
+            below = DirFd(os.open(part, OPEN_DIRECTORY, dir_fd=here))
             os.close(here)
             here = below
         if not is_private(os.fstat(here)):

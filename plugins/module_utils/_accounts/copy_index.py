@@ -20,6 +20,9 @@ from .._layouts.sqlite import Records
 from .receipts import Mark
 from .work_area import boot
 
+if t.TYPE_CHECKING:
+    from .._fs.fdopen import DirFd
+
 
 class Known(t.NamedTuple):
     """The copied state: of an account's files, of the files of each database, and of each path outside its directory."""
@@ -32,7 +35,7 @@ class Known(t.NamedTuple):
 NOTHING = Known({}, {}, {})
 
 
-def read_index(directory: int, name: str, made: t.Mapping[str, t.Any]) -> Known:
+def read_index(directory: DirFd, name: str, made: t.Mapping[str, t.Any]) -> Known:
     """Return the index written in this boot with the same options ``made``; NOTHING if there is none.
 
     It uses marshal, because it is read while the backend is down and marshal is five times faster than JSON.
@@ -46,7 +49,7 @@ def read_index(directory: int, name: str, made: t.Mapping[str, t.Any]) -> Known:
     return known if document == _valid(made) else NOTHING
 
 
-def write_index(directory: int, name: str, made: t.Mapping[str, t.Any], known: Known) -> None:
+def write_index(directory: DirFd, name: str, made: t.Mapping[str, t.Any], known: Known) -> None:
     """Write the index of a pass."""
     write_unsynced(directory, name, marshal.dumps({**_valid(made), **known._asdict()}))
 
@@ -56,13 +59,13 @@ def mark_document(mark: Mark) -> bytes:
     return json.dumps({"boot": boot(), "mark": dataclasses.asdict(mark)}, sort_keys=True).encode()
 
 
-def is_staged(staging: int, name: str, mark: Mark) -> bool:
+def is_staged(staging: DirFd, name: str, mark: Mark) -> bool:
     """Return whether the copy of the account ``name`` was made from the state ``mark`` within this boot."""
     content = read_file_at(staging, f"{account_key(name)}.mark", called="a mark")
     return content == mark_document(mark)
 
 
-def write_unsynced(directory: int, name: str, content: bytes) -> None:
+def write_unsynced(directory: DirFd, name: str, content: bytes) -> None:
     """Write without fsync: the recorded boot invalidates the file after a power failure, when the copies may be incomplete."""
     descriptor = os.open(
         f"{name}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory

@@ -11,7 +11,7 @@ import json
 import os
 import typing as t
 
-from .._fs.fdopen import open_private, opened_below
+from .._fs.fdopen import DirFd, open_private, opened_below
 from .._fs.files import read_file_at
 from .control_directory import NOTES, existing_control, write_document_at
 from .work_area import DISPLACED, area_path, existing_area
@@ -25,7 +25,7 @@ class Displaced(t.NamedTuple):
     path: str
 
 
-def note(control: int, new_name: str, account: str, source: str) -> None:
+def note(control: DirFd, new_name: str, account: str, source: str) -> None:
     """Record in the open control directory which account is about to be put aside under ``new_name``."""
     notes = open_private(control, NOTES, called="the directory of notes about displaced accounts")
     try:
@@ -50,7 +50,7 @@ def listed(path: str) -> tuple[Displaced, ...]:
         return ()
 
 
-def _account(notes: int, name: str) -> str:
+def _account(notes: DirFd, name: str) -> str:
     try:
         known: dict[str, t.Any] = json.loads(read_file_at(notes, f"{name}.json") or b"")
         return str(known["account"])

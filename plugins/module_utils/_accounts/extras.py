@@ -24,7 +24,7 @@ from .._fs.copy_tree import (
     require_entry_fit,
     same_content,
 )
-from .._fs.fdopen import exists, is_folder, open_private, opened_below
+from .._fs.fdopen import DirFd, exists, is_folder, open_private, opened_below
 from .._fs.syscalls import rename_new
 from .._layouts.sqlite import DamagedStore, bring_stores, put_as_it_is, put_stores
 
@@ -37,7 +37,7 @@ def slot_of(path: str) -> str:
 
 
 def bring_entries(
-    root: int, holder: int, paths: t.Sequence[str], rules: Rules, known: t.Mapping[str, Index]
+    root: DirFd, holder: DirFd, paths: t.Sequence[str], rules: Rules, known: t.Mapping[str, Index]
 ) -> tuple[dict[str, Index], Tally]:
     """Synchronise the staged copies of ``paths`` with the entries below the open ``root``; copies of missing entries are removed.
 
@@ -59,7 +59,7 @@ def bring_entries(
     return fresh, tally
 
 
-def move_entries_to_staging(root: int, holder: int, paths: t.Sequence[str], rules: Rules) -> Tally:
+def move_entries_to_staging(root: DirFd, holder: DirFd, paths: t.Sequence[str], rules: Rules) -> Tally:
     """Move ``paths``, relative to the open ``root``, into the staging area unchanged, and give them to their new owner."""
     tally = Tally()
     for path in paths:
@@ -70,14 +70,14 @@ def move_entries_to_staging(root: int, holder: int, paths: t.Sequence[str], rule
     return tally
 
 
-def require_entries_fit(root: int, paths: t.Sequence[str], rules: Rules, fit: Fit) -> None:
+def require_entries_fit(root: DirFd, paths: t.Sequence[str], rules: Rules, fit: Fit) -> None:
     """Raise UnfitTree for what bring_entries, or take_entries, would raise it for: see require_fit."""
     for path in paths:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), _opened_parent(root, path) as (parent, name):
             require_entry_fit(parent, name, rules, fit)
 
 
-def measure_entries(root: int, paths: t.Sequence[str]) -> Tally:
+def measure_entries(root: DirFd, paths: t.Sequence[str]) -> Tally:
     """Return the number, bytes and newest time of the files ``paths``, relative to the open ``root``."""
     tally = Tally()
     for path in paths:
@@ -87,7 +87,7 @@ def measure_entries(root: int, paths: t.Sequence[str]) -> Tally:
     return tally
 
 
-def is_kept(root: int, path: str) -> bool:
+def is_kept(root: DirFd, path: str) -> bool:
     """Return whether the relative ``path`` is a regular file or a directory: links, sockets and the like are not staged."""
     try:
         with _opened_parent(root, path) as (parent, name):
@@ -97,12 +97,12 @@ def is_kept(root: int, path: str) -> bool:
         return False
 
 
-def same_entries(one: int, other: int, paths: t.Sequence[str], is_volatile: t.Callable[[str], t.Any]) -> bool:
+def same_entries(one: DirFd, other: DirFd, paths: t.Sequence[str], is_volatile: t.Callable[[str], t.Any]) -> bool:
     """Return whether two open roots have the same content at each of the relative ``paths``."""
     return all(_same_entry(one, other, path, is_volatile) for path in paths)
 
 
-def bring_database(root: int, holder: int, path: str, rules: Rules) -> bool:
+def bring_database(root: DirFd, holder: DirFd, path: str, rules: Rules) -> bool:
     """Stage the database at the relative ``path`` as one file. No process may write to it meanwhile. Raises UnfitTree, OSError.
 
     A file without a log that SQLite cannot read is copied as it is, because other programs may use the same file name. Returns whether
@@ -125,7 +125,7 @@ def bring_database(root: int, holder: int, path: str, rules: Rules) -> bool:
             return False
 
 
-def _same_entry(one: int, other: int, path: str, is_volatile: t.Callable[[str], t.Any]) -> bool:
+def _same_entry(one: DirFd, other: DirFd, path: str, is_volatile: t.Callable[[str], t.Any]) -> bool:
     kept = is_kept(one, path), is_kept(other, path)
     if not all(kept):
         return not any(kept)
@@ -138,14 +138,14 @@ def _same_entry(one: int, other: int, path: str, is_volatile: t.Callable[[str], 
 
 
 @contextlib.contextmanager
-def _opened_parent(root: int, path: str) -> t.Iterator[tuple[int, str]]:
+def _opened_parent(root: DirFd, path: str) -> t.Iterator[tuple[DirFd, str]]:
     folder, _slash, name = path.rpartition("/")
     with opened_below(root, folder or ".") as parent:
         yield parent, name
 
 
 @contextlib.contextmanager
-def _opened_slot(holder: int, name: str) -> t.Iterator[int]:
+def _opened_slot(holder: DirFd, name: str) -> t.Iterator[DirFd]:
     slot = open_private(holder, name, called=_CALLED)
     try:
         yield slot

@@ -17,7 +17,7 @@ import typing as t
 from .._core.errors import SessionsError
 from .._core.job import Report
 from .._core.masking import masked
-from .._fs.fdopen import normal_path, open_below, opened_directory, status_below
+from .._fs.fdopen import DirFd, normal_path, open_below, opened_directory, status_below
 from .._fs.users import owner_name
 from .._layouts.layout import DAMAGED, FOREIGN, LINKED, READABLE, WRITABLE, Judgement, Layout
 from .._layouts.lookalikes import Candidate, copies_among, devices_shared
@@ -191,7 +191,12 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: t.A
 
 
 def _miscount(
-    root: int, layout: Layout, params: Params, count: int, found: t.Sequence[Found], accounts: t.Sequence[AccountFacts]
+    root: DirFd,
+    layout: Layout,
+    params: Params,
+    count: int,
+    found: t.Sequence[Found],
+    accounts: t.Sequence[AccountFacts],
 ) -> str:
     if count == sum(not one.left for one in found):
         return ""
@@ -201,7 +206,7 @@ def _miscount(
     return why_counts_differ(root, layout, params.path, count, found, states) or ""
 
 
-def _deeper(root: int, layout: Layout, params: Params, any_found: bool) -> str:
+def _deeper(root: DirFd, layout: Layout, params: Params, any_found: bool) -> str:
     from .miscount import why_too_deep
 
     return why_too_deep(root, layout, params.path, any_layout=not any_found and params.layout is None)
@@ -264,7 +269,7 @@ def sound_count(state: State) -> int:
 
 
 def _facts(
-    root: int, found: Found, layout: Layout, params: Params, named: t.Callable[[int], str]
+    root: DirFd, found: Found, layout: Layout, params: Params, named: t.Callable[[int], str]
 ) -> AccountFacts | None:
     name = found.name
     try:
@@ -297,13 +302,13 @@ def _facts(
         os.close(directory)
 
 
-def _sizes(directory: int, layout: Layout) -> Tally:
+def _sizes(directory: DirFd, layout: Layout) -> Tally:
     from .._fs.copy_tree import measure
 
     return measure(directory, layout.is_volatile)
 
 
-def _problems(judgement: Judgement | None, lock: str, root: int) -> tuple[str, ...]:
+def _problems(judgement: Judgement | None, lock: str, root: DirFd) -> tuple[str, ...]:
     """Return the problems. A wide mode is none while the directory above keeps other users out."""
     found = judgement.problems if judgement else ()
     if not os.fstat(root).st_mode & stat.S_IXOTH:
@@ -311,7 +316,7 @@ def _problems(judgement: Judgement | None, lock: str, root: int) -> tuple[str, .
     return (*found, _BLOCKING[lock]) if lock in _BLOCKING else found
 
 
-def _watched_times(directory: int, layout: Layout) -> t.Iterator[int]:
+def _watched_times(directory: DirFd, layout: Layout) -> t.Iterator[int]:
     for path in layout.watched_in(directory):
         status = status_below(directory, path)
         if status is not None:

@@ -11,6 +11,9 @@ import typing as t
 from .control_directory import INTENT, existing_control, read_document_at
 from .work_area import COMPANIONS, existing_area, known_document, opened_staging
 
+if t.TYPE_CHECKING:
+    from .._fs.fdopen import DirFd
+
 # The names of temporary files in fdopen.py.
 TEMPORARY = re.compile(r"\..+\.json\.[0-9a-f]{12}")
 
@@ -32,6 +35,6 @@ def is_untidy(path: str) -> bool:
             return area is not None and (any(left_over(area)) or (staging is not None and bool(os.listdir(staging))))
 
 
-def left_over(directory: int) -> t.Iterator[str]:
+def left_over(directory: DirFd) -> t.Iterator[str]:
     """Yield the names in an open control directory or area that a finished run never leaves."""
     return (name for name in os.listdir(directory) if name == COMPANIONS or TEMPORARY.fullmatch(name))

@@ -11,7 +11,7 @@ import contextlib
 import os
 import typing as t
 
-from .._fs.fdopen import folders_in, opened_below, opened_directory
+from .._fs.fdopen import DirFd, folders_in, opened_below, opened_directory
 from .._fs.patterns import name_matcher
 from .._layouts.layout import DAMAGED, FOREIGN, STALE, Layout
 from .._layouts.registry import account_names, open_account
@@ -48,7 +48,7 @@ def remove_locks(path: str, names: t.Iterable[str], layout: Layout, inode: int =
                             os.unlink(lock, dir_fd=opened)
 
 
-def _locked_in(root: int, layout: Layout) -> tuple[str, ...]:
+def _locked_in(root: DirFd, layout: Layout) -> tuple[str, ...]:
     inodes: dict[str, set[Inode]] = {}
     for name in account_names(root, layout):
         with _opened_account(root, name) as account:
@@ -58,11 +58,11 @@ def _locked_in(root: int, layout: Layout) -> tuple[str, ...]:
     return tuple(name for name in inodes if not inodes[name] & used)
 
 
-def _is_removable(account: int, layout: Layout) -> bool:
+def _is_removable(account: DirFd, layout: Layout) -> bool:
     return layout.lock_of(account) in _REMOVABLE and bool(_locks_in(account, layout))
 
 
-def _locks_in(account: int, layout: Layout) -> list[tuple[str, str]]:
+def _locks_in(account: DirFd, layout: Layout) -> list[tuple[str, str]]:
     """Return folder and name of each lock in an open account: in it, or in a directory of it that is the browser's profile."""
     found = []
     for folder in (".", *folders_in(account)):
@@ -71,14 +71,14 @@ def _locks_in(account: int, layout: Layout) -> list[tuple[str, str]]:
     return found
 
 
-def _lock_names(directory: int, layout: Layout) -> list[str]:
+def _lock_names(directory: DirFd, layout: Layout) -> list[str]:
     """Return the names of the locks in an open directory. A directory with such a name was not created by a library."""
     is_lock = name_matcher(layout.locks)
     with os.scandir(directory) as entries:
         return [entry.name for entry in entries if is_lock(entry.name) and not entry.is_dir(follow_symlinks=False)]
 
 
-def _inodes_of(account: int, layout: Layout) -> set[Inode]:
+def _inodes_of(account: DirFd, layout: Layout) -> set[Inode]:
     """Return the inodes that a process using the account has open: its files, or the directory itself."""
     from .._fs.copy_tree import files_below
 
@@ -111,7 +111,7 @@ def _links_of(pid: str) -> t.Iterator[str]:
 
 
 @contextlib.contextmanager
-def _opened_account(root: int, name: str) -> t.Iterator[int | None]:
+def _opened_account(root: DirFd, name: str) -> t.Iterator[DirFd | None]:
     try:
         account = open_account(root, name)
     except OSError:
@@ -123,7 +123,7 @@ def _opened_account(root: int, name: str) -> t.Iterator[int | None]:
         os.close(account)
 
 
-def _is_own(root: int, account: int) -> bool:
+def _is_own(root: DirFd, account: DirFd) -> bool:
     """Return whether an account belongs to the owner of its root, who could have moved another user's directory there; root is trusted."""
     owner = os.fstat(root).st_uid
     return owner in (0, os.geteuid()) or os.fstat(account).st_uid in (0, owner)

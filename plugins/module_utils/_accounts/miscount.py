@@ -11,9 +11,12 @@ import typing as t
 from .._layouts.layout import Layout
 from .._layouts.registry import LAYOUTS, Found, count_below, opened_account, too_deep
 
+if t.TYPE_CHECKING:
+    from .._fs.fdopen import DirFd
+
 
 def why_counts_differ(
-    root: int, layout: Layout, path: str, count: int, found: t.Sequence[Found], states: t.Mapping[str, str]
+    root: DirFd, layout: Layout, path: str, count: int, found: t.Sequence[Found], states: t.Mapping[str, str]
 ) -> str | None:
     """Return a sentence about the open directory ``root``; None if its plain ``count`` equals the number of accounts ``found`` in it.
 
@@ -45,7 +48,7 @@ def why_counts_differ(
     )
 
 
-def why_too_deep(root: int, layout: Layout, path: str, *, any_layout: bool) -> str:
+def why_too_deep(root: DirFd, layout: Layout, path: str, *, any_layout: bool) -> str:
     """Return a sentence about accounts that lie too deep in the open directory ``root``; '' if there are none.
 
     ``any_layout``: no account was found, so the layout is unknown and all are tried.
@@ -61,7 +64,7 @@ def why_too_deep(root: int, layout: Layout, path: str, *, any_layout: bool) -> s
     return ""
 
 
-def _counted_in(root: int, name: str, layout: Layout) -> int:
+def _counted_in(root: DirFd, name: str, layout: Layout) -> int:
     levels = 0 if name == "." else name.count("/") + 1
     with contextlib.suppress(OSError), opened_account(root, name) as account:
         return count_below(account, layout, levels)

@@ -16,7 +16,7 @@ import os
 import typing as t
 
 from .._core.errors import SessionsError
-from .._fs.fdopen import open_directory, real_path
+from .._fs.fdopen import DirFd, open_directory, real_path
 
 Document = t.Mapping[str, t.Any]
 Note = t.Mapping[str, int]
@@ -50,7 +50,7 @@ def filled(points: t.Iterable[str], notes: t.Mapping[str, Note]) -> tuple[str, .
     return tuple(point for point in dict.fromkeys((*points, *noted)) if _names(point))
 
 
-def opened_point(point: str) -> int:
+def opened_point(point: str) -> DirFd:
     """Open a directory by its real path. Raises NotADirectoryError if the path contains a symbolic link."""
     directory = open_directory(point)
     if real_path(directory) != point:

@@ -16,7 +16,7 @@ import time
 import typing as t
 
 from .._core.masking import account_key
-from .._fs.fdopen import open_regular, opened_below
+from .._fs.fdopen import DirFd, open_regular, opened_below
 from .._fs.patterns import name_matcher
 from .._layouts.layout import Layout
 from .control_directory import damaged
@@ -83,7 +83,7 @@ class Entry:
         return dataclasses.replace(self, source=source, legacy=self.present, present=self.legacy, mirrored=True)
 
 
-def mark_of(directory: int, layout: Layout) -> Mark:
+def mark_of(directory: DirFd, layout: Layout) -> Mark:
     """Return the mark of an open account directory."""
     status = os.fstat(directory)
     seen = ((path, _look(directory, path)) for path in layout.watched_in(directory))
@@ -92,7 +92,7 @@ def mark_of(directory: int, layout: Layout) -> Mark:
     return Mark((status.st_ino, status.st_mtime_ns), looks, _names_digest(directory, status, layout))
 
 
-def mark_with_parts(root: int, name: str, directory: int, layout: Layout) -> Mark:
+def mark_with_parts(root: DirFd, name: str, directory: DirFd, layout: Layout) -> Mark:
     """Return the mark of the open directory of the account ``name`` and of its parts elsewhere below the open ``root``."""
     mark = mark_of(directory, layout)
     seen = ((f"part {number}", _look(root, part)) for number, part in enumerate(layout.sidecars_of(name)))
@@ -133,7 +133,7 @@ def _written(entry: Entry) -> dict[str, t.Any]:
     return kept
 
 
-def _names_digest(directory: int, status: os.stat_result, layout: Layout) -> str:
+def _names_digest(directory: DirFd, status: os.stat_result, layout: Layout) -> str:
     """Return a digest of the permanent names in an account, without the locks and caches of browsers and the files of open databases."""
     if not (layout.locks or layout.caches or layout.databases):
         return ""
@@ -143,7 +143,7 @@ def _names_digest(directory: int, status: os.stat_result, layout: Layout) -> str
     return hashlib.blake2b(held, key=str(status.st_ino).encode(), digest_size=16).hexdigest()
 
 
-def _look(directory: int, path: str) -> FileMark | None:
+def _look(directory: DirFd, path: str) -> FileMark | None:
     folder, slash, name = path.rpartition("/")
     try:
         if slash:
@@ -158,7 +158,7 @@ def _look(directory: int, path: str) -> FileMark | None:
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, digest)
 
 
-def _keyed_digest(directory: int, name: str, status: os.stat_result) -> str:
+def _keyed_digest(directory: DirFd, name: str, status: os.stat_result) -> str:
     """Return a digest of a watched file, keyed with its inode so that equal files on two hosts have different digests.
 
     Of a large file (a database, a LevelDB log), only both ends are read: this happens in each run, and its times count as well.
@@ -172,7 +172,7 @@ def _keyed_digest(directory: int, name: str, status: os.stat_result) -> str:
     return hashlib.blake2b(held, key=str(status.st_ino).encode(), digest_size=16).hexdigest()
 
 
-def _sample(directory: int, name: str, size: int) -> bytes:
+def _sample(directory: DirFd, name: str, size: int) -> bytes:
     descriptor = open_regular(directory, name)
     try:
         if size <= 2 * _SAMPLE:

@@ -12,7 +12,7 @@ import os
 import stat
 
 from .._core.errors import SessionsError
-from .._fs.fdopen import READ_FLAGS, opened_below
+from .._fs.fdopen import READ_FLAGS, DirFd, opened_below
 from .._fs.files import read_file, read_file_at
 
 # The first line of every tombstone; existing ones are recognised by it.
@@ -20,7 +20,7 @@ TOMBSTONE = "whatsapp_ops.sessions moved what was here.\n"
 _LARGEST = 4096
 
 
-def leave_tombstone(parent: int, name: str, text: str) -> None:
+def leave_tombstone(parent: DirFd, name: str, text: str) -> None:
     """Create the tombstone ``name`` in an open directory; ``text``: one sentence that names the new path."""
     descriptor = os.open(
         name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o444, dir_fd=parent
@@ -32,7 +32,7 @@ def leave_tombstone(parent: int, name: str, text: str) -> None:
         os.fsync(descriptor)
 
 
-def take_tombstone(parent: int, name: str, called: str) -> str | None:
+def take_tombstone(parent: DirFd, name: str, called: str) -> str | None:
     """Remove the tombstone ``name`` from an open directory and return its sentence; None if there is none.
 
     Raises SessionsError for a tombstone that does not belong to root, or that was replaced while it was read. ``called``: its path.
@@ -71,7 +71,7 @@ def is_tombstone(path: str) -> bool:
     return content is not None and content.startswith(TOMBSTONE.encode())
 
 
-def is_tombstone_at(root: int, path: str) -> bool:
+def is_tombstone_at(root: DirFd, path: str) -> bool:
     """Whether the file at a relative path of an open directory is a tombstone."""
     folder, _slash, name = path.rpartition("/")
     try:

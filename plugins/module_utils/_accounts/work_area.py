@@ -21,7 +21,7 @@ import typing as t
 
 from .._core.errors import SessionsError
 from .._core.names import AREA_INSIDE, ASIDE
-from .._fs.fdopen import OPEN_DIRECTORY, is_private, open_private, opened_directory
+from .._fs.fdopen import OPEN_DIRECTORY, DirFd, is_private, open_private, opened_directory
 from .._fs.syscalls import same_mount
 from .control_directory import AREA, existing_control, is_guarded, read_document_at, write_document_at
 
@@ -41,7 +41,7 @@ def area_path(path: str) -> str:
 
 
 @contextlib.contextmanager
-def opened_area(path: str, control: int) -> t.Iterator[int]:
+def opened_area(path: str, control: DirFd) -> t.Iterator[DirFd]:
     """Open the area of ``path``, creating it if necessary; ``control`` is its open control directory.
 
     Any other directory at that place is renamed without being read. If only root can have created it, it is adopted instead; raises
@@ -59,10 +59,10 @@ def opened_area(path: str, control: int) -> t.Iterator[int]:
 
 
 @contextlib.contextmanager
-def existing_area(path: str, control: int | None) -> t.Iterator[int | None]:
+def existing_area(path: str, control: DirFd | None) -> t.Iterator[DirFd | None]:
     """Open the area of ``path`` for reading; yield None if there is none or if it is not the recorded one."""
     try:
-        descriptor = os.open(area_path(path), OPEN_DIRECTORY) if control is not None else None
+        descriptor = DirFd(os.open(area_path(path), OPEN_DIRECTORY)) if control is not None else None
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         descriptor = None
     if descriptor is None or control is None:
@@ -95,13 +95,13 @@ def can_rename(source: str, path: str) -> bool:
 
 
 @contextlib.contextmanager
-def opened_staging(path: str, control: int | None) -> t.Iterator[int | None]:
+def opened_staging(path: str, control: DirFd | None) -> t.Iterator[DirFd | None]:
     """Open the staging area of ``path`` for reading; yield None if there is none."""
     with existing_area(path, control) as area:
         staging = None
         if area is not None:
             with contextlib.suppress(FileNotFoundError):
-                staging = os.open(STAGING, OPEN_DIRECTORY, dir_fd=area)
+                staging = DirFd(os.open(STAGING, OPEN_DIRECTORY, dir_fd=area))
         try:
             yield staging
         finally:
@@ -132,13 +132,13 @@ def moment() -> str:
 
 
 @contextlib.contextmanager
-def _existing_trusted_area(path: str) -> t.Iterator[int | None]:
+def _existing_trusted_area(path: str) -> t.Iterator[DirFd | None]:
     """Open the area of ``path`` for reading if only root can have created it; else yield None."""
     place, descriptor = area_path(path), None
     gone = contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError)
     with gone, opened_directory(os.path.dirname(place)) as parent:
         if _is_only_roots(parent):
-            descriptor = os.open(os.path.basename(place), OPEN_DIRECTORY, dir_fd=parent)
+            descriptor = DirFd(os.open(os.path.basename(place), OPEN_DIRECTORY, dir_fd=parent))
     try:
         yield descriptor if descriptor is not None and is_private(os.fstat(descriptor)) else None
     finally:
@@ -146,9 +146,9 @@ def _existing_trusted_area(path: str) -> t.Iterator[int | None]:
             os.close(descriptor)
 
 
-def _open_known(parent: int, name: str, control: int, *, called: str) -> int:
+def _open_known(parent: DirFd, name: str, control: DirFd, *, called: str) -> DirFd:
     with contextlib.suppress(OSError):
-        descriptor = os.open(name, OPEN_DIRECTORY, dir_fd=parent)
+        descriptor = DirFd(os.open(name, OPEN_DIRECTORY, dir_fd=parent))
         if _is_known(descriptor, control):
             return descriptor
         os.close(descriptor)
@@ -159,7 +159,7 @@ def _open_known(parent: int, name: str, control: int, *, called: str) -> int:
     return descriptor
 
 
-def _set_aside(parent: int, name: str, called: str) -> None:
+def _set_aside(parent: DirFd, name: str, called: str) -> None:
     """Rename an entry that another user may have created, and do nothing else with it."""
     try:
         os.rename(name, f"{name}{ASIDE}{moment()}", src_dir_fd=parent, dst_dir_fd=parent)
@@ -172,7 +172,7 @@ def _set_aside(parent: int, name: str, called: str) -> None:
         ) from error
 
 
-def _is_only_roots(parent: int) -> bool:
+def _is_only_roots(parent: DirFd) -> bool:
     """Return whether only root can have created entries in the directory or replaced the directory itself."""
     here = os.dup(parent)
     try:
@@ -180,7 +180,7 @@ def _is_only_roots(parent: int) -> bool:
             status = os.fstat(here)
             if not is_guarded(status) or (status.st_mode & stat.S_ISVTX and status.st_mode & stat.S_IWOTH):
                 return False
-            above = os.open("..", OPEN_DIRECTORY, dir_fd=here)
+            above = DirFd(os.open("..", OPEN_DIRECTORY, dir_fd=here))
             is_top = os.path.samestat(os.fstat(above), status)
             os.close(here)
             here = above
@@ -190,7 +190,7 @@ def _is_only_roots(parent: int) -> bool:
         os.close(here)
 
 
-def _is_known(descriptor: int, control: int) -> bool:
+def _is_known(descriptor: DirFd, control: DirFd) -> bool:
     status = os.fstat(descriptor)
     known = read_document_at(control, AREA)
     if not is_private(status) or known.get("inode") != status.st_ino:
@@ -198,15 +198,15 @@ def _is_known(descriptor: int, control: int) -> bool:
     return known.get("boot") != boot() or known.get("device") == status.st_dev
 
 
-def _remember(descriptor: int, control: int) -> None:
+def _remember(descriptor: DirFd, control: DirFd) -> None:
     status = os.fstat(descriptor)
     # Device numbers are stable only within one boot.
     write_document_at(control, AREA, {"device": status.st_dev, "inode": status.st_ino, "boot": boot()})
 
 
-def _remove_empty(parent: int, name: str, levels: int) -> None:
+def _remove_empty(parent: DirFd, name: str, levels: int) -> None:
     """Remove the directory ``name`` and the directories below it; raise OSError at the first one that is not empty."""
-    below = os.open(name, OPEN_DIRECTORY, dir_fd=parent)
+    below = DirFd(os.open(name, OPEN_DIRECTORY, dir_fd=parent))
     try:
         for entry in os.listdir(below) if levels else ():
             _remove_empty(below, entry, levels - 1)

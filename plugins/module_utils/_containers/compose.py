@@ -107,7 +107,7 @@ def compose_service(name: str) -> Compose | None:
             names = ", ".join(compose.box.name for compose in ours)
             raise SessionsError(
                 f"{len(ours)} containers of Docker Compose match the name {name} ({names}); nothing was changed: "
-                "set the service name to the name of the right container (role: wa_service), "
+                "set 'unit' to the name of the right container, "
                 "and give each of them a sessions path of its own"
             )
         if ours:

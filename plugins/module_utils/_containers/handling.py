@@ -118,7 +118,7 @@ def handling_of(container: Container, path: str, layout: Layout | None) -> Handl
         raise SessionsError(
             f"{container.unit} runs its program in a container ({container.called}), no account was found in it, and it does not mount "
             f"{path}; nothing was changed: mount the directory of the accounts ({_option(container, path, 'DIRECTORY')}), "
-            "or, if that is mounted already, set wa_sessions_path to it"
+            "or, if that is mounted already, set 'path' to it"
         )
     if len(roots) > 1:
         raise SessionsError(
@@ -161,7 +161,7 @@ def require_attach(handling: Handling, attach: str, path: str) -> None:
     if attach == "bind":
         raise SessionsError(
             f"'attach' is bind, but {container.unit} runs its program in a container ({container.called}), which has its own mounts; "
-            "nothing was changed: set 'attach' to auto (role: wa_attach) or volume"
+            "nothing was changed: set 'attach' to auto or volume"
         )
     if attach == "none" and root is not None and handling.drop_in:
         raise SessionsError(
@@ -350,7 +350,7 @@ def _brought(container: Container, box: Box, root: Root, path: str) -> Handling:
         raise SessionsError(
             f"the container of {container.unit} ({container.called}) keeps its accounts on {root.on_host} (in the container: {inside}), "
             "which outlives the container and therefore is its sessions path; nothing was changed: "
-            f"set wa_sessions_path={root.on_host} and run again"
+            f"set 'path' to {root.on_host} and run again"
         )
     where = {LAYER: "in the container's own layer", ANONYMOUS: "on an anonymous volume"}.get(
         root.kind, "where root cannot access them"

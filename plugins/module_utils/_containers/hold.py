@@ -21,6 +21,7 @@ import time
 import typing as t
 
 from .._core.errors import SessionsError
+from .._fs.fdopen import DirFd
 from .._proc.control_groups import processes_of
 from .._proc.process_view import View, inode_of
 from .._proc.procfs import stat_of
@@ -102,7 +103,7 @@ def require_whole(pid: int, root: Root) -> None:
     """Check that the directory on the host is all that the container sees there. Raises SessionsError if it is not."""
     try:
         with View(pid) as view, view.opened(root.inside) as looked_at:
-            directory = os.open(f"/proc/self/fd/{looked_at}", _DIRECTORY)
+            directory = DirFd(os.open(f"/proc/self/fd/{looked_at}", _DIRECTORY))
         try:
             with opened_plain(root.path) as own:
                 same = inode_of(directory) == root.inode and is_same_tree(directory, own)

@@ -41,16 +41,13 @@ def what_to_do(named: t.Iterable[str], layout: Layout | None) -> str:
     units = sorted({process.unit for process in found if process.unit})
     if units:
         first = next(process for process in found if process.unit)
-        return (
-            f"; {', '.join(units)} uses accounts in {first.directory} (PID {first.pid}, {first.command}): set 'unit' to that unit "
-            "(role: wa_service)"
-        )
+        return f"; {', '.join(units)} uses accounts in {first.directory} (PID {first.pid}, {first.command}): set 'unit' to that unit"
     if not found:
         return ""
     shown = ", ".join(f"PID {process.pid} ({process.command}) in {process.directory}" for process in found)
     return (
         f"; accounts are used by {shown}, which no unit runs: create one (ExecStart=, WorkingDirectory=, User=, Restart=on-failure), stop "
-        "what starts it now (nohup, cron, screen, pm2), start the unit and set 'unit' to it (role: wa_service); or stop it, and migrate "
+        "what starts it now (nohup, cron, screen, pm2), start the unit and set 'unit' to it; or stop it, and migrate "
         "the accounts by session_migrate with 'src' and without 'unit'"
     )
 

@@ -19,7 +19,7 @@ import typing as t
 
 from .._core.errors import SessionsError
 from .._core.masking import masked
-from .._fs.fdopen import following_no_link, is_folder, opened_below
+from .._fs.fdopen import DirFd, following_no_link, is_folder, opened_below
 from .._fs.patterns import paths_matching
 from .._layouts.registry import LAYOUTS, Layout, account_names, names_of_any, recognised
 from .._proc.control_groups import group_of, processes_of
@@ -198,7 +198,7 @@ def is_plain_directory(path: str) -> bool:
         return False
 
 
-def is_same_tree(one: int, other: int) -> bool:
+def is_same_tree(one: DirFd, other: DirFd) -> bool:
     """Return whether two open directories hold the same files and directories, by name, type and size.
 
     Raises SessionsError if the comparison takes too long, or if something is mounted below one of them.
@@ -207,7 +207,7 @@ def is_same_tree(one: int, other: int) -> bool:
     return _is_same(one, other, devices, [_LOOKED_AT_MOST], time.monotonic() + _SECONDS, _DEEPEST)
 
 
-def _is_same(one: int, other: int, devices: tuple[int, int], left: list[int], deadline: float, levels: int) -> bool:
+def _is_same(one: DirFd, other: DirFd, devices: tuple[int, int], left: list[int], deadline: float, levels: int) -> bool:
     if not levels:
         raise SessionsError("an account has directories nested deeper than any library creates; check what they are")
     if (os.fstat(one).st_dev, os.fstat(other).st_dev) != devices:
@@ -222,7 +222,7 @@ def _is_same(one: int, other: int, devices: tuple[int, int], left: list[int], de
     return True
 
 
-def _looks_in(directory: int, left: list[int], deadline: float) -> dict[str, tuple[int, int]]:
+def _looks_in(directory: DirFd, left: list[int], deadline: float) -> dict[str, tuple[int, int]]:
     """Return type and size of each entry of an open directory; the size is 0 unless it is a file."""
     found: dict[str, tuple[int, int]] = {}
     with os.scandir(directory) as entries:
@@ -244,7 +244,8 @@ def _root_at(view: View, box: Box, candidate: str, layout: Layout | None) -> Roo
             if not stat.S_ISDIR(os.fstat(looked_at).st_mode):
                 return None
             inside = os.readlink(f"/proc/self/fd/{looked_at}")
-            directory = os.open(f"/proc/self/fd/{looked_at}", _DIRECTORY)  # opens the same directory, proc_pid_fd(5)
+            # This path leads to the same directory, proc_pid_fd(5).
+            directory = DirFd(os.open(f"/proc/self/fd/{looked_at}", _DIRECTORY))
         try:
             working = os.readlink(f"/proc/{view.pid}/cwd")
             holds_program = inside == "/" or not inside.startswith("/") or same_or_below(working, inside)
@@ -265,7 +266,7 @@ def _root_at(view: View, box: Box, candidate: str, layout: Layout | None) -> Roo
     return Root(inside, kind, path, inode, same_or_below(working, inside), (owner.st_uid, owner.st_gid), name == ".")
 
 
-def _is_application(directory: int, layout: Layout | None) -> bool:
+def _is_application(directory: DirFd, layout: Layout | None) -> bool:
     """Return whether a directory has accounts in folders of its library, or with names that only that library uses."""
     fitting = recognised(directory, layout)
     told = fitting.companions is not None and "*" not in fitting.names
@@ -277,7 +278,7 @@ def _below(view: View, directory: str, layout: Layout | None) -> list[str]:
     """Return the directories with accounts below a program's working directory; an account directly in it counts by itself."""
     try:
         with view.opened(directory) as looked_at:
-            opened = os.open(f"/proc/self/fd/{looked_at}", _DIRECTORY)
+            opened = DirFd(os.open(f"/proc/self/fd/{looked_at}", _DIRECTORY))
     except OSError:
         return []
     try:
@@ -325,7 +326,7 @@ def _default_roots(view: View, directory: str, layout: Layout) -> t.Iterator[str
             yield os.path.normpath(os.path.join(directory, name))
             continue
         with contextlib.suppress(OSError, SessionsError), view.opened(directory) as looked_at:
-            opened = os.open(f"/proc/self/fd/{looked_at}", _DIRECTORY)
+            opened = DirFd(os.open(f"/proc/self/fd/{looked_at}", _DIRECTORY))
             try:
                 yield from [os.path.join(directory, found) for found in paths_matching(opened, (name,))]
             finally:
@@ -346,9 +347,9 @@ def _around_open_files(pid: int) -> t.Iterator[str]:
 
 
 @contextlib.contextmanager
-def opened_plain(path: str) -> t.Iterator[int]:
+def opened_plain(path: str) -> t.Iterator[DirFd]:
     """Open a directory without following any symbolic link: root of a container can create links in its storage."""
-    root = os.open("/", _DIRECTORY)
+    root = DirFd(os.open("/", _DIRECTORY))
     try:
         with opened_below(root, path.strip("/")) as directory:
             yield directory
@@ -361,7 +362,7 @@ def _inode_of(path: str) -> Inode:
     return status.st_dev, status.st_ino
 
 
-def _has_file(directory: int, left: list[int], levels: int = _DEEPEST) -> bool:
+def _has_file(directory: DirFd, left: list[int], levels: int = _DEEPEST) -> bool:
     if not levels:
         return True
     with os.scandir(directory) as entries:

@@ -11,6 +11,7 @@ import typing as t
 
 from .._core.errors import SessionsError
 from .._fs.chown_tree import OwnershipTally, repair
+from .._fs.fdopen import DirFd
 from .observe import Params, State, opened_base, opened_same, reopened
 from .steps import ChangeDirectory, MakeDirectory, MakeParents, RemoveDirectory, RepairBelow, Step
 
@@ -24,7 +25,7 @@ def carried_out(steps: t.Sequence[Step], state: State, params: Params) -> Owners
     New directories are removed if a later step fails. Raises SessionsError, which names no entry below the path.
     """
     tally = OwnershipTally()
-    made: list[tuple[int, str]] = []
+    made: list[tuple[DirFd, str]] = []
     with contextlib.ExitStack() as opened:
         try:
             parent = opened.enter_context(opened_base(state.way))
@@ -48,20 +49,20 @@ def carried_out(steps: t.Sequence[Step], state: State, params: Params) -> Owners
 
 
 def _make_parents(
-    parent: int, names: t.Sequence[str], made: list[tuple[int, str]], opened: contextlib.ExitStack
-) -> int:
+    parent: DirFd, names: t.Sequence[str], made: list[tuple[DirFd, str]], opened: contextlib.ExitStack
+) -> DirFd:
     for name in names:
         parent = _make(parent, name, os.geteuid(), os.getegid(), _PARENT_BITS, made, opened)
     return parent
 
 
 def _make(
-    parent: int, name: str, uid: int, gid: int, bits: int, made: list[tuple[int, str]], opened: contextlib.ExitStack
-) -> int:
+    parent: DirFd, name: str, uid: int, gid: int, bits: int, made: list[tuple[DirFd, str]], opened: contextlib.ExitStack
+) -> DirFd:
     """Create one directory, accessible to root only until it has its owner, and return its descriptor."""
     os.mkdir(name, 0o700, dir_fd=parent)
     made.append((parent, name))
-    directory = os.open(name, _ENTER, dir_fd=parent)
+    directory = DirFd(os.open(name, _ENTER, dir_fd=parent))
     opened.callback(os.close, directory)
     # The owner of the parent could have replaced it by another directory of root with a rename; a new one is empty and ours.
     if os.fstat(directory).st_uid != os.geteuid() or os.listdir(directory):
@@ -72,13 +73,13 @@ def _make(
     return directory
 
 
-def _unmake(made: t.Sequence[tuple[int, str]]) -> None:
+def _unmake(made: t.Sequence[tuple[DirFd, str]]) -> None:
     for parent, name in reversed(made):
         with contextlib.suppress(OSError):
             os.rmdir(name, dir_fd=parent)
 
 
-def _change(parent: int, state: State, step: RepairBelow | ChangeDirectory) -> OwnershipTally | None:
+def _change(parent: DirFd, state: State, step: RepairBelow | ChangeDirectory) -> OwnershipTally | None:
     """Carry out a step at or below the existing directory."""
     with _entered(parent, state) as directory:
         if isinstance(step, RepairBelow):
@@ -87,13 +88,13 @@ def _change(parent: int, state: State, step: RepairBelow | ChangeDirectory) -> O
         return None
 
 
-def _remove(parent: int, state: State) -> None:
+def _remove(parent: DirFd, state: State) -> None:
     with _entered(parent, state):
         os.rmdir(state.way.name, dir_fd=parent)
 
 
 @contextlib.contextmanager
-def _entered(parent: int, state: State) -> t.Iterator[int]:
+def _entered(parent: DirFd, state: State) -> t.Iterator[DirFd]:
     """Open exactly the directory that was observed."""
     with opened_same(parent, state.way, state.entry) as pinned:
         directory = reopened(pinned)
@@ -103,7 +104,7 @@ def _entered(parent: int, state: State) -> t.Iterator[int]:
             os.close(directory)
 
 
-def _hand_over(directory: int, uid: int, gid: int, bits: int) -> None:
+def _hand_over(directory: DirFd, uid: int, gid: int, bits: int) -> None:
     """Set owner and mode of an open directory if they differ."""
     status = os.fstat(directory)
     if (status.st_uid, status.st_gid) != (uid, gid):

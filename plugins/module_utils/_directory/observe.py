@@ -14,7 +14,7 @@ from .._containers.service import read_service, service_identity
 from .._core.errors import SessionsError
 from .._fs.ancestors import PathChain, way_to
 from .._fs.chown_tree import OwnershipTally, Wanted, survey
-from .._fs.fdopen import open_directory, real_path
+from .._fs.fdopen import DirFd, open_directory, real_path
 from .._fs.filesystem import Filesystem, filesystem_of
 from .._fs.modes import Mode
 from .._fs.users import Identity, group_name, group_number, identity_of, owner_name
@@ -110,7 +110,7 @@ def observed(params: Params) -> State:
 
 
 @contextlib.contextmanager
-def opened_base(way: PathChain) -> t.Iterator[int]:
+def opened_base(way: PathChain) -> t.Iterator[DirFd]:
     """Open the deepest existing directory of ``way``; raise SessionsError if it was replaced."""
     descriptor = open_directory(way.base)
     try:
@@ -124,10 +124,10 @@ def opened_base(way: PathChain) -> t.Iterator[int]:
 
 
 @contextlib.contextmanager
-def opened_same(base: int, way: PathChain, entry: PathEntry | None) -> t.Iterator[int]:
+def opened_same(base: DirFd, way: PathChain, entry: PathEntry | None) -> t.Iterator[DirFd]:
     """Open the directory at the path without read access; raise SessionsError if it is not the one observed before."""
     try:
-        descriptor = os.open(way.name, _LOOK, dir_fd=base)
+        descriptor = DirFd(os.open(way.name, _LOOK, dir_fd=base))
     except OSError as error:
         raise SessionsError(
             f"{way.path} was replaced during this run; find out which process did it and run again"
@@ -140,9 +140,9 @@ def opened_same(base: int, way: PathChain, entry: PathEntry | None) -> t.Iterato
         os.close(descriptor)
 
 
-def reopened(directory: int) -> int:
+def reopened(directory: DirFd) -> DirFd:
     """Return a descriptor that can list the directory, which ``directory`` (O_PATH) cannot."""
-    return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    return DirFd(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory))
 
 
 def wanted_mode(state: State, params: Params) -> Mode:
@@ -171,7 +171,7 @@ def _in_group(identity: Identity, group: str) -> Identity:
     return identity._replace(gid=gid, group=group_name(gid))
 
 
-def _entry_at(base: int, name: str) -> PathEntry | None:
+def _entry_at(base: DirFd, name: str) -> PathEntry | None:
     try:
         status = os.stat(name, dir_fd=base, follow_symlinks=False)
     except FileNotFoundError:
@@ -194,7 +194,7 @@ def _with_use(state: State, unit: Unit | None, read_write_paths: tuple[str, ...]
     return state._replace(sandbox=sandbox, closed_to_owner=closed, not_writable=tried)
 
 
-def _with_below(state: State, params: Params, directory: int) -> State:
+def _with_below(state: State, params: Params, directory: DirFd) -> State:
     """Add the number of entries below the path with the wrong owner or mode, for ``recurse``."""
     if not params.recurse:
         return state
@@ -208,7 +208,7 @@ def _with_below(state: State, params: Params, directory: int) -> State:
         raise SessionsError(f"cannot read everything below {state.way.path}: {error.strerror}; run as root") from error
 
 
-def _count_entries(directory: int, path: str) -> int:
+def _count_entries(directory: DirFd, path: str) -> int:
     try:
         below = reopened(directory)
     except OSError as error:

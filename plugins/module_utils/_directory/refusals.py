@@ -135,7 +135,7 @@ def _another_mode_at_each_start(state: State, params: Params) -> str | None:
         return None
     return (
         f"{params.unit} has {state.kept.line}, so systemd sets the mode of {params.path} to {octal(state.kept.bits)} at each start, but "
-        f"mode is {octal(bits)} (role: wa_mode); set {state.kept.mode_option}={octal(bits)} in a drop-in of the unit, or omit mode"
+        f"'mode' is {octal(bits)}; set {state.kept.mode_option}={octal(bits)} in a drop-in of the unit, or omit 'mode'"
     )
 
 

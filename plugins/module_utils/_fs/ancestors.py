@@ -11,7 +11,7 @@ import stat
 import typing as t
 
 from .._core.errors import SessionsError
-from .fdopen import open_directory, real_path
+from .fdopen import DirFd, open_directory, real_path
 from .users import group_name, owner_name
 
 
@@ -83,7 +83,7 @@ def untrusted_writer(way: PathChain, trusted: t.Collection[int]) -> str | None:
     return None
 
 
-def _deepest(parents: t.Sequence[str]) -> tuple[int, int]:
+def _deepest(parents: t.Sequence[str]) -> tuple[DirFd, int]:
     """Open the deepest existing directory of ``parents``; return its descriptor and the number of its components."""
     for existing in range(len(parents), -1, -1):
         path = "/" + "/".join(parents[:existing])
@@ -105,7 +105,7 @@ def _to_links(parents: t.Sequence[str]) -> t.Iterator[Directory]:
             yield from _chain(os.path.realpath(os.path.dirname(link)), status.st_uid)
 
 
-def _require_nothing(parent: int, name: str, path: str) -> None:
+def _require_nothing(parent: DirFd, name: str, path: str) -> None:
     """Raise SessionsError if ``name`` exists but is a file or a dangling link."""
     try:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -115,7 +115,7 @@ def _require_nothing(parent: int, name: str, path: str) -> None:
     raise SessionsError(f"{path} is {kind}, so nothing can be created below it; move it away or give another path")
 
 
-def _owner_at(parent: int, name: str) -> int | None:
+def _owner_at(parent: DirFd, name: str) -> int | None:
     try:
         return os.stat(name, dir_fd=parent, follow_symlinks=False).st_uid
     except FileNotFoundError:

@@ -16,6 +16,7 @@ import typing as t
 
 from .._core.errors import SessionsError
 from .._core.names import is_area
+from .fdopen import DirFd
 from .modes import Mode, directory_bits, file_bits
 from .users import Identity
 
@@ -56,12 +57,12 @@ class OwnershipTally:
 Change = t.Callable[[int, Identity, int], None]
 
 
-def survey(directory: int, wanted: Wanted) -> OwnershipTally:
+def survey(directory: DirFd, wanted: Wanted) -> OwnershipTally:
     """Count what needs correction below the open ``directory``, which is not counted itself. Reads only; raises OSError."""
     return _walked(directory, wanted, _leave)
 
 
-def repair(directory: int, wanted: Wanted) -> OwnershipTally:
+def repair(directory: DirFd, wanted: Wanted) -> OwnershipTally:
     """Correct owners and modes below the open ``directory``, deepest first; return what was corrected and what was left unchanged.
 
     Raises OSError for an entry that this process may not change. Show only its ``strerror``: its text contains a file name.
@@ -69,13 +70,13 @@ def repair(directory: int, wanted: Wanted) -> OwnershipTally:
     return _walked(directory, wanted, _correct)
 
 
-def _walked(directory: int, wanted: Wanted, change: Change) -> OwnershipTally:
+def _walked(directory: DirFd, wanted: Wanted, change: Change) -> OwnershipTally:
     tally = OwnershipTally()
     _walk(directory, wanted, tally, change, 0)
     return tally
 
 
-def _walk(directory: int, wanted: Wanted, tally: OwnershipTally, change: Change, depth: int) -> None:
+def _walk(directory: DirFd, wanted: Wanted, tally: OwnershipTally, change: Change, depth: int) -> None:
     """Visit every entry below ``directory``, subdirectories after their content, so that ownership is handed over last."""
     if depth > _DEPTH_AT_MOST:
         raise SessionsError(
@@ -90,7 +91,7 @@ def _walk(directory: int, wanted: Wanted, tally: OwnershipTally, change: Change,
 
 
 def _visit(
-    directory: int, name: str, device: int, wanted: Wanted, tally: OwnershipTally, change: Change, depth: int
+    directory: DirFd, name: str, device: int, wanted: Wanted, tally: OwnershipTally, change: Change, depth: int
 ) -> None:
     entry = os.open(name, _LOOK, dir_fd=directory)
     try:
@@ -114,7 +115,7 @@ def _visit(
 
 
 def _descend(entry: int, wanted: Wanted, tally: OwnershipTally, change: Change, depth: int) -> None:
-    below = os.open(".", _ENTER, dir_fd=entry)
+    below = DirFd(os.open(".", _ENTER, dir_fd=entry))
     try:
         _walk(below, wanted, tally, change, depth + 1)
     finally:

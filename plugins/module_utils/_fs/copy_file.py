@@ -18,7 +18,7 @@ import time
 import typing as t
 
 from .._core.errors import SessionsError
-from .fdopen import READ_FLAGS, open_regular
+from .fdopen import READ_FLAGS, DirFd, open_regular
 from .free_space import SpaceReserve
 
 _OPEN_TARGET = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -74,7 +74,7 @@ class Seen:
     linked: int = 0
 
 
-def copy_until_settled(source: int, target: int, name: str, rules: Rules, seen: Seen | None = None) -> Record:
+def copy_until_settled(source: DirFd, target: DirFd, name: str, rules: Rules, seen: Seen | None = None) -> Record:
     """Copy one file; return its record, or UNSETTLED if it kept changing (the copy then has the content that was read last)."""
     seen = seen or Seen()
     for attempt in range(_READS_AT_MOST):
@@ -86,13 +86,13 @@ def copy_until_settled(source: int, target: int, name: str, rules: Rules, seen: 
     return UNSETTLED
 
 
-def copied_already(source: int, target: int, name: str, rules: Rules) -> Record | None:
+def copied_already(source: DirFd, target: DirFd, name: str, rules: Rules) -> Record | None:
     """Return the record of a source file if the target, made by another engine, is a faithful copy; add what that engine omitted."""
     found = os.stat(name, dir_fd=source, follow_symlinks=False)
     return record_of(found) if _is_copy(source, target, name, found, rules) else None
 
 
-def _is_copy(source: int, target: int, name: str, found: os.stat_result, rules: Rules) -> bool:
+def _is_copy(source: DirFd, target: DirFd, name: str, found: os.stat_result, rules: Rules) -> bool:
     copy = os.open(name, READ_FLAGS, dir_fd=target)
     try:
         status = os.fstat(copy)
@@ -163,7 +163,7 @@ def _plain_mode(status: os.stat_result) -> int:
     return stat.S_IMODE(status.st_mode) & 0o777
 
 
-def digest_of(directory: int, name: str) -> bytes:
+def digest_of(directory: DirFd, name: str) -> bytes:
     """Return the digest of a regular file in an open directory. Raises OSError for anything else."""
     descriptor = open_regular(directory, name)
     try:
@@ -180,7 +180,7 @@ def digest_of(directory: int, name: str) -> bytes:
         os.close(descriptor)
 
 
-def _copy(source: int, target: int, name: str, rules: Rules, seen: Seen) -> Record | None:
+def _copy(source: DirFd, target: DirFd, name: str, rules: Rules, seen: Seen) -> Record | None:
     reading = os.open(name, READ_FLAGS, dir_fd=source)
     try:
         before = os.fstat(reading)

@@ -31,7 +31,7 @@ from .copy_file import (
     require_own,
     require_time,
 )
-from .fdopen import READ_FLAGS
+from .fdopen import READ_FLAGS, DirFd
 from .syscalls import creating_as
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -73,7 +73,7 @@ class Tally:
             setattr(self, field.name, max(mine, theirs) if field.name == "newest_ns" else mine + theirs)
 
 
-def sync_tree(source: int, target: int, rules: Rules, index: Index) -> tuple[Index, Tally]:
+def sync_tree(source: DirFd, target: DirFd, rules: Rules, index: Index) -> tuple[Index, Tally]:
     """Make the open directory ``target`` equal to ``source`` and return the new index.
 
     ``index``: of the previous pass, empty for the first one. A file that still matches its record is not read again. Entries that the
@@ -85,7 +85,7 @@ def sync_tree(source: int, target: int, rules: Rules, index: Index) -> tuple[Ind
     return copying.fresh, copying.tally
 
 
-def sync_entries(source: int, target: int, names: t.Iterable[str], rules: Rules) -> tuple[set[str], Tally]:
+def sync_entries(source: DirFd, target: DirFd, names: t.Iterable[str], rules: Rules) -> tuple[set[str], Tally]:
     """Like bring_up_to_date, for some of the entries of ``source`` and the directory itself. Returns the names that kept changing.
 
     The index of the previous pass does not match the target afterwards.
@@ -99,7 +99,7 @@ def sync_entries(source: int, target: int, names: t.Iterable[str], rules: Rules)
     return left, copying.tally
 
 
-def has_links(directory: int, names: t.Iterable[str]) -> bool:
+def has_links(directory: DirFd, names: t.Iterable[str]) -> bool:
     """Whether one of the entries ``names`` of an open directory has other hard links, through which it could be written unseen."""
     for name in names:
         with contextlib.suppress(FileNotFoundError):
@@ -108,7 +108,7 @@ def has_links(directory: int, names: t.Iterable[str]) -> bool:
     return False
 
 
-def bring_entry(source: int, target: int, name: str, rules: Rules, index: Index) -> tuple[Index, Tally]:
+def bring_entry(source: DirFd, target: DirFd, name: str, rules: Rules, index: Index) -> tuple[Index, Tally]:
     """Like bring_up_to_date, for one entry, a file or a directory; links are left out. ``target`` contains nothing else."""
     found = os.stat(name, dir_fd=source, follow_symlinks=False)
     copying = _Pass(rules, index, found.st_dev)
@@ -124,7 +124,7 @@ def bring_entry(source: int, target: int, name: str, rules: Rules, index: Index)
     return copying.fresh, copying.tally
 
 
-def measure(directory: int, is_volatile: Test, is_cache: Test | None = None) -> Tally:
+def measure(directory: DirFd, is_volatile: Test, is_cache: Test | None = None) -> Tally:
     """Return files, bytes and the newest mtime below an open directory, from names and status only."""
     tally = Tally()
     for _name, status in files_below(directory, is_volatile, is_cache):
@@ -134,7 +134,7 @@ def measure(directory: int, is_volatile: Test, is_cache: Test | None = None) -> 
     return tally
 
 
-def require_fit(source: int, rules: Rules, fit: Fit = require_own) -> None:
+def require_fit(source: DirFd, rules: Rules, fit: Fit = require_own) -> None:
     """Raise UnfitTree if bring_up_to_date would, from names, owners and modes only; nothing is copied.
 
     ``fit``: the check for each file; with ``require_may_change_hands`` this raises what hand_over would raise.
@@ -142,11 +142,11 @@ def require_fit(source: int, rules: Rules, fit: Fit = require_own) -> None:
     _require_fit(source, "", 0, os.fstat(source).st_dev, rules, Names(), fit)
 
 
-def require_entry_fit(directory: int, name: str, rules: Rules, fit: Fit = require_own) -> None:
+def require_entry_fit(directory: DirFd, name: str, rules: Rules, fit: Fit = require_own) -> None:
     """Like require_fit, for one entry, a file or a directory, of an open directory."""
     status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     if stat.S_ISDIR(status.st_mode):
-        below = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+        below = DirFd(os.open(name, _OPEN_DIRECTORY, dir_fd=directory))
         try:
             require_fit(below, rules, fit)
         finally:
@@ -164,7 +164,7 @@ def require_may_change_hands(status: os.stat_result, rules: Rules) -> None:
         )
 
 
-def _require_fit(directory: int, place: str, depth: int, device: int, rules: Rules, names: Names, fit: Fit) -> None:
+def _require_fit(directory: DirFd, place: str, depth: int, device: int, rules: Rules, names: Names, fit: Fit) -> None:
     status = os.fstat(directory)
     require_depth_and_device(status, depth, device)
     require_open(status, rules)
@@ -176,30 +176,30 @@ def _require_fit(directory: int, place: str, depth: int, device: int, rules: Rul
             if stat.S_ISREG(found.st_mode):
                 fit(found, rules)
             elif stat.S_ISDIR(found.st_mode):
-                below = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+                below = DirFd(os.open(name, _OPEN_DIRECTORY, dir_fd=directory))
                 try:
                     _require_fit(below, f"{place}{name}/", depth + 1, device, rules, names, fit)
                 finally:
                     os.close(below)
 
 
-def same_content(one: int, other: int, is_volatile: Test, is_cache: Test | None = None) -> bool:
+def same_content(one: DirFd, other: DirFd, is_volatile: Test, is_cache: Test | None = None) -> bool:
     """Whether two open directories contain the same files with the same content."""
     left = {name: status.st_size for name, status in files_below(one, is_volatile, is_cache)}
     right = {name: status.st_size for name, status in files_below(other, is_volatile, is_cache)}
     return left == right and all(_digest_below(one, name) == _digest_below(other, name) for name in left)
 
 
-def files_below(directory: int, is_volatile: Test, is_cache: Test | None) -> t.Iterator[tuple[str, os.stat_result]]:
+def files_below(directory: DirFd, is_volatile: Test, is_cache: Test | None) -> t.Iterator[tuple[str, os.stat_result]]:
     """Yield relative path and status of each regular file below an open directory, except volatile names and caches."""
     return _files(directory, is_volatile, is_cache, "", 0, Names())
 
 
-def hand_over_entry(directory: int, name: str, rules: Rules) -> Tally:
+def hand_over_entry(directory: DirFd, name: str, rules: Rules) -> Tally:
     """Like hand_over, for one entry, a file or a directory, of an open directory."""
     found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     if stat.S_ISDIR(found.st_mode):
-        below = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+        below = DirFd(os.open(name, _OPEN_DIRECTORY, dir_fd=directory))
         try:
             return chown_tree(below, rules)
         finally:
@@ -209,14 +209,14 @@ def hand_over_entry(directory: int, name: str, rules: Rules) -> Tally:
     return Tally(files=1, bytes=found.st_size)
 
 
-def chown_tree(directory: int, rules: Rules) -> Tally:
+def chown_tree(directory: DirFd, rules: Rules) -> Tally:
     """Give a whole tree to ``rules.uid`` and ``rules.gid`` in place. Raises UnfitTree for a file with other hard links."""
     tally = Tally()
     _hand_over(directory, rules, tally, 0, os.fstat(directory).st_dev, Names())
     return tally
 
 
-def remove_tree(parent: int, name: str) -> None:
+def remove_tree(parent: DirFd, name: str) -> None:
     """Remove ``name`` and everything below it from the open directory ``parent``, if it exists."""
     try:
         os.unlink(name, dir_fd=parent)
@@ -225,7 +225,7 @@ def remove_tree(parent: int, name: str) -> None:
         return
     except (IsADirectoryError, PermissionError):
         pass  # unlink(2) of a directory: EISDIR on Linux, EPERM by POSIX
-    top = os.open(name, _OPEN_DIRECTORY, dir_fd=parent)
+    top = DirFd(os.open(name, _OPEN_DIRECTORY, dir_fd=parent))
     try:
         while left := os.listdir(top):  # _remove moves entries that are too deep to the top
             for entry in left:
@@ -235,7 +235,7 @@ def remove_tree(parent: int, name: str) -> None:
     os.rmdir(name, dir_fd=parent)
 
 
-def _remove(parent: int, name: str, top: int, levels: int) -> None:
+def _remove(parent: DirFd, name: str, top: DirFd, levels: int) -> None:
     """Remove an entry and everything below it; directories below ``levels`` are moved to ``top``, as each level needs a descriptor."""
     try:
         os.unlink(name, dir_fd=parent)
@@ -245,7 +245,7 @@ def _remove(parent: int, name: str, top: int, levels: int) -> None:
     if not levels:
         os.rename(name, secrets.token_hex(16), src_dir_fd=parent, dst_dir_fd=top)
         return
-    below = os.open(name, _OPEN_DIRECTORY, dir_fd=parent)
+    below = DirFd(os.open(name, _OPEN_DIRECTORY, dir_fd=parent))
     try:
         for entry in os.listdir(below):
             _remove(below, entry, top, levels - 1)
@@ -283,7 +283,7 @@ class _Pass:
         self.tally = Tally()
         self.names = Names()
 
-    def directory(self, source: int, target: int, place: str, depth: int) -> None:
+    def directory(self, source: DirFd, target: DirFd, place: str, depth: int) -> None:
         """Update one directory; ``place``: its key in the index."""
         status = os.fstat(source)
         require_depth_and_device(status, depth, self.device)
@@ -297,7 +297,13 @@ class _Pass:
         apply_metadata(target, status, self.rules)
 
     def _entries(
-        self, source: int, target: int, place: str, depth: int, known: t.Mapping[str, tuple[int, ...]], there: set[str]
+        self,
+        source: DirFd,
+        target: DirFd,
+        place: str,
+        depth: int,
+        known: t.Mapping[str, tuple[int, ...]],
+        there: set[str],
     ) -> t.Collection[str]:
         """Update each entry of a directory and return the current names."""
         fresh = self.fresh.setdefault(place, {})
@@ -318,7 +324,7 @@ class _Pass:
         return fresh
 
     def _changed(
-        self, source: int, place: str, known: t.Mapping[str, tuple[int, ...]], fresh: dict[str, tuple[int, ...]]
+        self, source: DirFd, place: str, known: t.Mapping[str, tuple[int, ...]], fresh: dict[str, tuple[int, ...]]
     ) -> list[os.DirEntry[str]]:
         """Enter unchanged files into ``fresh`` and return the other entries.
 
@@ -345,10 +351,10 @@ class _Pass:
         self.tally.unwatched += linked
         return changed
 
-    def folder(self, source: int, target: int, name: str, exists: bool, place: str, depth: int) -> None:
+    def folder(self, source: DirFd, target: DirFd, name: str, exists: bool, place: str, depth: int) -> None:
         """Update the directory ``name``; ``exists``: the target has an entry of that name."""
         self.tally.unwatched += 1
-        below = os.open(name, _OPEN_DIRECTORY, dir_fd=source)
+        below = DirFd(os.open(name, _OPEN_DIRECTORY, dir_fd=source))
         try:
             copy = _open_or_make(target, name, exists)
             try:
@@ -358,7 +364,7 @@ class _Pass:
         finally:
             os.close(below)
 
-    def anew(self, source: int, target: int, name: str) -> bool:
+    def anew(self, source: DirFd, target: DirFd, name: str) -> bool:
         """Copy the top-level entry ``name`` again, or remove its copy; return whether it is settled."""
         if self.rules.is_volatile(name) or (self.rules.is_cache and self.rules.is_cache(name)):
             return True
@@ -372,7 +378,7 @@ class _Pass:
                 self.folder(source, target, name, False, f"{name}/", 1)
         return self.tally.unsettled == unsettled
 
-    def file(self, source: int, target: int, name: str, exists: bool, seen: Seen | None = None) -> Record:
+    def file(self, source: DirFd, target: DirFd, name: str, exists: bool, seen: Seen | None = None) -> Record:
         """Copy the file ``name`` unless another engine has copied it correctly. ``exists``: the target has an entry of that name.
         ``seen``: what was seen in this directory.
         """
@@ -391,22 +397,22 @@ class _Pass:
         return record
 
 
-def _open_or_make(target: int, name: str, exists: bool) -> int:
+def _open_or_make(target: DirFd, name: str, exists: bool) -> DirFd:
     if exists:
         try:
-            return os.open(name, _OPEN_DIRECTORY, dir_fd=target)
+            return DirFd(os.open(name, _OPEN_DIRECTORY, dir_fd=target))
         except NotADirectoryError:  # it was a file in the previous pass
             os.unlink(name, dir_fd=target)
     os.mkdir(name, 0o700, dir_fd=target)
-    return os.open(name, _OPEN_DIRECTORY, dir_fd=target)
+    return DirFd(os.open(name, _OPEN_DIRECTORY, dir_fd=target))
 
 
-def _digest_below(directory: int, relative: str) -> bytes | None:
-    here = os.open(".", _OPEN_DIRECTORY, dir_fd=directory)
+def _digest_below(directory: DirFd, relative: str) -> bytes | None:
+    here = DirFd(os.open(".", _OPEN_DIRECTORY, dir_fd=directory))
     try:
         *folders, name = relative.split("/")
         for folder in folders:
-            below = os.open(folder, _OPEN_DIRECTORY, dir_fd=here)
+            below = DirFd(os.open(folder, _OPEN_DIRECTORY, dir_fd=here))
             os.close(here)
             here = below
         return digest_of(here, name)
@@ -417,7 +423,7 @@ def _digest_below(directory: int, relative: str) -> bytes | None:
 
 
 def _files(
-    directory: int, is_volatile: Test, is_cache: Test | None, prefix: str, depth: int, names: Names
+    directory: DirFd, is_volatile: Test, is_cache: Test | None, prefix: str, depth: int, names: Names
 ) -> t.Iterator[tuple[str, os.stat_result]]:
     with os.scandir(directory) as entries:
         for entry in names.counted(entries):
@@ -434,10 +440,10 @@ def _files(
 
 
 def _files_in(
-    directory: int, name: str, is_volatile: Test, is_cache: Test | None, prefix: str, depth: int, names: Names
+    directory: DirFd, name: str, is_volatile: Test, is_cache: Test | None, prefix: str, depth: int, names: Names
 ) -> t.Iterator[tuple[str, os.stat_result]]:
     try:
-        below = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+        below = DirFd(os.open(name, _OPEN_DIRECTORY, dir_fd=directory))
     except OSError:
         return  # it was removed or replaced meanwhile
     try:
@@ -446,7 +452,7 @@ def _files_in(
         os.close(below)
 
 
-def _hand_over(directory: int, rules: Rules, tally: Tally, depth: int, device: int, names: Names) -> None:
+def _hand_over(directory: DirFd, rules: Rules, tally: Tally, depth: int, device: int, names: Names) -> None:
     status = os.fstat(directory)
     require_depth_and_device(status, depth, device)
     require_open(status, rules)
@@ -454,7 +460,7 @@ def _hand_over(directory: int, rules: Rules, tally: Tally, depth: int, device: i
         require_time(rules.until)
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if stat.S_ISDIR(found.st_mode):
-            below = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+            below = DirFd(os.open(name, _OPEN_DIRECTORY, dir_fd=directory))
             try:
                 _hand_over(below, rules, tally, depth + 1, device, names)
             finally:
@@ -471,12 +477,12 @@ def _hand_over(directory: int, rules: Rules, tally: Tally, depth: int, device: i
     apply_metadata(directory, status, rules)
 
 
-def _names_in(directory: int, names: Names) -> list[str]:
+def _names_in(directory: DirFd, names: Names) -> list[str]:
     with os.scandir(directory) as entries:
         return [entry.name for entry in names.counted(entries)]
 
 
-def _hand_over_file(directory: int, name: str, rules: Rules) -> None:
+def _hand_over_file(directory: DirFd, name: str, rules: Rules) -> None:
     descriptor = os.open(name, READ_FLAGS, dir_fd=directory)
     try:
         status = os.fstat(descriptor)

@@ -13,6 +13,9 @@ import os
 import struct
 import typing as t
 
+if t.TYPE_CHECKING:
+    from .fdopen import DirFd
+
 _CLASS_NOTIFICATION, _CLOSE_ON_EXEC, _NONBLOCK, _UNLIMITED_MARKS = 0x0, 0x1, 0x2, 0x20
 _MARK_ADD, _MARK_DONT_FOLLOW = 0x1, 0x4
 _OPEN, _QUEUE_OVERFLOW, _EVENT_ON_CHILD = 0x20, 0x4000, 0x08000000
@@ -42,7 +45,7 @@ def has_fanotify() -> bool:
     except OSError:
         return False
     try:
-        root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = DirFd(os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         try:
             fanotify_add(queue, root)
         finally:
@@ -60,7 +63,7 @@ def fanotify_new() -> int:
     return _checked(_call("fanotify_init")(flags, _OPEN_FLAGS))
 
 
-def fanotify_add(queue: int, directory: int, name: str | None = None) -> None:
+def fanotify_add(queue: int, directory: DirFd, name: str | None = None) -> None:
     """Report opens of the files in an open directory, or only of its entry ``name``, fanotify_mark(2)."""
     flags = _MARK_ADD | _MARK_DONT_FOLLOW
     mask = _OPEN | (_EVENT_ON_CHILD if name is None else 0)

@@ -19,6 +19,8 @@ from .._core.limits import NAMES
 from .._core.printable import is_plain
 
 Item = t.TypeVar("Item")
+# The descriptor of an open directory. Functions that take one take sizes, uids and other descriptors as well, which are plain ints.
+DirFd = t.NewType("DirFd", int)
 # A name derived from an account's name (``NAME-wal``, ``NAME_creds.json``) may exceed the maximum length.
 NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -77,7 +79,7 @@ def following_no_link() -> t.Iterator[None]:
 
 
 @contextlib.contextmanager
-def opened_directory(path: str, *, trusted_uids: t.Collection[int] = ()) -> t.Iterator[int]:
+def opened_directory(path: str, *, trusted_uids: t.Collection[int] = ()) -> t.Iterator[DirFd]:
     """Open the directory at ``path`` and close it at the end; see open_directory."""
     descriptor = open_directory(path, trusted_uids=trusted_uids)
     try:
@@ -86,7 +88,7 @@ def opened_directory(path: str, *, trusted_uids: t.Collection[int] = ()) -> t.It
         os.close(descriptor)
 
 
-def open_directory(path: str, *, trusted_uids: t.Collection[int] = (), start: int | None = None) -> int:
+def open_directory(path: str, *, trusted_uids: t.Collection[int] = (), start: int | None = None) -> DirFd:
     """Return a descriptor of the directory at ``path``: an absolute path, or one relative to the open directory ``start``.
 
     A link of a user other than root must lead to a directory that belongs to this user or to one of ``trusted_uids`` (uids).
@@ -130,11 +132,11 @@ def make_directory(path: str, mode: int, *, uid: int, gid: int) -> None:
         os.close(here)
 
 
-def _make(parent: int, name: str, path: str) -> int:
+def _make(parent: DirFd, name: str, path: str) -> DirFd:
     """Create and open a directory of ``path``. Raises SessionsError if a user with write access to ``parent`` has replaced it."""
     os.mkdir(name, 0o700, dir_fd=parent)
     try:
-        descriptor = os.open(name, OPEN_DIRECTORY, dir_fd=parent)
+        descriptor = DirFd(os.open(name, OPEN_DIRECTORY, dir_fd=parent))
     except OSError as error:
         raise _exchanged(parent, name, path) from error
     status = os.fstat(descriptor)
@@ -147,7 +149,7 @@ def _make(parent: int, name: str, path: str) -> int:
     return descriptor
 
 
-def _exchanged(parent: int, name: str, path: str) -> SessionsError:
+def _exchanged(parent: DirFd, name: str, path: str) -> SessionsError:
     place = os.path.join(real_path(parent), name)
     return SessionsError(
         f"{place} was replaced while it was being created for {path}, and its owner was left unchanged; "
@@ -155,18 +157,18 @@ def _exchanged(parent: int, name: str, path: str) -> SessionsError:
     )
 
 
-def _give(descriptor: int, mode: int, uid: int, gid: int) -> None:
+def _give(descriptor: DirFd, mode: int, uid: int, gid: int) -> None:
     if os.geteuid() == 0:
         os.fchown(descriptor, uid, gid)
     os.fchmod(descriptor, mode)
 
 
-def real_path(descriptor: int) -> str:
+def real_path(descriptor: DirFd) -> str:
     """Return the kernel's path of an open directory, without symbolic links."""
     return os.readlink(f"/proc/self/fd/{descriptor}")
 
 
-def open_regular(parent: int, name: str) -> int:
+def open_regular(parent: DirFd, name: str) -> int:
     """Open a regular file of an open directory for reading, without blocking. Raises OSError for anything else.
 
     An earlier check does not help: the owner of the directory can replace the file with a device at any moment.
@@ -178,10 +180,10 @@ def open_regular(parent: int, name: str) -> int:
     return descriptor
 
 
-def _walk(path: str, makers: set[int], start: int | None = None) -> int:
+def _walk(path: str, makers: set[int], start: int | None = None) -> DirFd:
     """Open ``path`` component by component, and add the owner of each followed link to ``makers``."""
     todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
-    here = os.open("/" if start is None else ".", OPEN_DIRECTORY, dir_fd=start)
+    here = DirFd(os.open("/" if start is None else ".", OPEN_DIRECTORY, dir_fd=start))
     links = 0
     guarded = is_link_free(path)
     try:
@@ -207,24 +209,24 @@ def _walk(path: str, makers: set[int], start: int | None = None) -> int:
         raise
 
 
-def _step(here: int, name: str) -> int:
-    below = os.open(name, OPEN_DIRECTORY, dir_fd=here)
+def _step(here: DirFd, name: str) -> DirFd:
+    below = DirFd(os.open(name, OPEN_DIRECTORY, dir_fd=here))
     os.close(here)
     return below
 
 
-def exists(directory: int, name: str) -> bool:
+def exists(directory: DirFd, name: str) -> bool:
     """Return whether the open directory has an entry ``name`` of any type."""
     return status_of(directory, name) is not None
 
 
-def is_folder(directory: int, name: str) -> bool:
+def is_folder(directory: DirFd, name: str) -> bool:
     """Return whether the open directory has a directory ``name`` that is not a symbolic link."""
     status = status_of(directory, name)
     return status is not None and stat.S_ISDIR(status.st_mode)
 
 
-def status_of(directory: int, name: str) -> os.stat_result | None:
+def status_of(directory: DirFd, name: str) -> os.stat_result | None:
     """Return the status of the entry ``name`` itself; None if it does not exist."""
     try:
         return os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -234,7 +236,7 @@ def status_of(directory: int, name: str) -> os.stat_result | None:
         raise
 
 
-def status_below(directory: int, path: str) -> os.stat_result | None:
+def status_below(directory: DirFd, path: str) -> os.stat_result | None:
     """Return the status of the entry at the relative ``path`` itself; None if it does not exist or is below a symbolic link."""
     folder, slash, name = path.rpartition("/")
     if not slash:
@@ -248,12 +250,12 @@ def status_below(directory: int, path: str) -> os.stat_result | None:
         raise
 
 
-def open_below(directory: int, path: str) -> int:
+def open_below(directory: DirFd, path: str) -> DirFd:
     """Return a descriptor of the directory at the relative ``path``, following no symbolic link. Raises OSError if there is none."""
-    here = os.open(".", OPEN_DIRECTORY, dir_fd=directory)
+    here = DirFd(os.open(".", OPEN_DIRECTORY, dir_fd=directory))
     for part in path.split("/"):
         try:
-            below = os.open(part, OPEN_DIRECTORY, dir_fd=here)
+            below = DirFd(os.open(part, OPEN_DIRECTORY, dir_fd=here))
         finally:
             os.close(here)
         here = below
@@ -261,7 +263,7 @@ def open_below(directory: int, path: str) -> int:
 
 
 @contextlib.contextmanager
-def opened_below(directory: int, path: str) -> t.Iterator[int]:
+def opened_below(directory: DirFd, path: str) -> t.Iterator[DirFd]:
     """Open the directory at the relative ``path`` and close it afterwards; see open_below."""
     descriptor = open_below(directory, path)
     try:
@@ -270,13 +272,13 @@ def opened_below(directory: int, path: str) -> t.Iterator[int]:
         os.close(descriptor)
 
 
-def folders_in(directory: int) -> list[str]:
+def folders_in(directory: DirFd) -> list[str]:
     """Return the names of the directories in an open directory, sorted, without symbolic links."""
     with os.scandir(directory) as entries:
         return sorted(entry.name for entry in bounded(entries) if entry.is_dir(follow_symlinks=False))
 
 
-def folders_and_links_in(directory: int) -> list[tuple[str, bool]]:
+def folders_and_links_in(directory: DirFd) -> list[tuple[str, bool]]:
     """Return the names of directories and symbolic links in an open directory, sorted, each with whether it is a link."""
     found = []
     with os.scandir(directory) as entries:
@@ -288,7 +290,7 @@ def folders_and_links_in(directory: int) -> list[tuple[str, bool]]:
     return sorted(found)
 
 
-def names_in(directory: int) -> list[str]:
+def names_in(directory: DirFd) -> list[str]:
     """Return the names in an open directory, in any order."""
     with os.scandir(directory) as entries:
         return [entry.name for entry in bounded(entries)]
@@ -305,12 +307,12 @@ def bounded(entries: t.Iterable[Item], at_most: int = NAMES) -> t.Iterator[Item]
         yield entry
 
 
-def open_private(parent: int, name: str, *, called: str) -> int:
+def open_private(parent: DirFd, name: str, *, called: str) -> DirFd:
     """Open a directory that only root can enter, creating it if necessary; ``called``: its path for error messages."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=parent)
     try:
-        descriptor = os.open(name, OPEN_DIRECTORY, dir_fd=parent)
+        descriptor = DirFd(os.open(name, OPEN_DIRECTORY, dir_fd=parent))
     except OSError as error:
         raise SessionsError(
             f"{called} cannot be used: it must be a directory that root owns; move it away and run again"

@@ -12,7 +12,7 @@ import typing as t
 
 from .._core.errors import SessionsError
 from .._core.limits import FILE_BYTES
-from .fdopen import READ_FLAGS, opened_directory
+from .fdopen import READ_FLAGS, DirFd, opened_directory
 
 _BLOCK = 1 << 18
 
@@ -25,7 +25,7 @@ def write_atomic(path: str, content: bytes, mode: int, *, uid: int = 0, gid: int
 
 
 def write_atomic_at(
-    parent: int,
+    parent: DirFd,
     name: str,
     content: bytes,
     mode: int,
@@ -79,13 +79,13 @@ def read_held(path: str, *, at_most: int = FILE_BYTES) -> Held | None:
         return None
 
 
-def read_file_at(parent: int, name: str, *, at_most: int = FILE_BYTES, called: str | None = None) -> bytes | None:
+def read_file_at(parent: DirFd, name: str, *, at_most: int = FILE_BYTES, called: str | None = None) -> bytes | None:
     """Like read_file, in the open directory ``parent``; ``called`` names the file in an error."""
     held = read_held_at(parent, name, at_most=at_most, called=called)
     return None if held is None else held.content
 
 
-def read_held_at(parent: int, name: str, *, at_most: int = FILE_BYTES, called: str | None = None) -> Held | None:
+def read_held_at(parent: DirFd, name: str, *, at_most: int = FILE_BYTES, called: str | None = None) -> Held | None:
     """Like read_held, in the open directory ``parent``.
 
     Never blocks on the other end of a FIFO, on a terminal, or on a lease; a file with a lease cannot be read, fcntl(2).
@@ -112,7 +112,7 @@ def read_held_at(parent: int, name: str, *, at_most: int = FILE_BYTES, called: s
     return Held(content, status, os.fstat(parent))
 
 
-def is_as_read(parent: int, name: str, held: Held | None) -> bool:
+def is_as_read(parent: DirFd, name: str, held: Held | None) -> bool:
     """Whether the file ``name`` of the open directory is unchanged since it was read as ``held`` (None: it did not exist)."""
     try:
         found = os.stat(name, dir_fd=parent, follow_symlinks=False)

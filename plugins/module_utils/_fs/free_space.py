@@ -10,6 +10,9 @@ import typing as t
 
 from .filesystem import filesystem_of
 
+if t.TYPE_CHECKING:
+    from .fdopen import DirFd
+
 RESERVE = 1.1  # factor applied to what the copies need
 _KEPT = 20  # one part in so many of the free space is never used, even if files grow while they are copied
 _LOOK_EVERY = 16 << 20  # bytes
@@ -26,7 +29,7 @@ class SpaceReserve:
     kept: tuple[int, int]
     taken: int = _LOOK_EVERY
 
-    def is_left(self, directory: int, size: int) -> bool:
+    def is_left(self, directory: DirFd, size: int) -> bool:
         """Whether a new file of ``size`` bytes in an open directory leaves enough space free."""
         self.taken += size + _INODE
         if self.taken < _LOOK_EVERY:
@@ -37,7 +40,7 @@ class SpaceReserve:
         return free >= size_kept and not (disk.f_files and disk.f_favail <= files_kept)
 
 
-def kept_free(directory: int) -> tuple[int, int]:
+def kept_free(directory: DirFd) -> tuple[int, int]:
     """Return how many of the free bytes and inodes must stay free on the disk of an open directory."""
     disk = os.fstatvfs(directory)
     return disk.f_bavail * disk.f_frsize // _KEPT, disk.f_favail // _KEPT
@@ -49,7 +52,7 @@ def has_room(disk: os.statvfs_result, size: int, files: int) -> bool:
     return size * RESERVE <= free and not (disk.f_files and files * RESERVE > disk.f_favail)
 
 
-def has_room_for_all(target: int, sources: t.Iterable[int]) -> bool:
+def has_room_for_all(target: DirFd, sources: t.Iterable[int]) -> bool:
     """Whether the disk has room for everything on the filesystems of the open directories ``sources``, which takes no measuring.
 
     Files with several hard links need more, because each name is copied; Room notices that.

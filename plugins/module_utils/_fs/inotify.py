@@ -20,6 +20,9 @@ from .._core.errors import SessionsError
 from .filesystem import filesystem_of
 from .syscalls import inotify_add, inotify_new
 
+if t.TYPE_CHECKING:
+    from .fdopen import DirFd
+
 _MODIFY, _ATTRIB, _CLOSE_WRITE = 0x2, 0x4, 0x8
 _MOVED, _CREATE, _DELETE = 0x40 | 0x80, 0x100, 0x200
 _DELETE_SELF, _MOVE_SELF, _UNMOUNT, _OVERFLOW, _IGNORED = 0x400, 0x800, 0x2000, 0x4000, 0x8000
@@ -50,7 +53,7 @@ class Watch:
         self._types: dict[int, str] = {}
         self._names: dict[str, set[str]] = {}
 
-    def add(self, account: str, directory: int) -> None:
+    def add(self, account: str, directory: DirFd) -> None:
         """Watch the open directory of an account, unless its filesystem or a limit of the kernel prevents it."""
         status = os.fstat(directory)
         with contextlib.suppress(OSError, SessionsError):

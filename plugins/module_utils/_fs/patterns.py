@@ -9,7 +9,7 @@ import functools
 import re
 import typing as t
 
-from .fdopen import exists, folders_in, names_in, opened_below
+from .fdopen import DirFd, exists, folders_in, names_in, opened_below
 
 
 @functools.cache
@@ -35,13 +35,13 @@ def _part_expression(part: str) -> str:
     return "".join(wild.get(character, re.escape(character)) for character in part)
 
 
-def paths_matching(directory: int, patterns: t.Iterable[str]) -> t.Iterator[str]:
+def paths_matching(directory: DirFd, patterns: t.Iterable[str]) -> t.Iterator[str]:
     """Yield the relative paths below an open directory that match a pattern, sorted per pattern; no symbolic link is followed."""
     for pattern in patterns:
         yield from _expanded(directory, pattern.split("/"), "")
 
 
-def _expanded(directory: int, parts: t.Sequence[str], above: str) -> t.Iterator[str]:
+def _expanded(directory: DirFd, parts: t.Sequence[str], above: str) -> t.Iterator[str]:
     first, rest = parts[0], parts[1:]
     if not any(character in first for character in "*?"):
         found = [first] if exists(directory, first) else []

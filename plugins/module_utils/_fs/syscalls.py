@@ -11,6 +11,9 @@ import os
 import stat
 import typing as t
 
+if t.TYPE_CHECKING:
+    from .fdopen import DirFd
+
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _PR_GET_SECUREBITS, _PR_SET_SECUREBITS = 27, 28
@@ -18,7 +21,7 @@ _SECBIT_NO_SETUID_FIXUP = 1 << 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def rename_new(source: int, name: str, target: int, new_name: str) -> None:
+def rename_new(source: DirFd, name: str, target: DirFd, new_name: str) -> None:
     """Rename between two open directories; raise FileExistsError if the new name exists."""
     if _renameat2(source, name, target, new_name, _RENAME_NOREPLACE):
         return
@@ -36,7 +39,7 @@ def rename_new(source: int, name: str, target: int, new_name: str) -> None:
     os.unlink(name, dir_fd=source)
 
 
-def exchange(source: int, name: str, target: int, other_name: str) -> bool:
+def exchange(source: DirFd, name: str, target: DirFd, other_name: str) -> bool:
     """Swap two entries atomically; return False without a change if the filesystem does not support that."""
     return _renameat2(source, name, target, other_name, _RENAME_EXCHANGE)
 
@@ -59,10 +62,10 @@ def inotify_new() -> int:
     return _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
 
-def inotify_add(queue: int, directory: int, mask: int) -> int:
-    """Add a watch of an open directory to ``queue`` and return its number, inotify_add_watch(2)."""
-    # No such call takes a descriptor; this path leads to the open directory itself, wherever its name leads now.
-    return _checked(_libc.inotify_add_watch(queue, f"/proc/self/fd/{directory}".encode(), mask))
+def inotify_add(queue: int, descriptor: int, mask: int) -> int:
+    """Add a watch of an open file or directory to ``queue`` and return its number, inotify_add_watch(2)."""
+    # No such call takes a descriptor; this path leads to the open one itself, wherever its name leads now.
+    return _checked(_libc.inotify_add_watch(queue, f"/proc/self/fd/{descriptor}".encode(), mask))
 
 
 @contextlib.contextmanager
@@ -107,7 +110,7 @@ def _mount_of(descriptor: int) -> str:
         return next(line.split()[1] for line in file if line.startswith("mnt_id:"))
 
 
-def _renameat2(source: int, name: str, target: int, new_name: str, flags: int) -> bool:
+def _renameat2(source: DirFd, name: str, target: DirFd, new_name: str, flags: int) -> bool:
     """Return False if kernel, C library or filesystem do not support the flag; raise OSError for any other failure."""
     try:
         call = _libc.renameat2  # glibc 2.28 and newer, musl 1.2.6 and newer

@@ -20,7 +20,7 @@ import typing as t
 from .._core.bounded_json import parsed_as_dotnet, parsed_as_node
 from .._core.errors import SessionsError
 from .._core.limits import CREDENTIALS_BYTES
-from .._fs.fdopen import bounded, exists, folders_in, is_folder, names_in, opened_below, status_of
+from .._fs.fdopen import DirFd, bounded, exists, folders_in, is_folder, names_in, opened_below, status_of
 from .._fs.files import read_file_at
 from .layout import KEYS_MISSING, Judgement, Layout, StopSettings, blocking_problems, warning_problems
 
@@ -45,18 +45,18 @@ _KEY_FOLDERS = (
 _STOP = StopSettings(signal="SIGINT", timeout=45)
 
 
-def is_baileys(directory: int) -> bool:
+def is_baileys(directory: DirFd) -> bool:
     """Return whether an open directory holds credentials or keys of Baileys."""
     return exists(directory, "creds.json") or has_baileys_key(directory)
 
 
-def has_baileys_key(directory: int) -> bool:
+def has_baileys_key(directory: DirFd) -> bool:
     """Return whether an open directory holds a key of Baileys."""
     with os.scandir(directory) as entries:
         return any(_KEY.fullmatch(entry.name) for entry in bounded(entries))
 
 
-def judge_baileys(directory: int) -> Judgement:
+def judge_baileys(directory: DirFd) -> Judgement:
     """Judge an account by its credentials and keys."""
     judgement = _judged(directory, "creds.json", _keys_of, parsed_as_node)
     if judgement.state == "corrupt" and exists(directory, "creds.json.bak"):
@@ -72,21 +72,21 @@ class _Keys(t.NamedTuple):
     problems: tuple[str, ...]
 
 
-_Look = t.Callable[[int, t.Mapping[str, t.Any]], _Keys]
+_Look = t.Callable[[DirFd, t.Mapping[str, t.Any]], _Keys]
 
 
-def _keys_of(directory: int, credentials: t.Mapping[str, t.Any]) -> _Keys:
+def _keys_of(directory: DirFd, credentials: t.Mapping[str, t.Any]) -> _Keys:
     # Checking the newest key first avoids listing thousands; it is deleted once it has been used.
     newest = [(directory, f"pre-key-{_number_before(credentials.get('nextPreKeyId'))}.json")]
     found = _worth(newest)
     return found if not found.problems else _worth(itertools.chain(newest, _flat_keys(directory)))
 
 
-def _flat_keys(directory: int) -> t.Iterator[tuple[int, str]]:
+def _flat_keys(directory: DirFd) -> t.Iterator[tuple[DirFd, str]]:
     return ((directory, name) for name in sorted(names_in(directory)) if _KEY.fullmatch(name))
 
 
-def _worth(keys: t.Iterable[tuple[int, str]]) -> _Keys:
+def _worth(keys: t.Iterable[tuple[DirFd, str]]) -> _Keys:
     """Check key files, each given by its open directory and name. The library treats an empty one as missing and continues."""
     problems: dict[str, None] = {}
     found = readable = False
@@ -104,7 +104,7 @@ def _worth(keys: t.Iterable[tuple[int, str]]) -> _Keys:
     return _Keys(not readable, tuple(problems)) if found else _Keys(False, (KEYS_MISSING,))
 
 
-def _has_content(directory: int, name: str) -> bool:
+def _has_content(directory: DirFd, name: str) -> bool:
     """Return whether a file starts with something other than the zeros that a crash or full disk leaves, which JSON never does."""
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
@@ -116,7 +116,7 @@ def _has_content(directory: int, name: str) -> bool:
         os.close(descriptor)
 
 
-def _judged(directory: int, name: str, keys_of: _Look, parsed: t.Callable[[bytes], t.Any]) -> Judgement:
+def _judged(directory: DirFd, name: str, keys_of: _Look, parsed: t.Callable[[bytes], t.Any]) -> Judgement:
     """Judge by the credentials file ``name``; ``keys_of`` is called if the credentials are those of a linked device.
 
     The library truncates the file and writes it again, so a corrupt file that was just modified is read again.
@@ -130,12 +130,12 @@ def _judged(directory: int, name: str, keys_of: _Look, parsed: t.Callable[[bytes
     return judgement
 
 
-def _is_being_written(directory: int, name: str) -> bool:
+def _is_being_written(directory: DirFd, name: str) -> bool:
     status = status_of(directory, name)
     return status is not None and abs(time.time() - status.st_mtime) < _JUST_NOW
 
 
-def _judged_once(directory: int, name: str, keys_of: _Look, parsed: t.Callable[[bytes], t.Any]) -> Judgement:
+def _judged_once(directory: DirFd, name: str, keys_of: _Look, parsed: t.Callable[[bytes], t.Any]) -> Judgement:
     status = status_of(directory, name)
     if status is None:
         return Judgement("corrupt", ("credentials_missing",))
@@ -201,21 +201,21 @@ def _number_before(number: t.Any) -> int:
     return number - 1 if isinstance(number, int) and 0 < number < _PRE_KEYS_AT_MOST else 0
 
 
-def _detect_baileys(directory: int, path: str) -> str:
+def _detect_baileys(directory: DirFd, path: str) -> str:
     return "a directory holds creds.json" if exists(directory, "creds.json") else ""
 
 
 # --- Evolution API ----------------------------------------------------------------------------------------------
 
 
-def _judge_evolution(directory: int) -> Judgement:
+def _judge_evolution(directory: DirFd) -> Judgement:
     if exists(directory, "creds.json"):
         return judge_baileys(directory)
     keys = _worth(_flat_keys(directory))
     return Judgement("corrupt", keys.problems) if keys.useless else Judgement("unknown", (_IN_SQL, *keys.problems))
 
 
-def _detect_evolution(directory: int, path: str) -> str:
+def _detect_evolution(directory: DirFd, path: str) -> str:
     """Recognise version 2, also next to remains of version 1; an account of version 1 alone is one of Baileys.
 
     Other programs that name accounts by UUIDs have credentials in some of the directories.
@@ -230,11 +230,11 @@ def _detect_evolution(directory: int, path: str) -> str:
     return ""
 
 
-def _has_credentials(directory: int) -> bool:
+def _has_credentials(directory: DirFd) -> bool:
     return exists(directory, "creds.json")
 
 
-def _asked_below(directory: int, name: str, question: t.Callable[[int], bool]) -> bool:
+def _asked_below(directory: DirFd, name: str, question: t.Callable[[DirFd], bool]) -> bool:
     try:
         with opened_below(directory, name) as below:
             return question(below)
@@ -245,13 +245,13 @@ def _asked_below(directory: int, name: str, question: t.Callable[[int], bool]) -
 # --- BaileysCSharp ----------------------------------------------------------------------------------------------
 
 
-def _is_csharp(directory: int) -> bool:
+def _is_csharp(directory: DirFd) -> bool:
     if any(is_folder(directory, name) for name in _PRE_KEY_FOLDERS):
         return True
     return any(name.endswith("_creds.json") for name in names_in(directory))
 
 
-def _judge_csharp(directory: int) -> Judgement:
+def _judge_csharp(directory: DirFd) -> Judgement:
     names = sorted(name for name in names_in(directory) if name.endswith("_creds.json")) or ["creds.json"]
     judgements = [_judged(directory, name, _csharp_keys_of, parsed_as_dotnet) for name in names]
     best = next((each for each in judgements if each.state == "paired"), judgements[0])
@@ -260,11 +260,11 @@ def _judge_csharp(directory: int) -> Judgement:
     return best
 
 
-def _csharp_keys_of(directory: int, credentials: t.Mapping[str, t.Any]) -> _Keys:
+def _csharp_keys_of(directory: DirFd, credentials: t.Mapping[str, t.Any]) -> _Keys:
     return _worth(_csharp_keys(directory))
 
 
-def _csharp_keys(directory: int) -> t.Iterator[tuple[int, str]]:
+def _csharp_keys(directory: DirFd) -> t.Iterator[tuple[DirFd, str]]:
     """Yield the keys: in folders, or next to them where the program joined the path with a backslash."""
     with os.scandir(directory) as entries:
         found = {entry.name: entry.is_dir(follow_symlinks=False) for entry in bounded(entries)}
@@ -277,7 +277,7 @@ def _csharp_keys(directory: int) -> t.Iterator[tuple[int, str]]:
                 yield from ((below, key) for key in names_in(below))
 
 
-def _detect_csharp(directory: int, path: str) -> str:
+def _detect_csharp(directory: DirFd, path: str) -> str:
     if exists(directory, f"{os.path.basename(path)}_creds.json"):
         return "a directory holds <its name>_creds.json"
     if exists(directory, "creds.json") and any(is_folder(directory, name) for name in _PRE_KEY_FOLDERS):

@@ -9,7 +9,7 @@ import dataclasses
 import os
 import stat
 
-from .._fs.fdopen import exists, folders_in, is_folder, opened_below
+from .._fs.fdopen import DirFd, exists, folders_in, is_folder, opened_below
 from .._fs.patterns import name_matcher
 from .chromium import CACHES, LOCKS, STOP, VOLATILE, WATCHED, is_profile, judge_profile, lock_of_profile
 from .layout import Layout
@@ -23,21 +23,21 @@ _TOKENS = "*.data.json"
 _WITHOUT_SLASH = "userDataDir?*"
 
 
-def _detect_wwebjs(directory: int, path: str) -> str:
+def _detect_wwebjs(directory: DirFd, path: str) -> str:
     name = path.rpartition("/")[2]
     if (name == "session" or name.startswith("session-")) and is_profile(directory):
         return "a directory session or session-* is a browser's profile"
     return ""
 
 
-def _detect_session_manager(directory: int, path: str) -> str:
+def _detect_session_manager(directory: DirFd, path: str) -> str:
     if path != "." or not is_folder(directory, "sessions"):
         return ""
     found = [name for name in SESSION_MANAGER.companions or () if exists(directory, name)]
     return f"{found[0]} exists next to the directory sessions" if found else ""
 
 
-def _detect_wppconnect(directory: int, path: str) -> str:
+def _detect_wppconnect(directory: DirFd, path: str) -> str:
     if path != ".":
         return "" if _is_open_to_all(directory) else _detect_free_profile(directory, path)
     if is_folder(directory, "userDataDir"):
@@ -47,13 +47,13 @@ def _detect_wppconnect(directory: int, path: str) -> str:
     return ""
 
 
-def _detect_venom(directory: int, path: str) -> str:
+def _detect_venom(directory: DirFd, path: str) -> str:
     if path != "." and _is_open_to_all(directory) and _detect_free_profile(directory, path):
         return "a browser's profile is writable by everyone, as this library creates them"
     return ""
 
 
-def _detect_free_profile(directory: int, path: str) -> str:
+def _detect_free_profile(directory: DirFd, path: str) -> str:
     """Claim a profile for a library with arbitrary names of profiles, unless its name is that of another library."""
     folder, slash, name = path.rpartition("/")
     if (slash and folder not in WPPCONNECT.folders) or name.startswith(("session-", "_IGNORE_")) or name == "session":
@@ -61,11 +61,11 @@ def _detect_free_profile(directory: int, path: str) -> str:
     return "a directory of any name is a browser's profile" if is_profile(directory) else ""
 
 
-def _is_open_to_all(directory: int) -> bool:
+def _is_open_to_all(directory: DirFd) -> bool:
     return bool(os.fstat(directory).st_mode & stat.S_IWOTH)
 
 
-def _has_token_beside_profile(directory: int, place: str) -> bool:
+def _has_token_beside_profile(directory: DirFd, place: str) -> bool:
     try:
         with opened_below(directory, place) as folder:
             profiles = (name for name in folders_in(folder) if not name.startswith("_IGNORE_"))
@@ -82,7 +82,7 @@ def _token_of(account: str) -> tuple[str, ...]:
     return (f"{'tokens' if folder == 'userDataDir' else folder}{slash}{name}.data.json",)
 
 
-def _detect_openwa(directory: int, path: str) -> str:
+def _detect_openwa(directory: DirFd, path: str) -> str:
     named = path.rpartition("/")[2].startswith("_IGNORE_")
     return "a directory _IGNORE_* is a browser's profile" if named and is_profile(directory) else ""
 

@@ -17,7 +17,7 @@ import typing as t
 
 from .._core.bounded_json import parsed_json
 from .._core.errors import SessionsError
-from .._fs.fdopen import exists, is_folder, names_in, opened_below, real_path, status_of
+from .._fs.fdopen import DirFd, exists, is_folder, names_in, opened_below, real_path, status_of
 from .._fs.files import read_file_at
 from .._proc.procfs import process_file
 from .layout import DAMAGED, FOREIGN, LIVE, STALE, Judgement, StopSettings, warning_problems
@@ -65,12 +65,12 @@ _TABLES = (".ldb", ".sst")  # .sst is the former suffix in LevelDB
 _TABLE_EMPTY = "table_empty"
 
 
-def is_profile(directory: int) -> bool:
+def is_profile(directory: DirFd) -> bool:
     """Return whether an open directory is a browser's user data directory, new or used."""
     return is_folder(directory, "Default") or exists(directory, "Local State") or exists(directory, "SingletonLock")
 
 
-def judge_profile(directory: int, origin: str = ORIGIN) -> Judgement:
+def judge_profile(directory: DirFd, origin: str = ORIGIN) -> Judgement:
     """Judge whether the page of ``origin`` has stored what a linked device needs, from names, sizes and the two files CURRENT."""
     default = status_of(directory, "Default")
     if default is None or not stat.S_ISDIR(default.st_mode):
@@ -85,7 +85,7 @@ def judge_profile(directory: int, origin: str = ORIGIN) -> Judgement:
     return Judgement("paired", weaknesses, _fingerprints(directory), 1)
 
 
-def lock_of_profile(directory: int) -> str:
+def lock_of_profile(directory: DirFd) -> str:
     """Return the state of a browser's lock, a symbolic link to the nonexistent ``<host>-<pid>``."""
     status = status_of(directory, "SingletonLock")
     if status is None:
@@ -105,7 +105,7 @@ def lock_of_profile(directory: int) -> str:
     return LIVE if _uses(int(found[2]), directory) else STALE
 
 
-def _uses(pid: int, directory: int) -> bool:
+def _uses(pid: int, directory: DirFd) -> bool:
     """Return whether the process is running with this user data directory; True if that cannot be examined."""
     try:
         words = process_file(pid, "cmdline").split(b"\0")
@@ -131,7 +131,7 @@ def lives(pid: int) -> bool:
     return True
 
 
-def _is_same(pid: int, path: str, directory: int) -> bool:
+def _is_same(pid: int, path: str, directory: DirFd) -> bool:
     """Return whether a path means this directory to that process, whatever its root is."""
     own = os.fstat(directory)
     candidates = (f"/proc/{pid}/root{path}", path) if path.startswith("/") else (f"/proc/{pid}/cwd/{path}",)
@@ -144,7 +144,7 @@ def _is_same(pid: int, path: str, directory: int) -> bool:
     return path == real_path(directory) or path.startswith(f"{real_path(directory)} ")
 
 
-def _has_folder(directory: int, path: str) -> bool:
+def _has_folder(directory: DirFd, path: str) -> bool:
     try:
         with opened_below(directory, path):
             return True
@@ -152,7 +152,7 @@ def _has_folder(directory: int, path: str) -> bool:
         return False
 
 
-def _torn(directory: int, path: str, word: str) -> tuple[str, ...]:
+def _torn(directory: DirFd, path: str, word: str) -> tuple[str, ...]:
     """Return the problems that make a LevelDB unusable, so that the browser would wipe it."""
     try:
         with opened_below(directory, path) as database:
@@ -164,7 +164,7 @@ def _torn(directory: int, path: str, word: str) -> tuple[str, ...]:
     return tuple(f"{word}_{problem}" for problem in found)
 
 
-def _torn_database(database: int) -> t.Iterator[str]:
+def _torn_database(database: DirFd) -> t.Iterator[str]:
     try:
         current = read_file_at(database, "CURRENT", at_most=1024, called="the database's CURRENT") or b""
     except SessionsError:
@@ -182,12 +182,12 @@ def _torn_database(database: int) -> t.Iterator[str]:
         yield _TABLE_EMPTY
 
 
-def _has_content(directory: int, name: str) -> bool:
+def _has_content(directory: DirFd, name: str) -> bool:
     status = status_of(directory, name)
     return status is not None and stat.S_ISREG(status.st_mode) and status.st_size > 0
 
 
-def _fingerprints(directory: int) -> tuple[str, ...]:
+def _fingerprints(directory: DirFd) -> tuple[str, ...]:
     """Return a digest of the profile's creation time in microseconds, which only copies of the profile share."""
     try:
         with opened_below(directory, "Default") as default:

@@ -11,7 +11,7 @@ import stat
 import typing as t
 
 from .._core.errors import SessionsError
-from .._fs.fdopen import opened_below, status_of
+from .._fs.fdopen import DirFd, opened_below, status_of
 from .._fs.files import read_file_at
 from .._fs.patterns import name_matcher, paths_matching
 from .chromium import CACHES, LOCKS, STOP, VOLATILE, WATCHED, is_profile, judge_profile, lives, lock_of_profile
@@ -104,13 +104,13 @@ def _require_plain(name: str, option: str) -> None:
         )
 
 
-def _is_account(markers: tuple[str, ...], browser: bool, directory: int) -> bool:
+def _is_account(markers: tuple[str, ...], browser: bool, directory: DirFd) -> bool:
     if next(paths_matching(directory, markers), None) is not None:
         return True
     return browser and is_profile(directory)
 
 
-def _judge(markers: tuple[str, ...], origin: str | None, directory: int) -> Judgement:
+def _judge(markers: tuple[str, ...], origin: str | None, directory: DirFd) -> Judgement:
     """An account is paired if all markers exist and none is empty."""
     found = Judgement("paired", (), (), 1) if origin is None else judge_profile(directory, origin)
     problems = tuple(dict.fromkeys(problem for marker in markers for problem in _marker_problems(directory, marker)))
@@ -123,7 +123,7 @@ def _judge(markers: tuple[str, ...], origin: str | None, directory: int) -> Judg
 _WEAK = ("marker_hard_linked", "marker_foreign_owner")
 
 
-def _marker_problems(directory: int, marker: str) -> t.Iterator[str]:
+def _marker_problems(directory: DirFd, marker: str) -> t.Iterator[str]:
     paths = list(paths_matching(directory, (marker,)))
     if not paths:
         yield "marker_missing"
@@ -144,7 +144,7 @@ def _marker_problems(directory: int, marker: str) -> t.Iterator[str]:
             continue
 
 
-def _lock_of(locks: tuple[str, ...], browser: bool, directory: int) -> str:
+def _lock_of(locks: tuple[str, ...], browser: bool, directory: DirFd) -> str:
     """A lock that contains a PID counts while that process exists; any other lock counts while it exists."""
     if browser and lock_of_profile(directory):
         return lock_of_profile(directory)
@@ -153,7 +153,7 @@ def _lock_of(locks: tuple[str, ...], browser: bool, directory: int) -> str:
     return next((state for state in (LIVE, STALE) if state in found), "")
 
 
-def _state_of_lock(directory: int, name: str) -> str:
+def _state_of_lock(directory: DirFd, name: str) -> str:
     try:
         content = read_file_at(directory, name, at_most=64, called="a lock") or b""
     except SessionsError:

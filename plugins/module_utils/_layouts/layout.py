@@ -15,6 +15,9 @@ import typing as t
 from .._core.errors import SessionsError
 from .._fs.patterns import name_matcher, path_matcher, paths_matching
 
+if t.TYPE_CHECKING:
+    from .._fs.fdopen import DirFd
+
 # The state of a library's lock; '' if there is none.
 LIVE = "live"  # a process of this host uses the account
 STALE = "stale"  # its process is gone, or its PID belongs to another program
@@ -54,7 +57,7 @@ class StopSettings(t.NamedTuple):
     mode: str | None = None
 
 
-def no_lock(directory: int) -> str:
+def no_lock(directory: DirFd) -> str:
     """For a library without locks: its mutexes exist only inside one process."""
     return ""
 
@@ -104,15 +107,15 @@ class Layout:
 
     name: str
     title: str
-    is_account: t.Callable[[int], bool]
-    judge: t.Callable[[int], Judgement]
-    detect: t.Callable[[int, str], str]
+    is_account: t.Callable[[DirFd], bool]
+    judge: t.Callable[[DirFd], Judgement]
+    detect: t.Callable[[DirFd, str], str]
     watched: tuple[str, ...]
     counted: tuple[str, ...]
     stop: StopSettings
-    lock_of: t.Callable[[int], str] = dataclasses.field(default=no_lock)
+    lock_of: t.Callable[[DirFd], str] = dataclasses.field(default=no_lock)
     sidecars_of: t.Callable[[str], tuple[str, ...]] = dataclasses.field(default=no_sidecars)
-    opens: t.Callable[[int], t.Collection[str]] | None = None
+    opens: t.Callable[[DirFd], t.Collection[str]] | None = None
     specialises: tuple[str, ...] = ()
     states: tuple[str, ...] = ("paired", "pending", "fresh", "corrupt")
     names: tuple[str, ...] = ("*",)
@@ -130,7 +133,7 @@ class Layout:
     caches: tuple[str, ...] = ()
     databases: tuple[str, ...] = ()
 
-    def judged(self, directory: int) -> Judgement:
+    def judged(self, directory: DirFd) -> Judgement:
         """Judge an open account. An account that root cannot read counts as damaged, so that the others are still reported."""
         try:
             return self.judge(directory)
@@ -163,7 +166,7 @@ class Layout:
         last = account.rpartition("/")[2]
         return frozenset((account, last, last[len(self.prefix) :] if last.startswith(self.prefix) else last))
 
-    def watched_in(self, directory: int) -> t.Iterator[str]:
+    def watched_in(self, directory: DirFd) -> t.Iterator[str]:
         """Yield the relative paths in an open account that match ``watched``."""
         return paths_matching(directory, self.watched)
 

@@ -14,7 +14,7 @@ import stat
 from .._core import names as core_names
 from .._core.errors import SessionsError
 from .._core.names import AREA_INSIDE
-from .._fs.fdopen import LinkOfContainer, open_directory, real_path, status_of
+from .._fs.fdopen import DirFd, LinkOfContainer, open_directory, real_path, status_of
 
 _NOT_ON_DISK = ("/proc", "/sys", "/dev")
 
@@ -35,13 +35,13 @@ class UnsafeLink(NotADirectoryError):
         self.why = why
 
 
-def is_link(directory: int, name: str) -> bool:
+def is_link(directory: DirFd, name: str) -> bool:
     """Return whether the entry ``name`` of an open directory is a symbolic link."""
     status = status_of(directory, name)
     return status is not None and stat.S_ISLNK(status.st_mode)
 
 
-def open_linked(root: int, parent: int, name: str) -> int:
+def open_linked(root: DirFd, parent: DirFd, name: str) -> DirFd:
     """Return a descriptor of the target of the link ``name`` in the open directory ``parent``, which is in ``root``.
 
     The rules for links on the way to any path apply (fdopen.py): root created them, or they lead to a directory of their creator.
@@ -55,7 +55,7 @@ def open_linked(root: int, parent: int, name: str) -> int:
     return found
 
 
-def follow(parent: int, name: str) -> int:
+def follow(parent: DirFd, name: str) -> DirFd:
     """Return a descriptor of the directory that a link leads to, wherever it is. Raises UnsafeLink, OSError."""
     try:
         return open_directory(name, start=parent)
@@ -67,7 +67,7 @@ def follow(parent: int, name: str) -> int:
         raise UnsafeLink(FOREIGN) from error
 
 
-def unfit_target(root: int, found: int) -> str:
+def unfit_target(root: DirFd, found: DirFd) -> str:
     """Return why the open target ``found`` of a link is not an additional account of the open ``root``; '' if it may be one."""
     target, top = real_path(found), real_path(root)
     if _is_within(target, top) or _is_within(top, target):

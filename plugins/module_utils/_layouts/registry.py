@@ -19,6 +19,7 @@ from .._core.limits import FOLDERS
 from .._core.names import is_area
 from .._fs.fdopen import (
     OPEN_DIRECTORY,
+    DirFd,
     bounded,
     folders_and_links_in,
     is_folder,
@@ -119,12 +120,12 @@ def layout_named(name: str) -> Layout:
         ) from error
 
 
-def recognised(root: int, chosen: Layout | None) -> Layout:
+def recognised(root: DirFd, chosen: Layout | None) -> Layout:
     """Return the layout of the accounts below the open directory ``root``; see recognition."""
     return recognition(root, chosen).layout
 
 
-def recognition(root: int, chosen: Layout | None) -> Recognition:
+def recognition(root: DirFd, chosen: Layout | None) -> Recognition:
     """Return ``chosen``, or if it is None, the only layout that claims something below the open directory ``root``.
 
     Without accounts it returns the first entry: an empty root fits every layout. Raises SessionsError with the candidates and their
@@ -142,13 +143,13 @@ def recognition(root: int, chosen: Layout | None) -> Recognition:
     return Recognition(LAYOUTS[left[0]], claims[left[0]].reason)
 
 
-def names_of_any(root: int, chosen: Layout | None) -> t.Iterator[str]:
+def names_of_any(root: DirFd, chosen: Layout | None) -> t.Iterator[str]:
     """Yield the accounts of the layout ``chosen``, or of any layout if it is None, below the open directory ``root``."""
     layouts = (LAYOUTS[name] for name, *dummy in _detect_below(root)) if chosen is None else (chosen,)
     return (name for layout in layouts for name in account_names(root, layout))
 
 
-def account_names(root: int, layout: Layout) -> t.Iterator[str]:
+def account_names(root: DirFd, layout: Layout) -> t.Iterator[str]:
     """Yield the accounts below the open directory ``root`` as relative paths, sorted; ``.`` if the root itself is an account.
 
     Includes symbolic links that are safe to follow (links.py), and directories of the layout's ``beside`` that are accounts.
@@ -156,7 +157,7 @@ def account_names(root: int, layout: Layout) -> t.Iterator[str]:
     return (found.name for found in found_in(root, layout) if not found.left)
 
 
-def found_in(root: int, layout: Layout) -> t.Iterator[Found]:
+def found_in(root: DirFd, layout: Layout) -> t.Iterator[Found]:
     """Yield the accounts below the open directory ``root``, and symbolic links that may be accounts but are not followed."""
     if layout.is_account(root):
         yield Found(".")
@@ -174,7 +175,7 @@ def found_in(root: int, layout: Layout) -> t.Iterator[Found]:
         yield from _Walk(root, dataclasses.replace(layout, names=layout.direct), walk.left).below(root, "", 1)
 
 
-def too_deep(root: int, layout: Layout) -> int:
+def too_deep(root: DirFd, layout: Layout) -> int:
     """Return the number of accounts that are nested too deep for a layout; 0 if the directory is that of a program."""
     if layout.companions is not None:
         return 0
@@ -186,7 +187,7 @@ def too_deep(root: int, layout: Layout) -> int:
         return 0  # too many directories for a guess
 
 
-def companions(root: int, layout: Layout) -> t.Iterator[str]:
+def companions(root: DirFd, layout: Layout) -> t.Iterator[str]:
     """Yield the files outside accounts that are migrated with them: relative paths on every level, sorted."""
     if layout.is_account(root):
         return
@@ -199,7 +200,7 @@ def companions(root: int, layout: Layout) -> t.Iterator[str]:
             yield path
 
 
-def open_account(root: int, account: str) -> int:
+def open_account(root: DirFd, account: str) -> DirFd:
     """Return a descriptor of an account's directory; it may be a symbolic link that is safe to follow (links.py), but not below one.
 
     Raises OSError if it does not exist.
@@ -215,7 +216,7 @@ def open_account(root: int, account: str) -> int:
 
 
 @contextlib.contextmanager
-def opened_account(root: int, account: str) -> t.Iterator[int]:
+def opened_account(root: DirFd, account: str) -> t.Iterator[DirFd]:
     """Open an account's directory and close it afterwards; see open_account."""
     descriptor = open_account(root, account)
     try:
@@ -224,7 +225,7 @@ def opened_account(root: int, account: str) -> t.Iterator[int]:
         os.close(descriptor)
 
 
-def is_linked(root: int, account: str) -> bool:
+def is_linked(root: DirFd, account: str) -> bool:
     """Return whether the account's entry below an open root is a symbolic link."""
     folder, _slash, name = account.rpartition("/")
     try:
@@ -234,12 +235,12 @@ def is_linked(root: int, account: str) -> bool:
         return False
 
 
-def plain_count(root: int, layout: Layout) -> int:
+def plain_count(root: DirFd, layout: Layout) -> int:
     """Count the marker files like ``find -maxdepth 3 -name``, of any type, anywhere. A number, not a proof."""
     return count_below(root, layout, 0)
 
 
-def count_below(directory: int, layout: Layout, levels: int) -> int:
+def count_below(directory: DirFd, layout: Layout, levels: int) -> int:
     """Return the part of plain_count for an open directory ``levels`` below the root."""
     trusted = os.fstat(directory).st_dev if _counts_links(directory) else None
     return (
@@ -247,14 +248,14 @@ def count_below(directory: int, layout: Layout, levels: int) -> int:
     )
 
 
-def _counts_links(directory: int) -> bool:
+def _counts_links(directory: DirFd) -> bool:
     """Return whether st_nlink counts subdirectories, as on ext4, XFS and tmpfs; it is always 1 on btrfs and 2 on CIFS."""
     with os.scandir(directory) as entries:
         folders = sum(entry.is_dir(follow_symlinks=False) for entry in entries)
     return folders > 0 and os.fstat(directory).st_nlink == 2 + folders
 
 
-def _counted(directory: int, patterns: tuple[str, ...], depth: int, trusted: int | None) -> int:
+def _counted(directory: DirFd, patterns: tuple[str, ...], depth: int, trusted: int | None) -> int:
     # A directory with two links has no subdirectories (the leaf optimisation of find): looking up one name is faster than a listing.
     status = os.fstat(directory)
     if (
@@ -273,9 +274,9 @@ def _counted(directory: int, patterns: tuple[str, ...], depth: int, trusted: int
     return total
 
 
-def _counted_below(directory: int, name: str, patterns: tuple[str, ...], depth: int, trusted: int | None) -> int:
+def _counted_below(directory: DirFd, name: str, patterns: tuple[str, ...], depth: int, trusted: int | None) -> int:
     try:
-        below = os.open(name, OPEN_DIRECTORY, dir_fd=directory)
+        below = DirFd(os.open(name, OPEN_DIRECTORY, dir_fd=directory))
     except OSError:
         return 0  # gone or replaced since it was listed: find ignores it, too
     try:
@@ -284,14 +285,14 @@ def _counted_below(directory: int, name: str, patterns: tuple[str, ...], depth: 
         os.close(below)
 
 
-def _claims_in(root: int) -> dict[str, _Claim]:
+def _claims_in(root: DirFd) -> dict[str, _Claim]:
     claims: dict[str, _Claim] = {}
     for name, reason, path in _detect_below(root):
         claims.setdefault(name, _Claim(reason, [])).places.append(path)
     return claims
 
 
-def _detect_below(root: int) -> t.Iterator[tuple[str, str, str]]:
+def _detect_below(root: DirFd) -> t.Iterator[tuple[str, str, str]]:
     """Yield name, reason and path of each claim by a layout on the root or a directory below it, as deep as an account may be."""
     for layout in LAYOUTS.values():
         reason = _reason(root, ".", 0, layout)
@@ -303,7 +304,7 @@ def _detect_below(root: int) -> t.Iterator[tuple[str, str, str]]:
 
 
 def _detect_deeper(
-    root: int, directory: int, prefix: str, level: int, layouts: t.Sequence[Layout], left: t.Iterator[int]
+    root: DirFd, directory: DirFd, prefix: str, level: int, layouts: t.Sequence[Layout], left: t.Iterator[int]
 ) -> t.Iterator[tuple[str, str, str]]:
     for name, below, linked in _opened_folders(directory, left, lambda name, why: None):
         if linked and unfit_target(root, below):
@@ -317,7 +318,7 @@ def _detect_deeper(
             yield from _detect_deeper(root, below, f"{path}/", level + 1, layouts, left)
 
 
-def _reason(directory: int, path: str, level: int, layout: Layout) -> str:
+def _reason(directory: DirFd, path: str, level: int, layout: Layout) -> str:
     if level > _deepest(layout) or (layout.excluded and path_matcher(layout.excluded)(path)):
         return ""
     # A directory in ``beside`` may itself be an account with that name, but not the directories in it.
@@ -331,27 +332,27 @@ def _deepest(layout: Layout) -> int:
     return layout.depth + bool(layout.folders)
 
 
-def _is_refined(root: int, name: str, claims: t.Mapping[str, _Claim]) -> bool:
+def _is_refined(root: DirFd, name: str, claims: t.Mapping[str, _Claim]) -> bool:
     """Return whether another layout that also claims the root is more specific and finds every account that this one finds."""
     specials = (LAYOUTS[other] for other in claims if name in LAYOUTS[other].specialises)
     return any(set(claims[name].places) <= set(account_names(root, special)) for special in specials)
 
 
-def _folders_of(root: int, layout: Layout) -> list[str]:
+def _folders_of(root: DirFd, layout: Layout) -> list[str]:
     return sorted(folder for folder in layout.folders if is_folder(root, folder))
 
 
 class _Walk:
     """Searches the accounts of a layout below one root: a limited number of directories, and none twice through symbolic links."""
 
-    def __init__(self, root: int, layout: Layout, left: t.Iterator[int] | None = None) -> None:
+    def __init__(self, root: DirFd, layout: Layout, left: t.Iterator[int] | None = None) -> None:
         self.root, self.layout = root, layout
         self.left = left if left is not None else iter(range(FOLDERS))
         self.linked: set[tuple[int, int]] = set()
         self.fits, self.is_ignored = name_matcher(layout.names), path_matcher(layout.ignored)
         self.is_excluded, self.is_volatile = path_matcher(layout.excluded), layout.volatile_matcher
 
-    def below(self, directory: int, prefix: str, depth: int) -> t.Iterator[Found]:
+    def below(self, directory: DirFd, prefix: str, depth: int) -> t.Iterator[Found]:
         """Yield the accounts and unsafe links in an open directory."""
         if depth == 0:
             return
@@ -378,15 +379,15 @@ class _Walk:
                 yield Found(path, _FOLDER_LINK, linked=True)
         yield from unsafe
 
-    def _holds_accounts(self, directory: int, depth: int) -> bool:
+    def _holds_accounts(self, directory: DirFd, depth: int) -> bool:
         found = _Walk(directory, self.layout, self.left).below(directory, "", max(depth - 1, 1))
         return next(found, None) is not None
 
-    def _why_left(self, directory: int) -> str:
+    def _why_left(self, directory: DirFd) -> str:
         """Return why the target of a symbolic link is not an account of this root; '' if it is."""
         return unfit_target(self.root, directory) or (TWICE if self._is_known(directory) else "")
 
-    def _is_known(self, directory: int) -> bool:
+    def _is_known(self, directory: DirFd) -> bool:
         status = os.fstat(directory)
         inode = status.st_dev, status.st_ino
         known = inode in self.linked
@@ -403,8 +404,8 @@ class _Walk:
 
 
 def _opened_folders(
-    directory: int, left: t.Iterator[int], note: t.Callable[[str, str], None]
-) -> t.Iterator[tuple[str, int, bool]]:
+    directory: DirFd, left: t.Iterator[int], note: t.Callable[[str, str], None]
+) -> t.Iterator[tuple[str, DirFd, bool]]:
     """Yield the directories in an open directory, sorted, with whether each is a symbolic link; each is open until the next one.
 
     ``note`` is called with links that are not followed, and the reason. One item of ``left`` is consumed per directory; raises
@@ -419,7 +420,7 @@ def _opened_folders(
                 "nothing was changed, find out what creates them, remove them and run again"
             )
         try:
-            below = follow(directory, name) if linked else os.open(name, OPEN_DIRECTORY, dir_fd=directory)
+            below = follow(directory, name) if linked else DirFd(os.open(name, OPEN_DIRECTORY, dir_fd=directory))
         except UnsafeLink as error:
             note(name, error.why)
             continue
@@ -431,7 +432,7 @@ def _opened_folders(
             os.close(below)
 
 
-def _entries(root: int, place: str) -> t.Iterator[str]:
+def _entries(root: DirFd, place: str) -> t.Iterator[str]:
     """Yield the paths of the entries of a directory below the root; none if it is missing."""
     try:
         with opened_below(root, place or ".") as directory:

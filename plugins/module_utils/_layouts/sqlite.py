@@ -21,7 +21,7 @@ from .._core.limits import JAIL_MEMORY, STORE_BYTES
 from .._core.masking import account_key
 from .._fs.copy_file import UNSETTLED, Record, Rules, UnfitTree, copy_until_settled, digest_of, pour, record_of
 from .._fs.copy_tree import Tally, files_below, remove_tree
-from .._fs.fdopen import open_private, opened_below, status_below, status_of
+from .._fs.fdopen import DirFd, open_private, opened_below, status_below, status_of
 from .._fs.patterns import name_matcher
 from .._proc.chroot_worker import PastLimit, in_jail, jail_user, seconds_for
 from .layout import Layout
@@ -52,14 +52,14 @@ def is_beside_store(layout: Layout, name: str) -> bool:
     return name_matcher(store_patterns(layout))(name) is not None and layout.database_matcher(name) is None
 
 
-def store_names(directory: int, layout: Layout) -> list[str]:
+def store_names(directory: DirFd, layout: Layout) -> list[str]:
     """Return the databases in an open account as sorted relative paths."""
     is_database, is_cache = layout.database_matcher, layout.cache_matcher
     names = (name for name, _status in files_below(directory, layout.volatile_matcher, is_cache))
     return sorted(name for name in names if is_database(name.rpartition("/")[2]))
 
 
-def measure_stores(directory: int, layout: Layout) -> Tally:
+def measure_stores(directory: DirFd, layout: Layout) -> Tally:
     """Return the files and bytes needed to copy the databases of an open account: the staged files, and the file combined from them."""
     tally = Tally()
     if not layout.databases:
@@ -78,7 +78,7 @@ def require_sqlite() -> None:
 
 
 def bring_stores(
-    source: int, scratch: int, names: t.Collection[str], rules: Rules, known: Records
+    source: DirFd, scratch: DirFd, names: t.Collection[str], rules: Rules, known: Records
 ) -> tuple[Records, Tally]:
     """Update the copies of the databases ``names`` of an open account in the open directory ``scratch``.
 
@@ -97,7 +97,7 @@ def bring_stores(
 
 
 def try_stores(
-    scratch: int, names: t.Iterable[str], rules: Rules, may_be_damaged: t.Callable[[str], bool] = lambda name: False
+    scratch: DirFd, names: t.Iterable[str], rules: Rules, may_be_damaged: t.Callable[[str], bool] = lambda name: False
 ) -> bool:
     """Let SQLite check a trial copy of each staged database while its backend still runs. Return whether none is damaged, except those
     that ``may_be_damaged``.
@@ -116,7 +116,7 @@ def try_stores(
     return sound
 
 
-def put_stores(scratch: int, target: int, names: t.Collection[str], rules: Rules) -> None:
+def put_stores(scratch: DirFd, target: DirFd, names: t.Collection[str], rules: Rules) -> None:
     """Combine the staged files of each database into one file at its path in the open directory ``target``. Consumes the staged files.
 
     Raises DamagedStore for a damaged database, OSError if the disk is full.
@@ -131,7 +131,7 @@ def put_stores(scratch: int, target: int, names: t.Collection[str], rules: Rules
         remove_tree(scratch, account_key(name))
 
 
-def may_be_damaged(directory: int, layout: Layout) -> t.Callable[[str], bool]:
+def may_be_damaged(directory: DirFd, layout: Layout) -> t.Callable[[str], bool]:
     """Return the test whether the program can do without a database (relative path) of an open account."""
     if layout.opens is None:
         return lambda name: False
@@ -139,7 +139,7 @@ def may_be_damaged(directory: int, layout: Layout) -> t.Callable[[str], bool]:
     return lambda name: name not in opened
 
 
-def put_as_it_is(source: int, target: int, name: str, rules: Rules) -> None:
+def put_as_it_is(source: DirFd, target: DirFd, name: str, rules: Rules) -> None:
     """Copy the files of something that is not a database, or of a damaged database that the program can do without, unchanged.
 
     Raises UnfitTree if a process still writes to them.
@@ -156,18 +156,18 @@ def put_as_it_is(source: int, target: int, name: str, rules: Rules) -> None:
                 )
 
 
-def same_stores(one: int, other: int, layout: Layout) -> bool:
+def same_stores(one: DirFd, other: DirFd, layout: Layout) -> bool:
     """Whether two open accounts have the same databases with the same content, in whichever of its files SQLite keeps it."""
     names = store_names(one, layout)
     return names == store_names(other, layout) and all(_same_store(one, other, name) for name in names)
 
 
-def _same_store(one: int, other: int, name: str) -> bool:
+def _same_store(one: DirFd, other: DirFd, name: str) -> bool:
     left = store_digest(one, name)
     return left == store_digest(other, name) if left is not None else _same_files(one, other, name)
 
 
-def _same_files(one: int, other: int, name: str) -> bool:
+def _same_files(one: DirFd, other: DirFd, name: str) -> bool:
     """Whether the files of two databases that cannot be compared by content are equal."""
     for path in (name + suffix for suffix in _SUFFIXES):
         statuses = status_below(one, path), status_below(other, path)
@@ -181,14 +181,14 @@ def _same_files(one: int, other: int, name: str) -> bool:
     return True
 
 
-def _digest_below(directory: int, path: str) -> bytes:
+def _digest_below(directory: DirFd, path: str) -> bytes:
     folder, _slash, name = path.rpartition("/")
     with opened_below(directory, folder or ".") as parent:
         return digest_of(parent, name)
 
 
 def _bring_store(
-    source: int, scratch: int, name: str, rules: Rules, known: t.Mapping[str, tuple[int, ...]], tally: Tally
+    source: DirFd, scratch: DirFd, name: str, rules: Rules, known: t.Mapping[str, tuple[int, ...]], tally: Tally
 ) -> dict[str, tuple[int, ...]]:
     folder, _slash, last = name.rpartition("/")
     slot = open_private(scratch, account_key(name), called="the staging area of databases")
@@ -208,7 +208,7 @@ def _bring_store(
         os.close(slot)
 
 
-def _records(parent: int, name: str) -> dict[str, tuple[int, ...]]:
+def _records(parent: DirFd, name: str) -> dict[str, tuple[int, ...]]:
     found = {suffix: status_of(parent, name + suffix) for suffix in _SUFFIXES}
     if any(status and not stat.S_ISREG(status.st_mode) for status in found.values()):
         raise UnfitTree("a file of a database is not a regular file; remove it")
@@ -216,8 +216,8 @@ def _records(parent: int, name: str) -> dict[str, tuple[int, ...]]:
 
 
 def _bring_file(
-    parent: int,
-    slot: int,
+    parent: DirFd,
+    slot: DirFd,
     name: str,
     record: tuple[int, ...],
     known: tuple[int, ...] | None,
@@ -238,7 +238,7 @@ def _bring_file(
     return copied
 
 
-def _try(slot: int, name: str, rules: Rules) -> str | None:
+def _try(slot: DirFd, name: str, rules: Rules) -> str | None:
     """Let SQLite check a trial copy of the staged files in a jail, and return its verdict."""
     library = _library()
     remove_tree(slot, _TRIAL)
@@ -251,7 +251,7 @@ def _try(slot: int, name: str, rules: Rules) -> str | None:
         remove_tree(slot, _TRIAL)
 
 
-def _copy_raw(slot: int, name: str, trial: int, new_name: str, rules: Rules) -> int:
+def _copy_raw(slot: DirFd, name: str, trial: DirFd, new_name: str, rules: Rules) -> int:
     """Copy a staged file, which only this collection writes to, for the jail's user; return its size, 0 if it does not exist."""
     status = status_of(slot, name)
     if status is None:
@@ -271,7 +271,7 @@ def _copy_raw(slot: int, name: str, trial: int, new_name: str, rules: Rules) -> 
     return status.st_size
 
 
-def _rebuild(slot: int, name: str, rules: Rules) -> None:
+def _rebuild(slot: DirFd, name: str, rules: Rules) -> None:
     """Combine the staged files into one. The jail is a directory of the jail's user, below one that only root can enter."""
     library = _library()
     remove_tree(slot, _WHOLE)
@@ -287,7 +287,7 @@ def _rebuild(slot: int, name: str, rules: Rules) -> None:
     _dress(slot, statuses, rules)
 
 
-def _jailed(directory: int, size: int, rules: Rules, work: t.Callable[[], str]) -> str | None:
+def _jailed(directory: DirFd, size: int, rules: Rules, work: t.Callable[[], str]) -> str | None:
     """Do ``work`` in a jail with files of ``size`` bytes. Raises UnfitTree if it exceeds its limits of time or memory."""
     seconds = min(seconds_for(size), max(rules.until - time.monotonic(), 0.0))
     if os.geteuid() == 0:
@@ -304,7 +304,7 @@ def _jailed(directory: int, size: int, rules: Rules, work: t.Callable[[], str]) 
             os.fchown(directory, 0, 0)
 
 
-def _hand_in(slot: int, name: str, new_name: str) -> os.stat_result | None:
+def _hand_in(slot: DirFd, name: str, new_name: str) -> os.stat_result | None:
     """Give a staged file to the jail's user under its name in the jail; return its former status, None if it does not exist."""
     status = status_of(slot, name)
     if status is None:
@@ -369,7 +369,7 @@ def _verdict(database: t.Any) -> str:
     return _SOUND if database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",) else _DAMAGED
 
 
-def _dress(slot: int, statuses: t.Sequence[os.stat_result], rules: Rules) -> None:
+def _dress(slot: DirFd, statuses: t.Sequence[os.stat_result], rules: Rules) -> None:
     """Give the combined file its owner, the mode of the database, and the mtime of the newest of its files."""
     newest = max(status.st_mtime_ns for status in statuses)
     descriptor = os.open(_WHOLE, _OPEN_FILE, dir_fd=slot)
@@ -385,7 +385,7 @@ def _dress(slot: int, statuses: t.Sequence[os.stat_result], rules: Rules) -> Non
         os.close(descriptor)
 
 
-def _place(slot: int, target: int, name: str) -> None:
+def _place(slot: DirFd, target: DirFd, name: str) -> None:
     folder, _slash, last = name.rpartition("/")
     with opened_below(target, folder or ".") as parent:
         status = os.fstat(parent)

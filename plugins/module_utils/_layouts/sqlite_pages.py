@@ -15,7 +15,7 @@ import time
 import typing as t
 
 from .._core.limits import JAIL_BYTES_PER_SECOND, JAIL_SECONDS
-from .._fs.fdopen import open_regular, opened_below, status_of
+from .._fs.fdopen import DirFd, open_regular, opened_below, status_of
 
 _MAGIC = b"SQLite format 3\0"
 _WAL_HEADER, _FRAME_HEADER = 32, 24
@@ -28,7 +28,7 @@ class TooLong(Exception):
     """Reading the database takes longer than allowed."""
 
 
-def store_digest(directory: int, name: str) -> bytes | None:
+def store_digest(directory: DirFd, name: str) -> bytes | None:
     """Return a digest of the committed content of a database of an open account; None if reading alone cannot determine it.
 
     Two copies of one state have the same digest, however much of it is in the ``-wal``: of the header, only the fields count that define
@@ -44,12 +44,12 @@ def store_digest(directory: int, name: str) -> bytes | None:
         return None
 
 
-def _size(parent: int, name: str) -> int:
+def _size(parent: DirFd, name: str) -> int:
     status = status_of(parent, name)
     return status.st_size if status else 0
 
 
-def _digest_pages(parent: int, name: str) -> bytes | None:
+def _digest_pages(parent: DirFd, name: str) -> bytes | None:
     database = open_regular(parent, name)
     try:
         header = os.pread(database, 100, 0)
@@ -74,7 +74,7 @@ def _digest_pages(parent: int, name: str) -> bytes | None:
 
 
 @contextlib.contextmanager
-def _opened_wal(parent: int, name: str) -> t.Iterator[int | None]:
+def _opened_wal(parent: DirFd, name: str) -> t.Iterator[int | None]:
     try:
         wal = open_regular(parent, f"{name}-wal")
     except FileNotFoundError:

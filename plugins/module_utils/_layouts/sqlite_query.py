@@ -18,7 +18,7 @@ import typing as t
 
 from .._core.limits import ALL_STORES_SECONDS, SLOW_STORES_SECONDS, STORE_BYTES
 from .._fs.copy_file import pour
-from .._fs.fdopen import READ_FLAGS
+from .._fs.fdopen import READ_FLAGS, DirFd
 from .._fs.free_space import SpaceReserve, kept_free
 from .._proc.chroot_worker import PastLimit, in_jail, jail_user, seconds_for
 from .baileys import device_fingerprint
@@ -55,7 +55,7 @@ class Allowance:
 _allowance = Allowance(SLOW_STORES_SECONDS, ALL_STORES_SECONDS)
 
 
-def answer_of_copy(directory: int, name: str, library: types.ModuleType) -> str | None:
+def answer_of_copy(directory: DirFd, name: str, library: types.ModuleType) -> str | None:
     """Copy a store with its log files and query the copy with SQLite; None if there is no answer in time.
 
     Otherwise the answer is one word: store (followed by the digests of its devices), empty, other, damaged or late. Raises OSError if the
@@ -64,7 +64,7 @@ def answer_of_copy(directory: int, name: str, library: types.ModuleType) -> str 
     with tempfile.TemporaryDirectory(prefix="whatsapp-ops-") as private:
         inside = os.path.join(private, "jail")
         os.mkdir(inside, 0o700)
-        jail = os.open(inside, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        jail = DirFd(os.open(inside, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         try:
             room = SpaceReserve(kept_free(jail))
             size = sum(_copied(directory, name + suffix, jail, f"store{suffix}", room) for suffix in _SUFFIXES)
@@ -73,7 +73,7 @@ def answer_of_copy(directory: int, name: str, library: types.ModuleType) -> str 
             os.close(jail)
 
 
-def _copied(directory: int, name: str, jail: int, new_name: str, room: SpaceReserve) -> int:
+def _copied(directory: DirFd, name: str, jail: DirFd, new_name: str, room: SpaceReserve) -> int:
     """Copy one file into the jail, up to its size when copying begins, and return that size."""
     try:
         source = os.open(name, READ_FLAGS, dir_fd=directory)
@@ -94,7 +94,7 @@ def _copied(directory: int, name: str, jail: int, new_name: str, room: SpaceRese
     return status.st_size
 
 
-def _ask_jailed(jail: int, size: int, library: types.ModuleType) -> str | None:
+def _ask_jailed(jail: DirFd, size: int, library: types.ModuleType) -> str | None:
     """Run the query as the unprivileged user of the jail, in a directory that contains only the copy."""
     _give(jail)
     begun = time.monotonic()

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from .._fs.fdopen import exists, folders_in, opened_below
+from .._fs.fdopen import DirFd, exists, folders_in, opened_below
 from .baileys import BAILEYS, is_baileys, judge_baileys
 from .chromium import CACHES, LOCKS, STOP, VOLATILE, WATCHED, is_profile, judge_profile, lock_of_profile
 from .layout import Judgement, Layout
@@ -15,12 +15,12 @@ _CONFIGURATION = ".waha.session.config.json"
 _ENGINES = ("noweb", "gows", "webjs", "wpp")  # default names of namespaces
 
 
-def _is_session(directory: int) -> bool:
+def _is_session(directory: DirFd) -> bool:
     """Return whether there is more than a configuration, which is all that a logout leaves."""
     return exists(directory, _STORE) or _profile_in(directory) is not None or is_baileys(directory)
 
 
-def _profile_in(directory: int) -> str | None:
+def _profile_in(directory: DirFd) -> str | None:
     """Return the path of the profile: the session itself, or below it with the name that whatsapp-web.js uses."""
     if is_profile(directory):
         return "."
@@ -32,7 +32,7 @@ def _profile_in(directory: int) -> str | None:
     return None
 
 
-def _judge(directory: int) -> Judgement:
+def _judge(directory: DirFd) -> Judgement:
     if exists(directory, _STORE):
         return judge_stores(directory, (_STORE,))
     profile = _profile_in(directory)
@@ -42,7 +42,7 @@ def _judge(directory: int) -> Judgement:
         return judge_profile(below)
 
 
-def _lock_of(directory: int) -> str:
+def _lock_of(directory: DirFd) -> str:
     profile = _profile_in(directory)
     if profile is None:
         return ""
@@ -50,7 +50,7 @@ def _lock_of(directory: int) -> str:
         return lock_of_profile(below)
 
 
-def _detect(directory: int, path: str) -> str:
+def _detect(directory: DirFd, path: str) -> str:
     for name in (_CONFIGURATION, "waha.sqlite3", _STORE):
         if exists(directory, name):
             return f"a directory holds {name}"
@@ -59,7 +59,7 @@ def _detect(directory: int, path: str) -> str:
     return ""
 
 
-def _holds_session(directory: int, name: str) -> bool:
+def _holds_session(directory: DirFd, name: str) -> bool:
     try:
         with opened_below(directory, name) as below:
             return _is_session(below)

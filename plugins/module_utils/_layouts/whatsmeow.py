@@ -17,7 +17,7 @@ import time
 import typing as t
 
 from .._core.limits import STORE_BYTES
-from .._fs.fdopen import NOT_THERE, READ_FLAGS, exists, names_in, status_of
+from .._fs.fdopen import NOT_THERE, READ_FLAGS, DirFd, exists, names_in, status_of
 from .._fs.patterns import name_matcher
 from .layout import READABLE, WRITABLE, Judgement, Layout, StopSettings, blocking_problems, warning_problems
 from .lookalikes import Candidate, copies_among
@@ -44,12 +44,12 @@ _TRIES = 5
 _RANK = {"corrupt": 4, "unknown": 3, "paired": 2, "pending": 1, "fresh": 0}
 
 
-def is_store(directory: int) -> bool:
+def is_store(directory: DirFd) -> bool:
     """Return whether an open directory holds a SQLite database."""
     return next(_databases(directory, DATABASES), None) is not None
 
 
-def judge_stores(directory: int, patterns: tuple[str, ...] = DATABASES) -> Judgement:
+def judge_stores(directory: DirFd, patterns: tuple[str, ...] = DATABASES) -> Judgement:
     """Judge the stores in an open directory: the worst of those that the program opens decides, and their devices are added up.
 
     Problems of other databases are reported as problems of a second database.
@@ -70,7 +70,7 @@ def judge_stores(directory: int, patterns: tuple[str, ...] = DATABASES) -> Judge
     return Judgement(worst.state, tuple(dict.fromkeys(problems)), devices, len(devices))
 
 
-def opened_stores(directory: int, patterns: tuple[str, ...] = DATABASES) -> tuple[str, ...]:
+def opened_stores(directory: DirFd, patterns: tuple[str, ...] = DATABASES) -> tuple[str, ...]:
     """Return the databases in an open directory that its program opens for its devices, judged by names and tables.
 
     Without a known name, these are all that may have such a table and are not copies of others; if there is none, all except copies.
@@ -101,7 +101,7 @@ def _of_second(judgement: Judgement) -> t.Iterator[str]:
             yield f"{_SECOND}_{problem[len('store_') :] if problem.startswith('store_') else problem}"
 
 
-def _databases(directory: int, patterns: tuple[str, ...]) -> t.Iterator[str]:
+def _databases(directory: DirFd, patterns: tuple[str, ...]) -> t.Iterator[str]:
     fits = name_matcher(patterns)
     for name in sorted(name for name in names_in(directory) if fits(name)):
         status = status_of(directory, name)
@@ -109,7 +109,7 @@ def _databases(directory: int, patterns: tuple[str, ...]) -> t.Iterator[str]:
             yield name
 
 
-def _is_database(directory: int, name: str) -> bool:
+def _is_database(directory: DirFd, name: str) -> bool:
     """Return whether a file with such a name is or was a database: other programs use these names for other files."""
     if name in _OPENED or exists(directory, f"{name}-wal"):
         return True
@@ -120,7 +120,7 @@ def _is_database(directory: int, name: str) -> bool:
     return header == _MAGIC or not header.strip(b"\0")
 
 
-def _judged(directory: int, name: str) -> Judgement:
+def _judged(directory: DirFd, name: str) -> Judgement:
     status, above = status_of(directory, name), os.fstat(directory)
     if status is None:
         return Judgement("fresh")  # removed since it was listed
@@ -139,7 +139,7 @@ def _judged(directory: int, name: str) -> Judgement:
     return Judgement("unknown", ("store_in_motion", *weaknesses))
 
 
-def _asked(directory: int, name: str) -> tuple[Judgement, bool]:
+def _asked(directory: DirFd, name: str) -> tuple[Judgement, bool]:
     """Judge a copy of one store; return also whether the store did not change while it was copied."""
     before = _looks(directory, name)
     header = _read(directory, name, 20)
@@ -161,7 +161,7 @@ def _asked(directory: int, name: str) -> tuple[Judgement, bool]:
     return _understood(answer, header), before == _looks(directory, name)
 
 
-def _is_of_another_program(directory: int, name: str) -> bool:
+def _is_of_another_program(directory: DirFd, name: str) -> bool:
     """Return whether a database has other tables. If its log is missing, that is unknown and False."""
     held = _read(directory, name, _SCHEMA_WITHIN)
     if not held.startswith(_MAGIC) or _TABLE in held:
@@ -172,7 +172,7 @@ def _is_of_another_program(directory: int, name: str) -> bool:
     return _TABLE not in log if log else len(held) > _ONE_PAGE
 
 
-def _read(directory: int, name: str, at_most: int) -> bytes:
+def _read(directory: DirFd, name: str, at_most: int) -> bytes:
     try:
         descriptor = os.open(name, READ_FLAGS, dir_fd=directory)
     except OSError as error:
@@ -183,7 +183,7 @@ def _read(directory: int, name: str, at_most: int) -> bytes:
         return file.read(at_most) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
 
 
-def _looks(directory: int, name: str) -> dict[str, tuple[int, int, int, int]]:
+def _looks(directory: DirFd, name: str) -> dict[str, tuple[int, int, int, int]]:
     statuses = {suffix: status_of(directory, name + suffix) for suffix in _SUFFIXES}
     return {
         suffix: (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
@@ -205,12 +205,12 @@ def _understood(answer: str | None, header: bytes) -> Judgement:
     return Judgement("unknown", (_OTHER,)) if word == "other" else Judgement("fresh")
 
 
-def _size(directory: int, name: str) -> int:
+def _size(directory: DirFd, name: str) -> int:
     status = status_of(directory, name)
     return status.st_size if status is not None else 0
 
 
-def _detect_whatsmeow(directory: int, path: str) -> str:
+def _detect_whatsmeow(directory: DirFd, path: str) -> str:
     found = [name for name in _KNOWN_NAMES if exists(directory, name)]
     if exists(directory, "main.db") and exists(directory, "users.db"):
         found.append("main.db and users.db")

@@ -248,7 +248,7 @@ class _Decision:
             if self.unit.properties[name] not in ("", "/"):
                 return f"it has {name}={self.unit.properties[name]}, so its paths are not paths of the host"
         if not (self.roots or self.scene.named or self._is_bound_already()):
-            return "no setting shows where its program looks for accounts; set 'src' (role: wa_legacy_paths) to that directory"
+            return "no setting shows where its program looks for accounts; set 'src' to that directory"
         root = next((root for root in self.roots if not _spots(root, self.scene)), None)
         if root is not None:
             return f"{root.path} also holds the program, which a bind mount would hide"
@@ -269,7 +269,7 @@ class _Decision:
                 continue
             return (
                 f"{one.file} line {one.line} mounts {source} at {directory}, where {self.unit.name} keeps its accounts ({at}); "
-                "nothing was changed: set 'src' (role: wa_legacy_paths) to the directory that it really uses, or remove that line"
+                "nothing was changed: set 'src' to the directory that it really uses, or remove that line"
             )
         return ""
 
@@ -280,9 +280,9 @@ class _Decision:
         roots = ", ".join(root.given for root in self.roots)
         return (
             f"{self.unit.name} keeps accounts in {len(self.roots)} directories ({roots}), like a unit that runs several programs, "
-            "and one bind mount would merge them; nothing was changed: run once per directory, each time with its own 'src' (role: "
-            "wa_legacy_paths), path (wa_sessions_path) and drop-in (wa_drop_in) and with attach=bind (wa_attach), or, if one variable "
-            "sets the directory of all programs, run once with all of them in 'src' and attach=variable"
+            "and one bind mount would merge them; nothing was changed: run once per directory, each time with its own 'src', "
+            "'path' and drop-in in 'switch' and with attach=bind, or, if one variable sets the directory of all programs, run once with "
+            "all of them in 'src' and attach=variable"
         )
 
 

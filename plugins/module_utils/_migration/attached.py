@@ -46,7 +46,7 @@ class Attachment(t.NamedTuple):
     @property
     def hint(self) -> str:
         """Return a hint for a backend that continues to use a legacy path although its variable was set; '' for other attachments."""
-        ways = (self.dotenv, "a program that reads no variable needs attach=bind (role: wa_attach)")
+        ways = (self.dotenv, "a program that reads no variable needs attach=bind")
         return "; ".join(filter(None, ways)) if self.kind == VARIABLE else ""
 
 

@@ -45,14 +45,14 @@ def apply(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:
     from .apply.run import apply_steps
 
     try:
-        return apply_steps(steps, state, state.params)
+        return apply_steps(steps, state)
     except WroteAlready as error:
         if params.state == "rolled_back":
             raise
         with _held(state, error):
             back = way_back_of(state, params)
             looked = observe(back)
-            apply_steps(plan(looked, back), looked, looked.params)
+            apply_steps(plan(looked, back), looked)
         raise SessionsError(
             f"{error.reason}; it was rolled back to its former path, together with the keys that it has written since: fix what keeps it "
             f"from using {params.path} and run again"
@@ -74,7 +74,7 @@ def _held(state: State, error: WroteAlready) -> t.Iterator[None]:
         with signals_blocked():
             yield
         return
-    timeout = state.params.unit_timeout
+    timeout = state.effective.unit_timeout
     runs = run_in_the_end(Cutover(unit, intent, timeout, Stopwatch())) if unit and unit.active else None
     with signals_blocked(), runs or contextlib.nullcontext():
         try:
@@ -98,7 +98,7 @@ def _start_again(state: State, error: WroteAlready) -> None:
     from .apply.guard import start
 
     try:
-        start(state.unit.name, state.params.unit_timeout)
+        start(state.unit.name, state.effective.unit_timeout)
     except StartFailed as second:
         raise SessionsError(
             f"{error.reason}; its accounts were rolled back to their former path, together with the keys that it has written since, but "

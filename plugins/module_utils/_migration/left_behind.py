@@ -9,7 +9,7 @@ import typing as t
 
 from .._core.errors import SessionsError
 from .._core.masking import masked
-from .._fs.fdopen import real_path
+from .._fs.fdopen import DirFd, real_path
 from .._layouts.layout import LINKED
 from .._layouts.registry import opened_account
 
@@ -64,7 +64,7 @@ def left_twin(name: str, first: CopyState, second: CopyState, places: tuple[str,
     return LeftBehind(name, places[1], why, is_twin=True)
 
 
-def at_path_already(root: int, name: str, path: str) -> bool:
+def at_path_already(root: DirFd, name: str, path: str) -> bool:
     """Return whether a linked account of a legacy path leads to the account of that name at the sessions path."""
     try:
         with opened_account(root, name) as account:
@@ -80,7 +80,7 @@ class Directories:
         self.path, self.several = os.path.realpath(path), several
         self.names: dict[tuple[int, int], str] = {}
 
-    def why_not(self, root: int, name: str, linked: bool) -> str:
+    def why_not(self, root: DirFd, name: str, linked: bool) -> str:
         """Return why an account must not be migrated; '' if it may."""
         if not (linked or self.several):
             return ""

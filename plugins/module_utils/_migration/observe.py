@@ -75,7 +75,8 @@ class Params(t.NamedTuple):
 class State(t.NamedTuple):
     """The observed state of the host.
 
-    ``params``: as they are carried out, see ``rollback.py``. ``area``: the path of staged and displaced accounts,
+    ``effective``: the parameters as they are carried out on this host, which differ from those asked for in a rollback, which is the
+    reverse migration, and where the host decides how the backend is attached. ``area``: the path of staged and displaced accounts,
     ``control``: the path of receipt and intent. ``use``: what the running backend uses, None if it is down. ``notes``: what the next
     receipt keeps besides accounts. ``elsewhere``: sources that 'rename' cannot move from. ``locked``: accounts at the sessions
     path with a stale lock. ``retirable``: what 'retired' retires, ``staying``: the number of entries that it leaves.
@@ -87,7 +88,7 @@ class State(t.NamedTuple):
     """
 
     unit: Unit | None
-    params: Params
+    effective: Params
     identity: Identity
     sources: tuple[Source, ...]
     use: Verdict | None
@@ -136,7 +137,7 @@ class State(t.NamedTuple):
     @property
     def former(self) -> tuple[str, ...]:
         """The other paths where the backend may keep accounts."""
-        return former_places(self.sources, self.receipts, self.params.path)
+        return former_places(self.sources, self.receipts, self.effective.path)
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
@@ -237,7 +238,7 @@ def _observed(params: Params) -> State:
     is_counted = not params.accounts and bool(seen.to_publish or not seen.accounts)
     return State(
         unit=unit,
-        params=params,
+        effective=params,
         identity=known.identity,
         sources=sources,
         use=use,
@@ -281,7 +282,7 @@ def _for_this_host(params: Params, unit: Unit | None, handling: Handling | None,
     if params.switch.attach == "volume" and not handling:
         raise SessionsError(
             f"'attach' is volume, but the program does not run in a container (unit: {params.unit or 'none'}); nothing was changed: "
-            "leave it at auto (role: wa_attach)"
+            "leave it at auto"
         )
     if handling:
         return _for_container(params, handling)
@@ -359,7 +360,7 @@ def _handled(container: Container, params: Params) -> Handling:
         if not {entry.source for entry in receipts.values()}.issuperset(params.sources):
             raise SessionsError(
                 f"the accounts of {container.unit} can only be rolled back into its container, not to {params.sources[0]}; nothing was "
-                "changed: leave 'src' out (role: wa_rollback_path)"
+                "changed: leave 'src' out"
             )
         return way_back(container, params.path, params.layout)
     if params.state == "rolled_back":
@@ -403,8 +404,9 @@ def _not_copied(handling: Handling | None, seen: Survey) -> int:
     return not_copied(handling.root.path, seen)
 
 
-def surveyed_again(state: State, params: Params) -> State:
+def surveyed_again(state: State) -> State:
     """Survey only the accounts again, at the same paths and with the same knowledge of the backend."""
+    params = state.effective
     receipts = entries_in(known_document(params.path, RECEIPT))
     layout, before = state.survey.layout, state.survey
     known = ancestors(receipts, state.sources, params.path)

@@ -21,14 +21,11 @@ import typing as t
 from .._accounts.mount_points import is_closed
 from .._containers.service import service_identity
 from .._core.errors import SessionsError
-from .._fs.fdopen import opened_below, status_below
+from .._fs.fdopen import DirFd, opened_below, status_below
 from .._fs.users import Identity, group_number, owner_name
 from .._systemd.unit import Unit
 
-REMEDY = (
-    "give it to that user (chown), or, if this is intended, name its directory in 'src' (role: wa_legacy_paths) "
-    "and set allow_foreign_owner=true (role: wa_allow_foreign_owner)"
-)
+REMEDY = "give it to that user (chown), or, if this is intended, name its directory in 'src' and set allow_foreign_owner=true"
 
 
 class Owners(t.NamedTuple):
@@ -108,7 +105,7 @@ def companion_owners(
     return frozenset(uid for uid in (*(owners or ()), root.st_uid, receiver) if uid is not None)
 
 
-def has_foreign(root: int, path: str, owners: frozenset[int]) -> bool:
+def has_foreign(root: DirFd, path: str, owners: frozenset[int]) -> bool:
     """Whether a relative path of an open directory, or anything below it, belongs to none of ``owners``.
 
     A file with further hard links counts as foreign: its owner must not be changed through one of its names.
@@ -125,7 +122,7 @@ def has_foreign(root: int, path: str, owners: frozenset[int]) -> bool:
         return True
 
 
-def has_foreign_below(directory: int, owners: frozenset[int]) -> bool:
+def has_foreign_below(directory: DirFd, owners: frozenset[int]) -> bool:
     """Whether anything in an open directory belongs to none of ``owners``."""
     with os.scandir(directory) as entries:
         for entry in entries:
@@ -138,7 +135,7 @@ def has_foreign_below(directory: int, owners: frozenset[int]) -> bool:
     return False
 
 
-def is_owned_by(root: int, path: str, owners: frozenset[int]) -> bool:
+def is_owned_by(root: DirFd, path: str, owners: frozenset[int]) -> bool:
     """Whether a relative path of an open directory belongs to one of ``owners``."""
     status = status_below(root, path)
     return status is not None and status.st_uid in owners

@@ -11,7 +11,7 @@ from .._core.errors import SessionsError
 from .._core.job import Diff, Report
 from .._core.summary import of_migration
 from .observe import Params, State
-from .steps import Step, described, planned
+from .steps import Step, StepKind, described, planned
 from .survey import Account
 
 ACTIONS = ("migrated", "unchanged", "kept", "displaced", "corrupt", "diverged", "skipped")
@@ -28,36 +28,39 @@ class Evidence(t.NamedTuple):
 
 
 def plan(state: State, params: Params) -> tuple[Step, ...]:
-    """Return the steps to do. Raises SessionsError where only the operator can decide."""
-    return planned(state, state.params)
+    """Return the steps to do, decided from ``state.effective`` only: in a rollback, ``params`` name the other direction.
+
+    Raises SessionsError where only the operator can decide.
+    """
+    return planned(state)
 
 
 def diff(state: State, steps: tuple[Step, ...], params: Params) -> Diff:
     """Return counts before and after, and the drop-ins that are written; no account is named."""
-    names = {step.name for step in steps}
+    kinds = {step.kind for step in steps}
     present = len(state.survey.present)
     new = sum(account.decision.publish and account.present is None for account in state.survey.accounts)
-    left = [step.name for step in steps if not step.bookkeeping]
+    left = [step.kind.value for step in steps if not step.bookkeeping]
     return [
         {
-            "before": {"path": state.params.path, "accounts": present, "steps_left": left},
+            "before": {"path": state.effective.path, "accounts": present, "steps_left": left},
             "after": {
-                "path": state.params.path,
-                "accounts": present + (new if "publish" in names else 0),
+                "path": state.effective.path,
+                "accounts": present + (new if StepKind.PUBLISH in kinds else 0),
                 "steps_left": [],
             },
         },
-        *(state.switch.early_diffs if "pre_stop_overrides" in names else ()),
-        *(state.switch.diffs if "switch" in names else ()),
+        *(state.switch.early_diffs if StepKind.PRE_STOP_OVERRIDES in kinds else ()),
+        *(state.switch.diffs if StepKind.SWITCH in kinds else ()),
     ]
 
 
 def verify(state: State, params: Params) -> None:
     """Raise SessionsError if steps remain after the run."""
-    left = [step.name for step in plan(state, params) if not step.bookkeeping and step.name != "stage"]
+    left = [step.kind.value for step in plan(state, params) if not step.bookkeeping and step.kind is not StepKind.STAGE]
     if left and params.state != "staged":
         raise SessionsError(
-            f"steps remain after the migration to {state.params.path} ({', '.join(left)}); "
+            f"steps remain after the migration to {state.effective.path} ({', '.join(left)}); "
             "find out which other program changes the accounts or the configuration, and run again"
         )
 
@@ -79,7 +82,7 @@ def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Evid
     warnings.extend(state.switch.warnings)
     return Report(
         {
-            "path": state.params.path,
+            "path": state.effective.path,
             "path_made": evidence.path_made if evidence else bool(steps) and not state.survey.path_inode,
             "src": [source.given for source in state.sources],
             "layout": state.survey.layout.name,
@@ -87,9 +90,9 @@ def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Evid
             "left_behind": [{"id": one.label, "path": one.root, "reason": one.why} for one in state.survey.left],
             "summary": of_migration(params.state, counts["migrated"], evidence.downtime if evidence else None),
             "counts": counts,
-            "companions": _steps(steps, "companions"),
-            "unlocked": _steps(steps, "unlock"),
-            "steps": [step.name for step in steps],
+            "companions": _count_of(steps, StepKind.COMPANIONS),
+            "unlocked": _count_of(steps, StepKind.UNLOCK),
+            "steps": [step.kind.value for step in steps],
             "attached_by": "volume" if state.container else state.attachment.kind if state.attachment else "variable",
             "downtime_seconds": evidence.downtime if evidence else 0.0,
             "phases": evidence.phases if evidence else {},
@@ -109,7 +112,8 @@ def _warnings_of(state: State, decided: t.Iterable[Account]) -> t.Iterator[str]:
         named = "; ".join(f"{one.label} in {one.root}: {one.why}" for one in links[:5])
         yield f"{len(links)} symbolic links, which may be accounts, stay at the legacy path ({named})"
     if state.survey.loose_links:
-        yield f"{state.survey.loose_links} symbolic links next to the accounts are not copied; create them in {state.params.path} if needed"
+        path = state.effective.path
+        yield f"{state.survey.loose_links} symbolic links next to the accounts are not copied; create them in {path} if needed"
 
 
 def _count(accounts: t.Iterable[Account], action: str) -> int:
@@ -118,5 +122,5 @@ def _count(accounts: t.Iterable[Account], action: str) -> int:
     return sum(account.decision.action == action for account in accounts)
 
 
-def _steps(steps: t.Iterable[Step], name: str) -> int:
-    return sum(step.count for step in steps if step.name == name)
+def _count_of(steps: t.Iterable[Step], kind: StepKind) -> int:
+    return sum(step.count for step in steps if step.kind is kind)

@@ -10,7 +10,7 @@ import typing as t
 
 from .._accounts.extras import is_kept
 from .._accounts.tombstone import is_tombstone_at
-from .._fs.fdopen import is_folder, opened_directory, status_below
+from .._fs.fdopen import DirFd, is_folder, opened_directory, status_below
 from .._fs.patterns import path_matcher
 from .._layouts.layout import Layout
 from .._layouts.registry import account_names, companions, is_linked
@@ -83,14 +83,14 @@ def _found_in(source: Source, layout: Layout) -> Retirable:
         )
 
 
-def _owners_in(root: int, accounts: t.Iterable[str], receiver: int | None) -> frozenset[int]:
+def _owners_in(root: DirFd, accounts: t.Iterable[str], receiver: int | None) -> frozenset[int]:
     """Return the uids of an open root, its accounts and their receiver; used if any owner is allowed."""
     statuses = (status_below(root, name) for name in (".", *accounts))
     uids = (*(status.st_uid for status in statuses if status is not None), receiver)
     return frozenset(uid for uid in uids if uid is not None)
 
 
-def _other_entries(root: int, own: t.Collection[str], layout: Layout) -> set[str]:
+def _other_entries(root: DirFd, own: t.Collection[str], layout: Layout) -> set[str]:
     """Return the entries of an open root that do not belong to the sessions; none if the root is an account itself."""
     known, is_beside = {name.partition("/")[0] for name in own}, path_matcher(layout.ignored)
     names = {name for name in os.listdir(root) if not layout.is_volatile(name) and not is_beside(name)}

@@ -42,7 +42,7 @@ def origin_of(receipt: Document, unit: Unit | None, path: str) -> str:
     if not sources:
         raise SessionsError(
             f"no receipt says where the accounts at {path} came from, so they cannot be rolled back; "
-            "name the legacy path in 'src' (role: wa_rollback_path)"
+            "name the legacy path in 'src'"
         )
     if len(sources) > 1:
         raise SessionsError(
@@ -70,7 +70,7 @@ def _in_later_release(unit: Unit, below: str, path: str) -> str:
     if why:
         raise SessionsError(
             f"the accounts at {path} came from {below} below the working directory of {unit.name}, but {why}; nothing was changed: "
-            "name the legacy path in 'src' (role: wa_rollback_path)"
+            "name the legacy path in 'src'"
         )
     return origin
 

@@ -17,7 +17,7 @@ from .._accounts.tombstone import is_tombstone
 from .._accounts.work_area import area_path
 from .._core.errors import SessionsError
 from .._core.names import AREA_INSIDE
-from .._fs.fdopen import is_folder, normal_path, open_directory, opened_directory, real_path
+from .._fs.fdopen import DirFd, is_folder, normal_path, open_directory, opened_directory, real_path
 from .._fs.patterns import paths_matching
 from .._fs.users import owner_name
 from .._layouts.registry import LAYOUTS, Layout, account_names, first_layout, names_of_any, opened_account, recognised
@@ -241,7 +241,7 @@ def _holds_account(real: str, layout: Layout | None, opened: str, whose: Owners)
         return False
 
 
-def _is_usable(root: int, name: str, whose: Owners) -> bool:
+def _is_usable(root: DirFd, name: str, whose: Owners) -> bool:
     try:
         with opened_account(root, name) as account:
             return whose.may_write(os.fstat(account))

@@ -18,7 +18,7 @@ from .._accounts.receipts import Entry, Mark, mark_with_parts
 from .._accounts.tombstone import is_tombstone_at
 from .._core.errors import SessionsError
 from .._core.masking import account_key, masked
-from .._fs.fdopen import opened_below, opened_directory, status_below, status_of
+from .._fs.fdopen import DirFd, opened_below, opened_directory, status_below, status_of
 from .._fs.users import owner_name
 from .._layouts.layout import KEYS_MISSING, Layout
 from .._layouts.registry import account_names, companions, found_in, open_account
@@ -251,7 +251,7 @@ def _is_brought(account: Account | None) -> bool:
     return account is not None and account.decision.publish
 
 
-def _is_link(root: int, path: str) -> bool:
+def _is_link(root: DirFd, path: str) -> bool:
     status = status_below(root, path)
     return status is not None and stat.S_ISLNK(status.st_mode)
 
@@ -292,7 +292,7 @@ class _Looks:
         self.sides: dict[tuple[str, str], CopyState] = {}
         self.owners: dict[tuple[str, str], int] = {}
 
-    def side(self, place: str, root: int, name: str, ancestor: Mark | None = None) -> CopyState | None:
+    def side(self, place: str, root: DirFd, name: str, ancestor: Mark | None = None) -> CopyState | None:
         """Return one copy below the open directory ``root``; None if it does not exist.
 
         If its mark equals that of its ``ancestor``, its state does not matter, so it is not judged, which may mean reading it completely.
@@ -316,7 +316,7 @@ class _Looks:
         finally:
             os.close(directory)
 
-    def _judged(self, directory: int, mark: Mark) -> CopyState:
+    def _judged(self, directory: DirFd, mark: Mark) -> CopyState:
         judgement = self.layout.judged(directory)
         devices = judgement.fingerprints if judgement.state == "paired" else ()
         return CopyState(judgement.state, mark, devices=devices, partial=KEYS_MISSING in judgement.problems)
@@ -329,9 +329,9 @@ class AccountPair(t.NamedTuple):
     """
 
     source: Source
-    root: int
+    root: DirFd
     path: str
-    target: int | None
+    target: DirFd | None
     looks: _Looks
     at_path: bool | None
     handed_over: bool = False
@@ -400,20 +400,20 @@ def _ancestor(receipt: Entry | None, source: Source, legacy: CopyState, present:
     return dataclasses.replace(receipt, legacy=legacy.mark)
 
 
-def _states(looks: _Looks, path: str, target: int | None) -> dict[str, str]:
+def _states(looks: _Looks, path: str, target: DirFd | None) -> dict[str, str]:
     if target is None:
         return {}
     found = ((name, looks.side(path, target, name)) for name in account_names(target, looks.layout))
     return {name: side.state for name, side in found if side is not None}
 
 
-def _newest(root: int | None, name: str, layout: Layout) -> int:
+def _newest(root: DirFd | None, name: str, layout: Layout) -> int:
     from .._accounts.compare import newest_ns
 
     return newest_ns(root, name, layout) if root is not None else 0
 
 
-def _same(root: int, target: int | None, name: str, layout: Layout) -> bool:
+def _same(root: DirFd, target: DirFd | None, name: str, layout: Layout) -> bool:
     from .._accounts.compare import same_account
 
     return target is not None and same_account(root, target, name, layout)
@@ -427,7 +427,7 @@ def _is_beside_store(layout: Layout, name: str) -> bool:
     return is_beside_store(layout, name)
 
 
-def _has(target: int | None, path: str) -> bool:
+def _has(target: DirFd | None, path: str) -> bool:
     if target is None:
         return False
     folder, _slash, name = path.rpartition("/")
@@ -438,7 +438,7 @@ def _has(target: int | None, path: str) -> bool:
         return False
 
 
-def _opened(stack: contextlib.ExitStack, path: str) -> int | None:
+def _opened(stack: contextlib.ExitStack, path: str) -> DirFd | None:
     try:
         return stack.enter_context(opened_directory(path))
     except (FileNotFoundError, NotADirectoryError):  # it does not exist yet, or was retired

@@ -275,7 +275,7 @@ def _require_in_force(switch: Switch, sources: Sources) -> None:
 def _or_name_it(path: str, sources: Sources) -> str:
     """Return the advice to name an environment file in the switch, which then fixes its line; '' for other files."""
     if path in (file.path for file in sources.environment_files):
-        return ", or name the file in 'switch.environment_file' (role: wa_environment_file) to have the line changed by the run"
+        return ", or name the file in 'switch.environment_file' to have the line changed by the run"
     return ""
 
 

@@ -17,7 +17,7 @@ from .._layouts.registry import opened_account
 from .left_behind import LeftBehind
 
 if t.TYPE_CHECKING:
-    from .observe import Params, State
+    from .observe import State
     from .survey import Survey
 
 _NAMED_AT_MOST = 5
@@ -43,46 +43,50 @@ def not_accepted(left: t.Iterable[LeftBehind], accepted: t.Collection[str]) -> t
     return tuple(one for one in left if one.label not in accepted and one.name not in accepted)
 
 
-def require_one_device_each(survey: Survey) -> None:
+def require_one_device_each(state: State) -> None:
     """Refuse names that two different devices share: only one of them can be at the sessions path."""
-    if survey.clashes:
-        first = survey.clashes[0]
+    clashes = state.survey.clashes
+    if clashes:
+        first = clashes[0]
         raise SessionsError(
-            f"{len(survey.clashes)} account(s), first {first.label!r}, are two different linked devices, one in {first.one} and one in "
+            f"{len(clashes)} account(s), first {first.label!r}, are two different linked devices, one in {first.one} and one in "
             f"{first.other}, and a name can exist only once at the sessions path; nothing was changed: move one of them to a directory "
-            "with another name (and configure its program for that), or list only one of the paths in 'src' (role: wa_legacy_paths)"
+            "with another name (and configure its program for that), or list only one of the paths in 'src'"
         )
 
 
-def require_none_left(state: State, params: Params) -> None:
+def require_none_left(state: State) -> None:
     """Refuse to point the backend away from accounts that would stay at a legacy path."""
-    if params.back or state.at_path or not state.leaves:
+    if state.effective.state == "staged" or not _is_led_away(state):
         return
-    left = not_accepted(state.survey.left, params.accept_left_behind)
+    left = not_accepted(state.survey.left, state.effective.accept_left_behind)
     if left:
-        raise SessionsError(refusal(left, state, params))
+        raise SessionsError(refusal(left, state))
 
 
-def require_not_empty(state: State, params: Params) -> None:
+def require_not_empty(state: State) -> None:
     """Refuse to interrupt a running backend for which no account was found anywhere, unless the operator declares it as new."""
-    if state.unit is None or not state.unit.active or not state.leaves or params.back or params.allow_empty:
+    params = state.effective
+    if params.state == "staged" or params.back or params.allow_empty:
+        return
+    if state.unit is None or not state.unit.active or not state.leaves:
         return
     survey = state.survey
     if survey.accounts or survey.present or survey.left:
         return
     raise SessionsError(
-        f"{state.unit.name} is running, and no account was found, neither in {params.path} nor {_looked_at(state, params)}; "
-        "nothing was changed: set 'src' (role: wa_legacy_paths) to the directory that it keeps its accounts in, or, if the backend is "
-        "new and has none yet, set allow_empty=true (role: wa_allow_empty)"
+        f"{state.unit.name} is running, and no account was found, neither in {params.path} nor {_looked_at(state)}; "
+        "nothing was changed: set 'src' to the directory that it keeps its accounts in, or, if the backend is "
+        "new and has none yet, set allow_empty=true"
     )
 
 
 def needed(state: State) -> frozenset[str]:
     """Return the names of the accounts to be published that must not turn out to be damaged."""
-    if state.params.back or state.at_path or not state.leaves:
+    if not _is_led_away(state):
         return frozenset()
     coming = (LeftBehind(one.name, one.root, "") for one in state.survey.to_publish if one.present is None)
-    return frozenset(one.name for one in not_accepted(coming, state.params.accept_left_behind))
+    return frozenset(one.name for one in not_accepted(coming, state.effective.accept_left_behind))
 
 
 def require_sound(state: State, damaged: t.Collection[str]) -> None:
@@ -90,12 +94,12 @@ def require_sound(state: State, damaged: t.Collection[str]) -> None:
     names = needed(state).intersection(damaged)
     left = [LeftBehind(one.name, one.root, _DATABASE) for one in state.survey.accounts if one.name in names]
     if left:
-        raise SessionsError(refusal(left, state, state.params))
+        raise SessionsError(refusal(left, state))
 
 
 def require_expected(state: State, number: int) -> None:
     """Refuse to interrupt a backend for a path with fewer than ``number`` linked accounts."""
-    if not (state.switch.differs or state.survey.to_publish) or state.params.back:
+    if not (state.switch.differs or state.survey.to_publish) or state.effective.back:
         return
     seen = state.survey
     states = dict(seen.present)
@@ -105,28 +109,33 @@ def require_expected(state: State, number: int) -> None:
     if linked < number:
         places = ", ".join(source.given for source in state.sources) or "no other place"
         raise SessionsError(
-            f"{linked} accounts would be linked at {state.params.path}, but {number} are expected (role: wa_expected_accounts); "
-            f"the others are neither there nor in {places}, or are not linked; nothing was changed: list their directories in 'src' "
-            "(role: wa_legacy_paths), check the output of session_info, or lower the expected number"
+            f"{linked} accounts would be linked at {state.effective.path}, but {number} are expected ('expected_accounts'); "
+            f"the others are neither there nor in {places}, or are not linked; nothing was changed: list their directories in 'src', "
+            "check the output of session_info, or lower the expected number"
         )
 
 
-def refusal(left: t.Sequence[LeftBehind], state: State, params: Params) -> str:
+def _is_led_away(state: State) -> bool:
+    """Whether the backend is about to be pointed away from a legacy path that it uses."""
+    return state.leaves and not state.effective.back and not state.at_path
+
+
+def refusal(left: t.Sequence[LeftBehind], state: State) -> str:
     """Return a sentence that says which accounts would be left behind and what to do."""
     named = "; ".join(f"{one.label!r} in {one.root}, because {one.why}" for one in left[:_NAMED_AT_MOST])
     more = f"; and {len(left) - _NAMED_AT_MOST} more" if len(left) > _NAMED_AT_MOST else ""
     backend = state.unit.name if state.unit else "the backend"
     accounts = f"{len(left)} account(s)"
     return (
-        f"{accounts} would be left behind, because {backend} will not use their directories once it is pointed to {params.path}: "
+        f"{accounts} would be left behind, because {backend} will not use their directories once it is pointed to {state.effective.path}: "
         f"{named}{more}; nothing was changed: repair or move them (session_info reports their problems), or, if they may be left "
-        "behind, list them by the names shown in this message in 'accept_left_behind' (role: wa_accept_left_behind)"
+        "behind, list them by the names shown in this message in 'accept_left_behind'"
     )
 
 
-def _looked_at(state: State, params: Params) -> str:
-    if params.sources:
-        return f"in {', '.join(params.sources)}"
+def _looked_at(state: State) -> str:
+    if state.effective.sources:
+        return f"in {', '.join(state.effective.sources)}"
     from .._usage.process_paths import working_directories
 
     places = ", ".join(dict.fromkeys(working_directories(state.unit))) if state.unit else ""

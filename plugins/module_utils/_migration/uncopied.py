@@ -10,7 +10,7 @@ import typing as t
 
 from .._containers.view import opened_plain
 from .._core.names import is_area
-from .._fs.fdopen import names_in, opened_below, status_of
+from .._fs.fdopen import DirFd, names_in, opened_below, status_of
 
 if t.TYPE_CHECKING:
     from .survey import Survey
@@ -34,7 +34,7 @@ def not_copied(root: str, seen: Survey) -> int:
         return sum(_not_copied_in(directory, place, copied, above, seen) for place in above - copied)
 
 
-def _not_copied_in(root: int, place: str, copied: t.Collection[str], above: t.Collection[str], seen: Survey) -> int:
+def _not_copied_in(root: DirFd, place: str, copied: t.Collection[str], above: t.Collection[str], seen: Survey) -> int:
     try:
         with opened_below(root, place or ".") as directory:
             names = [name for name in names_in(directory) if not (is_area(name) or _is_empty_folder(directory, name))]
@@ -48,7 +48,7 @@ def _is_of_database(path: str, copied: t.Collection[str]) -> bool:
     return any(path.endswith(ending) and path[: -len(ending)] in copied for ending in _OF_DATABASES)
 
 
-def _is_empty_folder(directory: int, name: str) -> bool:
+def _is_empty_folder(directory: DirFd, name: str) -> bool:
     status = status_of(directory, name)
     if status is None:
         return True  # the entry is gone

@@ -18,7 +18,7 @@ from .._accounts.receipts import mark_of
 from .._core.errors import SessionsError
 from .._core.masking import masked
 from .._core.names import AREA_INSIDE, ASIDE
-from .._fs.fdopen import opened_directory, real_path
+from .._fs.fdopen import DirFd, opened_directory, real_path
 from .._fs.patterns import name_matcher
 from .._layouts.layout import Layout
 from .._layouts.registry import LAYOUTS, account_names
@@ -63,7 +63,7 @@ def find_unreferenced(
         return None
     since = started_at(unit) * 1e9 if only_used else 0
 
-    def is_account(directory: int, name: str) -> bool:
+    def is_account(directory: DirFd, name: str) -> bool:
         if os.fstat(directory).st_uid != uid:
             return False
         fitting = _layout_of(directory, name, layout)
@@ -102,14 +102,14 @@ def _is_used(source: Source, layout: Layout, since: float) -> bool:
         return any(changed_ns(root, name, layout) > since for name in account_names(root, layout))
 
 
-def _layout_of(directory: int, name: str, chosen: Layout | None) -> Layout | None:
+def _layout_of(directory: DirFd, name: str, chosen: Layout | None) -> Layout | None:
     if chosen is not None:
         return chosen if chosen.is_account(directory) else None
     return next((layout for layout in LAYOUTS.values() if layout.detect(directory, name)), None)
 
 
 def _found_below(
-    tops: t.Iterable[str], seen: set[str], uid: int, is_account: t.Callable[[int, str], bool]
+    tops: t.Iterable[str], seen: set[str], uid: int, is_account: t.Callable[[DirFd, str], bool]
 ) -> t.Iterator[str]:
     """Yield the paths of accounts below ``tops``, nearest first. ``seen``: real paths that are not searched."""
     left = _DIRECTORIES_AT_MOST
@@ -131,7 +131,7 @@ def _found_below(
             continue  # only a guess: its failure is not an error of the operator
 
 
-def _folders(directory: int) -> list[str]:
+def _folders(directory: DirFd) -> list[str]:
     """Return the names of the directories in an open directory, and of symbolic links to directories."""
     skipped = name_matcher(_NOT_LOOKED_INTO)
     with os.scandir(directory) as entries:

@@ -128,7 +128,7 @@ def _observe_all_but_health(params: Params) -> State:
     migrate = migration_observe.observe(params.migrate) if params.migrate else None
     info = accounts_info.observe(params.info) if params.info else None
     # Values in a drop-in that is about to be replaced no longer count.
-    overlay = overlay_of(migrate.params.switch) if migrate else {}
+    overlay = overlay_of(migrate.effective.switch) if migrate else {}
     return State(
         dir=directory_job.observe(params.dir) if params.dir and not _is_mounted(migrate) else None,
         stop=_observe_stop(params.stop, _layout(migrate, info), overlay)
@@ -269,11 +269,11 @@ def _require_used(state: State, params: Params) -> None:
     if state.in_use:
         use = state.in_use.use
         wrong = usage_use.complaint(state.in_use, _sound(state))
-    elif params.migrate and state.migrate and state.migrate.params.switch.leads and _sound(state):
+    elif params.migrate and state.migrate and state.migrate.effective.switch.leads and _sound(state):
         use = state.migrate.use
         # After a rollback the path may be known only to the program, and without an open file nothing shows that it uses it.
         if use and (params.migrate.state != "rolled_back" or use.state == ELSEWHERE):
-            wrong = usage_use.complaint_of(use, params.migrate.unit or "", state.migrate.params.path)
+            wrong = usage_use.complaint_of(use, params.migrate.unit or "", state.migrate.effective.path)
     if wrong:
         raise SessionsError(wrong, in_use=_shown_use(use))
 

@@ -391,9 +391,7 @@ def _shadow_message(params: Params, shadow: t.Mapping[str, t.Any]) -> str:
     remedy = "correct it in that file, or choose a 'name' that sorts later"
     if "variable" in shadow and shadow["line"] and not str(shadow["file"]).endswith((".conf", ".service")):
         # An environment file overrides every drop-in, whatever its name.
-        remedy = (
-            "correct it in that file, or set the variable there (switch.environment_file; role: wa_environment_file)"
-        )
+        remedy = "correct it in that file, or set the variable there ('switch.environment_file')"
     return f"{what} of {params.path} does not take effect: {where} overrides it; {remedy}"
 
 

@@ -16,7 +16,7 @@ import typing as t
 
 from .._core.errors import SessionsError
 from .._core.query_cache import cached_query
-from .._fs.fdopen import opened_directory
+from .._fs.fdopen import DirFd, opened_directory
 from .._fs.files import read_file_at
 
 # The order of the system manager of systemd 252 and 257, `systemctl show -p UnitPath`; the first directory with a name wins.
@@ -160,7 +160,7 @@ def read_linked(path: str, overlay: Overlay | None = None) -> str | None:
     return None
 
 
-def _link_target(parent: int, path: str) -> str | None:
+def _link_target(parent: DirFd, path: str) -> str | None:
     status = os.stat(os.path.basename(path), dir_fd=parent, follow_symlinks=False)
     if not stat.S_ISLNK(status.st_mode):
         return None

@@ -50,7 +50,7 @@ class UnknownUnit(SessionsError):
     """systemd has no unit of that name. ``missing``: the message without the advice."""
 
     def __init__(self, missing: str) -> None:
-        super().__init__(f"{missing}; check the name in 'unit' (role: wa_service) or install the backend first")
+        super().__init__(f"{missing}; check the name in 'unit' or install the backend first")
         self.missing = missing
 
 
@@ -192,7 +192,7 @@ def _way_out(unit: str, kept: t.Sequence[str]) -> str:
     return (
         f"systemd manages {path} for it (StateDirectory=), so accounts in that directory survive restarts and deployments already: stop "
         f"{unit}, move its accounts to {path}, configure it to use that path (Environment=SESSIONS_PATH={path}, or the variable that it "
-        f"reads), start it, and run 'verify' with wa_sessions_path={path}"
+        f"reads), start it, and check its accounts there (session_info)"
     )
 
 

@@ -48,7 +48,7 @@ def name_an_instance(template: str) -> str:
     running = _listed("list-units", template.replace("@.", "@*."))
     example = running[0] if running else template.replace("@.", "@1.")
     there = f"; this host has {', '.join(running[:_NAMED_AT_MOST])}" if running else ""
-    return f"name one instance in 'unit' (role: wa_service), such as {example}{there}"
+    return f"name one instance in 'unit', such as {example}{there}"
 
 
 def user_unit(unit: str) -> UserUnit | None:

@@ -20,7 +20,7 @@ import typing as t
 from .._accounts.receipts import mark_with_parts
 from .._containers.detect import container_of, has_mounted
 from .._core.errors import SessionsError
-from .._fs.fdopen import opened_directory, real_path, status_below
+from .._fs.fdopen import DirFd, opened_directory, real_path, status_below
 from .._layouts.layout import Layout
 from .._layouts.registry import account_names, opened_account
 from .._proc.control_groups import processes_of
@@ -148,16 +148,16 @@ def leads_to(unit: Unit, path: str, former: t.Iterable[str], layout: Layout) -> 
 
 
 @contextlib.contextmanager
-def _opened(paths: t.Iterable[str], layout: Layout) -> t.Iterator[dict[str, tuple[int, Layout]]]:
+def _opened(paths: t.Iterable[str], layout: Layout) -> t.Iterator[dict[str, tuple[DirFd, Layout]]]:
     with contextlib.ExitStack() as stack:
-        places: dict[str, tuple[int, Layout]] = {}
+        places: dict[str, tuple[DirFd, Layout]] = {}
         for path in dict.fromkeys(paths):
             with contextlib.suppress(OSError, SessionsError):  # it is gone or was retired
                 places[path] = (stack.enter_context(opened_directory(path)), layout)
         yield places
 
 
-def written_since(places: t.Mapping[str, tuple[int, Layout]], since: float) -> frozenset[str]:
+def written_since(places: t.Mapping[str, tuple[DirFd, Layout]], since: float) -> frozenset[str]:
     """Return the places (open roots) where an account's keys were written after ``since``, in seconds since the epoch."""
     return frozenset(
         place
@@ -166,7 +166,7 @@ def written_since(places: t.Mapping[str, tuple[int, Layout]], since: float) -> f
     )
 
 
-def changed_ns(root: int, name: str, layout: Layout) -> int:
+def changed_ns(root: DirFd, name: str, layout: Layout) -> int:
     """Return when an account's keys were last written, in nanoseconds since the epoch; 0 if the account is gone."""
     try:
         with opened_account(root, name) as account:
@@ -175,7 +175,7 @@ def changed_ns(root: int, name: str, layout: Layout) -> int:
         return 0  # removed since it was listed
 
 
-def known_places(places: t.Mapping[str, tuple[int, Layout]]) -> Known:
+def known_places(places: t.Mapping[str, tuple[DirFd, Layout]]) -> Known:
     """Index open roots by inode. What is part of two roots belongs to the first, so the sessions path must come first."""
     known = Known({}, {}, {})
     for place, (root, layout) in places.items():

@@ -27,7 +27,7 @@ import typing as t
 from .._core.errors import SessionsError
 from .._core.names import is_area
 from .._fs.fanotify import fanotify_add, fanotify_new, has_fanotify, read_opened
-from .._fs.fdopen import opened_below
+from .._fs.fdopen import DirFd, opened_below
 from .._fs.syscalls import inotify_add, inotify_new
 from .._layouts.layout import Layout
 from .._layouts.registry import account_names, opened_account
@@ -54,7 +54,7 @@ class _Place:
         self.queue = queue  # of fanotify
         # Of inotify. Each place has separate queues, so that many opens at one place do not drop events of another.
         self.names = inotify_new()
-        self.root: int | None = None
+        self.root: DirFd | None = None
         self.root_watch = _NO_WATCH
         self.watches: dict[int, str] = {}  # inotify watch descriptor: account
         self.by_last_name: dict[str, str] = {}
@@ -76,7 +76,7 @@ class UseWatch:
         self._wake = os.pipe2(os.O_CLOEXEC)
         self._listener: threading.Thread | None = None
 
-    def add_place(self, place: str, root: int, layout: Layout) -> None:
+    def add_place(self, place: str, root: DirFd, layout: Layout) -> None:
         """Watch all accounts below the open directory ``root``, including those that are created later."""
         with self._told:
             self._watch_root(self._place(place), root)
@@ -87,7 +87,7 @@ class UseWatch:
                 with self._told:
                     self._place(place).complete = False
 
-    def _add_account(self, place: str, root: int, name: str, layout: Layout) -> None:
+    def _add_account(self, place: str, root: DirFd, name: str, layout: Layout) -> None:
         if name == ".":
             # The root may be an application's directory: only its keys count, not its program files.
             for path in dict.fromkeys((*layout.watched_in(root), *_databases_in(root, layout))):
@@ -100,7 +100,7 @@ class UseWatch:
                 with opened_below(account, folder_path) as folder:
                     self.add(place, name, folder)
 
-    def add(self, place: str, account: str, directory: int, name: str | None = None) -> None:
+    def add(self, place: str, account: str, directory: DirFd, name: str | None = None) -> None:
         """Watch the files in an open directory of an account, or only its entry ``name``."""
         with self._told:
             kept = self._place(place)
@@ -185,17 +185,17 @@ class UseWatch:
                 f"cannot watch the accounts: {error.strerror}; stop programs that use fanotify (such as virus scanners) and run again"
             ) from error
 
-    def _mark(self, kept: _Place, account: str, directory: int, name: str | None) -> None:
+    def _mark(self, kept: _Place, account: str, directory: DirFd, name: str | None) -> None:
         if kept.queue is not None:
             fanotify_add(kept.queue, directory, name)
             return
         number = _inotify_add_entry(kept.names, directory, name, _OPEN | _MODIFY | _ADD)
         kept.watches.setdefault(number, account)
 
-    def _watch_root(self, kept: _Place, root: int) -> None:
+    def _watch_root(self, kept: _Place, root: DirFd) -> None:
         if kept.root is not None:
             return
-        kept.root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+        kept.root = DirFd(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root))
         try:
             kept.root_watch = inotify_add(kept.names, root, _CREATE | _MOVED_IN | _ADD)
         except OSError:
@@ -308,19 +308,19 @@ def _account_of(path: str, by_last_name: t.Mapping[str, str]) -> str:
     return next(iter(by_last_name.values())) if len(by_last_name) == 1 else ""
 
 
-def _databases_in(root: int, layout: Layout) -> list[str]:
+def _databases_in(root: DirFd, layout: Layout) -> list[str]:
     is_database = layout.database_matcher
     return [name for name in os.listdir(root) if is_database(name)] if layout.databases else []
 
 
 @contextlib.contextmanager
-def _opened_parent(root: int, path: str) -> t.Iterator[tuple[int, str]]:
+def _opened_parent(root: DirFd, path: str) -> t.Iterator[tuple[DirFd, str]]:
     folder, _slash, name = path.rpartition("/")
     with opened_below(root, folder or ".") as opened:
         yield opened, name
 
 
-def _inotify_add_entry(queue: int, directory: int, name: str | None, mask: int) -> int:
+def _inotify_add_entry(queue: int, directory: DirFd, name: str | None, mask: int) -> int:
     if name is None:
         return inotify_add(queue, directory, mask)
     descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)

@@ -13,7 +13,7 @@ from .._accounts.work_area import known_document
 from .._containers.service import read_service
 from .._core.errors import SessionsError
 from .._core.masking import account_key
-from .._fs.fdopen import normal_path, opened_directory
+from .._fs.fdopen import DirFd, normal_path, opened_directory
 from .._layouts.layout import Layout
 from .._layouts.registry import account_names, open_account
 from .._systemd.unit import unit_name
@@ -55,7 +55,7 @@ def newer_places(path: str, receipts: t.Mapping[str, Entry], layout: Layout) -> 
     """Return the paths that accounts came from and at which one was written to later than at ``path``."""
     found: dict[str, None] = {}
     with contextlib.ExitStack() as stack:
-        former: dict[str, int] = {}
+        former: dict[str, DirFd] = {}
         for place in {entry.source for entry in receipts.values()} - {path}:
             with contextlib.suppress(OSError, SessionsError):  # it was removed or retired
                 former[place] = stack.enter_context(opened_directory(place))
@@ -72,12 +72,12 @@ def newer_places(path: str, receipts: t.Mapping[str, Entry], layout: Layout) -> 
     return tuple(found)
 
 
-def _is_newer(former: int, root: int, name: str, entry: Entry, layout: Layout) -> bool:
+def _is_newer(former: DirFd, root: DirFd, name: str, entry: Entry, layout: Layout) -> bool:
     there = _mark(former, name, layout)
     return there.differs_from(entry.legacy) and there.changed_ns > _mark(root, name, layout).changed_ns
 
 
-def _mark(root: int, name: str, layout: Layout) -> Mark:
+def _mark(root: DirFd, name: str, layout: Layout) -> Mark:
     account = open_account(root, name)
     try:
         return mark_with_parts(root, name, account, layout)

@@ -14,20 +14,20 @@ from ..._accounts.control_directory import read_document_at, write_document_at
 from ..._accounts.mount_points import Note, is_closed, opened_point, status_of_point
 from ..._accounts.receipts import RECEIPT
 from ..._core.errors import SessionsError
-from ..._fs.fdopen import open_directory, opened_below, real_path
+from ..._fs.fdopen import DirFd, open_directory, opened_below, real_path
 
 _MODE = stat.S_IRWXU
 _LOOK_AT_MOST = 10.0  # seconds
 _DEEPEST = 64
 
 
-def close(control: int, points: t.Iterable[str], owners: t.Collection[int], gid: int) -> None:
+def close(control: DirFd, points: t.Iterable[str], owners: t.Collection[int], gid: int) -> None:
     """Give ``points`` to root and record their former owners. A directory that was replaced in the meantime is left alone.
 
     If other users own something in a directory, they keep access to it: the directory then gets the group ``gid`` to exclude the service.
     """
     with contextlib.ExitStack() as stack:
-        opened: dict[str, int] = {}
+        opened: dict[str, DirFd] = {}
         for point in points:
             with contextlib.suppress(OSError, SessionsError):
                 opened[point] = opened_point(point)
@@ -48,7 +48,7 @@ def close(control: int, points: t.Iterable[str], owners: t.Collection[int], gid:
                 _give(opened[point], 0, _MODE)
 
 
-def _holds_others(directory: int, owners: t.Collection[int], deadline: float, levels: int) -> bool:
+def _holds_others(directory: DirFd, owners: t.Collection[int], deadline: float, levels: int) -> bool:
     """Return whether another user owns something in an open directory; False if the search takes too long or an entry is replaced."""
     try:
         with os.scandir(directory) as entries:
@@ -66,7 +66,7 @@ def _holds_others(directory: int, owners: t.Collection[int], deadline: float, le
     return False
 
 
-def _give(directory: int, gid: int, mode: int) -> None:
+def _give(directory: DirFd, gid: int, mode: int) -> None:
     """Give an open directory to root."""
     os.fchown(directory, 0, gid)
     os.fchmod(directory, mode)
@@ -85,7 +85,7 @@ def given_back(
     real = os.path.realpath(path)
     modes = [note["mode"] for note in notes.values()]
     with contextlib.ExitStack() as stack:
-        changed: dict[int, os.stat_result] = {}
+        changed: dict[DirFd, os.stat_result] = {}
         points = [point for point in notes if point == real or point.startswith(f"{real}/")]
         for point in points or [path] * bool(notes):
             try:

@@ -14,10 +14,10 @@ from ..._accounts.work_area import COMPANIONS
 from ..._core.errors import SessionsError
 from ..._fs.copy_file import UnfitTree
 from ..._fs.copy_tree import Index, remove_tree
-from ..._fs.fdopen import open_private, opened_directory
+from ..._fs.fdopen import DirFd, open_private, opened_directory
 from ..owners import companion_owners
 from ..survey import Companion
-from .staging import Stage
+from .stage import Stage
 
 _INDEX = "index"
 
@@ -42,14 +42,14 @@ def finish_companions(stage: Stage, companions: t.Sequence[Companion]) -> int:
     return unread
 
 
-def clear_companions(area: int) -> None:
+def clear_companions(area: DirFd) -> None:
     """Remove the copies, their index first, as staging.py does."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         os.unlink(f"{COMPANIONS}/{_INDEX}", dir_fd=area)
     remove_tree(area, COMPANIONS)
 
 
-def _bring(stage: Stage, holder: int, companions: t.Sequence[Companion]) -> None:
+def _bring(stage: Stage, holder: DirFd, companions: t.Sequence[Companion]) -> None:
     known = read_index(holder, _INDEX, stage.made)
     fresh: dict[str, Index] = {}
     for companion in companions:
@@ -62,7 +62,7 @@ def _bring(stage: Stage, holder: int, companions: t.Sequence[Companion]) -> None
 
 
 @contextlib.contextmanager
-def _opened_root(companion: Companion) -> t.Iterator[int]:
+def _opened_root(companion: Companion) -> t.Iterator[DirFd]:
     """Open the directory of a companion. Raises UnfitTree if its owner differs from the one observed earlier."""
     with opened_directory(companion.root) as root:
         if not companion_owners(companion.owners, os.fstat(root)):
@@ -71,7 +71,7 @@ def _opened_root(companion: Companion) -> t.Iterator[int]:
 
 
 @contextlib.contextmanager
-def _opened_holder(stage: Stage) -> t.Iterator[int]:
+def _opened_holder(stage: Stage) -> t.Iterator[DirFd]:
     holder = open_private(stage.area, COMPANIONS, called="the staging area of companions")
     try:
         yield holder

@@ -26,7 +26,7 @@ from ..._core.masking import account_key
 from ..._core.names import is_area
 from ..._fs.copy_file import Rules
 from ..._fs.copy_tree import remove_tree, same_content, sync_tree
-from ..._fs.fdopen import open_private, opened_directory, real_path
+from ..._fs.fdopen import DirFd, open_private, opened_directory, real_path
 from ..._fs.syscalls import sync_filesystem
 from ..._layouts.registry import Layout, account_names, opened_account
 from ..._proc.command import run_checked
@@ -106,7 +106,7 @@ def _made_anew(compose: Compose) -> Box:
     return box
 
 
-def _write_receipt(place: Place, there: int, layer: str, path: str, layout: Layout) -> None:
+def _write_receipt(place: Place, there: DirFd, layer: str, path: str, layout: Layout) -> None:
     """Record in the receipt that the accounts moved to the layer, so that the next run treats them as newer once they are used."""
     entries = {}
     for name in account_names(place.path, layout):

@@ -194,9 +194,7 @@ def prove_container(start: Start, watch: UseWatch | None, but: str = "") -> tupl
         return ()
     words = f"the container of {start.unit} opened none of the accounts in {start.path} within {seconds:g} seconds after its start"
     if start.use_timeout:
-        raise StartFailed(
-            f"{words}, so it is not proved that it uses them; see its log, or set a longer 'use_timeout' (role: wa_use_timeout)"
-        )
+        raise StartFailed(f"{words}, so it is not proved that it uses them; see its log, or set a longer 'use_timeout'")
     return (f"{words}; check that it uses them",)
 
 

@@ -10,7 +10,7 @@ import stat
 import typing as t
 
 from ..._core.errors import SessionsError
-from ..._fs.fdopen import make_directory, opened_directory
+from ..._fs.fdopen import DirFd, make_directory, opened_directory
 from ..._fs.files import Held, is_as_read, read_held, write_atomic, write_atomic_at
 from ..._systemd import drop_in
 from ..._systemd.unit import daemon_reload
@@ -87,7 +87,7 @@ def _put_back(path: str, held: Held | None) -> None:
         os.rmdir(os.path.dirname(path))
 
 
-def _require_as_read(parent: int, path: str, state: SwitchState) -> None:
+def _require_as_read(parent: DirFd, path: str, state: SwitchState) -> None:
     """Raise SessionsError if the file was changed since it was read: the owner of the directory can replace it with any file."""
     if not is_as_read(parent, os.path.basename(path), state.held):
         raise SessionsError(

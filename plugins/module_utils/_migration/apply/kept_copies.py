@@ -15,36 +15,36 @@ import typing as t
 from ..._accounts.control_directory import INTENT, read_document_at, remove_document_at, write_document_at
 from ..._accounts.work_area import COMPANIONS, STAGING, boot, moment
 from ..._core.errors import SessionsError
-from ..._fs.fdopen import open_private, real_path
+from ..._fs.fdopen import DirFd, open_private, real_path
 from ..._proc.control_groups import group_of
 from ..._proc.procfs import stat_of
 
 _NOTE = "source.json"
 
 
-def note_source(control: int, identity: str, pid: int) -> None:
+def note_source(control: DirFd, identity: str, pid: int) -> None:
     """Record durably that copies are made from the container ``identity``, whose first process is ``pid``."""
     write_document_at(control, _NOTE, {"boot": boot(), "identity": identity, "pid": pid})
 
 
-def forget_source(control: int) -> None:
+def forget_source(control: DirFd) -> None:
     """Record that the copies are no longer needed, or are published."""
     remove_document_at(control, _NOTE)
 
 
-def is_committed(control: int) -> bool:
+def is_committed(control: DirFd) -> bool:
     """Return whether all copies are published."""
     return bool(read_document_at(control, INTENT).get("committed"))
 
 
-def is_source_gone(control: int) -> bool:
+def is_source_gone(control: DirFd) -> bool:
     """Return whether the recorded container has ended."""
     note = read_document_at(control, _NOTE)
     return bool(note) and not (note.get("boot") == boot() and _lives(str(note.get("identity")), int(note["pid"])))
 
 
 @contextlib.contextmanager
-def kept_if_last(control: int, area: int, unit: str, path: str) -> t.Iterator[None]:
+def kept_if_last(control: DirFd, area: DirFd, unit: str, path: str) -> t.Iterator[None]:
     """Keep the copies if the body fails and the source is gone; then raises SessionsError with their location."""
     try:
         yield
@@ -57,7 +57,7 @@ def kept_if_last(control: int, area: int, unit: str, path: str) -> t.Iterator[No
     forget_source(control)
 
 
-def require_none_left(control: int, area: int, unit: str, path: str) -> None:
+def require_none_left(control: DirFd, area: DirFd, unit: str, path: str) -> None:
     """Keep the copies of a killed run if its source is gone. Raises SessionsError with their location, once."""
     if not is_source_gone(control):
         return
@@ -66,7 +66,7 @@ def require_none_left(control: int, area: int, unit: str, path: str) -> None:
     forget_source(control)
 
 
-def _kept(control: int, area: int, unit: str, path: str) -> SessionsError:
+def _kept(control: DirFd, area: DirFd, unit: str, path: str) -> SessionsError:
     """Put the staged copies aside, and leave the published ones."""
     kept = f"kept-{moment()}"
     if _has_copies(area):
@@ -90,7 +90,7 @@ def _kept(control: int, area: int, unit: str, path: str) -> SessionsError:
     )
 
 
-def _has_copies(area: int) -> bool:
+def _has_copies(area: DirFd) -> bool:
     for name in (STAGING, COMPANIONS):
         with contextlib.suppress(FileNotFoundError):
             directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=area)

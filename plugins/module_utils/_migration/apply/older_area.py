@@ -15,14 +15,14 @@ import typing as t
 from ..._accounts.control_directory import INTENT, NOTES, read_document_at, remove_document_at, write_document_at
 from ..._accounts.work_area import DISPLACED
 from ..._core.errors import SessionsError
-from ..._fs.fdopen import open_private
+from ..._fs.fdopen import DirFd, open_private
 from ..._fs.syscalls import rename_new
 from .rescue import boot, identity_of, open_real
 
 _IN_TRANSIT = ("outbox", "inbox")
 
 
-def take_over(path: str, control: int, area: int, documents: t.Iterable[str]) -> None:
+def take_over(path: str, control: DirFd, area: DirFd, documents: t.Iterable[str]) -> None:
     """Move what an earlier release left in the open area of ``path`` to the open control directory. Idempotent."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink("rescue.py", dir_fd=area)
@@ -41,14 +41,14 @@ def _with_folders(intent: dict[str, t.Any]) -> dict[str, t.Any]:
     folders = {}
     for folder in {move[end] for move in intent["moves"] for end in ("source", "target")}:
         with contextlib.suppress(FileNotFoundError):
-            descriptor = open_real(folder)
+            descriptor = DirFd(open_real(folder))
             folders[folder] = identity_of(descriptor)
             os.close(descriptor)
     files = [{**file, "folder": None} for file in intent["files"]]
     return {**intent, "version": 2, "boot": boot(), "folders": folders, "files": files}
 
 
-def _take_notes(control: int, area: int) -> None:
+def _take_notes(control: DirFd, area: DirFd) -> None:
     displaced = open_private(area, DISPLACED, called="the directory of displaced accounts")
     try:
         notes = [name for name in os.listdir(displaced) if name.endswith(".json")]
@@ -65,7 +65,7 @@ def _take_notes(control: int, area: int) -> None:
         os.close(displaced)
 
 
-def _take_folder(path: str, control: int, area: int, name: str) -> None:
+def _take_folder(path: str, control: DirFd, area: DirFd, name: str) -> None:
     if name not in os.listdir(area):
         return
     try:

@@ -106,8 +106,8 @@ def prove(start: Start, watch: UseWatch | None) -> tuple[str, ...]:
     words = f"{start.unit} opened none of the accounts in {start.path} within {seconds:g} seconds after its start"
     if start.use_timeout:
         raise StartFailed(
-            f"{words}, so nothing shows that it uses them; check which directory it uses, or give it more time ('use_timeout', role: "
-            "wa_use_timeout)"
+            f"{words}, so nothing shows that it uses them; check which directory it uses, or give it more time "
+            "('use_timeout')"
         )
     return (*warnings, *unwatched, f"{words}; make sure that it uses them")
 

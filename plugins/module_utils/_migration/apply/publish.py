@@ -21,7 +21,7 @@ from ..._accounts.tombstone import is_tombstone_at, leave_tombstone
 from ..._accounts.work_area import COMPANIONS, DISPLACED, STAGING, boot, moment
 from ..._core.errors import SessionsError
 from ..._core.masking import account_key
-from ..._fs.fdopen import open_below, open_private, opened_below, real_path, status_below
+from ..._fs.fdopen import DirFd, open_below, open_private, opened_below, real_path, status_below
 from ..._fs.syscalls import rename_new, sync_filesystem
 from .rescue import (
     Intent,
@@ -35,7 +35,7 @@ from .rescue import (
     planned_move,
     staying_entry,
 )
-from .staging import open_staged, part_slot
+from .staging_area import open_staged, part_slot
 
 _LARGEST_RECEIPT = 1 << 28  # bytes
 
@@ -58,7 +58,7 @@ class Folders:
     """The source and target directories of renames, each opened once, because the owner of a parent can replace the one at a path."""
 
     def __init__(self) -> None:
-        self.opened: dict[str, int] = {}
+        self.opened: dict[str, DirFd] = {}
 
     def __enter__(self) -> Folders:
         return self
@@ -67,12 +67,12 @@ class Folders:
         while self.opened:
             os.close(self.opened.popitem()[1])
 
-    def keep(self, descriptor: int) -> str:
+    def keep(self, descriptor: DirFd) -> str:
         """Keep a directory open and return its path as a key. Raises SessionsError if that path is already kept for another directory."""
         path = real_path(descriptor)
         known = self.opened.get(path)
         if known is None:
-            self.opened[path] = os.dup(descriptor)
+            self.opened[path] = DirFd(os.dup(descriptor))
         elif identity_of(known) != identity_of(descriptor):
             raise SessionsError(
                 f"{path} was replaced while its accounts were being moved; find out what replaces it and run again"
@@ -93,9 +93,9 @@ class Folders:
 class Place:
     """The open directories that publishing works on: control directory, area and sessions path, and the owner of created folders."""
 
-    control: int
-    area: int
-    path: int
+    control: DirFd
+    area: DirFd
+    path: DirFd
     uid: int
     gid: int
     folders: Folders = dataclasses.field(default_factory=Folders)
@@ -213,7 +213,7 @@ def announce(
     return intent
 
 
-def commit(control: int, intent: Intent) -> None:
+def commit(control: DirFd, intent: Intent) -> None:
     """Mark the intent durably as committed: from now on, nothing is undone automatically."""
     committed = intent.copy()
     committed["committed"] = True
@@ -223,7 +223,7 @@ def commit(control: int, intent: Intent) -> None:
 def apply_moves(folders: Folders, moves: t.Sequence[Move]) -> None:
     """Do the renames. Raises SessionsError if a target exists that did not exist when they were planned."""
     for move in moves:
-        source, target = (open_folder(move[end], None, folders.opened) for end in ("source", "target"))
+        source, target = (DirFd(open_folder(move[end], None, folders.opened)) for end in ("source", "target"))
         try:
             rename_new(source, move["name"], target, move["new_name"])
         except FileExistsError as error:
@@ -258,7 +258,7 @@ def make_folders(place: Place, names: t.Iterable[str]) -> None:
             os.close(here)
 
 
-def _made_folder(place: Place, parent: int, name: str) -> int:
+def _made_folder(place: Place, parent: DirFd, name: str) -> DirFd:
     """Open a folder of the sessions path, and create it if it is missing."""
     try:
         os.mkdir(name, 0o700, dir_fd=parent)
@@ -303,7 +303,7 @@ def _displacing_moves(place: Place, publication: Publication, new_name: str) -> 
     return moves
 
 
-def _part_moves(place: Place, staging: int, staging_path: str, publication: Publication) -> list[Move]:
+def _part_moves(place: Place, staging: DirFd, staging_path: str, publication: Publication) -> list[Move]:
     moves = []
     for part in publication.parts:
         folder, name = _parent_of(place, place.path, part)
@@ -315,8 +315,8 @@ def _part_moves(place: Place, staging: int, staging_path: str, publication: Publ
 
 
 @contextlib.contextmanager
-def _opened_root(path: str) -> t.Iterator[int]:
-    root = open_real(path)
+def _opened_root(path: str) -> t.Iterator[DirFd]:
+    root = DirFd(open_real(path))
     try:
         yield root
     finally:
@@ -324,7 +324,7 @@ def _opened_root(path: str) -> t.Iterator[int]:
 
 
 @contextlib.contextmanager
-def _opened_staging(place: Place) -> t.Iterator[tuple[int, str]]:
+def _opened_staging(place: Place) -> t.Iterator[tuple[DirFd, str]]:
     staging = open_private(place.area, STAGING, called="the staging area")
     try:
         yield staging, place.folders.keep(staging)
@@ -332,7 +332,7 @@ def _opened_staging(place: Place) -> t.Iterator[tuple[int, str]]:
         os.close(staging)
 
 
-def _parent_of(place: Place, root: int, name: str) -> tuple[str, str]:
+def _parent_of(place: Place, root: DirFd, name: str) -> tuple[str, str]:
     """Open and keep the directory of the entry ``name`` (a relative path) of an open root; return its path and the last name.
 
     The account ``.`` is the root itself, so its directory is the one above it.
@@ -351,7 +351,7 @@ def _parent_of(place: Place, root: int, name: str) -> tuple[str, str]:
         return place.folders.keep(parent), last
 
 
-def _inode_of(root: int, name: str) -> int:
+def _inode_of(root: DirFd, name: str) -> int:
     descriptor = open_below(root, name)
     try:
         return os.fstat(descriptor).st_ino

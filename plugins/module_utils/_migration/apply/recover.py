@@ -15,15 +15,15 @@ from ..._accounts.leftovers import TEMPORARY, left_over
 from ..._core.errors import SessionsError
 from ..._core.masking import masked
 from ..._fs.copy_tree import remove_tree
-from ..._fs.fdopen import open_private
+from ..._fs.fdopen import DirFd, open_private
 from ..._systemd.unit import Unit
 from .companions import clear_companions
 from .guard import lift_leftover_guard
 from .rescue import Intent, Move, MoveKind, Opened, is_used, undo_moves, unreversible_moves
-from .staging import clear_staging
+from .staging_area import clear_staging
 
 
-def recover(control: int, unit: Unit | None, in_use: bool) -> None:
+def recover(control: DirFd, unit: Unit | None, in_use: bool) -> None:
     """Undo what a killed run did. If the backend already uses the published accounts, only accounts that are still staged are returned.
 
     ``in_use``: whether the running backend is known to use the path that accounts were moved to.
@@ -55,7 +55,7 @@ def require_all_taken_back(intent: Intent, opened: Opened | None = None) -> None
         )
 
 
-def tidy(control: int, area: int, unit: Unit | None) -> None:
+def tidy(control: DirFd, area: DirFd, unit: Unit | None) -> None:
     """Remove what is no longer needed: staged copies, temporary files, the intent of a finished cutover."""
     remove_document_at(control, INTENT)
     clear_staging(area)
@@ -73,7 +73,7 @@ def tidy(control: int, area: int, unit: Unit | None) -> None:
         lift_leftover_guard(unit.name)
 
 
-def _is_written(control: int, intent: Intent) -> bool:
+def _is_written(control: DirFd, intent: Intent) -> bool:
     announced = os.stat(INTENT, dir_fd=control, follow_symlinks=False).st_mtime_ns
     return is_used(intent, announced)
 

@@ -16,33 +16,33 @@ from ..._accounts.extras import require_entries_fit
 from ..._core.errors import SessionsError
 from ..._fs.copy_file import UnfitTree, require_own
 from ..._fs.copy_tree import Tally, require_entry_fit, require_fit, require_may_change_hands
-from ..._fs.fdopen import opened_below, opened_directory
+from ..._fs.fdopen import DirFd, opened_below, opened_directory
 from ..._layouts.registry import opened_account
 from ..._layouts.sqlite import may_be_damaged, store_names
 from ..._layouts.sqlite_query import answer_of_copy
 from ..._proc.command import SEARCH_PATH
 from ..observe import State
-from ..steps import planned
+from ..steps import INTERRUPTING, StepKind, planned
 from ..switch_refusals import require_sound
-from .run import require_nobody_holds, require_space, stage_in, tasks_of, without_damaged
-from .staging import Stage, Task, need_at
-
-_CUTTING_OVER = ("publish", "companions", "switch", "restart")
+from .checks import require_nobody_holds, without_damaged
+from .space import need_at, require_space
+from .stage import Stage, stage_in, tasks_of
+from .staging_area import StagedCopy
 
 
 def rehearsed(state: State) -> State:
     """Return the state that the run would continue with. Raises SessionsError for what it would refuse."""
-    params = state.params
-    names = {step.name for step in planned(state, params)}
-    if state.interrupted or not names.intersection((*_CUTTING_OVER, "stage")):
+    params = state.effective
+    kinds = {step.kind for step in planned(state)}
+    if state.interrupted or not kinds & {*INTERRUPTING, StepKind.STAGE}:
         return state
     with _opened_nearest(params.path) as disk:
-        stage, tasks = stage_in(disk, state, params), tasks_of(state.survey)
+        stage, tasks = stage_in(disk, state), tasks_of(state.survey)
         damaged, need = set(), Tally()
-        for task in tasks:
-            damaged |= {task.name} if _is_damaged(stage, task) else set()
-            if task.name not in state.staged and params.engine != "rename":
-                need.add(need_at(stage, task))
+        for copy in (StagedCopy(stage, task) for task in tasks):
+            damaged |= {copy.task.name} if _is_damaged(copy) else set()
+            if copy.task.name not in state.staged and params.engine != "rename":
+                need.add(need_at(copy))
         require_space(disk, need, params.path)
         _require_companions_fit(stage, state)
     if params.engine == "rsync" and shutil.which("rsync", path=SEARCH_PATH) is None:
@@ -50,13 +50,13 @@ def rehearsed(state: State) -> State:
             "rsync is not installed on this host; nothing was changed: install it, or use the engine 'native'"
         )
     require_sound(state, damaged)
-    if names.intersection(_CUTTING_OVER):
+    if kinds & INTERRUPTING:
         require_nobody_holds(state)
     return without_damaged(state, damaged) if damaged else state
 
 
 @contextlib.contextmanager
-def _opened_nearest(path: str) -> t.Iterator[int]:
+def _opened_nearest(path: str) -> t.Iterator[DirFd]:
     """Open the directory at ``path``, or the nearest existing one above it."""
     while not os.path.isdir(path):
         path = os.path.dirname(path)
@@ -64,34 +64,31 @@ def _opened_nearest(path: str) -> t.Iterator[int]:
         yield directory
 
 
-def _is_damaged(stage: Stage, task: Task) -> bool:
+def _is_damaged(copy: StagedCopy) -> bool:
     """Check an account as copying does; return whether SQLite finds a database damaged that its program needs."""
-    try:
-        with opened_directory(task.root) as root, opened_account(root, task.name) as source:
-            owner = os.fstat(source).st_uid
-            moves = stage.engine == "rename"
-            rules = stage.whole_rules(owner) if moves else stage.rules(owner)
-            fit = require_may_change_hands if moves else require_own
-            require_fit(source, rules, fit)
-            require_entries_fit(root, task.parts, stage.whole_rules(owner), fit)
-            if moves:
-                return False
-            if not stage.layout.databases:
-                return False
-            spared = may_be_damaged(source, stage.layout)
-            needed = [name for name in store_names(source, stage.layout) if not spared(name)]
-            return any(_answer(source, name) == "damaged" for name in needed)
-    except UnfitTree as error:
-        raise SessionsError(
-            f"cannot stage account {task.label!r} from {task.root}: {error}; nothing would be published"
-        ) from error
-    except OSError as error:
-        raise SessionsError(
-            f"cannot stage account {task.label!r} from {task.root}: {error.strerror}; nothing would be published"
-        ) from error
+    task, layout = copy.task, copy.stage.layout
+    with (
+        copy.errors_named("nothing would be published"),
+        opened_directory(task.root) as root,
+        opened_account(root, task.name) as source,
+    ):
+        _require_fit(copy, root, source)
+        if copy.stage.engine == "rename" or not layout.databases:
+            return False
+        spared = may_be_damaged(source, layout)
+        needed = [name for name in store_names(source, layout) if not spared(name)]
+        return any(_answer(source, name) == "damaged" for name in needed)
 
 
-def _answer(source: int, name: str) -> str:
+def _require_fit(copy: StagedCopy, root: DirFd, source: DirFd) -> None:
+    stage, owner = copy.stage, os.fstat(source).st_uid
+    moves = stage.engine == "rename"
+    fit = require_may_change_hands if moves else require_own
+    require_fit(source, stage.whole_rules(owner) if moves else stage.rules(owner), fit)
+    require_entries_fit(root, copy.task.parts, stage.whole_rules(owner), fit)
+
+
+def _answer(source: DirFd, name: str) -> str:
     import sqlite3  # observing has checked that the module exists
 
     folder, _slash, last = name.rpartition("/")

@@ -15,7 +15,7 @@ import typing as t
 from ..._accounts.tombstone import leave_tombstone, take_tombstone
 from ..._accounts.work_area import moment
 from ..._core.errors import SessionsError
-from ..._fs.fdopen import READ_FLAGS, open_private
+from ..._fs.fdopen import READ_FLAGS, DirFd, open_private
 from ..._fs.syscalls import rename_new
 from ..owners import has_foreign_below
 from ..retirable import Retirement
@@ -46,7 +46,7 @@ def without_tombstone(path: str) -> t.Iterator[None]:
     """Remove a tombstone at ``path``, because accounts return to it; if the body fails, create it again."""
     directory, name = os.path.split(os.path.realpath(path))
     try:
-        parent = open_real(directory)
+        parent = DirFd(open_real(directory))
     except (FileNotFoundError, NotADirectoryError):  # it does not exist yet
         yield
         return
@@ -66,13 +66,13 @@ def without_tombstone(path: str) -> t.Iterator[None]:
 def _retire_one(retirement: Retirement, text: str, now: str) -> None:
     directory, name = os.path.split(retirement.path)
     with contextlib.ExitStack() as stack:
-        parent = open_real(directory)
+        parent = DirFd(open_real(directory))
         stack.callback(os.close, parent)
         entry = os.open(name, READ_FLAGS, dir_fd=parent)
         stack.callback(os.close, entry)
         status = os.fstat(entry)
         _require_owned(status, retirement)
-        holder = _holder(retirement.root, now) if retirement.apart else os.dup(parent)
+        holder = _holder(retirement.root, now) if retirement.apart else DirFd(os.dup(parent))
         stack.callback(os.close, holder)
         aside = retirement.name.replace("/", "!") if retirement.apart else f"{name}.migrated-{now}"
         rename_new(parent, name, holder, aside)
@@ -82,7 +82,7 @@ def _retire_one(retirement: Retirement, text: str, now: str) -> None:
             raise _exchanged(retirement)
         _close_to_others(entry)
         if stat.S_ISDIR(status.st_mode):
-            if has_foreign_below(entry, retirement.owners):  # checked when no other user can change its content
+            if has_foreign_below(DirFd(entry), retirement.owners):  # checked when no other user can change its content
                 _open_to_owner(entry, status)
                 rename_new(holder, aside, parent, name)
                 raise _exchanged(retirement)
@@ -97,7 +97,7 @@ def _empty(retirement: Retirement, now: str) -> None:
     Its owner is not changed: closing it does that and records it for the rollback, in this run or the next.
     """
     with contextlib.ExitStack() as stack:
-        point = open_real(retirement.root)
+        point = DirFd(open_real(retirement.root))
         stack.callback(os.close, point)
         if retirement.owners and has_foreign_below(point, retirement.owners):
             raise _exchanged(retirement)
@@ -122,10 +122,10 @@ def _exchanged(retirement: Retirement) -> SessionsError:
     )
 
 
-def _holder(root: str, now: str) -> int:
+def _holder(root: str, now: str) -> DirFd:
     """Create and open the directory next to a legacy root that its content is moved to."""
     directory, name = os.path.split(root)
-    parent = open_real(directory)
+    parent = DirFd(open_real(directory))
     try:
         return open_private(parent, f"{name}.migrated-{now}", called=f"{root}.migrated-{now}")
     finally:

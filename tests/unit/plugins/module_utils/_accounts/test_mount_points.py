@@ -31,7 +31,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.a
     given_back,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.retire import retire
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.staging import Stage
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.stage import Stage
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.owners import Owners
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.retirable import emptied
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.sources import Source, named_sources

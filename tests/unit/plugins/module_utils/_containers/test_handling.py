@@ -131,7 +131,7 @@ def test_accounts_beside_the_sessions_path(found: list[Root], tmp_path: pathlib.
 
 def test_another_directory_of_the_host(found: list[Root]) -> None:
     found.append(root("mount", "/srv/accounts"))
-    assert "set wa_sessions_path=/srv/accounts and run again" in refused(container(), "/var/lib/bot/sessions")
+    assert "set 'path' to /srv/accounts and run again" in refused(container(), "/var/lib/bot/sessions")
 
 
 def test_a_layer_of_a_quadlet(found: list[Root]) -> None:

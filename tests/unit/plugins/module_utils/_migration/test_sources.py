@@ -371,7 +371,7 @@ def test_what_somebody_could_have_put_there_has_to_be_allowed(
     os.chown(source, owner, owner)
     os.chown(source.parent, above, above)
     source.parent.chmod(mode)
-    with pytest.raises(SessionsError, match=f"{words}.*wa_legacy_paths.*wa_allow_foreign_owner"):
+    with pytest.raises(SessionsError, match=f"{words}.*'src'.*allow_foreign_owner=true"):
         named_sources([str(source)], "/srv/x", whose(NOBODY))
     assert named_sources([str(source)], "/srv/x", whose(NOBODY, foreign=True))[0].owners is None
     assert named_sources([str(source)], "/srv/x", whose(owner))[0].owners == {owner}

@@ -7,7 +7,7 @@ import os
 import pathlib
 
 import pytest
-from test_migration_plan import PUBLISH, params, state
+from test_migration_plan import PUBLISH, state
 
 from accounts import put_account, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.handling import Container, Handling
@@ -16,7 +16,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.observe import State
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.sources import Source
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.steps import planned
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.steps import StepKind, planned
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import Choice, Survey, survey
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.uncopied import not_copied
 
@@ -53,7 +53,7 @@ def test_what_is_not_copied(root: pathlib.Path, beside: str) -> None:
 
 def refused(seen: State) -> str:
     with pytest.raises(SessionsError) as told:
-        planned(seen, params())
+        planned(seen)
     return str(told.value)
 
 
@@ -64,5 +64,5 @@ def test_it_is_refused() -> None:
     seen = state(PUBLISH, container=handling, not_copied=3)
     told = refused(seen)
     assert "3 entries of /app/auth" in told and "nothing was changed" in told
-    assert planned(seen._replace(interrupted=True), params())[0].name == "recover"
-    assert planned(seen._replace(not_copied=0), params())
+    assert planned(seen._replace(interrupted=True))[0].kind is StepKind.RECOVER
+    assert planned(seen._replace(not_copied=0))

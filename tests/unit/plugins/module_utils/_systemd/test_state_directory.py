@@ -76,4 +76,4 @@ def test_another_mode_than_systemd_s_is_refused() -> None:
     )
     refused = REASON(state(KEPT), params("0750")) or ""
     assert "has StateDirectory=wa, so systemd sets the mode of /var/lib/wa to 0755 at each start" in refused
-    assert "mode is 0750 (role: wa_mode); set StateDirectoryMode=0750 in a drop-in" in refused
+    assert "'mode' is 0750; set StateDirectoryMode=0750 in a drop-in" in refused

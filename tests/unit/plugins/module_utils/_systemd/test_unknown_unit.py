@@ -80,7 +80,7 @@ def test_a_running_one_is_found_wherever_its_file_is(system: System) -> None:
 def test_a_template_of_that_name_has_its_instances_named(system: System) -> None:
     system.units = {"list-unit-files bot@.service": ["bot@.service"], "list-units bot@*.service": ["bot@2.service"]}
     said = why_unknown(UNIT)
-    assert "bot@.service is a template: name one instance in 'unit' (role: wa_service), such as bot@2.service" in said
+    assert "bot@.service is a template: name one instance in 'unit', such as bot@2.service" in said
 
 
 def test_units_of_similar_names_are_named(system: System) -> None:

@@ -16,9 +16,16 @@ from accounts import OLD, content, put_account, put_file, use
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core import job as core_job
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import job as migration_job
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import publish, staging
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import (
+    progress,
+    publish,
+    staging,
+    while_stopped,
+)
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import run as apply_run
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.rescue import is_used
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.stage import Stage
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.staging_area import open_staged
 from areas import control_of
 from layouts import KINDS, put_root_of
 
@@ -53,7 +60,7 @@ def test_what_was_published_goes_back(
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     with monkeypatch.context() as patch:
-        patch.setattr(apply_run, "install", fail)
+        patch.setattr(while_stopped, "install", fail)
         with pytest.raises(SessionsError, match="Read-only file system; changes were rolled back"):
             migrate(legacy, path, engine=engine)
     after = content(legacy)
@@ -78,7 +85,7 @@ def test_what_was_there_before_stays(tmp_path: pathlib.Path, monkeypatch: pytest
     def fail(*arguments: t.Any) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(apply_run, "install", fail)
+    monkeypatch.setattr(while_stopped, "install", fail)
     for account in legacy.rglob("*"):
         os.utime(account, (1_800_000_000, 1_800_000_000), follow_symlinks=False)
     with pytest.raises(SessionsError, match="changes were rolled back"):
@@ -92,17 +99,17 @@ def test_a_copy_that_is_judged_otherwise_than_its_original_is_not_published(
 ) -> None:
     legacy, path = tmp_path / "legacy", tmp_path / "sessions"
     put_account(legacy / "one")
-    stage_final = apply_run.stage_final
+    stage_final = while_stopped.stage_final
 
-    def damage(stage: staging.Stage, *rest: t.Any) -> staging.Staged:
+    def damage(stage: Stage, *rest: t.Any) -> staging.Staged:
         staged = stage_final(stage, *rest)
-        copy = staging.open_staged(stage.area, "one")
+        copy = open_staged(stage.area, "one")
         descriptor = os.open("creds.json", os.O_WRONLY | os.O_TRUNC, dir_fd=copy)
         os.close(descriptor)
         os.close(copy)
         return staged
 
-    monkeypatch.setattr(apply_run, "stage_final", damage)
+    monkeypatch.setattr(while_stopped, "stage_final", damage)
     with pytest.raises(SessionsError, match=r"the copy of account .* is corrupt while the original is paired"):
         migrate(legacy, path, engine=engine)
     assert not path.exists()
@@ -115,18 +122,18 @@ def test_after_the_stop_only_what_was_touched_is_looked_at(
     """As if a unit was held stopped; its backend writes after the last live copy."""
     legacy, path = tmp_path / "legacy", tmp_path / "sessions"
     accounts = [put_account(legacy / name, number=number) for number, name in enumerate(("one", "two", "three"))]
-    cut_over, stage_in, looked = apply_run._cut_over, apply_run.stage_in, []
+    cut_over, stage_in, looked = apply_run.cut_over, progress.stage_in, []
 
     def write_and_cut_over(*arguments: t.Any) -> None:
-        monkeypatch.setattr(staging, "_stage_once", lambda stage, task: looked.append(task.name))
+        monkeypatch.setattr(staging, "_stage_once", lambda copy: looked.append(copy.task.name))
         use(accounts[0], OLD + 60)
         put_file(accounts[1] / "pre-key-9.json", "9")
         time.sleep(2 * staging._GRAIN)
         cut_over(*arguments)
 
     monkeypatch.setattr(staging, "parallel_map", lambda work, items: [work(item) for item in items])
-    monkeypatch.setattr(apply_run, "_cut_over", write_and_cut_over)
-    monkeypatch.setattr(apply_run, "stage_in", lambda *rest: dataclasses.replace(stage_in(*rest), stopped=True))
+    monkeypatch.setattr(apply_run, "cut_over", write_and_cut_over)
+    monkeypatch.setattr(progress, "stage_in", lambda *rest: dataclasses.replace(stage_in(*rest), stopped=True))
     time.sleep(2 * staging._GRAIN)
     open_before = set(os.listdir("/proc/self/fd"))
     assert migrate(legacy, path, engine=engine)["counts"]["migrated"] == 3
@@ -154,7 +161,7 @@ def test_who_leaves_for_another_host_goes_back_and_so_does_what_took_the_place(
         return migrate(path, outbox, engine="rename", accounts=["wa1"], tombstone="It is on another host.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(apply_run, "install", fail)
+        patch.setattr(while_stopped, "install", fail)
         with pytest.raises(SessionsError, match="changes were rolled back"):
             take()
     assert content(path) == there
@@ -163,7 +170,7 @@ def test_who_leaves_for_another_host_goes_back_and_so_does_what_took_the_place(
     assert b"another host" in (gone[b"wa1"] or b"")
     assert not (set(gone) & {name for name in there if name.startswith(b"wa1/")})
     with monkeypatch.context() as patch:
-        patch.setattr(apply_run, "install", fail)
+        patch.setattr(while_stopped, "install", fail)
         with pytest.raises(SessionsError, match="changes were rolled back"):
             migrate(outbox, path, engine="rename")
     assert content(path) == gone

@@ -15,7 +15,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.copy_file import Rules
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.sqlite import DamagedStore
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import job as migration_job
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import staging
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import stage_stores
 from layouts import damage_store, put_store
 
 BROKEN = f"{CANARY}-broken.db"
@@ -36,14 +36,14 @@ class Scene:
 
 @pytest.fixture
 def scene(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    put_stores = staging.put_stores
+    put_stores = stage_stores.put_stores
 
     def put_or_refuse(scratch: int, target: int, names: t.Collection[str], rules: Rules) -> None:
         if BROKEN in names:
             raise DamagedStore("a database is damaged")
         put_stores(scratch, target, names, rules)
 
-    monkeypatch.setattr(staging, "put_stores", put_or_refuse)
+    monkeypatch.setattr(stage_stores, "put_stores", put_or_refuse)
     return Scene(tmp_path)
 
 

@@ -17,11 +17,11 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import job as migration_job
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import guard as apply_guard
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import run as apply_run
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import undo as apply_undo
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.guard import Cutover, Stopwatch
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.progress import Run
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.publish import Folders
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.run import (
-    _fall_back,
-)
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.undo import fall_back
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.unit import PROPERTIES, Unit
 
 PARAMS = migration_job.read_params({"src": ["/opt/wa"], "path": "/var/lib/wa/sessions"})
@@ -58,9 +58,9 @@ def systemd(monkeypatch: pytest.MonkeyPatch) -> Systemd:
         apply_guard, "_leave_rescuer", lambda cutover, name: made.rescuers.append((cutover.start, name))
     )
     monkeypatch.setattr(apply_guard, "start", made.start)
-    monkeypatch.setattr(apply_run, "stop_again", lambda *_: None)
-    monkeypatch.setattr(apply_run, "daemon_reload", lambda: None)
-    monkeypatch.setattr(apply_run, "undo_committed", lambda *_: made.goes_back)
+    monkeypatch.setattr(apply_undo, "stop_again", lambda *_: None)
+    monkeypatch.setattr(apply_undo, "daemon_reload", lambda: None)
+    monkeypatch.setattr(apply_undo, "undo_committed", lambda *_: made.goes_back)
     monkeypatch.setattr(migration_job, "read_service", lambda _: unit(made.state))
     return made
 
@@ -70,7 +70,7 @@ def test_keys_that_were_written_count_whether_or_not_it_starts_again(systemd: Sy
     systemd.starts = starts
     cutover = Cutover(unit("active"), "/intent", 1, Stopwatch())
     with pytest.raises(WroteAlready, match="it failed; it has already written to its accounts at /var/lib/wa/sessions"):
-        _fall_back(cutover, PARAMS, "it failed", Folders())
+        fall_back(run_of(cutover), cutover, "it failed")
     assert systemd.started == 1
 
 
@@ -86,11 +86,12 @@ def test_whatever_ends_a_hold_what_ran_before_is_started(
 
 def test_one_that_does_not_start_on_its_former_path_wrote_nothing(systemd: Systemd) -> None:
     systemd.goes_back, systemd.starts = True, False
+    cutover = Cutover(unit("active"), "/intent", 1, Stopwatch())
     with pytest.raises(StartFailed, match="did not start"):
-        _fall_back(Cutover(unit("active"), "/intent", 1, Stopwatch()), PARAMS, "it failed", Folders())
+        fall_back(run_of(cutover), cutover, "it failed")
     systemd.starts = True
     with pytest.raises(SessionsError, match="runs on the legacy path again and nothing was lost"):
-        _fall_back(Cutover(unit("active"), "/intent", 1, Stopwatch()), PARAMS, "it failed", Folders())
+        fall_back(run_of(cutover), cutover, "it failed")
 
 
 @pytest.mark.parametrize(
@@ -128,9 +129,13 @@ def test_who_is_killed_while_keys_go_back_leaves_a_backend_that_starts(state: st
     assert Cutover(unit(state), "/intent", 1, Stopwatch(), restored=restored).start == start
 
 
+def run_of(cutover: Cutover) -> Run:
+    return Run(-1, -1, Folders(), t.cast("t.Any", Before(cutover.unit)))
+
+
 class Before(t.NamedTuple):
     """As much of what was seen as counts."""
 
     unit: Unit | None
-    params: t.Any = PARAMS
+    effective: t.Any = PARAMS
     control: str = "/control"

@@ -13,6 +13,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import types
 import typing as t
 
 import pytest
@@ -31,7 +32,8 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.maskin
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.fdopen import opened_directory
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.files import write_atomic
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import publish, rescue
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import run as apply_run
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import undo as apply_undo
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.progress import Run
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.publish import Publication
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.rescue import (
     MoveKind,
@@ -42,7 +44,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.a
     undo_moves,
     unreversible_moves,
 )
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.staging import part_slot
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.staging_area import part_slot
 from areas import carry_out, control_of, opened, opened_place
 from striker import exchange, striking
 
@@ -220,9 +222,10 @@ def test_going_back_is_made_undone_first(scene: Scene, monkeypatch: pytest.Monke
             monkeypatch.setattr(rescue, "is_used", lambda *_about: False)
             assert rescue.undo_committed(str(scene.control / INTENT))
         else:
-            monkeypatch.setattr(apply_run, "undo_moves", look)
-            monkeypatch.setattr(apply_run, "require_all_taken_back", lambda *_about: None)
-            apply_run._undo(apply_run.Area(control, area), None, "rename", publish.Folders())
+            monkeypatch.setattr(apply_undo, "undo_moves", look)
+            monkeypatch.setattr(apply_undo, "require_all_taken_back", lambda *_about: None)
+            state = types.SimpleNamespace(unit=None, effective=types.SimpleNamespace(engine="rename"))
+            apply_undo.undo(Run(control, area, publish.Folders(), t.cast("t.Any", state)))
     assert told == [False]
 
 

@@ -17,8 +17,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core import
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import whatsmeow
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import job as migration_job
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import rehearse
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import run as apply_run
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import live_copies, rehearse, space
 from layouts import around_wppconnect, damage_store, put_account_of, put_store
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs other users")
@@ -140,8 +139,8 @@ def test_a_damaged_database(scene: Scene, monkeypatch: pytest.MonkeyPatch, layou
 
 def test_a_full_disk(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     put_account(scene.legacy / "wa1")
-    monkeypatch.setattr(apply_run, "has_room", lambda disk, size, files: False)
-    monkeypatch.setattr(apply_run, "has_ample_room", lambda stage, tasks: False)
+    monkeypatch.setattr(space, "has_room", lambda disk, size, files: False)
+    monkeypatch.setattr(live_copies, "has_ample_room", lambda stage, tasks: False)
     assert all("free space and run again" in told for told in scene.refusals())
 
 

@@ -34,21 +34,25 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.reg
     layout_named,
     open_account,
 )
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import space
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import staging as apply_staging
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.staging import (
-    ENGINES,
-    Stage,
-    Task,
-    changes_since_copy,
-    clear_staging,
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.space import (
     has_ample_room,
-    is_staged,
     need_of,
-    split_parent,
+)
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.stage import ENGINES, Stage, Task
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.staging import (
+    changes_since_copy,
+    is_staged,
     stage_final,
     stage_live,
     watched,
 )
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.staging_area import (
+    clear_staged_copy,
+    clear_staging,
+)
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.take_out import split_parent
 from areas import opened
 from striker import exchange
 
@@ -447,9 +451,7 @@ def test_what_the_accounts_need_is_not_measured_where_there_is_plenty(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr(
-        apply_staging, "has_room_for_all", lambda target, sources: [asked.append(each) for each in sources]
-    )
+    monkeypatch.setattr(space, "has_room_for_all", lambda target, sources: [asked.append(each) for each in sources])
     assert has_ample_room(scene.stage, scene.tasks)
     assert len(asked) == 2
     assert not has_ample_room(scene.with_engine("rsync"), scene.tasks), "rsync does not notice when it gets scarce"
@@ -505,10 +507,10 @@ def test_half_a_copy_never_counts_as_a_whole_one(
         with monkeypatch.context() as patch, contextlib.suppress(Killed):
             patch.setattr(os, call, killed_at(getattr(os, call), left))
             if clearing == "all copies":
-                apply_staging.clear_staging(scene.stage.area)
+                clear_staging(scene.stage.area)
             else:
                 with opened_directory(str(scene.staged.parent)) as staging:
-                    apply_staging.clear_staged_copy(scene.stage.area, staging, "wa1")
+                    clear_staged_copy(scene.stage.area, staging, "wa1")
         stage_live(scene.stage, scene.tasks)
         assert content(scene.staged) == content(scene.account), f"killed at {call} number {turn}"
         if left[0] > 0:

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This file is private to the collection whatsapp_ops.sessions.
+"""The engine 'rename': takes accounts out of their legacy path instead of copying them. What it cannot take, it refuses beforehand."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import typing as t
+
+from ..._accounts.extras import move_entries_to_staging, require_entries_fit
+from ..._fs.copy_tree import Tally, UnfitTree, chown_tree, require_fit, require_may_change_hands
+from ..._fs.fdopen import DirFd, opened_directory
+from ..._fs.syscalls import rename_new
+from ..._layouts.registry import opened_account
+from .rescue import open_real
+from .stage import Stage, Task
+from .staging_area import StagedCopy, clear_staged_copy, open_staged, opened_copies
+
+
+def require_movable(stage: Stage, tasks: t.Iterable[Task]) -> None:
+    """Raise SessionsError for accounts that the engine 'rename' would refuse after it took them out of their place.
+
+    Asked for while the backend runs: it is not interrupted for nothing, and no part of a refused account has changed hands.
+    """
+    for task in tasks:
+        with (
+            StagedCopy(stage, task).errors_named(),
+            opened_directory(task.root) as root,
+            opened_account(root, task.name) as source,
+        ):
+            rules = stage.whole_rules(os.fstat(source).st_uid)
+            require_fit(source, rules, require_may_change_hands)
+            require_entries_fit(root, task.parts, rules, require_may_change_hands)
+
+
+def take_out(copy: StagedCopy) -> Tally:
+    """Move the account itself to staging. Its owner is changed after that, when no other user can reach it."""
+    stage, task = copy.stage, copy.task
+    folder, name = split_parent(task.root, task.name)
+    with contextlib.ExitStack() as stack:
+        staging = stack.enter_context(opened_copies(stage.area))
+        root, parent = DirFd(open_real(task.root)), DirFd(open_real(folder))
+        stack.callback(os.close, root)
+        stack.callback(os.close, parent)
+        clear_staged_copy(stage.area, staging, task.name)
+        rename_new(parent, name, staging, copy.key)
+        target = open_staged(stage.area, task.name)
+        stack.callback(os.close, target)
+        try:
+            _require_same(target, task)
+        except UnfitTree:
+            rename_new(staging, copy.key, parent, name)
+            raise
+        rules = stage.whole_rules(os.fstat(target).st_uid)
+        tally = chown_tree(target, rules)
+        if task.parts:
+            holder = stack.enter_context(copy.opened_parts(staging))
+            tally.add(move_entries_to_staging(root, holder, task.parts, rules))
+        return tally
+
+
+def split_parent(root: str, name: str) -> tuple[str, str]:
+    """Return the parent directory of an account and its name in it; the account ``.`` is its root."""
+    path = root if name == "." else f"{root}/{name}"
+    folder, _mark, last = path.rpartition("/")
+    return folder or "/", last
+
+
+def _require_same(target: DirFd, task: Task) -> None:
+    """Raise UnfitTree if what was moved is not the account that was surveyed."""
+    task.require_same_owner(target)
+    if os.fstat(target).st_ino != task.inode != 0:
+        raise UnfitTree("it was replaced with another directory while it was being moved; find out what replaces it")
