@@ -346,12 +346,7 @@ def _leads_to(planned: Mounted, box: Box, inside: str, path: str) -> bool:
 
 def _brought(container: Container, box: Box, root: Root, path: str) -> Handling:
     inside = root.there
-    if root.kind == MOUNT:
-        raise SessionsError(
-            f"the container of {container.unit} ({container.called}) keeps its accounts on {root.on_host} (in the container: {inside}), "
-            "which outlives the container and therefore is its sessions path; nothing was changed: "
-            f"set 'path' to {root.on_host} and run again"
-        )
+    _require_not_lasting(container, root)
     where = {LAYER: "in the container's own layer", ANONYMOUS: "on an anonymous volume"}.get(
         root.kind, "where root cannot access them"
     )
@@ -392,6 +387,15 @@ def _brought(container: Container, box: Box, root: Root, path: str) -> Handling:
             "and run again, which then copies the accounts out of the running container before it restarts it"
         )
     return Handling(container, root, _quadlet_drop_in(container, root, path))
+
+
+def _require_not_lasting(container: Container, root: Root) -> None:
+    if root.kind == MOUNT:
+        raise SessionsError(
+            f"the container of {container.unit} ({container.called}) keeps its accounts on {root.on_host} (in the container: "
+            f"{root.there}), which outlives the container and therefore is its sessions path; nothing was changed: "
+            f"set 'path' to {root.on_host} and run again"
+        )
 
 
 def _trouble(container: Container, box: Box, root: Root, path: str) -> str:

@@ -215,14 +215,7 @@ def _observed(params: Params) -> State:
     sources, layout = known.sources, known.layout
     # Observed while the backend runs: once it is stopped, nothing shows which copy it used.
     use = _use_of(params, unit, handling, known)
-    seen = survey(
-        sources,
-        params.path,
-        layout,
-        ancestors(known.receipts, sources, params.path),
-        Choice(params.on_conflict, params.accounts, params.accept_left_behind),
-        None if use is None else use.state == USED,
-    )
+    seen = _surveyed(params, sources, layout, known.receipts, None if use is None else use.state == USED)
     if back:
         _require_none_moved_away(sources, seen, params.path)
     if layout.databases and seen.to_publish and params.engine != "rename":
@@ -404,21 +397,24 @@ def _not_copied(handling: Handling | None, seen: Survey) -> int:
     return not_copied(handling.root.path, seen)
 
 
+def _surveyed(
+    params: Params,
+    sources: tuple[Source, ...],
+    layout: Layout,
+    receipts: t.Mapping[str, Entry],
+    at_path: bool | None,
+    before: Survey | None = None,
+) -> Survey:
+    known = ancestors(receipts, sources, params.path)
+    choice = Choice(params.on_conflict, params.accounts, params.accept_left_behind)
+    return survey(sources, params.path, layout, known, choice, at_path, before)
+
+
 def surveyed_again(state: State) -> State:
     """Survey only the accounts again, at the same paths and with the same knowledge of the backend."""
     params = state.effective
     receipts = entries_in(known_document(params.path, RECEIPT))
-    layout, before = state.survey.layout, state.survey
-    known = ancestors(receipts, state.sources, params.path)
-    seen = survey(
-        state.sources,
-        params.path,
-        layout,
-        known,
-        Choice(params.on_conflict, params.accounts, params.accept_left_behind),
-        state.at_path,
-        before,
-    )
+    seen = _surveyed(params, state.sources, state.survey.layout, receipts, state.at_path, state.survey)
     return state._replace(survey=seen, receipts=receipts, not_copied=_not_copied(state.container, seen))
 
 

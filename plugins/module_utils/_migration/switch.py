@@ -159,11 +159,8 @@ def observe_switch(switch: Switch, unit: Unit | None) -> SwitchState:
     wanted_text = _wanted_text(text, file) if file else None
     if file and held:
         _require_trusted(file.path, held, trusted)
-        if text != wanted_text and held.status.st_nlink > 1:
-            raise SessionsError(
-                f"{file.path} has another hard link, which would keep the old content; nothing was changed: "
-                "replace it with a copy (cp, then mv) and run again"
-            )
+        if text != wanted_text:
+            _require_one_name(file.path, held)
     # Each drop-in is judged with the future texts of the others: what this switch fixes does not shadow it.
     overlay = _overlay(switch, wanted_text)
     states = [drop_in.observe(wanted, overlay) for wanted in switch.overrides]
@@ -176,25 +173,30 @@ def observe_switch(switch: Switch, unit: Unit | None) -> SwitchState:
     plain = tuple(file for file in switch.plain if read_file(file.path) != file.text.encode())
     early_states = [drop_in.observe(wanted, overlay) for wanted in switch.pre_stop_overrides]
     steps, diffs = _planned(states, switch.overrides)
-    diffs = (*diffs, *map(_difference, plain))
     early, early_diffs = _planned(early_states, switch.pre_stop_overrides)
     all_seen = zip((*switch.overrides, *switch.pre_stop_overrides), (*states, *early_states), (*steps, *early))
     warnings = tuple(dict.fromkeys(words for seen in all_seen for words in drop_in.report(*seen, None).warnings))
     return SwitchState(
-        *(
-            steps,
-            text,
-            wanted_text,
-            tuple(sorted(outdated_options)),
-            diffs,
-            early,
-            early_diffs,
-            warnings,
-            held,
-            trusted,
-        ),
+        steps=steps,
+        text=text,
+        wanted_text=wanted_text,
+        outdated_options=tuple(sorted(outdated_options)),
+        diffs=(*diffs, *map(_difference, plain)),
+        early=early,
+        early_diffs=early_diffs,
+        warnings=warnings,
+        held=held,
+        trusted=trusted,
         plain=plain,
     )
+
+
+def _require_one_name(path: str, held: Held) -> None:
+    if held.status.st_nlink > 1:
+        raise SessionsError(
+            f"{path} has another hard link, which would keep the old content; nothing was changed: "
+            "replace it with a copy (cp, then mv) and run again"
+        )
 
 
 def files_of(switch: Switch, state: SwitchState) -> list[str]:

@@ -75,20 +75,12 @@ def cut_over(cutover: Cutover, handling: Handling, path: str, parts: Parts) -> t
             with held_frozen(cutover), held_still(groups, root.inside):
                 if root.kind == LAYER:
                     require_whole(box.pid, root)
-                try:
+                with _undone_or_kept(parts):
                     parts.publish()
                     _require_next_start(unit, root.inside, path)
                     with cutover.watch.phase("mount"):
                         require_still(groups, root.inside)
                         mount_over(box.pid, root, path)
-                except BaseException as error:
-                    if not parts.is_gone():
-                        parts.undo_moves()
-                        raise
-                    # The container's layer is lost with it; the copy is all that is left. It is only usable if it was published completely.
-                    if not parts.is_committed() or not isinstance(error, Exception):
-                        raise
-                    daemon_reload()
         except SessionsError as error:
             shown = root.there
             raise SessionsError(
@@ -105,6 +97,21 @@ def cut_over(cutover: Cutover, handling: Handling, path: str, parts: Parts) -> t
                     return prove_container(parts.start(), use, but=box.id)
                 except StartFailed as error:
                     raise SessionsError(f"{error}; {kept(unit, path)}") from error
+
+
+@contextlib.contextmanager
+def _undone_or_kept(parts: Parts) -> t.Iterator[None]:
+    """If the body fails, undo what it did, unless the container ended meanwhile: then a complete copy is all that is left of it."""
+    try:
+        yield
+    except BaseException as error:
+        if not parts.is_gone():
+            parts.undo_moves()
+            raise
+        # The container's layer is lost with it. The copy is only usable if it was published completely.
+        if not parts.is_committed() or not isinstance(error, Exception):
+            raise
+        daemon_reload()
 
 
 def _require_taken(handling: Handling, place: str, text: str) -> None:
