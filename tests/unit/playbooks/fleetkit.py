@@ -29,7 +29,7 @@ here={here}
 cat >"$here/sent"
 module=$(tr -c 'a-z_.' '\\n' <"$here/sent" | sed -n 's/.*sessions\\.plugins\\.modules\\.\\([a-z_]*\\)$/\\1/p' | head -n 1)
 echo "$module" >>"$here/calls"
-sed -n "s/.*\\('{{\\"ANSIBLE_MODULE_ARGS\\".*}}'\\).*/\\1/p" "$here/sent" >>"$here/options"
+grep ANSIBLE_MODULE_ARGS "$here/sent" | sed -n "s/.*\\('{{\\"ANSIBLE_MODULE_ARGS\\".*}}'\\).*/\\1/p" >>"$here/options"
 number=$(grep -cx "$module" "$here/calls")
 [ ! -e "$here/$module.cuts" ] || touch "$here/cut"
 cat "$here/$module.$number" 2>/dev/null || cat "$here/$module" 2>/dev/null || echo '{{"changed": true}}'
