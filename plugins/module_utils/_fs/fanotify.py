@@ -13,8 +13,7 @@ import os
 import struct
 import typing as t
 
-if t.TYPE_CHECKING:
-    from .fdopen import DirFd
+from .fdopen import DirFd
 
 _CLASS_NOTIFICATION, _CLOSE_ON_EXEC, _NONBLOCK, _UNLIMITED_MARKS = 0x0, 0x1, 0x2, 0x20
 _MARK_ADD, _MARK_DONT_FOLLOW = 0x1, 0x4

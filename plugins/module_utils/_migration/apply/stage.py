@@ -11,6 +11,7 @@ import os
 import typing as t
 
 from ..._fs.copy_tree import Rules, UnfitTree
+from ..._fs.fdopen import DirFd
 from ..._fs.free_space import SpaceReserve, kept_free
 from ..._fs.patterns import name_matcher, path_matcher
 from ..._layouts.layout import OF_A_PROGRAM, Layout
@@ -20,7 +21,6 @@ from ..switch_refusals import needed
 from .rescue import open_real
 
 if t.TYPE_CHECKING:
-    from ..._fs.fdopen import DirFd
     from ..observe import State
     from ..survey import Survey
 
