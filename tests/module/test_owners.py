@@ -116,6 +116,11 @@ def test_what_is_put_out_of_use_is_the_backend_s_own(tmp_path: pathlib.Path, str
     assert at_each_moment(tmp_path, "open", struck, exchanged, state="retired") >= 3
 
 
+def test_what_is_exchanged_between_its_check_and_its_rename_is_not_put_out_of_use(tmp_path: pathlib.Path) -> None:
+    """The descriptor of the directory that holds the legacy path is duplicated then, too."""
+    assert at_each_moment(tmp_path, "dup", "app", "", state="retired") >= 1
+
+
 def test_a_root_that_is_exchanged_after_it_was_found_is_refused(tmp_path: pathlib.Path) -> None:
     scene = Scene(tmp_path / "one")
     source = Source("/given", str(scene.legacy), frozenset((WA,)))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import pathlib
@@ -22,11 +23,13 @@ status=$?
 [ ! -e "$here/cut" ] || exit 255
 exit "$status"
 """
-# Notes which module was sent, and answers what was laid out for its first, second, ... call.
+# Notes which module was sent and its options, and answers what was laid out for its first, second, ... call.
 PYTHON = """#!/bin/sh
 here={here}
-module=$(tr -c 'a-z_.' '\\n' | sed -n 's/.*sessions\\.plugins\\.modules\\.\\([a-z_]*\\)$/\\1/p' | head -n 1)
+cat >"$here/sent"
+module=$(tr -c 'a-z_.' '\\n' <"$here/sent" | sed -n 's/.*sessions\\.plugins\\.modules\\.\\([a-z_]*\\)$/\\1/p' | head -n 1)
 echo "$module" >>"$here/calls"
+grep ANSIBLE_MODULE_ARGS "$here/sent" | sed -n "s/.*\\('{{\\"ANSIBLE_MODULE_ARGS\\".*}}'\\).*/\\1/p" >>"$here/options"
 number=$(grep -cx "$module" "$here/calls")
 [ ! -e "$here/$module.cuts" ] || touch "$here/cut"
 cat "$here/$module.$number" 2>/dev/null || cat "$here/$module" 2>/dev/null || echo '{{"changed": true}}'
@@ -114,11 +117,19 @@ class Fleet:
         done = subprocess.run(
             command, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
         )
-        return Played(done.returncode, done.stdout + done.stderr, {name: self._calls(name) for name in self._hosts})
+        calls = {name: self._calls(name) for name in self._hosts}
+        return Played(
+            done.returncode, done.stdout + done.stderr, calls, {name: self._options(name) for name in self._hosts}
+        )
 
     def _calls(self, name: str) -> list[str]:
         calls = self._folder / name / "calls"
         return calls.read_text().split() if calls.exists() else []
+
+    def _options(self, name: str) -> list[dict[str, t.Any]]:
+        noted = self._folder / name / "options"
+        sent = map(ast.literal_eval, noted.read_text().splitlines()) if noted.exists() else ()
+        return [_without_internals(json.loads(text)["ANSIBLE_MODULE_ARGS"]) for text in sent]
 
     @staticmethod
     def _variables(here: pathlib.Path) -> dict[str, t.Any]:
@@ -130,12 +141,17 @@ class Fleet:
         }
 
 
+def _without_internals(options: dict[str, t.Any]) -> dict[str, t.Any]:
+    return {name: value for name, value in options.items() if not name.startswith("_ansible_")}
+
+
 class Played(t.NamedTuple):
-    """A finished run: its exit code, all that it printed, the modules that each host was sent."""
+    """A finished run: its exit code, all that it printed, the modules that each host was sent, and the options of each."""
 
     rc: int
     output: str
     calls: dict[str, list[str]]
+    options: dict[str, list[dict[str, t.Any]]]
 
     @property
     def untouched(self) -> list[str]:

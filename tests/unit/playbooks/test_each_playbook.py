@@ -25,7 +25,7 @@ FIRST = {
 def fleet(tmp_path: pathlib.Path) -> Fleet:
     fleet = Fleet(tmp_path)
     for host in HOSTS.values():
-        failed = {"failed": True, "msg": f"the disk of {host} is full"}
+        failed = {"failed": True, "msg": f"{host} has no such unit; check 'unit'"}
         fleet.add(host, **{f"{module}_1": failed for module in ("session_plan", *FIRST.values())})
     return fleet
 
@@ -39,6 +39,7 @@ def test_every_file_that_a_playbook_names_can_be_read(fleet: Fleet, playbook: st
 
 @pytest.mark.parametrize("playbook", [name for name in PLAYBOOKS if name not in REPORTS])
 def test_settings_are_checked_before_each_host_is_looked_at_by_one_call(fleet: Fleet, playbook: str) -> None:
+    """What a host refuses is shown with the setting that it is about."""
     played = fleet.play(playbook, wa_servise="x", **HOSTS)
     assert played.rc != 0
     assert "there is no setting wa_servise, so it is ignored; did you mean wa_service?" in " ".join(
@@ -47,4 +48,4 @@ def test_settings_are_checked_before_each_host_is_looked_at_by_one_call(fleet: F
     first = FIRST.get(playbook, "session_plan")
     assert played.calls == {"a": [first], "b": [first]}
     for host in HOSTS.values():
-        assert f"the disk of {host} is full" in played.output
+        assert f"{host} has no such unit; check 'unit' (settings: 'unit' is wa_service)" in played.output

@@ -33,11 +33,8 @@ def now(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> t.Iterator[d
     descriptors = {name: os.open(tmp_path, os.O_RDONLY) for name in ("target", "source")}
     names = {descriptor: name for name, descriptor in descriptors.items()}
     types_of = {"source": "ext4"}
-    ask = {
-        "fstatvfs": lambda descriptor: disks[names[descriptor]],
-        "fstat": lambda descriptor: types.SimpleNamespace(st_dev=1),
-    }
-    monkeypatch.setattr(free_space, "os", types.SimpleNamespace(**ask))
+    ask = os.fstatvfs
+    monkeypatch.setattr(os, "fstatvfs", lambda opened: disks[names[opened]] if opened in names else ask(opened))
     monkeypatch.setattr(
         free_space, "filesystem_of", lambda descriptor: types.SimpleNamespace(type=types_of[names[descriptor]])
     )

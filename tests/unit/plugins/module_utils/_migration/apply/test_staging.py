@@ -54,7 +54,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.a
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.take_out import split_parent
 from areas import opened
-from striker import exchange
+from striker import exchange, striking
 
 BAILEYS = layout_named("baileys")
 KEY = account_key("wa1")
@@ -232,6 +232,19 @@ def test_where_an_account_lies(root: str, name: str, place: tuple[str, str]) -> 
 # --- what a watch tells ----------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def never(call: str) -> t.Iterator[None]:
+    """Require that no process makes this system call with the account's directory: one that looks at all of it lists it."""
+    refused = None
+    with pytest.raises(AssertionError, match="was called with 'wa1' 0 times"), striking(call, "wa1", lambda: None):
+        try:
+            yield
+        except SessionsError as error:
+            refused = error
+    if refused:
+        raise refused
+
+
 class Watched:
     """The account of a scene, copied under a watch, of which a unit will be held stopped."""
 
@@ -253,9 +266,11 @@ class Watched:
             os.close(account)
             os.close(root)
 
-    def finish(self) -> Tally:
+    def finish(self, *, may_list: bool = True) -> Tally:
+        """Run the final pass. ``may_list``: whether it may look at the whole account."""
         time.sleep(2 * apply_staging._GRAIN)  # or what was written right now would be copied twice
-        tally = stage_final(self.stage, self.scene.tasks, self.told()).tally
+        with contextlib.nullcontext() if may_list else never("scandir"):
+            tally = stage_final(self.stage, self.scene.tasks, self.told()).tally
         copied = content(self.scene.account)
         copied.pop(b"x.tmp", None)
         assert content(self.scene.staged) == copied
@@ -269,13 +284,6 @@ def under_watch(scene: Scene) -> t.Iterator[Watched]:
     made.watch.close()
 
 
-@pytest.fixture
-def no_whole_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a look at a whole account be an error."""
-    monkeypatch.setattr(apply_staging, "_stage_completely", None)
-
-
-@pytest.mark.usefixtures("no_whole_look")
 def test_only_what_was_touched_is_looked_at(under_watch: Watched) -> None:
     account = under_watch.scene.account
     use(account, OLD + 60)
@@ -285,35 +293,32 @@ def test_only_what_was_touched_is_looked_at(under_watch: Watched) -> None:
     (account / "session-1.json.tmp").unlink()
     (account / "pre-key-8.json").symlink_to("creds.json")
     (account / "pre-key-8.json").unlink()
-    assert under_watch.finish().copied == 2
+    assert under_watch.finish(may_list=False).copied == 2
     assert stage_live(under_watch.stage, under_watch.scene.tasks).unsettled == 0, "the copies are compared again"
     assert content(under_watch.scene.staged) == content(account)
 
 
-@pytest.mark.usefixtures("no_whole_look")
-def test_an_account_that_nothing_touched_is_not_looked_at(
-    under_watch: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(apply_staging, "_stage_touched", None)
-    assert under_watch.finish() == Tally()
+def test_an_account_that_nothing_touched_is_not_looked_at(under_watch: Watched) -> None:
+    told = under_watch.told()
+    with never("open"):
+        assert stage_final(under_watch.stage, under_watch.scene.tasks, told).tally == Tally()
+    assert under_watch.finish(may_list=False) == Tally()
 
 
-@pytest.mark.usefixtures("no_whole_look")
 def test_what_was_touched_is_copied_until_it_is_settled(under_watch: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     use(under_watch.scene.account, OLD + 60)
     racy = iter([True] * 4 + [False] * 9)
     monkeypatch.setattr(copy_file, "_is_racy", lambda status: next(racy))
-    assert under_watch.finish().copied == 2
+    assert under_watch.finish(may_list=False).copied == 2
 
 
-@pytest.mark.usefixtures("no_whole_look")
 def test_who_still_writes_to_what_was_touched_is_noticed(under_watch: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if each copy was made within the clock's grain of a write; a writer might not get to it on a busy machine."""
     use(under_watch.scene.account, OLD + 60)
     monkeypatch.setattr(apply_staging, "_SETTLING", 0.3)
     monkeypatch.setattr(copy_file, "_is_racy", lambda status: True)
     with pytest.raises(SessionsError, match=r"account 'w…1' from .*: a process still writes to it"):
-        under_watch.finish()
+        under_watch.finish(may_list=False)
 
 
 def test_a_watch_that_hears_nothing_gives_itself_away(under_watch: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
