@@ -130,9 +130,9 @@ lint-shell: deps-gates
 	@$(PYTHON) tests/tools/list_shell_scripts.py | xargs --no-run-if-empty shellcheck
 
 lint-repository: $(call ready,units)
-	$(call say,licences and module sizes and specs of roles and playbooks and words)
+	$(call say,licences and module sizes and specs of roles and playbooks and words and generated files)
 	@failed=0; \
-	for check in check_licences check_module_size check_role_specs check_playbook_specs check_words "generate_role_readme --check" "generate_layout_table --check" "generate_limits_table --check"; do \
+	for check in check_licences check_module_size check_role_specs check_playbook_specs check_words "generate_role_readme --check" "generate_layout_table --check" "generate_limits_table --check" "generate_awx --check"; do \
 	    read -r tool arguments <<<"$$check"; \
 	    $(VENV)/units/bin/python "tests/tools/$$tool.py" $$arguments || failed=1; \
 	done; \
@@ -150,10 +150,11 @@ format: $(call ready,units)  ## formats Python (FILES=... for some files)
 	@$(VENV)/units/bin/ruff format $(or $(FILES),.)
 	@$(VENV)/units/bin/ruff check --fix $(or $(FILES),.)
 
-readmes: $(call ready,units)  ## generates the READMEs of roles and the tables in docs/layouts.md and docs/security.md
+readmes: $(call ready,units)  ## generates the READMEs of roles, the tables in docs/layouts.md and docs/security.md, and the definitions for AWX
 	@$(VENV)/units/bin/python tests/tools/generate_role_readme.py
 	@$(VENV)/units/bin/python tests/tools/generate_layout_table.py
 	@$(VENV)/units/bin/python tests/tools/generate_limits_table.py
+	@$(VENV)/units/bin/python tests/tools/generate_awx.py
 
 .PHONY: sanity units cores docs-check build importer
 sanity: $(call ready,$(core))  ## every test of ansible-test sanity (ARGS=... for its arguments, CORE=oldest or newest)
