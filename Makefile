@@ -191,6 +191,8 @@ REPOSITORY ?= https://repository.example.invalid/set-by-the-publisher
 importer: build $(call ready,importer)  ## imports the built collection as Galaxy does (REPOSITORY=... if galaxy.yml has none)
 	$(call say,galaxy-importer)
 	@$(VENV)/importer/bin/python tests/tools/import_collection.py dist/*.tar.gz "$(REPOSITORY)"
+	$(call say,execution environment)
+	@tests/tools/check_execution_environment $(VENV)/importer .work/installed
 
 # --- Checks on real hosts ----------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import awx_definitions as awx
 import generate_awx as tool
 from ansible_collections.whatsapp_ops.sessions.plugins.plugin_utils._settings import complaint
 
-EXTENSION = tool.PAGE.parent
+EXTENSION = tool.EXTENSIONS / "awx"
 PLAYBOOKS = awx.playbooks()
 HELD = awx.definitions(PLAYBOOKS)
 TEMPLATES: dict[str, dict[str, t.Any]] = {template["name"]: template for template in HELD["controller_templates"]}
@@ -92,13 +92,11 @@ def test_the_workflow_uses_the_playbooks_that_exist(more: tuple[str, ...]) -> No
     assert {entry["unified_job_template"] for entry in held["controller_schedules"]} <= names
 
 
-def test_the_file_is_what_the_specs_say(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_are_what_the_playbooks_say(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert tool.main(["--check"]) == 0
-    page = tmp_path / "definitions.yml"
-    page.write_text("old")
-    assert tool.main(["--check"], page) == 1
+    assert tool.main(["--check"], tmp_path) == 3
     assert "run `make readmes`" in capsys.readouterr().out
-    assert tool.main([], page) == tool.main(["--check"], page) == 0
+    assert tool.main([], tmp_path) == tool.main(["--check"], tmp_path) == 0
 
 
 class Loader(yaml.SafeLoader):
@@ -110,7 +108,7 @@ Loader.add_constructor("!unsafe", Loader.construct_scalar)
 
 def test_apply_hands_on_all_that_is_defined() -> None:
     (play,) = yaml.safe_load((EXTENSION / "apply.yml").read_text())
-    held: dict[str, list[dict[str, t.Any]]] = yaml.load(tool.PAGE.read_text(), Loader)
+    held: dict[str, list[dict[str, t.Any]]] = yaml.load((EXTENSION / "definitions.yml").read_text(), Loader)
     handed_on = "\n".join(str(task) for task in play["tasks"])
     for variable, entries in held.items():
         assert f"{{{{ {variable} " in handed_on
