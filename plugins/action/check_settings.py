@@ -40,7 +40,7 @@ class ActionModule(ActionBase):
             return {**result, "warnings": [f"{left_out}, so the playbook {playbook} does nothing"]}
         options = _options_of(playbook)
         self._refuse_slice(options, variables)
-        _refuse_hidden(options, variables)
+        _refuse_hidden(options, variables, self._loader)
         for name, option in options.items():
             self._check(name, self._value(name, variables), option)
         unknown = self._check_each_host(options, variables)
@@ -92,13 +92,14 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"{wrong}; nothing was changed: correct that and run again")
 
 
-def _refuse_hidden(options: Options, variables: t.Mapping[str, t.Any]) -> None:
+def _refuse_hidden(options: Options, variables: t.Mapping[str, t.Any], loader: t.Any) -> None:
     """Fail in AWX if a question without an answer, which is passed as an empty text, hides a setting of a host."""
     empty = [name for name in options if job_of(variables) and variables.get(name) == ""]
     if not empty:
         return
     hostvars = variables["hostvars"]
     without = copy.copy(hostvars._variable_manager)
+    without._loader = loader  # lost on the way to the process of a task, before ansible-core 2.19
     without._extra_vars = {name: value for name, value in without._extra_vars.items() if name not in empty}
     for host in variables.get("ansible_play_hosts") or ():
         held = without.get_vars(host=hostvars._inventory.get_host(host), include_hostvars=False)
