@@ -81,7 +81,7 @@ def pages() -> dict[str, str]:
     return {
         "awx/definitions.yml": page(awx, DEFINITIONS, marked(definitions(known))),
         "eda/rulebooks/jobs.yml": page(rules, by_awx, rulebook(known, by_job_template)),
-        "eda/rulebooks/playbooks.yml": page(rules, by_hand, rulebook(known, by_playbook)),
+        "eda/rulebooks/local.yml": page(rules, by_hand, rulebook(known, by_playbook)),
     }
 
 
