@@ -130,9 +130,9 @@ lint-shell: deps-gates
 	@$(PYTHON) tests/tools/list_shell_scripts.py | xargs --no-run-if-empty shellcheck
 
 lint-repository: $(call ready,units)
-	$(call say,licences and module sizes and specs of roles and playbooks and words)
+	$(call say,licences and module sizes and specs of roles and playbooks and words and generated files)
 	@failed=0; \
-	for check in check_licences check_module_size check_role_specs check_playbook_specs check_words "generate_role_readme --check" "generate_layout_table --check" "generate_limits_table --check" "generate_findings_table --check"; do \
+	for check in check_licences check_module_size check_role_specs check_playbook_specs check_words "generate_role_readme --check" "generate_layout_table --check" "generate_limits_table --check" "generate_findings_table --check" "generate_awx --check" "generate_docs_index --check"; do \
 	    read -r tool arguments <<<"$$check"; \
 	    $(VENV)/units/bin/python "tests/tools/$$tool.py" $$arguments || failed=1; \
 	done; \
@@ -150,13 +150,15 @@ format: $(call ready,units)  ## formats Python (FILES=... for some files)
 	@$(VENV)/units/bin/ruff format $(or $(FILES),.)
 	@$(VENV)/units/bin/ruff check --fix $(or $(FILES),.)
 
-readmes: $(call ready,units)  ## generates the READMEs of roles and the tables in docs/findings.md, docs/layouts.md and docs/security.md
+readmes: $(call ready,units)  ## generates the READMEs of roles, tables and the index of docs, and the definitions for AWX
 	@$(VENV)/units/bin/python tests/tools/generate_role_readme.py
 	@$(VENV)/units/bin/python tests/tools/generate_layout_table.py
 	@$(VENV)/units/bin/python tests/tools/generate_limits_table.py
 	@$(VENV)/units/bin/python tests/tools/generate_findings_table.py
+	@$(VENV)/units/bin/python tests/tools/generate_awx.py
+	@$(VENV)/units/bin/python tests/tools/generate_docs_index.py
 
-.PHONY: sanity units cores docs-check build importer
+.PHONY: sanity units cores docs-check docs-site build importer
 sanity: $(call ready,$(core))  ## every test of ansible-test sanity (ARGS=... for its arguments, CORE=oldest or newest)
 	$(call say,ansible-test sanity)
 	@$(VENV)/$(core)/bin/python tests/tools/say_core.py $(CORE)
@@ -174,12 +176,16 @@ cores: $(call ready,oldest) $(call ready,newest)  ## what can differ on the olde
 	    tests/tools/check_core $(CURDIR)/.work/sanity/$$core $(CURDIR)/$(VENV)/$$core; \
 	done
 
-docs-check: $(call ready,docs)  ## documentation of plugins and roles, and the change log
+docs-check: docs-site  ## documentation of plugins and roles, the site, and the change log
 	$(call say,documentation)
 	@$(docs) antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=all \
 	    --disallow-unknown-collection-refs .
 	$(call say,change log)
 	@$(docs) antsibull-changelog lint
+
+docs-site: $(call ready,docs)  ## builds the documentation as a site in .work/site/html
+	$(call say,documentation site)
+	@$(docs) tests/tools/build_site .work/site
 
 build: $(call ready,units)  ## builds dist/whatsapp_ops-sessions-VERSION.tar.gz, installs it below .work and reads its documentation
 	$(call say,build and install)
@@ -191,6 +197,8 @@ REPOSITORY ?= https://repository.example.invalid/set-by-the-publisher
 importer: build $(call ready,importer)  ## imports the built collection as Galaxy does (REPOSITORY=... if galaxy.yml has none)
 	$(call say,galaxy-importer)
 	@$(VENV)/importer/bin/python tests/tools/import_collection.py dist/*.tar.gz "$(REPOSITORY)"
+	$(call say,execution environment)
+	@tests/tools/check_execution_environment $(VENV)/importer .work/installed
 
 # --- Checks on real hosts ----------------------------------------------------------------------------
 
@@ -274,4 +282,4 @@ changelog: $(call ready,docs)  ## releases the version of galaxy.yml: moves frag
 	@$(docs) antsibull-changelog release
 
 clean:  ## removes build output; images and environments are kept (rm -rf .work removes them too)
-	@rm -rf dist .work/ansible .work/cache .work/installed .work/sanity/*/ansible_collections .work/sanity/*/interpreters
+	@rm -rf dist .work/ansible .work/cache .work/installed .work/site .work/sanity/*/ansible_collections .work/sanity/*/interpreters

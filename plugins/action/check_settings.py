@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import functools
 import pathlib
@@ -12,10 +13,13 @@ import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.whatsapp_ops.sessions.plugins.plugin_utils._settings import Option, complaint
+from ansible_collections.whatsapp_ops.sessions.plugins.plugin_utils._awx import job_of, slice_of
+from ansible_collections.whatsapp_ops.sessions.plugins.plugin_utils._settings import Option, complaint, is_given
 
 _SPECS = pathlib.Path(__file__).resolve().parents[2] / "playbooks" / "argument_specs"
 _PREFIX = "wa_"
+# Playbooks with one of these settings change one host depending on others, so all hosts have to be in the same job.
+_OF_ALL_HOSTS = ("wa_serial", "wa_move_from")
 Options = t.Mapping[str, Option]
 
 
@@ -35,11 +39,22 @@ class ActionModule(ActionBase):
         if left_out:
             return {**result, "warnings": [f"{left_out}, so the playbook {playbook} does nothing"]}
         options = _options_of(playbook)
+        self._refuse_slice(options, variables)
+        _refuse_hidden(options, variables, self._loader)
         for name, option in options.items():
             self._check(name, self._value(name, variables), option)
         unknown = self._check_each_host(options, variables)
         warnings = [warning for name in sorted(unknown) for warning in _unknown(name)]
         return {**result, **({"warnings": warnings} if warnings else {})}
+
+    def _refuse_slice(self, options: Options, variables: t.Mapping[str, t.Any]) -> None:
+        """Fail in a slice of an AWX job that would change hosts in an order: slices do not wait for each other."""
+        template = slice_of(variables)
+        if template and not self._task.check_mode and any(name in options for name in _OF_ALL_HOSTS):
+            raise AnsibleActionFail(
+                f"this job is one slice of {template}, and slices do not stop when hosts of another slice fail, so nothing was"
+                " changed; set its number of slices to 1 and run it again"
+            )
 
     def _check_each_host(self, options: Options, variables: t.Mapping[str, t.Any]) -> set[str]:
         """Check the settings of each host that are not templates, which would cost as much as a task; return names not in ``options``."""
@@ -75,6 +90,24 @@ class ActionModule(ActionBase):
         wrong = complaint(name, value, option)
         if wrong:
             raise AnsibleActionFail(f"{wrong}; nothing was changed: correct that and run again")
+
+
+def _refuse_hidden(options: Options, variables: t.Mapping[str, t.Any], loader: t.Any) -> None:
+    """Fail in AWX if a question without an answer, which is passed as an empty text, hides a setting of a host."""
+    empty = [name for name in options if job_of(variables) and variables.get(name) == ""]
+    if not empty:
+        return
+    hostvars = variables["hostvars"]
+    without = copy.copy(hostvars._variable_manager)
+    without._loader = loader  # lost on the way to the process of a task, before ansible-core 2.19
+    without._extra_vars = {name: value for name, value in without._extra_vars.items() if name not in empty}
+    for host in variables.get("ansible_play_hosts") or ():
+        held = without.get_vars(host=hostvars._inventory.get_host(host), include_hostvars=False)
+        for name in (name for name in empty if is_given(held.get(name))):
+            raise AnsibleActionFail(
+                f"{name} has no answer in the survey, which hides the value that the inventory has for {host}, so nothing was"
+                " changed; answer it, or remove the question from the survey"
+            )
 
 
 def _unknown(name: str) -> t.Iterator[str]:

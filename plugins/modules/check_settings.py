@@ -14,6 +14,10 @@ description:
   - Fails in one sentence if a setting (C(wa_*)) of any host of the play has an invalid value.
   - Warns about unknown settings and suggests the closest name, and warns if C(--tags) selects none of the playbook's
     tasks.
+  - Fails in a slice of an AWX job if the playbook changes hosts in batches or moves accounts between hosts, because
+    slices do not wait for each other. In check mode, slices are accepted.
+  - Fails in an AWX job if a question of its survey has no answer and the inventory has a value for it, because AWX passes
+    an empty string, which overrides that value.
   - Null and an empty string count as unset. Booleans, numbers, lists and dictionaries can be text, in the formats of
     P(whatsapp_ops.sessions.setting#filter).
 options:

@@ -26,6 +26,7 @@ COVERED = (
     "ansible.cfg",
     "benchmarks/*",
     "demo/*",
+    "extensions/*",
     "meta/*",
     "molecule/*",
     "playbooks/*",

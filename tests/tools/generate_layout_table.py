@@ -67,9 +67,9 @@ def lines(layouts: tuple[Layout, ...]) -> Iterator[str]:
             stop(layout),
         )
     yield ""
-    yield f"### Locks of browsers\n\n{names(LOCKS)}; their states are `live`, `stale`, `foreign` and `damaged`."
+    yield f"## Locks of browsers\n\n{names(LOCKS)}; their states are `live`, `stale`, `foreign` and `damaged`."
     yield ""
-    yield f"### Caches of browsers\n\n{names(CACHES)}."
+    yield f"## Caches of browsers\n\n{names(CACHES)}."
 
 
 def row(*cells: str) -> str:

@@ -62,3 +62,13 @@ def test_a_setting_that_is_required_is_asked_for(fleet: Fleet) -> None:
     played = fleet.play("move", wa_move_from="a", wa_move_to="")
     assert played.rc != 0
     assert "wa_move_to is missing; nothing was changed" in played.output
+
+
+def test_a_question_without_an_answer_does_not_hide_the_inventory(fleet: Fleet) -> None:
+    fleet.add("b", variables={"wa_service": "shop-backend"})
+    played = fleet.play("persist", wa_service="", wa_engine="", tower_job_id=3)
+    assert played.rc != 0
+    assert "wa_service has no answer in the survey, which hides the value that the inventory has for b" in " ".join(
+        played.output.split()
+    )
+    assert played.calls == {"a": [], "b": []}

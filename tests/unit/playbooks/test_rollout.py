@@ -139,5 +139,5 @@ def test_hosts_where_nothing_is_to_be_done_are_said_in_one_task_for_all(fleet: F
     assert all(calls == ["session_plan"] for calls in played.calls.values())
     assert played.output.count("nothing left to do") == 3
     recap = played.output[played.output.index("PLAY RECAP") :]
-    # Per host the look; once for all, the settings and the sentences.
-    assert [int(line.split("ok=")[1].split()[0]) for line in recap.splitlines() if "ok=" in line] == [3, 1, 1]
+    # Per host the look; once for all, the settings, the counts and the sentences.
+    assert [int(line.split("ok=")[1].split()[0]) for line in recap.splitlines() if "ok=" in line] == [4, 1, 1]
