@@ -10,7 +10,7 @@ import typing as t
 
 from .._accounts import info as accounts_info
 from .._core.masking import masked
-from .._fs.fdopen import opened_directory
+from .._fs.fdopen import DirFd, opened_directory
 from .._layouts.lookalikes import Candidate, copies_among, devices_shared
 from .._layouts.registry import Layout, opened_account
 from .facts import Account, Scan
@@ -81,7 +81,7 @@ def _twins(held: t.Iterable[Held], label: t.Callable[[str], str]) -> dict[tuple[
     return found
 
 
-def _scan(root: int, name: str, layout: Layout, params: Params) -> Scan:
+def _scan(root: DirFd, name: str, layout: Layout, params: Params) -> Scan:
     from .scan import scanned
 
     reachable = bool(os.fstat(root).st_mode & stat.S_IXOTH)

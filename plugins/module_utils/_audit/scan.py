@@ -9,7 +9,7 @@ import stat
 import typing as t
 
 from .._core.limits import DEPTH
-from .._fs.fdopen import OPEN_DIRECTORY
+from .._fs.fdopen import OPEN_DIRECTORY, DirFd
 from .._fs.patterns import name_matcher
 from .._layouts.layout import Layout
 from .facts import Scan
@@ -18,7 +18,7 @@ from .facts import Scan
 _KEYS = ("*.json",)
 
 
-def scanned(account: int, layout: Layout, *, files: int, statuses: int, reachable: bool) -> Scan:
+def scanned(account: DirFd, layout: Layout, *, files: int, statuses: int, reachable: bool) -> Scan:
     """Count the files of an open account up to ``files``, and read the status of the first ``statuses`` names.
 
     ``reachable``: whether other users can enter the directory above. Symbolic links are not followed.
@@ -44,7 +44,7 @@ class _Look:
         self.most, self.statuses = most, statuses
         self.files = self.looked_at = self.open = self.foreign = self.empty = 0
 
-    def into(self, directory: int, reachable: bool, level: int) -> None:
+    def into(self, directory: DirFd, reachable: bool, level: int) -> None:
         """Count what is in an open directory and below it."""
         reachable = reachable and bool(os.fstat(directory).st_mode & stat.S_IXOTH)
         folders = []
@@ -60,7 +60,7 @@ class _Look:
                     self._note(entry, reachable)
         for name in folders if level < DEPTH else ():
             try:
-                below = os.open(name, OPEN_DIRECTORY, dir_fd=directory)
+                below = DirFd(os.open(name, OPEN_DIRECTORY, dir_fd=directory))
             except OSError:
                 continue  # gone or replaced since it was listed
             try:

@@ -18,7 +18,7 @@ from .._core.limits import FILE_LIST_BYTES
 from .._core.names import AREA_INSIDE
 from .._fs.copy_file import UNSETTLED, record_of
 from .._fs.copy_tree import Index, files_below
-from .._fs.fdopen import opened_below, status_below
+from .._fs.fdopen import DirFd, opened_below, status_below
 from .._fs.files import read_file_at
 from .._fs.patterns import name_matcher, path_matcher
 from .._layouts.layout import OF_A_PROGRAM, Layout
@@ -58,7 +58,7 @@ def choice_of(layout: Layout, *, exclude_caches: bool) -> Choice:
     return Choice(layout, left_out, layout.caches if exclude_caches else ())
 
 
-def look_at(root: int, name: str, directory: int, choice: Choice) -> Look:
+def look_at(root: DirFd, name: str, directory: DirFd, choice: Choice) -> Look:
     """Return the records of all files of an account now, from their status only. ``root``: the sessions path, both open."""
     found: Look = {
         ("file", path): record_of(status)
@@ -87,7 +87,7 @@ def document_of(known: Known, choice: Choice) -> dict[str, t.Any]:
     return {"made": choice.made, **known._asdict()}
 
 
-def read_known(directory: int, choice: Choice) -> Known:
+def read_known(directory: DirFd, choice: Choice) -> Known:
     """Return what is recorded in the open directory of a snapshot; NOTHING if it was made in another way, or if the record is damaged."""
     try:
         content = read_file_at(directory, FILES, at_most=FILE_LIST_BYTES)
@@ -100,7 +100,7 @@ def read_known(directory: int, choice: Choice) -> Known:
         return NOTHING
 
 
-def _look_at_part(root: int, part: str, choice: Choice) -> Look:
+def _look_at_part(root: DirFd, part: str, choice: Choice) -> Look:
     name = part.rpartition("/")[2]
     try:
         with opened_below(root, part) as below:

@@ -9,7 +9,7 @@ import time
 import typing as t
 
 from .._core.errors import SessionsError
-from .._fs.fdopen import opened_directory
+from .._fs.fdopen import DirFd, opened_directory
 from .._layouts.layout import LINKED, Layout
 from .._layouts.registry import account_names, opened_account, recognised
 from .._proc.pool import parallel_map
@@ -102,7 +102,7 @@ def observed(params: Params) -> State:
 
 
 def _accounts(
-    root: int, store: int | None, choice: Choice, newest: t.Mapping[str, Snapshot], params: Params
+    root: DirFd, store: DirFd | None, choice: Choice, newest: t.Mapping[str, Snapshot], params: Params
 ) -> tuple[Account, ...]:
     names = [name for name in account_names(root, choice.layout) if is_selected(name, choice.layout, params)]
     _require_known(names, newest, choice.layout, params)
@@ -112,7 +112,7 @@ def _accounts(
     return tuple(Account(*one) for one in looked)
 
 
-def _looked_at(root: int, store: int | None, choice: Choice, name: str, newest: Snapshot | None) -> Account:
+def _looked_at(root: DirFd, store: DirFd | None, choice: Choice, name: str, newest: Snapshot | None) -> Account:
     """Judge one account and compare it with its newest snapshot."""
     try:
         with opened_account(root, name) as directory:
@@ -125,7 +125,7 @@ def _looked_at(root: int, store: int | None, choice: Choice, name: str, newest: 
     return Account(name, state, now == before != {}, len(new), sum(record[1] for record in new))
 
 
-def _look_before(store: int, newest: Snapshot, choice: Choice) -> Look:
+def _look_before(store: DirFd, newest: Snapshot, choice: Choice) -> Look:
     try:
         with opened_snapshot(store, newest.name) as directory:
             return look_of(read_known(directory, choice))

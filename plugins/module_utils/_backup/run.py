@@ -18,6 +18,9 @@ from .save import FAILED, Outcome, locked_store, prune, save
 from .store import LastRun, opened_store, snapshots, write_confirmed, write_last_run
 from .take import Order
 
+if t.TYPE_CHECKING:
+    from .._fs.fdopen import DirFd
+
 
 class Evidence(t.NamedTuple):
     """``accounts``: as they were before; ``outcomes``: of those to be saved; ``pruned``: number of removed snapshots; ``interruption``:
@@ -50,7 +53,7 @@ def carried_out(steps: t.Sequence[Step], state: State, params: Params) -> Eviden
     return Evidence(state.accounts, outcomes, pruned, interruption.seconds)
 
 
-def _orders(store: int, step: Save, state: State, params: Params) -> list[Order]:
+def _orders(store: DirFd, step: Save, state: State, params: Params) -> list[Order]:
     choice, newest = t.cast("Choice", state.choice), state.newest
     bytes_kept, inodes_kept = kept_free(store)
     room = (max(bytes_kept, params.min_free_bytes), inodes_kept)
@@ -73,7 +76,7 @@ def _hold(params: Params) -> Hold | None:
     return hold_of(params.unit, params.quiesce, params.unit_timeout)
 
 
-def _prune(store: int, step: Prune, state: State, params: Params) -> int:
+def _prune(store: DirFd, step: Prune, state: State, params: Params) -> int:
     """Remove what is still expired now: an account that was to be saved may have kept changing. Returns the number."""
     still = {one.name for one in expired_in(snapshots(store), state, params)}
     names = [name for name in step.names if name in still]
@@ -81,7 +84,7 @@ def _prune(store: int, step: Prune, state: State, params: Params) -> int:
     return len(names)
 
 
-def _record(store: int, step: Record, state: State, outcomes: t.Mapping[str, Outcome]) -> None:
+def _record(store: DirFd, step: Record, state: State, outcomes: t.Mapping[str, Outcome]) -> None:
     """Read the store back, and record what the run found. Raises SessionsError if a new snapshot is not in it."""
     found = {one.name: one.confirmed for one in snapshots(store)}
     if any(outcome.action == SAVED and outcome.detail not in found for outcome in outcomes.values()):

@@ -18,7 +18,7 @@ import typing as t
 from .._core import progress
 from .._core.errors import SessionsError
 from .._fs.copy_tree import remove_tree
-from .._fs.fdopen import names_in
+from .._fs.fdopen import DirFd, names_in
 from .._fs.syscalls import rename_new, sync_filesystem
 from .._layouts.sqlite import DamagedStore
 from .._proc.pool import parallel_map
@@ -42,7 +42,7 @@ _COPIED, _BUSY = Outcome("copied"), Outcome("busy")
 
 
 @contextlib.contextmanager
-def locked_store(store: int) -> t.Iterator[None]:
+def locked_store(store: DirFd) -> t.Iterator[None]:
     """Hold the lock of an open store, and remove what a killed run has left in it. Raises SessionsError if another run holds it."""
     descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=store)
     try:
@@ -59,13 +59,13 @@ def locked_store(store: int) -> t.Iterator[None]:
         os.close(descriptor)
 
 
-def unfinished(store: int) -> list[str]:
+def unfinished(store: DirFd) -> list[str]:
     """Return what a run that was killed has left in an open store, or what one is writing now."""
     return [name for name in names_in(store) if name.startswith(PARTIAL)]
 
 
 def save(
-    store: int, orders: t.Sequence[Order], hold: t.Callable[[], Hold | None], interruption: Interruption
+    store: DirFd, orders: t.Sequence[Order], hold: t.Callable[[], Hold | None], interruption: Interruption
 ) -> dict[str, Outcome]:
     """Save accounts; return what became of each, by its name. Raises SessionsError if the disk cannot be written to.
 
@@ -88,7 +88,7 @@ def save(
     return outcomes
 
 
-def prune(store: int, names: t.Iterable[str]) -> None:
+def prune(store: DirFd, names: t.Iterable[str]) -> None:
     """Remove snapshots. Each disappears from the list at once, by a rename, so that none is ever listed with half its files."""
     removed = [(name, f"{PARTIAL}{name}") for name in names]
     for name, partial in removed:
@@ -98,7 +98,7 @@ def prune(store: int, names: t.Iterable[str]) -> None:
         remove_tree(store, partial)
 
 
-def _publish(store: int, orders: t.Sequence[Order], outcomes: t.Mapping[str, Outcome]) -> None:
+def _publish(store: DirFd, orders: t.Sequence[Order], outcomes: t.Mapping[str, Outcome]) -> None:
     if not orders:
         return
     try:
@@ -113,7 +113,7 @@ def _publish(store: int, orders: t.Sequence[Order], outcomes: t.Mapping[str, Out
 
 
 def _while_held(
-    store: int, busy: t.Sequence[Order], hold: t.Callable[[], Hold | None], interruption: Interruption
+    store: DirFd, busy: t.Sequence[Order], hold: t.Callable[[], Hold | None], interruption: Interruption
 ) -> dict[str, Outcome]:
     """Copy the difference of accounts while their backend is held, a few times if it was held while it was writing a file."""
     outcomes: dict[str, Outcome] = {}
@@ -133,17 +133,17 @@ def _while_held(
     return outcomes
 
 
-def _resumed(store: int, until: float, order: Order) -> Outcome:
+def _resumed(store: DirFd, until: float, order: Order) -> Outcome:
     return _COPIED if resume(store, order, until) else _BUSY
 
 
-def _each(store: int, orders: t.Sequence[Order], work: t.Callable[[Order], Outcome]) -> dict[str, Outcome]:
+def _each(store: DirFd, orders: t.Sequence[Order], work: t.Callable[[Order], Outcome]) -> dict[str, Outcome]:
     progress.expect(accounts=len(orders))
     results = parallel_map(lambda order: _tried(store, order, work), orders)
     return {order.name: Outcome(*result) for order, result in zip(orders, results)}
 
 
-def _tried(store: int, order: Order, work: t.Callable[[Order], Outcome]) -> Outcome:
+def _tried(store: DirFd, order: Order, work: t.Callable[[Order], Outcome]) -> Outcome:
     """Do the work on one account. An error concerns only that account, never names a file, and leaves nothing of its snapshot."""
     try:
         return work(order)

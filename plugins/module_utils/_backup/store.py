@@ -22,7 +22,7 @@ from .._core.bounded_json import parsed_json
 from .._core.errors import SessionsError
 from .._core.limits import MANIFEST_BYTES
 from .._core.masking import account_key
-from .._fs.fdopen import OPEN_DIRECTORY, is_private, names_in, normal_path
+from .._fs.fdopen import OPEN_DIRECTORY, DirFd, is_private, names_in, normal_path
 from .._fs.files import read_held_at, write_atomic_at
 from .._layouts.layout import LINKED
 
@@ -105,7 +105,7 @@ def store_path(path: str, backup_path: str | None = None) -> str:
 
 
 @contextlib.contextmanager
-def opened_store(path: str, backup_path: str | None = None) -> t.Iterator[int]:
+def opened_store(path: str, backup_path: str | None = None) -> t.Iterator[DirFd]:
     """Open the store of ``path``, creating it if necessary. Raises SessionsError if another user than root could replace it."""
     place = store_path(path, backup_path)
     try:
@@ -121,7 +121,7 @@ def opened_store(path: str, backup_path: str | None = None) -> t.Iterator[int]:
 
 
 @contextlib.contextmanager
-def existing_store(path: str, backup_path: str | None = None) -> t.Iterator[int | None]:
+def existing_store(path: str, backup_path: str | None = None) -> t.Iterator[DirFd | None]:
     """Open the store of ``path`` for reading; yield None if there is none or this user has no access."""
     try:
         descriptor = open_trusted(store_path(path, backup_path), make=False)
@@ -134,7 +134,7 @@ def existing_store(path: str, backup_path: str | None = None) -> t.Iterator[int 
         os.close(descriptor)
 
 
-def snapshots(store: int) -> tuple[Snapshot, ...]:
+def snapshots(store: DirFd) -> tuple[Snapshot, ...]:
     """Return the complete snapshots in an open store, those of each account newest first. What is not one is not listed."""
     confirmed = _read_confirmed(store)
     named = sorted(name for name in names_in(store) if name.startswith(PREFIX))
@@ -157,9 +157,9 @@ def name_of(account: str, moment: str) -> str:
 
 
 @contextlib.contextmanager
-def opened_snapshot(store: int, name: str) -> t.Iterator[int]:
+def opened_snapshot(store: DirFd, name: str) -> t.Iterator[DirFd]:
     """Open the directory of a snapshot. Raises SessionsError if it is not a private directory of root, OSError if there is none."""
-    descriptor = os.open(name, OPEN_DIRECTORY, dir_fd=store)
+    descriptor = DirFd(os.open(name, OPEN_DIRECTORY, dir_fd=store))
     try:
         if not is_private(os.fstat(descriptor)):
             raise SessionsError(
@@ -170,7 +170,7 @@ def opened_snapshot(store: int, name: str) -> t.Iterator[int]:
         os.close(descriptor)
 
 
-def write_manifest(directory: int, snapshot: Snapshot) -> None:
+def write_manifest(directory: DirFd, snapshot: Snapshot) -> None:
     """Write the manifest of the open directory of a snapshot. It is not durable yet, like the rest of the snapshot.
 
     The name of the directory and the last confirmation are recorded elsewhere.
@@ -180,7 +180,7 @@ def write_manifest(directory: int, snapshot: Snapshot) -> None:
     write_unsynced(directory, MANIFEST, json.dumps(kept, separators=(",", ":")).encode())
 
 
-def write_confirmed(store: int, moments: t.Mapping[str, int]) -> None:
+def write_confirmed(store: DirFd, moments: t.Mapping[str, int]) -> None:
     """Record for each snapshot (by name) when its account was last found unchanged, in ns since the epoch. Others are forgotten.
 
     One document for all of them, so that a run that finds nothing changed writes one file, and complete snapshots are never written to.
@@ -188,7 +188,7 @@ def write_confirmed(store: int, moments: t.Mapping[str, int]) -> None:
     write_document(store, CONFIRMED, dict(sorted(moments.items())))
 
 
-def last_run(store: int) -> LastRun | None:
+def last_run(store: DirFd) -> LastRun | None:
     """Return the outcome of the last run; None if there was none or its record is damaged."""
     document = _document(store, LAST_RUN)
     try:
@@ -197,18 +197,18 @@ def last_run(store: int) -> LastRun | None:
         return None
 
 
-def write_last_run(store: int, outcome: LastRun) -> None:
+def write_last_run(store: DirFd, outcome: LastRun) -> None:
     """Record the outcome of a run."""
     write_document(store, LAST_RUN, outcome._asdict())
 
 
-def write_document(directory: int, name: str, document: t.Mapping[str, t.Any]) -> None:
+def write_document(directory: DirFd, name: str, document: t.Mapping[str, t.Any]) -> None:
     """Write a JSON document atomically and durably, readable by root only."""
     content = json.dumps(document, separators=(",", ":")).encode()
     write_atomic_at(directory, name, content, 0o600, uid=os.geteuid(), gid=os.getegid())
 
 
-def _snapshot_at(store: int, name: str, confirmed: int) -> Snapshot | None:
+def _snapshot_at(store: DirFd, name: str, confirmed: int) -> Snapshot | None:
     try:
         with opened_snapshot(store, name) as directory:
             return _validated(name, _document(directory, MANIFEST), confirmed)
@@ -262,13 +262,13 @@ def _count(document: t.Mapping[str, t.Any], field: str) -> int:
     return value
 
 
-def _read_confirmed(store: int) -> dict[str, int]:
+def _read_confirmed(store: DirFd) -> dict[str, int]:
     """Return the recorded confirmations; one that is missing or malformed only makes a snapshot look older."""
     document = _document(store, CONFIRMED)
     return {name: when for name, when in document.items() if type(when) is int and 0 <= when < _LATEST}
 
 
-def _document(directory: int, name: str) -> dict[str, t.Any]:
+def _document(directory: DirFd, name: str) -> dict[str, t.Any]:
     """Return the JSON document ``name`` of root in an open directory; empty if there is none or it is none."""
     with contextlib.suppress(SessionsError, ValueError, RecursionError):
         held = read_held_at(directory, name, at_most=MANIFEST_BYTES)

@@ -28,7 +28,7 @@ from .._core.limits import QUIET_SECONDS
 from .._core.masking import account_key
 from .._fs.copy_file import Rules, UnfitTree
 from .._fs.copy_tree import Index, Tally, files_below, measure, remove_tree, sync_tree
-from .._fs.fdopen import OPEN_DIRECTORY, exists, open_private, opened_below, opened_directory
+from .._fs.fdopen import OPEN_DIRECTORY, DirFd, exists, open_private, opened_below, opened_directory
 from .._fs.files import read_file_at
 from .._fs.free_space import SpaceReserve
 from .._fs.leases import has_writer, leases_allowed
@@ -64,7 +64,7 @@ class Unsound(UnfitTree):
     """The copy is not an account that a backend could use."""
 
 
-def begin(store: int, order: Order) -> bool:
+def begin(store: DirFd, order: Order) -> bool:
     """Copy the account while its backend may be writing; return whether the copy is one state of it. Raises UnfitTree, OSError."""
     remove_tree(store, order.partial)
     with _opened(store, order) as copy:
@@ -73,7 +73,7 @@ def begin(store: int, order: Order) -> bool:
         return copy.until_quiet(time.monotonic() + QUIET_SECONDS, is_held=False)
 
 
-def resume(store: int, order: Order, until: float) -> bool:
+def resume(store: DirFd, order: Order, until: float) -> bool:
     """Copy what changed since, while its backend is held; return whether the copy is one state of the account.
 
     Raises UnfitTree after the monotonic time ``until``.
@@ -82,7 +82,7 @@ def resume(store: int, order: Order, until: float) -> bool:
         return copy.until_quiet(until, is_held=True)
 
 
-def complete(store: int, order: Order) -> Snapshot:
+def complete(store: DirFd, order: Order) -> Snapshot:
     """Finish a copy that is one state of the account, and judge it. Its manifest is written, but nothing is durable yet.
 
     Raises Unsound if a backend could not use it, UnfitTree, OSError.
@@ -93,22 +93,22 @@ def complete(store: int, order: Order) -> Snapshot:
         return copy.described()
 
 
-def publish(store: int, order: Order, name: str) -> None:
+def publish(store: DirFd, order: Order, name: str) -> None:
     """Let a complete and durable snapshot appear under its ``name``."""
     rename_new(store, order.partial, store, name)
 
 
-def discard(store: int, order: Order) -> None:
+def discard(store: DirFd, order: Order) -> None:
     """Remove what was written for a snapshot that cannot be completed."""
     remove_tree(store, order.partial)
 
 
 @contextlib.contextmanager
-def _opened(store: int, order: Order, until: float = math.inf) -> t.Iterator[_Copy]:
+def _opened(store: DirFd, order: Order, until: float = math.inf) -> t.Iterator[_Copy]:
     """Open the account and its unfinished snapshot. ``until``: the monotonic time by which a pass has to be finished."""
     with contextlib.ExitStack() as stack:
 
-        def kept_open(descriptor: int) -> int:
+        def kept_open(descriptor: DirFd) -> DirFd:
             stack.callback(os.close, descriptor)
             return descriptor
 
@@ -124,9 +124,9 @@ def _opened(store: int, order: Order, until: float = math.inf) -> t.Iterator[_Co
             copy.remember()
 
 
-def _made_below(directory: int, path: str) -> int:
+def _made_below(directory: DirFd, path: str) -> DirFd:
     """Open the directory at the relative ``path`` of a snapshot, creating it if necessary."""
-    here = os.open(".", OPEN_DIRECTORY, dir_fd=directory)
+    here = DirFd(os.open(".", OPEN_DIRECTORY, dir_fd=directory))
     for part in path.split("/"):
         try:
             below = open_private(here, part, called="a snapshot")
@@ -140,7 +140,15 @@ class _Copy:
     """The open account ``source``, its unfinished snapshot, and what is known about the copied files."""
 
     def __init__(
-        self, store: int, order: Order, root: int, source: int, partial: int, top: int, target: int, until: float
+        self,
+        store: DirFd,
+        order: Order,
+        root: DirFd,
+        source: DirFd,
+        partial: DirFd,
+        top: DirFd,
+        target: DirFd,
+        until: float,
     ) -> None:
         self.store, self.order, self.choice, self.layout = store, order, order.choice, order.choice.layout
         self.root, self.source, self.partial, self.top, self.target = root, source, partial, top, target
@@ -164,11 +172,11 @@ class _Copy:
 
     def link_previous(self) -> None:
         """Share the files of the previous snapshot; those that have changed are replaced in the first pass."""
-        with self._previous() as (directory, before):
-            if before is not None:
-                self.known = NOTHING._replace(
-                    files=link_tree(before, self.target, read_known(directory, self.choice).files)
-                )
+        with self._previous() as previous:
+            if previous is not None:
+                directory, account = previous
+                files = link_tree(account, self.target, read_known(directory, self.choice).files)
+                self.known = NOTHING._replace(files=files)
 
     def once(self) -> bool:
         """Make one pass over the account; return whether everything was as the pass before had left it."""
@@ -276,8 +284,8 @@ class _Copy:
             return {**fresh, **same}
 
     def _share_store(self, name: str) -> None:
-        with self._previous() as (_directory, before):
-            if before is None or not link_below(before, self.target, name):
+        with self._previous() as previous:
+            if previous is None or not link_below(previous[1], self.target, name):
                 raise UnfitTree("a database of its previous snapshot cannot be shared; check the directory of backups")
 
     def _is_being_written(self) -> bool:
@@ -296,23 +304,23 @@ class _Copy:
         return False
 
     def _stores_before(self) -> Records:
-        with self._previous() as (directory, before):
-            return read_known(directory, self.choice).stores if before is not None else {}
+        with self._previous() as previous:
+            return {} if previous is None else read_known(previous[0], self.choice).stores
 
     @contextlib.contextmanager
-    def _previous(self) -> t.Iterator[tuple[int, int | None]]:
+    def _previous(self) -> t.Iterator[tuple[DirFd, DirFd] | None]:
         """Open the previous snapshot, and the account in it; None if there is none."""
         if not self.order.previous:
-            yield -1, None
+            yield None
             return
         with (
             opened_snapshot(self.store, self.order.previous) as directory,
-            opened_below(directory, f"{ROOT}/{self.order.name}") as before,
+            opened_below(directory, f"{ROOT}/{self.order.name}") as account,
         ):
-            yield directory, before
+            yield directory, account
 
     @contextlib.contextmanager
-    def _holder(self, name: str) -> t.Iterator[int]:
+    def _holder(self, name: str) -> t.Iterator[DirFd]:
         holder = open_private(self.partial, name, called="a directory in the directory of backups")
         try:
             yield holder

@@ -15,7 +15,7 @@ import os
 import signal
 import typing as t
 
-from .fdopen import open_regular
+from .fdopen import DirFd, open_regular
 
 
 @contextlib.contextmanager
@@ -28,7 +28,7 @@ def leases_allowed() -> t.Iterator[None]:
         signal.signal(signal.SIGIO, before)
 
 
-def has_writer(directory: int, name: str) -> bool:
+def has_writer(directory: DirFd, name: str) -> bool:
     """Whether a file of an open directory is open for writing; also False if it is gone, or on a filesystem without leases.
 
     Used within leases_allowed.

@@ -13,10 +13,10 @@ import stat
 
 from .copy_file import UNSETTLED
 from .copy_tree import Index, require_depth_and_device
-from .fdopen import OPEN_DIRECTORY, names_in, opened_below
+from .fdopen import OPEN_DIRECTORY, DirFd, names_in, opened_below
 
 
-def link_tree(source: int, target: int, known: Index) -> Index:
+def link_tree(source: DirFd, target: DirFd, known: Index) -> Index:
     """Link the files of the open directory ``source`` into the empty ``target``, and return what ``known`` has about the linked ones.
 
     ``known``: what was copied to ``source``. A file that is missing from it, or whose size differs from its record, is not linked, and
@@ -27,7 +27,7 @@ def link_tree(source: int, target: int, known: Index) -> Index:
     return linked
 
 
-def link_below(source: int, target: int, path: str) -> bool:
+def link_below(source: DirFd, target: DirFd, path: str) -> bool:
     """Link one file at the relative ``path`` in both open directories; return whether that was possible."""
     folder, _slash, name = path.rpartition("/")
     with (
@@ -40,7 +40,7 @@ def link_below(source: int, target: int, path: str) -> bool:
     return False
 
 
-def _link_below(source: int, target: int, place: str, known: Index, linked: Index, device: int, depth: int) -> None:
+def _link_below(source: DirFd, target: DirFd, place: str, known: Index, linked: Index, device: int, depth: int) -> None:
     require_depth_and_device(os.fstat(source), depth, device)
     records = known.get(place, {})
     held = linked.setdefault(place, {})
@@ -60,11 +60,11 @@ def _link_below(source: int, target: int, place: str, known: Index, linked: Inde
 
 
 def _link_folder(
-    source: int, target: int, name: str, place: str, known: Index, linked: Index, device: int, depth: int
+    source: DirFd, target: DirFd, name: str, place: str, known: Index, linked: Index, device: int, depth: int
 ) -> None:
-    below = os.open(name, OPEN_DIRECTORY, dir_fd=source)
+    below = DirFd(os.open(name, OPEN_DIRECTORY, dir_fd=source))
     try:
-        made = os.open(name, OPEN_DIRECTORY, dir_fd=target)
+        made = DirFd(os.open(name, OPEN_DIRECTORY, dir_fd=target))
         try:
             _link_below(below, made, place, known, linked, device, depth)
         finally:

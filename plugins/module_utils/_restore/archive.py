@@ -18,7 +18,7 @@ import zlib
 from .._core.errors import SessionsError
 from .._core.limits import ARCHIVE_BYTES, ARCHIVE_ENTRIES, ARCHIVE_NAME_BYTES, DEPTH
 from .._fs.copy_tree import files_below
-from .._fs.fdopen import OPEN_DIRECTORY, open_regular, opened_below
+from .._fs.fdopen import OPEN_DIRECTORY, DirFd, open_regular, opened_below
 from .._fs.free_space import SpaceReserve
 
 _CHUNK = 1 << 20
@@ -30,7 +30,7 @@ class Unfit(SessionsError):
     """An archive that must not be unpacked."""
 
 
-def unpack(archive: t.BinaryIO, target: int, room: SpaceReserve) -> int:
+def unpack(archive: t.BinaryIO, target: DirFd, room: SpaceReserve) -> int:
     """Unpack a tar archive (gzip or not) into an open, empty, private directory; return the number of files.
 
     Raises Unfit for an archive that is damaged, too large, or has other entries than files and directories below its own top.
@@ -62,7 +62,7 @@ def unpack(archive: t.BinaryIO, target: int, room: SpaceReserve) -> int:
     return files
 
 
-def pack(root: int, write: t.Callable[[bytes], t.Any]) -> None:
+def pack(root: DirFd, write: t.Callable[[bytes], t.Any]) -> None:
     """Write the files below an open directory of root as tar.gz, each time with the same bytes.
 
     ``write``: is called with the next bytes.
@@ -115,21 +115,21 @@ def _parts(member: tarfile.TarInfo) -> list[str]:
     return parts
 
 
-def _made(target: int, parts: t.Iterable[str]) -> int:
+def _made(target: DirFd, parts: t.Iterable[str]) -> DirFd:
     """Open a directory below ``target``, creating what is missing. Nobody else can change anything there."""
-    here = os.open(".", OPEN_DIRECTORY, dir_fd=target)
+    here = DirFd(os.open(".", OPEN_DIRECTORY, dir_fd=target))
     for part in parts:
         try:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(part, 0o700, dir_fd=here)
-            below = os.open(part, OPEN_DIRECTORY, dir_fd=here)
+            below = DirFd(os.open(part, OPEN_DIRECTORY, dir_fd=here))
         finally:
             os.close(here)
         here = below
     return here
 
 
-def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, target: int, parts: t.Sequence[str]) -> None:
+def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, target: DirFd, parts: t.Sequence[str]) -> None:
     source = tar.extractfile(member)
     folder = _made(target, parts[:-1])
     try:

@@ -20,7 +20,7 @@ from .._core.limits import FILE_LIST_BYTES
 from .._core.masking import masked
 from .._core.summary import accounts as counted
 from .._fs.copy_tree import files_below
-from .._fs.fdopen import normal_path, open_directory, open_regular, opened_directory
+from .._fs.fdopen import DirFd, normal_path, open_directory, open_regular, opened_directory
 from .._fs.files import read_file_at
 from .._layouts.layout import Layout
 from .._layouts.registry import chosen_layout
@@ -117,7 +117,7 @@ def observe(params: Params) -> State:
         ) from error
 
 
-def _to_export(store: int, params: Params, store_at: str) -> State:
+def _to_export(store: DirFd, params: Params, store_at: str) -> State:
     from .exported import digest_of_export
 
     account = params.account or ""
@@ -208,7 +208,7 @@ def report(params: Params, state: State, steps: tuple[Step, ...], evidence: tupl
     )
 
 
-def imports_in(store: int) -> dict[str, t.Any]:
+def imports_in(store: DirFd) -> dict[str, t.Any]:
     """Return the digests of what was imported before; a damaged record counts as none."""
     with contextlib.suppress(SessionsError, ValueError, RecursionError):
         document = parsed_json(read_file_at(store, IMPORTS, at_most=FILE_LIST_BYTES) or b"{}")

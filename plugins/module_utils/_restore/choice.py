@@ -14,7 +14,7 @@ from .._backup.store import ROOT, Snapshot, opened_snapshot
 from .._core.errors import SessionsError
 from .._core.masking import masked
 from .._fs.copy_tree import measure
-from .._fs.fdopen import opened_below
+from .._fs.fdopen import DirFd, opened_below
 from .._layouts.layout import LINKED, Layout
 from .._layouts.registry import CUSTOM, found_in, layout_named, opened_account
 
@@ -70,7 +70,7 @@ def layout_for(snapshots: t.Iterable[Snapshot], layout: Layout | None) -> Layout
     return layout or layout_named(names[0])
 
 
-def require_whole(store: int, snapshot: Snapshot, layout: Layout) -> None:
+def require_whole(store: DirFd, snapshot: Snapshot, layout: Layout) -> None:
     """Raise SessionsError if a snapshot is not whole."""
     why = why_not_whole(store, snapshot, layout)
     if why:
@@ -80,7 +80,7 @@ def require_whole(store: int, snapshot: Snapshot, layout: Layout) -> None:
         )
 
 
-def why_not_whole(store: int, snapshot: Snapshot, layout: Layout) -> str:
+def why_not_whole(store: DirFd, snapshot: Snapshot, layout: Layout) -> str:
     """Return, as a clause, why a snapshot must not be restored; '' if it is whole."""
     if not snapshot.is_sound:
         return f"the account in it was {snapshot.state}"
@@ -91,7 +91,7 @@ def why_not_whole(store: int, snapshot: Snapshot, layout: Layout) -> str:
         return "its directory cannot be read"
 
 
-def _why_not_whole(root: int, snapshot: Snapshot, layout: Layout) -> str:
+def _why_not_whole(root: DirFd, snapshot: Snapshot, layout: Layout) -> str:
     found = list(found_in(root, layout))
     if [one.name for one in found] != [snapshot.account] or found[0].left or found[0].linked:
         return "its directory does not hold exactly this account"

@@ -18,7 +18,7 @@ from .._accounts.tombstone import is_tombstone_at
 from .._containers.detect import container_of
 from .._containers.service import compose_of
 from .._core.errors import SessionsError
-from .._fs.fdopen import opened_directory
+from .._fs.fdopen import DirFd, opened_directory
 from .._layouts.layout import Layout
 from .._layouts.registry import open_account
 from .._proc.command import run
@@ -79,7 +79,7 @@ def _states(path: str, names: t.Collection[str], layout: Layout) -> dict[str, Li
         return dict.fromkeys(names, Live(MISSING))
 
 
-def _state(root: int, name: str, layout: Layout) -> Live:
+def _state(root: DirFd, name: str, layout: Layout) -> Live:
     if is_tombstone_at(root, name):
         return Live(MOVED)
     try:

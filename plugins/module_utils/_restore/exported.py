@@ -11,7 +11,7 @@ import typing as t
 
 from .._backup.store import ROOT, opened_snapshot
 from .._core.errors import SessionsError
-from .._fs.fdopen import open_directory, opened_below
+from .._fs.fdopen import DirFd, open_directory, opened_below
 from .._fs.free_space import SpaceReserve, kept_free
 from .._fs.syscalls import rename_new
 from .archive import pack
@@ -20,14 +20,14 @@ if t.TYPE_CHECKING:
     from .._backup.store import Snapshot
 
 
-def digest_of_export(store: int, snapshot: Snapshot) -> str:
+def digest_of_export(store: DirFd, snapshot: Snapshot) -> str:
     """Return the SHA-256 that the archive of a snapshot has."""
     digest = hashlib.sha256()
     _pack(store, snapshot, digest.update)
     return digest.hexdigest()
 
 
-def export(store: int, snapshot: Snapshot, place: str) -> None:
+def export(store: DirFd, snapshot: Snapshot, place: str) -> None:
     """Write the archive of a snapshot to ``place``, complete and durable or not at all. Raises SessionsError if the file exists now."""
     folder, name = os.path.split(place)
     parent = open_directory(folder)
@@ -52,7 +52,7 @@ def export(store: int, snapshot: Snapshot, place: str) -> None:
         os.close(parent)
 
 
-def _guarded(file: t.BinaryIO, parent: int) -> t.Callable[[bytes], t.Any]:
+def _guarded(file: t.BinaryIO, parent: DirFd) -> t.Callable[[bytes], t.Any]:
     """Return how to write to a file without filling the disk."""
     room = SpaceReserve(kept_free(parent))
 
@@ -66,6 +66,6 @@ def _guarded(file: t.BinaryIO, parent: int) -> t.Callable[[bytes], t.Any]:
     return write
 
 
-def _pack(store: int, snapshot: Snapshot, write: t.Callable[[bytes], t.Any]) -> None:
+def _pack(store: DirFd, snapshot: Snapshot, write: t.Callable[[bytes], t.Any]) -> None:
     with opened_snapshot(store, snapshot.name) as directory, opened_below(directory, ROOT) as root:
         pack(root, write)

@@ -18,7 +18,7 @@ from .._backup.take import Order, Unsound, begin, complete, discard, publish
 from .._core.errors import SessionsError
 from .._fs.copy_file import Rules, UnfitTree
 from .._fs.copy_tree import measure, remove_tree, sync_tree
-from .._fs.fdopen import open_private, opened_below, opened_directory, real_path
+from .._fs.fdopen import DirFd, open_private, opened_below, opened_directory, real_path
 from .._fs.free_space import SpaceReserve, kept_free
 from .._fs.syscalls import sync_filesystem
 from .._layouts.sqlite import DamagedStore
@@ -29,7 +29,7 @@ from .unpacked import Unpacked, accounts_in, known_at
 WORK = f"{PARTIAL}import"  # removed by the next run under the lock of the store
 
 
-def import_all(store: int, params: Params, digest: str) -> tuple[Imported, ...]:
+def import_all(store: DirFd, params: Params, digest: str) -> tuple[Imported, ...]:
     """Import every linked account of the source. Raises SessionsError if there is none; then nothing is recorded."""
     with locked_store(store):
         remove_tree(store, WORK)
@@ -47,7 +47,7 @@ def import_all(store: int, params: Params, digest: str) -> tuple[Imported, ...]:
             remove_tree(store, WORK)
 
 
-def _fill(work: int, params: Params) -> None:
+def _fill(work: DirFd, params: Params) -> None:
     """Unpack the archive, or copy the directory, into the open work directory."""
     room = SpaceReserve(kept_free(work))
     if not os.path.isdir(params.place):
@@ -63,7 +63,7 @@ def _fill(work: int, params: Params) -> None:
             raise SessionsError(f"cannot import from {params.place}: {error}; nothing was imported") from error
 
 
-def _imported(store: int, work: int, one: Unpacked, params: Params) -> Imported:
+def _imported(store: DirFd, work: DirFd, one: Unpacked, params: Params) -> Imported:
     place = real_path(work)
     order = Order(
         os.path.normpath(f"{place}/{one.root}"), one.name, choice_of(one.layout, exclude_caches=True), sequence=0
@@ -76,8 +76,8 @@ def _imported(store: int, work: int, one: Unpacked, params: Params) -> Imported:
             with opened_below(directory, f"{ROOT}/{one.name}") as account:
                 newest = measure(account, lambda _name: None).newest_ns
             taken = min(one.taken or newest, time.time_ns())
-            changed = {"path": params.path, "taken": taken, "confirmed": taken, "newest": newest}
-            write_manifest(directory, snapshot._replace(**changed))
+            own = snapshot._replace(path=params.path, taken=taken, confirmed=taken, newest=newest)
+            write_manifest(directory, own)
         sync_filesystem(store)
         publish(store, order, snapshot.name)
         os.fsync(store)

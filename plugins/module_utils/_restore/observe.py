@@ -18,7 +18,7 @@ from .._containers.service import read_service
 from .._core.errors import SessionsError
 from .._core.masking import account_key
 from .._core.query_cache import one_look
-from .._fs.fdopen import exists, normal_path, opened_directory
+from .._fs.fdopen import DirFd, exists, normal_path, opened_directory
 from .._migration.observe import Params as Migration
 from .._migration.observe import State as MigrationState
 from .._migration.observe import observe as observe_migration
@@ -137,7 +137,7 @@ def observe(params: Params) -> State:
     return state._replace(migration=_observed(state, params))
 
 
-def _named(store: int, found: tuple[Snapshot, ...], params: Params, store_at: str) -> State:
+def _named(store: DirFd, found: tuple[Snapshot, ...], params: Params, store_at: str) -> State:
     """Return the state with the snapshots of the accounts that were named."""
     picked = chosen(found, params.accounts, params.moment, store_at)
     layout = layout_for(picked.values(), params.migration.layout)
@@ -149,7 +149,7 @@ def _named(store: int, found: tuple[Snapshot, ...], params: Params, store_at: st
     return State(picked, (), None, store_at)
 
 
-def _lost(store: int, found: tuple[Snapshot, ...], params: Params, store_at: str) -> State:
+def _lost(store: DirFd, found: tuple[Snapshot, ...], params: Params, store_at: str) -> State:
     """Return the state with the snapshots of the accounts that are certainly damaged or lost."""
     own = [one for one in found if not params.accounts or one.account in params.accounts]
     newest = newest_sound(own)
@@ -176,7 +176,7 @@ def _lost(store: int, found: tuple[Snapshot, ...], params: Params, store_at: str
     return State(picked, tuple(skipped), None, store_at, sound)
 
 
-def _newest_whole(store: int, found: t.Iterable[Snapshot], account: str, layout: Layout) -> Snapshot | None:
+def _newest_whole(store: DirFd, found: t.Iterable[Snapshot], account: str, layout: Layout) -> Snapshot | None:
     own = (one for one in found if one.account == account and one.is_sound)
     return next((one for one in own if not why_not_whole(store, one, layout)), None)
 

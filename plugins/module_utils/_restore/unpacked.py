@@ -13,7 +13,7 @@ import re
 import typing as t
 
 from .._core.errors import SessionsError
-from .._fs.fdopen import folders_in, opened_below, opened_directory, real_path
+from .._fs.fdopen import DirFd, folders_in, opened_below, opened_directory, real_path
 from .._layouts.registry import LAYOUTS, account_names, recognised
 
 if t.TYPE_CHECKING:
@@ -63,7 +63,7 @@ def known_at(path: str, layout: Layout | None) -> Known:
         return Known(layout)
 
 
-def accounts_in(work: int, known: Known, account: str | None) -> list[Unpacked]:
+def accounts_in(work: DirFd, known: Known, account: str | None) -> list[Unpacked]:
     """Return the accounts below an open work directory, each below a root with the name that it has at the sessions path.
 
     ``account``: the name of the only one. Raises SessionsError if there are none, or several although one name was given.
@@ -82,7 +82,7 @@ def accounts_in(work: int, known: Known, account: str | None) -> list[Unpacked]:
     return [_placed(work, one, account or known.named(one.name), number) for number, one in enumerate(found)]
 
 
-def _found(work: int, known: Known) -> t.Iterator[Unpacked]:
+def _found(work: DirFd, known: Known) -> t.Iterator[Unpacked]:
     """Yield the accounts of the first directory that has any, level by level."""
     level, left = [""], _FOLDERS
     for _number in range(_LEVELS):
@@ -114,13 +114,13 @@ def _without_folders_above(place: str, names: list[str], layout: Layout) -> t.It
     yield from (Unpacked(place, name, layout) for name in names)
 
 
-def _layout_of(root: int, known: Known) -> Layout:
+def _layout_of(root: DirFd, known: Known) -> Layout:
     if known.layout is not None and next(account_names(root, known.layout), None) is not None:
         return known.layout
     return recognised(root, None)
 
 
-def _backup(root: int, place: str, folder: str, known: Known) -> Unpacked | None:
+def _backup(root: DirFd, place: str, folder: str, known: Known) -> Unpacked | None:
     """Return the account that a folder of SessionManager's is a copy of; None if it is none."""
     match = _BACKUP.fullmatch(folder)
     layouts = (known.layout,) if known.layout else tuple(LAYOUTS.values())
@@ -136,7 +136,7 @@ def _with_prefix(name: str, layout: Layout) -> str:
     return name if name.startswith(layout.prefix) else f"{layout.prefix}{name}"
 
 
-def _placed(work: int, one: Unpacked, name: str, number: int) -> Unpacked:
+def _placed(work: DirFd, one: Unpacked, name: str, number: int) -> Unpacked:
     """Move an account below a root of its own, unless it has its name already, with the files next to it."""
     is_root = bool(_BACKUP.fullmatch(one.root.rpartition("/")[2])) or one.name == "."
     if name == one.name and not is_root:
