@@ -7,6 +7,7 @@ On XFS one large file is copied with and without shared blocks. What a candidate
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pathlib
@@ -69,7 +70,7 @@ def main() -> None:
     files = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     disks.unshare_mounts()
     where = pathlib.Path("/srv")
-    disks.mount_image("ext4", where, megabytes=files // 20 + 2048, inodes=files * 8)
+    disks.mount_image("ext4", where, megabytes=files // 20 + 2048, inodes=files * 12)
     source = where / "sessions"
     trees.make(source, files // OF_AN_ACCOUNT, OF_AN_ACCOUNT)
     rows = [
@@ -127,7 +128,7 @@ def _large_file() -> list[tuple[str, Figures]]:
         os.chown(account / "large.json", trees.OWNER, trees.OWNER)
         for name in ("session_backup", "cp -a"):
             place = where / name.replace(" ", "")
-            found.append((name, _timed(where, lambda name=name, place=place: CANDIDATES[name](source, place, 0))))
+            found.append((name, _timed(where, functools.partial(CANDIDATES[name], source, place, 0))))
         disks.unmount(where)
     return found
 

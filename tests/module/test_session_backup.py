@@ -265,7 +265,7 @@ def test_a_disk_that_is_too_full(backup: Backup, sessions: pathlib.Path, place: 
     account = put_account(sessions / "a")
     disk = mount("ext4", place / "disk", megabytes=8)
     disk.chmod(0o755)
-    options = {"backup_path": f"{disk}/store"}
+    options: dict[str, t.Any] = {"backup_path": f"{disk}/store"}
     assert backup(**options)["changed"]
     before = content(saved(disk / "store")[0])
     (account / "large.json").write_bytes(os.urandom(12 << 20))
