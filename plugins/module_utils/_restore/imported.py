@@ -76,8 +76,7 @@ def _imported(store: int, work: int, one: Unpacked, params: Params) -> Imported:
             with opened_below(directory, f"{ROOT}/{one.name}") as account:
                 newest = measure(account, lambda _name: None).newest_ns
             taken = min(one.taken or newest, time.time_ns())
-            changed = {"path": params.path, "taken": taken, "confirmed": taken, "newest": newest}
-            write_manifest(directory, snapshot._replace(**changed))
+            write_manifest(directory, snapshot._replace(path=params.path, taken=taken, confirmed=taken, newest=newest))
         sync_filesystem(store)
         publish(store, order, snapshot.name)
         os.fsync(store)
