@@ -26,6 +26,7 @@ import typing as t
 UTILS = "ansible_collections.whatsapp_ops.sessions.plugins.module_utils"
 JOBS = {
     "migration": importlib.import_module(f"{UTILS}._migration.job"),
+    "backup": importlib.import_module(f"{UTILS}._backup.job"),
     "restore": importlib.import_module(f"{UTILS}._restore.job"),
 }
 START = {signal.SIGUSR1}

@@ -108,7 +108,7 @@ def _freezing(service: Unit, timeout: float) -> Hold | None:
     shown = run(["systemctl", "show", "--property=CanFreeze,FreezerState", "--", service.name])
     can = parse_show(shown.stdout)
     if can.get("FreezerState") == "frozen":
-        return None  # it does not write, and whoever froze it decides when it continues
+        return None  # it does not write, and another user decides when it continues
     action = THAW if can.get("CanFreeze") == "yes" else RESUME
     return Hold(service.name, action, (service.properties["ControlGroup"],), timeout)
 

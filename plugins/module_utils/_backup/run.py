@@ -19,27 +19,30 @@ from .take import Order
 
 
 class Evidence(t.NamedTuple):
-    """``accounts``: as they were before; ``outcomes``: of those to be saved; ``interruption``: seconds that the backend was held."""
+    """``accounts``: as they were before; ``outcomes``: of those to be saved; ``pruned``: number of removed snapshots; ``interruption``:
+    seconds that the backend was held.
+    """
 
     accounts: tuple[Account, ...]
     outcomes: dict[str, Outcome]
+    pruned: int
     interruption: float
 
 
 def carried_out(steps: t.Sequence[Step], state: State, params: Params) -> Evidence:
     """Carry out the steps. Raises SessionsError at the end if an account could not be saved; the others are saved nevertheless."""
-    interruption = Interruption()
+    interruption, pruned = Interruption(), 0
     outcomes: dict[str, Outcome] = {}
     with opened_store(params.path, params.backup_path) as store, locked_store(store):
         for step in steps:
             if isinstance(step, Save):
                 outcomes = save(store, _orders(store, step, state, params), lambda: _hold(params), interruption)
             elif isinstance(step, Prune):
-                _prune(store, step, state, params)
+                pruned = _prune(store, step, state, params)
             else:
                 _record(store, step, state, outcomes)
     _require_all(outcomes, params)
-    return Evidence(state.accounts, outcomes, interruption.seconds)
+    return Evidence(state.accounts, outcomes, pruned, interruption.seconds)
 
 
 def _orders(store: int, step: Save, state: State, params: Params) -> list[Order]:
@@ -65,15 +68,22 @@ def _hold(params: Params) -> Hold | None:
     return hold_of(params.unit, params.quiesce, params.unit_timeout)
 
 
-def _prune(store: int, step: Prune, state: State, params: Params) -> None:
-    """Remove what is still expired now: an account that was to be saved may have kept changing."""
+def _prune(store: int, step: Prune, state: State, params: Params) -> int:
+    """Remove what is still expired now: an account that was to be saved may have kept changing. Returns the number."""
     still = {one.name for one in expired_in(snapshots(store), state, params)}
-    prune(store, [name for name in step.names if name in still])
+    names = [name for name in step.names if name in still]
+    prune(store, names)
+    return len(names)
 
 
 def _record(store: int, step: Record, state: State, outcomes: t.Mapping[str, Outcome]) -> None:
-    now = dict.fromkeys(step.confirmed, state.now)
-    write_confirmed(store, {one.name: now.get(one.name, one.confirmed) for one in snapshots(store)})
+    """Read the store back, and record what the run found. Raises SessionsError if a new snapshot is not in it."""
+    found = {one.name: one.confirmed for one in snapshots(store)}
+    if any(outcome.action == SAVED and outcome.detail not in found for outcome in outcomes.values()):
+        raise SessionsError(
+            "a snapshot that was written cannot be read back; check the disk of the directory of backups"
+        )
+    write_confirmed(store, {**found, **{name: state.now for name in step.confirmed if name in found}})
     done = [outcome.action for outcome in outcomes.values()]
     skipped = len(state.accounts) - len(step.confirmed) - len(done) + done.count(SKIPPED)
     write_last_run(store, LastRun(state.now, done.count(SAVED), len(step.confirmed), skipped, done.count(FAILED)))

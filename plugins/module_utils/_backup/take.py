@@ -4,7 +4,7 @@
 
 The account is copied again and again until one pass finds nothing to copy. Every file then equals its copy at the moment when that pass
 began, because no ctime changed in between: the copy is one state of the account, although its backend was running. Files that a library
-rewrites in place have to be closed at that moment as well, because a file may stay half written while its process waits for the CPU.
+rewrites in place have to be closed at that moment as well, because a file may stay half written while its process waits for CPU or disk.
 
 Unchanged files are hard links to those of the previous snapshot. A changed file is copied to a new file, never into the linked one.
 """
@@ -31,11 +31,11 @@ from .._fs.copy_tree import Index, Tally, files_below, measure, remove_tree, syn
 from .._fs.fdopen import OPEN_DIRECTORY, exists, open_private, opened_below, opened_directory
 from .._fs.files import read_file_at
 from .._fs.free_space import SpaceReserve
+from .._fs.leases import has_writer, leases_allowed
 from .._fs.link_tree import link_below, link_tree
 from .._fs.syscalls import rename_new
 from .._layouts.registry import open_account
 from .._layouts.sqlite import Records, bring_stores, put_store, records_of_store, store_names
-from .._proc.open_files import is_written
 from .known import Choice, document_of, files_in, read_known
 from .store import FILES, PARTIAL, ROOT, SAVED_STATES, Snapshot, name_of, opened_snapshot, write_manifest
 
@@ -146,12 +146,10 @@ class _Copy:
         self.root, self.source, self.partial, self.top, self.target = root, source, partial, top, target
         self.known = read_known(partial, self.choice)
         self.stores_before = self._stores_before() if self.layout.databases else {}
-        status = os.fstat(source)
-        self.device = status.st_dev
         self.rules = Rules(
             uid=os.geteuid(),
             gid=os.getegid(),
-            owners=frozenset((status.st_uid,)),  # a restored file is given to that user
+            owners=frozenset((os.fstat(source).st_uid,)),  # a restored file is given to that user
             is_volatile=self.choice.is_left_out,
             checksum=True,
             is_cache=self.choice.is_cache,
@@ -286,7 +284,16 @@ class _Copy:
         """Whether a file of the account is open for writing. Databases and browsers keep theirs open, and survive a kill at any moment."""
         if self.known.stores or self.layout.lock_of(self.source):
             return False
-        return is_written({(self.device, record[0]) for _path, record in files_in(self.known.files)})
+        with leases_allowed():
+            return any(self._has_writer(place, names) for place, names in self.known.files.items())
+
+    def _has_writer(self, place: str, names: t.Iterable[str]) -> bool:
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            opened_below(self.source, place.rstrip("/") or ".") as below,
+        ):
+            return any(has_writer(below, name) for name in names)
+        return False
 
     def _stores_before(self) -> Records:
         with self._previous() as (directory, before):

@@ -2,7 +2,7 @@
 # This file is private to the collection whatsapp_ops.sessions.
 """Share the files of a private copy with a further copy of the same tree, by hard links. Never links to a tree that another user can write.
 
-Whoever changes one of the two copies must replace a file and never write into it.
+Code that changes one of the two copies must replace a file and never write into it.
 """
 
 from __future__ import annotations

@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-import stat
 import time
 import typing as t
 
@@ -47,37 +45,6 @@ def holders(directories: t.Sequence[str], control_group: str, main_pid: int) -> 
         if how:
             found.append(Holder(pid, command_of(pid), how, unit_in(group_of(pid))))
     return tuple(found)
-
-
-def is_written(files: t.Collection[tuple[int, int]]) -> bool:
-    """Whether another process has one of the regular ``files`` (device and inode) open for writing, by whatever path it sees it.
-
-    Raises SessionsError if that takes too long.
-    """
-    until, mine = time.monotonic() + HOLDERS_SECONDS, str(os.getpid())
-    others = (name for name in os.listdir("/proc") if name.isdecimal() and name != mine)
-    return any(_has_open(int(pid), files, until) for pid in others)
-
-
-def _has_open(pid: int, files: t.Collection[tuple[int, int]], until: float) -> bool:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-        for number in os.listdir(f"/proc/{pid}/fd"):
-            _require_time(pid, until)
-            link = f"/proc/{pid}/fd/{number}"
-            with contextlib.suppress(OSError):  # it was closed meanwhile
-                if os.lstat(link).st_mode & stat.S_IWUSR:  # the mode of the link is how it was opened, proc_pid_fd(5)
-                    found = os.stat(link)
-                    if stat.S_ISREG(found.st_mode) and (found.st_dev, found.st_ino) in files:
-                        return True
-    return False
-
-
-def _require_time(pid: int, until: float) -> None:
-    if time.monotonic() > until:
-        raise SessionsError(
-            f"the open files of all processes could not be checked within {HOLDERS_SECONDS:g} seconds, because "
-            f"PID {pid} ({command_of(pid)}) has too many; nothing was changed: stop it and run again"
-        )
 
 
 def named(found: t.Sequence[Holder]) -> str:
@@ -135,7 +102,11 @@ def _written(pid: int, directories: t.Sequence[str], until: float) -> bool:
     try:
         with os.scandir(f"/proc/{pid}/fd") as numbers:
             for number in numbers:
-                _require_time(pid, until)
+                if time.monotonic() > until:
+                    raise SessionsError(
+                        f"the open files of all processes could not be checked within {HOLDERS_SECONDS:g} seconds, because "
+                        f"PID {pid} ({command_of(pid)}) has too many; nothing was changed: stop it and run again"
+                    )
                 opened = _link(pid, f"fd/{number.name}")
                 inside = any(_is_below(opened, directory) for directory in directories)
                 if inside and _flags(pid, number.name) & os.O_ACCMODE != os.O_RDONLY:

@@ -424,9 +424,9 @@ def test_a_file_that_changes_while_it_is_read_is_never_settled(
     source = put_file(trees.source / "a", b"x" * size)
     kept = copy_file._keep_attributes
 
-    def keep(reading: int, writing: int) -> None:
+    def keep(reading: int, writing: int, rules: Rules) -> None:
         change(source)  # right behind the last byte
-        kept(reading, writing)
+        kept(reading, writing, rules)
 
     monkeypatch.setattr(copy_file, "_keep_attributes", keep)
     index, tally = trees.bring()

@@ -13,9 +13,9 @@ from accounts import CANARY, content, looks, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core import job as core_job
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.copy_file import Rules
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import sqlite
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.sqlite import DamagedStore
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import job as migration_job
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import staging
 from layouts import damage_store, put_store
 
 BROKEN = f"{CANARY}-broken.db"
@@ -36,14 +36,14 @@ class Scene:
 
 @pytest.fixture
 def scene(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    put_stores = staging.put_stores
+    put_stores = sqlite.put_stores
 
     def put_or_refuse(scratch: int, target: int, names: t.Collection[str], rules: Rules) -> None:
         if BROKEN in names:
             raise DamagedStore("a database is damaged")
         put_stores(scratch, target, names, rules)
 
-    monkeypatch.setattr(staging, "put_stores", put_or_refuse)
+    monkeypatch.setattr(sqlite, "put_stores", put_or_refuse)
     return Scene(tmp_path)
 
 

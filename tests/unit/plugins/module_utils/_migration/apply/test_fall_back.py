@@ -22,6 +22,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.a
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.run import (
     _fall_back,
 )
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd import start as systemd_start
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.unit import PROPERTIES, Unit
 
 PARAMS = migration_job.read_params({"src": ["/opt/wa"], "path": "/var/lib/wa/sessions"})
@@ -57,7 +58,8 @@ def systemd(monkeypatch: pytest.MonkeyPatch) -> Systemd:
     monkeypatch.setattr(
         apply_guard, "_leave_rescuer", lambda cutover, name: made.rescuers.append((cutover.start, name))
     )
-    monkeypatch.setattr(apply_guard, "start", made.start)
+    for module in (apply_guard, systemd_start):
+        monkeypatch.setattr(module, "start", made.start)
     monkeypatch.setattr(apply_run, "stop_again", lambda *_: None)
     monkeypatch.setattr(apply_run, "daemon_reload", lambda: None)
     monkeypatch.setattr(apply_run, "undo_committed", lambda *_: made.goes_back)
