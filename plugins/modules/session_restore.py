@@ -127,6 +127,7 @@ options:
     type: bool
     default: false
 seealso:
+  - module: whatsapp_ops.sessions.session_backup
   - module: whatsapp_ops.sessions.session_info
   - module: whatsapp_ops.sessions.session_migrate
 author:

@@ -76,8 +76,7 @@ def _imported(store: DirFd, work: DirFd, one: Unpacked, params: Params) -> Impor
             with opened_below(directory, f"{ROOT}/{one.name}") as account:
                 newest = measure(account, lambda _name: None).newest_ns
             taken = min(one.taken or newest, time.time_ns())
-            own = snapshot._replace(path=params.path, taken=taken, confirmed=taken, newest=newest)
-            write_manifest(directory, own)
+            write_manifest(directory, snapshot._replace(path=params.path, taken=taken, confirmed=taken, newest=newest))
         sync_filesystem(store)
         publish(store, order, snapshot.name)
         os.fsync(store)

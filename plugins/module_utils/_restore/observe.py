@@ -67,7 +67,8 @@ class Skipped(t.NamedTuple):
 class State(t.NamedTuple):
     """What is to be restored. ``picked``: the snapshot of each account. ``migration``: None if there is nothing to restore.
 
-    ``sound``: the number of accounts that are linked and have a snapshot, to recover.
+    To recover: ``sound``: the number of accounts that are linked and have a snapshot. ``lost``: those of ``picked`` that are missing or no
+    longer linked, instead of damaged.
     """
 
     picked: t.Mapping[str, Snapshot]
@@ -75,6 +76,7 @@ class State(t.NamedTuple):
     migration: MigrationState | None
     store: str
     sound: int = 0
+    lost: frozenset[str] = frozenset()
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
@@ -161,7 +163,7 @@ def _lost(store: DirFd, found: tuple[Snapshot, ...], params: Params, store_at: s
     logless = [newest[name].confirmed for name, live in lives.items() if needs_log(live)]
     log = log_since(unit, min(logless), params.patterns) if logless else Log()
     volume, earlier, now = unmounted_volume(params.path), earlier_attempts(params.path), time.time()
-    picked, skipped, sound = dict[str, Snapshot](), list[Skipped](), 0
+    picked, skipped, lost, sound = dict[str, Snapshot](), list[Skipped](), set[str](), 0
     for name in sorted(newest):
         verdict = judged(lives[name], log, volume, earlier.get(account_key(name), ()), params.limits, now)
         if verdict is None:
@@ -170,10 +172,11 @@ def _lost(store: DirFd, found: tuple[Snapshot, ...], params: Params, store_at: s
         whole = _newest_whole(store, own, name, layout) if verdict.restore else None
         if whole is not None:
             picked[name] = whole
+            lost |= {name} if verdict.lost else set()
         else:
             reason = "none of its snapshots is whole" if verdict.restore else verdict.reason
             skipped.append(Skipped(name, reason))
-    return State(picked, tuple(skipped), None, store_at, sound)
+    return State(picked, tuple(skipped), None, store_at, sound, frozenset(lost))
 
 
 def _newest_whole(store: DirFd, found: t.Iterable[Snapshot], account: str, layout: Layout) -> Snapshot | None:
@@ -199,8 +202,7 @@ def migration_of(state: State, params: Params) -> Migration:
     roots = tuple(f"{state.store}/{snapshot.name}/{ROOT}" for snapshot in state.picked.values())
     layout = layout_for(state.picked.values(), params.migration.layout)
     names = frozenset(state.picked)
-    lost = names if params.recovers else frozenset[str]()
-    return params.migration._replace(sources=roots, layout=layout, accounts=names, lost=lost)
+    return params.migration._replace(sources=roots, layout=layout, accounts=names, lost=state.lost)
 
 
 def _require_owner(migration: Migration) -> None:
