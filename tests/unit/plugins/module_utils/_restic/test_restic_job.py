@@ -137,6 +137,15 @@ def test_a_second_copy_is_made_only_for_a_new_snapshot(run: Run, save: Save, pro
     assert run().report.values["copies"] == 2
 
 
+def test_a_copy_that_has_everything_is_confirmed(run: Run, save: Save, program: Restic, tmp_path: pathlib.Path) -> None:
+    save("a")
+    run()
+    record = pathlib.Path(of.store_path(f"{tmp_path}/sessions"), job.LAST_COPY)
+    os.utime(record, (1, 1))
+    assert not run().changed
+    assert record.stat().st_mtime > 1
+
+
 def test_check_mode_predicts_and_changes_nothing(run: Run, save: Save, program: Restic) -> None:
     save("a")
     assert run(check_mode=True).changed
