@@ -16,7 +16,7 @@ from test_kill import spread_over
 ACCOUNTS = ("5511999990001", "5511999990002")
 # Fatal each time they come; of others that change something, some are taken, and of those that only look, one.
 DECISIVE = ("rename", "renameat", "renameat2", "fsync", "syncfs", "mkdir", "mkdirat", "unlinkat", "flock")
-OPTIONS = {
+OPTIONS: dict[str, t.Any] = {
     "unit": None,
     "layout": "baileys",
     "custom": None,

@@ -265,7 +265,7 @@ def test_a_disk_that_is_too_full(backup: Backup, sessions: pathlib.Path, place: 
     account = put_account(sessions / "a")
     disk = mount("ext4", place / "disk", megabytes=8)
     disk.chmod(0o755)
-    options = {"backup_path": f"{disk}/store"}
+    options: dict[str, t.Any] = {"backup_path": f"{disk}/store"}
     assert backup(**options)["changed"]
     before = content(saved(disk / "store")[0])
     (account / "large.json").write_bytes(os.urandom(12 << 20))
@@ -285,6 +285,31 @@ def test_a_disk_that_is_too_full(backup: Backup, sessions: pathlib.Path, place: 
     assert backup(**options)["changed"]
     assert len(saved(disk / "store")) == 2
     assert not list((disk / "store").glob(".partial-*"))
+
+
+@pytest.mark.parametrize("damage", ["rotten", "emptied", "removed"])
+def test_a_damaged_snapshot_does_not_spoil_the_following_ones(
+    backup: Backup, sessions: pathlib.Path, store: pathlib.Path, damage: str
+) -> None:
+    put_account(sessions / "a")
+    backup()
+    (old,) = saved(store)
+    if damage == "removed":
+        subprocess.run(["rm", "-r", str(old)], check=True)
+    else:
+        size = (old / "creds.json").stat().st_size
+        (old / "creds.json").write_bytes(b"\0" * (size if damage == "rotten" else 0))
+    put_file(sessions / "a/pre-key-2.json", "{}")
+    assert actions(backup()) == ["saved"]
+    assert content(saved(store)[-1]) == content(sessions / "a")
+
+
+def test_a_path_that_is_one_account(backup: Backup, sessions: pathlib.Path, store: pathlib.Path) -> None:
+    put_account(sessions)
+    assert actions(backup()) == ["saved"]
+    (copy,) = store.glob("backup-*/root")
+    assert content(copy) == content(sessions)
+    assert not backup()["changed"]
 
 
 def test_half_a_snapshot_is_removed_by_the_next_run(

@@ -11,9 +11,11 @@ from conftest import Host, Result
 
 pytestmark = pytest.mark.slow
 SESSIONS = "/var/lib/wa/sessions"
-# It rewrites a key file and the credentials in place without a pause.
+# It rewrites a key file and the credentials in place without a pause, and ends between two writes.
 PROGRAM = """\
-import itertools, json, pathlib, time
+import itertools, json, pathlib, signal, sys, time
+ending = []
+signal.signal(signal.SIGTERM, lambda *_: ending.append(1))
 account = pathlib.Path("/var/lib/wa/sessions/a")
 parts = dict.fromkeys(("noiseKey", "signedIdentityKey", "signedPreKey", "registrationId", "advSecretKey"), {"k": 1})
 for number in itertools.count():
@@ -21,6 +23,8 @@ for number in itertools.count():
     for name, held in (("session-1.json", {"n": number}), ("creds.json", whole)):
         (account / name).write_text(json.dumps(held))
     time.sleep(0.002)
+    if ending:
+        sys.exit()
 """
 UNIT = "[Service]\nExecStart=/usr/bin/python3 /etc/wa/program\n"
 # Holds the backend as the module does, and is killed while it holds it.
@@ -60,7 +64,7 @@ class Backend:
         """Wait until the process that releases it has ended, and until a further generation is written."""
         self.run(f"until {RELEASED}; do sleep 0.05; done")
         waits = f'n=0; until [ -n "$({NUMBER} 2>/dev/null)" ] && [ "$({NUMBER} 2>/dev/null)" != "$was" ]'
-        self.run(f"was=$({NUMBER} 2>/dev/null); {waits}; do n=$((n+1)); [ $n -lt 200 ]; sleep 0.05; done")
+        self.run(f"was=$({NUMBER} 2>/dev/null); {waits}; do n=$((n+1)); [ $n -lt 200 ] || exit 1; sleep 0.05; done")
         assert self.run("systemctl show --value --property=ActiveState wa") == "active"
 
 

@@ -64,7 +64,7 @@ def look_at(root: int, name: str, directory: int, choice: Choice) -> Look:
         ("file", path): record_of(status)
         for path, status in files_below(directory, choice.is_left_out, choice.is_cache)
     }
-    for store in store_names(directory, choice.layout):
+    for store in store_names(directory, choice.layout) if choice.layout.databases else ():
         found.update({("store", store, kind): one for kind, one in records_of_store(directory, store).items()})
     for part in choice.layout.sidecars_of(name):
         if is_kept(root, part):

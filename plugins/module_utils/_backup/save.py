@@ -9,6 +9,7 @@ alone. One syncfs makes all snapshots durable before the first one appears.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import functools
 import os
@@ -75,7 +76,7 @@ def save(
     if busy:
         outcomes.update(_while_held(store, busy, hold, interruption))
     copied = [order for order in orders if outcomes[order.name] == _COPIED]
-    outcomes.update(_each(store, copied, lambda order: Outcome(SAVED, complete(store, order).name)))
+    outcomes.update(_each(store, copied, lambda order: _completed(store, order)))
     _publish(store, [order for order in copied if outcomes[order.name].action == SAVED], outcomes)
     for order in orders:
         if outcomes[order.name] == _BUSY:
@@ -131,6 +132,17 @@ def _while_held(
 
 def _resumed(store: int, until: float, order: Order) -> Outcome:
     return _COPIED if resume(store, order, until) else _BUSY
+
+
+def _completed(store: int, order: Order) -> Outcome:
+    try:
+        return Outcome(SAVED, complete(store, order).name)
+    except Unsound:
+        if not order.previous:
+            raise
+    # The account was judged sound, so a file that is shared with the previous snapshot may be damaged there.
+    alone = dataclasses.replace(order, previous="")
+    return Outcome(SAVED, complete(store, alone).name) if begin(store, alone) else _BUSY
 
 
 def _each(store: int, orders: t.Sequence[Order], work: t.Callable[[Order], Outcome]) -> dict[str, Outcome]:

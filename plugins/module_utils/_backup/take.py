@@ -24,6 +24,7 @@ from .._accounts.extras import bring_entries, slot_of
 from .._accounts.receipts import Mark, mark_in, mark_with_parts
 from .._accounts.work_area import moment as moment_now
 from .._core.bounded_json import parsed_json
+from .._core.errors import SessionsError
 from .._core.limits import QUIET_SECONDS
 from .._core.masking import account_key
 from .._fs.copy_file import Rules, UnfitTree
@@ -301,14 +302,13 @@ class _Copy:
 
     @contextlib.contextmanager
     def _previous(self) -> t.Iterator[tuple[int, int | None]]:
-        """Open the previous snapshot, and the account in it; None if there is none."""
-        if not self.order.previous:
-            yield -1, None
-            return
-        with (
-            opened_snapshot(self.store, self.order.previous) as directory,
-            opened_below(directory, f"{ROOT}/{self.order.name}") as before,
-        ):
+        """Open the previous snapshot, and the account in it; None if there is none, or if something of it was removed."""
+        with contextlib.ExitStack() as stack:
+            directory, before = -1, None
+            with contextlib.suppress(OSError, SessionsError):
+                if self.order.previous:
+                    directory = stack.enter_context(opened_snapshot(self.store, self.order.previous))
+                    before = stack.enter_context(opened_below(directory, f"{ROOT}/{self.order.name}"))
             yield directory, before
 
     @contextlib.contextmanager

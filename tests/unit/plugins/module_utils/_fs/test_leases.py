@@ -60,7 +60,8 @@ def test_writers_and_this_process_survive_that_they_meet(tmp_path: pathlib.Path)
     writer = threading.Thread(target=write)
     with leases_allowed(), opened_directory(str(tmp_path)) as directory:
         writer.start()
-        deadline, seen = time.monotonic() + 60, set()
+        deadline = time.monotonic() + 60
+        seen: set[bool] = set()
         while (seen != {True, False} or len(written) < 50) and time.monotonic() < deadline:
             seen.add(has_writer(directory, path.name))
         stop.set()
