@@ -99,3 +99,5 @@ RELOAD_SECONDS = 120.0
 RSYNC_SECONDS = 6 * 3600.0
 # Seconds for one call of restic, which copies over a network.
 RESTIC_SECONDS = 6 * 3600.0
+# Seconds for another run of restic that has locked the repository, for example to remove old copies.
+RESTIC_LOCK_SECONDS = 120.0

@@ -13,11 +13,12 @@ import typing as t
 
 from .._accounts.control_directory import control_path
 from .._backup.store import existing_store, last_run, newest_sound, snapshots
+from .._core.errors import SessionsError
 from .._core.names import JOB_OPTIONS
 from .._fs.fdopen import normal_path, status_of
 from .._systemd.unit import parse_show, systemd_runs
 
-_SECOND = 10**9
+_SECOND = 10**9  # in ns
 DAY = 24 * 3600
 LAST_COPY = "last_copy.json"  # in the store, see _restic/job.py
 
@@ -32,7 +33,8 @@ class Params(t.NamedTuple):
 
 class Seen(t.NamedTuple):
     """What exists. Times in ns since the epoch, 0 for never. ``confirmed``: by account, when its newest sound snapshot was last known to
-    be up to date. ``scheduled``: the names of the jobs that systemd runs; ``failed``: the units whose last run failed."""
+    be up to date. ``scheduled``: the names of the jobs that systemd runs; ``failed``: the units whose last run failed. ``error``: why the
+    store cannot be read."""
 
     store: bool
     confirmed: t.Mapping[str, int]
@@ -42,6 +44,7 @@ class Seen(t.NamedTuple):
     scheduled: tuple[str, ...]
     failed: tuple[str, ...]
     now: int
+    error: str = ""
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
@@ -56,17 +59,24 @@ def observe(params: Params) -> Seen:
     name = os.path.basename(control_path(params.path)).lstrip(".")
     scheduled = tuple(job for job in ("backup", "restic") if os.path.exists(f"{JOB_OPTIONS}/{job}-{name}.json"))
     failed = _failed([f"whatsapp-ops-{job}-{name}.service" for job in scheduled])
-    confirmed: dict[str, int] = {}
-    run, run_failed, copied, store_exists = 0, False, 0, False
-    with existing_store(params.path, params.backup_path) as store:
-        if store is not None:
-            confirmed = {account: one.confirmed for account, one in newest_sound(snapshots(store)).items()}
-            last = last_run(store)
-            run, run_failed = (last.time, last.failed > 0) if last else (0, False)
-            record = status_of(store, LAST_COPY)
-            copied = record.st_mtime_ns if record else 0
-            store_exists = True
-    return Seen(store_exists, confirmed, run, run_failed, copied, scheduled, failed, time.time_ns())
+    seen = Seen(False, {}, 0, False, 0, scheduled, failed, time.time_ns())
+    try:
+        with existing_store(params.path, params.backup_path) as store:
+            return seen if store is None else _with_store(seen, store)
+    except SessionsError as error:
+        # What is wrong with the store must not prevent a restart; saving snapshots fails for the same reason.
+        return seen._replace(store=True, error=str(error))
+
+
+def _with_store(seen: Seen, store: int) -> Seen:
+    last, record = last_run(store), status_of(store, LAST_COPY)
+    return seen._replace(
+        store=True,
+        confirmed={account: one.confirmed for account, one in newest_sound(snapshots(store)).items()},
+        run=last.time if last else 0,
+        run_failed=bool(last and last.failed),
+        copied=record.st_mtime_ns if record else 0,
+    )
 
 
 def report(params: Params, seen: Seen, linked: t.Collection[str]) -> dict[str, t.Any]:
@@ -86,6 +96,8 @@ def _problem(params: Params, seen: Seen, linked: t.Collection[str], saved: t.Seq
     """Return what is wrong, '' if nothing is."""
     limit = params.max_age or (DAY if "backup" in seen.scheduled else 0)
     missing = len(linked) - len(saved)
+    if seen.error:
+        return seen.error
     if seen.failed:
         return f"the last run of {seen.failed[0]} failed; see 'journalctl -u {seen.failed[0]}' on the host"
     if not limit or not linked:

@@ -22,7 +22,6 @@ from .drill import Outcome, drilled
 
 # In the store: when it was last copied, and when a drill last restored it.
 LAST_COPY, LAST_DRILL = "last_copy.json", "last_drill.json"
-_SECOND = 10**9
 
 
 class Params(t.NamedTuple):
@@ -62,6 +61,13 @@ class Copy:
 
 
 @dataclasses.dataclass(frozen=True)
+class Confirm:
+    """Record that the newest copy has all snapshots. Accounts that are not used have no new ones, and their copy is not overdue."""
+
+    bookkeeping: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
 class Drill:
     """Restore the newest copy to a private directory, judge and remove it. Leaves nothing behind but the time of the drill."""
 
@@ -69,7 +75,7 @@ class Drill:
     bookkeeping: bool = True
 
 
-Step = t.Union[Initialize, Copy, Drill]
+Step = t.Union[Initialize, Copy, Confirm, Drill]
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
@@ -121,8 +127,8 @@ def plan(state: State, params: Params) -> tuple[Step, ...]:
         return (Drill(state.copies[-1]),)
     if not state.names:
         return ()
-    missing = not state.names <= state.copied
-    return (*(() if state.exists else (Initialize(),)), *((Copy(params.check),) if missing else ()))
+    copying = Confirm() if state.names <= state.copied else Copy(params.check)
+    return (copying,) if state.exists else (Initialize(), copying)
 
 
 def diff(state: State, steps: tuple[Step, ...], params: Params) -> t.Mapping[str, t.Any]:
@@ -143,8 +149,9 @@ def apply(steps: tuple[Step, ...], state: State, params: Params) -> Outcome | No
             restic.forget(params.repository, params.store, params.keep_days, params.keep_last)
             if step.check:
                 restic.check(params.repository)
+        if isinstance(step, (Copy, Confirm)):
             _record(params, LAST_COPY, {"time": time.time_ns(), "snapshots": len(state.names)})
-        else:
+        elif isinstance(step, Drill):
             outcome = drilled(params.repository, step.copy, params.store, params.layout)
             _record(params, LAST_DRILL, {"time": time.time_ns(), **outcome._asdict()})
             if outcome.sound < outcome.accounts:

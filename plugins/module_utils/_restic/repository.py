@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 import typing as t
 
 from .._core import names as core_names
 from .._core.bounded_json import parsed_json
 from .._core.errors import SessionsError
-from .._core.limits import RESTIC_SECONDS
+from .._core.limits import RESTIC_LOCK_SECONDS, RESTIC_SECONDS
 from .._fs.ancestors import untrusted_writer, way_to
 from .._fs.files import Held, read_held
 from .._proc.command import Completed, run
 from .._systemd.environment_file import parse
 
 _TAG = "whatsapp-ops"
+_LOCK_PAUSE = 1.0  # seconds
 # Exit codes of newer releases, and what all releases print, restic(1).
 _NO_REPOSITORY, _LOCKED, _WRONG_PASSWORD = 10, 11, 12
 _INCOMPLETE = 3  # a file vanished or changed while it was read
@@ -108,8 +110,13 @@ def restore(repository: Repository, copy: Copy, target: str) -> None:
 
 
 def call(repository: Repository, *words: str) -> Completed:
-    """Run restic and return its result, whatever its exit code."""
-    return run(["restic", *words], timeout=RESTIC_SECONDS, environment=_environment(repository))
+    """Run restic and return its result, whatever its exit code. Waits a while for a repository that another run has locked."""
+    until = time.monotonic() + RESTIC_LOCK_SECONDS
+    while True:
+        done = run(["restic", *words], timeout=RESTIC_SECONDS, environment=_environment(repository))
+        if _reason(done) != _LOCKED or time.monotonic() > until:
+            return done
+        time.sleep(_LOCK_PAUSE)
 
 
 def _environment(repository: Repository) -> dict[str, str]:
@@ -148,7 +155,9 @@ def _checked(repository: Repository, purpose: str, *words: str) -> Completed:
 
 
 def _reason(done: Completed) -> int:
-    """Return the exit code that the newest restic would have had."""
+    """Return the exit code that the newest restic would have had, 0 for success and for other failures."""
+    if done.rc == 0:
+        return 0
     return next(
         (code for code, said in _SAYINGS.items() if done.rc == code or any(map(done.stderr.__contains__, said))), 0
     )

@@ -147,3 +147,10 @@ def test_what_only_looks_is_not_sent_what_acts() -> None:
 def test_a_program_gets_what_ansible_would_send(module: str) -> None:
     found = {name for name in bundle.needed([module], bundle.own_source) if not name.endswith("__init__.py")}
     assert found == {f"{name.replace('.', '/')}.py" for name in sent_with(module)}
+
+
+@pytest.mark.parametrize("job", ["_backup.job", "_restic.job"])
+def test_all_that_a_program_needs_is_sent_with_session_timer(job: str) -> None:
+    needed = bundle.needed((bundle.LOADER, bundle.RUNNER, job), bundle.own_source)
+    modules = {path[:-3].replace("/", ".") for path in needed if not path.endswith("__init__.py")}
+    assert modules <= sent_with("_timer.job")

@@ -55,6 +55,7 @@ def test_ages_are_those_of_linked_accounts() -> None:
         (seen(store=False, confirmed={}, run=0), 0, "2 linked accounts at /srv/wa have no snapshot"),
         (seen(store=False, confirmed={}, run=0, scheduled=()), 0, ""),
         (seen(run_failed=True), 0, "the last backup of /srv/wa could not save all accounts"),
+        (seen(error="the store is not private"), 0, "the store is not private"),
         (seen(failed=(UNIT,)), 0, f"the last run of {UNIT} failed"),
         (seen(copied=ago(25)), 0, ""),
         (seen(copied=ago(25), scheduled=("backup", "restic")), 0, "off-host copy of the snapshots of /srv/wa is 25.0"),
@@ -94,3 +95,12 @@ def test_what_is_on_disk_is_seen(tmp_path: pathlib.Path, monkeypatch: pytest.Mon
     assert found.scheduled == ("backup",)
     assert found.failed == (f"whatsapp-ops-backup-{label}.service",)
     assert found.copied == 0
+
+
+def test_a_store_that_cannot_be_trusted_is_a_problem_and_no_error(tmp_path: pathlib.Path) -> None:
+    path = f"{tmp_path}/sessions"
+    with of.opened_store(path):
+        pathlib.Path(of.store_path(path)).chmod(0o755)
+    found = backup.observe(backup.read_params({"path": path}))
+    assert found.store
+    assert "is not private to root" in backup.report(Params(path, None, 0), found, ("a",))["problem"]

@@ -78,6 +78,8 @@ class Restic:
 def program(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Restic:
     fake = Restic(tmp_path / "repository")
     monkeypatch.setattr(restic, "run", fake)
+    monkeypatch.setattr(restic, "RESTIC_LOCK_SECONDS", 0.0)
+    monkeypatch.setattr(restic, "_LOCK_PAUSE", 0.0)
     monkeypatch.setattr(restic, "untrusted_writer", lambda way, trusted: None)
     for name, text in (("password", "x"), ("environment", "AWS_ACCESS_KEY_ID='a key'\n")):
         (tmp_path / name).write_text(text)
@@ -137,6 +139,15 @@ def test_a_second_copy_is_made_only_for_a_new_snapshot(run: Run, save: Save, pro
     assert run().report.values["copies"] == 2
 
 
+def test_a_copy_that_has_everything_is_confirmed(run: Run, save: Save, program: Restic, tmp_path: pathlib.Path) -> None:
+    save("a")
+    run()
+    record = pathlib.Path(of.store_path(f"{tmp_path}/sessions"), job.LAST_COPY)
+    os.utime(record, (1, 1))
+    assert not run().changed
+    assert record.stat().st_mtime > 1
+
+
 def test_check_mode_predicts_and_changes_nothing(run: Run, save: Save, program: Restic) -> None:
     save("a")
     assert run(check_mode=True).changed
@@ -166,6 +177,16 @@ def test_a_snapshot_that_expires_meanwhile_is_no_failure(run: Run, save: Save, p
     assert program.calls.count("backup") == 2
 
 
+def test_a_locked_repository_is_waited_for(
+    run: Run, save: Save, program: Restic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save("a")
+    monkeypatch.setattr(restic, "RESTIC_LOCK_SECONDS", 60.0)
+    program.fails["backup"] = [(1, "repository is already locked by PID 1")] * 3
+    assert run().changed
+    assert program.calls.count("backup") == 4
+
+
 @pytest.mark.parametrize(
     ("verb", "code", "said", "words"),
     [
@@ -181,7 +202,7 @@ def test_a_failure_is_one_sentence_without_the_words_of_restic(
     run: Run, save: Save, program: Restic, verb: str, code: int, said: str, words: str
 ) -> None:
     save("a")
-    program.fails[verb] = [(code, said)] * 2
+    program.fails[verb] = [(code, said)] * 50
     with pytest.raises(SessionsError, match=words) as raised:
         run()
     assert CANARY not in str(raised.value)
