@@ -15,7 +15,7 @@ from .._accounts.control_directory import control_path
 from .._backup.store import existing_store, last_run, newest_sound, snapshots
 from .._core.errors import SessionsError
 from .._core.names import JOB_OPTIONS
-from .._fs.fdopen import normal_path, status_of
+from .._fs.fdopen import DirFd, normal_path, status_of
 from .._systemd.unit import parse_show, systemd_runs
 
 _SECOND = 10**9  # in ns
@@ -68,7 +68,7 @@ def observe(params: Params) -> Seen:
         return seen._replace(store=True, error=str(error))
 
 
-def _with_store(seen: Seen, store: int) -> Seen:
+def _with_store(seen: Seen, store: DirFd) -> Seen:
     last, record = last_run(store), status_of(store, LAST_COPY)
     return seen._replace(
         store=True,
