@@ -88,6 +88,7 @@ def test_a_busy_account_is_saved_while_its_backend_is_held(wa: Backend) -> None:
     assert skipped["without_snapshot"]
     first = wa.run("systemctl show --value --property=MainPID wa")
     frozen = wa.backup(quiesce="freeze")
+    assert "accounts" in frozen, frozen["msg"]
     assert [account["action"] for account in frozen["accounts"]] == ["saved"], frozen
     assert 0 < frozen["interruption_seconds"] < 10
     assert wa.run("systemctl show --value --property=MainPID wa") == first

@@ -26,6 +26,7 @@ from .._core.errors import SessionsError
 from .._core.limits import FROZEN_SECONDS, STOPPED_SECONDS, STUCK_SECONDS
 from .._fs.files import write_atomic
 from .._proc.command import run, run_checked
+from .._proc.control_groups import can_freeze
 from .._systemd.start import start
 from .._systemd.unit import Unit, parse_show
 from . import release
@@ -99,18 +100,23 @@ def held(hold: Hold, path: str, interruption: Interruption) -> t.Iterator[float]
     with opened_control(path) as control, locked(control, path), _watched_over(hold), interruption.counted():
         try:
             _ACT[hold.action](hold)
+        except BaseException:
+            with contextlib.suppress(SessionsError):  # the first error says why
+                _RELEASE[hold.action](hold)
+            raise
+        try:
             yield time.monotonic() + hold.seconds
         finally:
             _RELEASE[hold.action](hold)
 
 
 def _freezing(service: Unit, timeout: float) -> Hold | None:
-    shown = run(["systemctl", "show", "--property=CanFreeze,FreezerState", "--", service.name])
-    can = parse_show(shown.stdout)
-    if can.get("FreezerState") == "frozen":
+    shown = parse_show(run(["systemctl", "show", "--property=CanFreeze,FreezerState", "--", service.name]).stdout)
+    if shown.get("FreezerState") == "frozen":
         return None  # it does not write, and another user decides when it continues
-    action = THAW if can.get("CanFreeze") == "yes" else RESUME
-    return Hold(service.name, action, (service.properties["ControlGroup"],), timeout)
+    group = service.properties["ControlGroup"]
+    action = THAW if shown.get("CanFreeze") == "yes" and can_freeze(group) else RESUME
+    return Hold(service.name, action, (group,), timeout)
 
 
 @contextlib.contextmanager

@@ -42,6 +42,11 @@ def parse_group(text: str) -> str:
     return found.get("name=systemd") or found.get("", "")
 
 
+def can_freeze(group: str) -> bool:
+    """Return whether the kernel can freeze the control group: only in version 2. systemd reports that a unit can freeze even where not."""
+    return bool(group.strip("/")) and os.path.exists(f"{_HIERARCHIES[0]}{group}/cgroup.freeze")
+
+
 def unit_in(group: str) -> str:
     """Return the service that a control group belongs to; '' for a login or a service that starts commands for others."""
     services = [part for part in group.split("/") if part.endswith(".service") and not part.startswith("user@")]

@@ -29,18 +29,19 @@ class Host:
     def __init__(self) -> None:
         self.told: list[str] = []
         self.freezer = "CanFreeze=yes\nFreezerState=running\n"
+        self.version = 2
         self.active = "active"
         self.failing = ""
 
     def run(self, argv: t.Sequence[str], **options: t.Any) -> Completed:
         verb = "systemd-run" if argv[0] == "systemd-run" else argv[1]
         self.told.append(verb)
-        return Completed(tuple(argv), int(verb == self.failing), self.freezer if verb == "show" else "", "")
+        return Completed(tuple(argv), int(verb in self.failing.split()), self.freezer if verb == "show" else "", "")
 
     def run_checked(self, argv: t.Sequence[str], **options: t.Any) -> Completed:
         done = self.run(argv)
         if done.rc:
-            raise SessionsError("it failed")
+            raise SessionsError(f"cannot {self.told[-1]}")
         return done
 
     def unit(self, name: str) -> Unit:
@@ -53,6 +54,7 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, control_home: 
     monkeypatch.setattr(quiesce, "_RUNTIME", str(tmp_path / "run"))
     monkeypatch.setattr(quiesce, "read_service", host.unit)
     monkeypatch.setattr(quiesce, "container_of", lambda unit: None)
+    monkeypatch.setattr(quiesce, "can_freeze", lambda group: host.version == 2 and group == "/wa")
     monkeypatch.setattr(quiesce, "write_atomic", lambda path, held, mode: pathlib.Path(path).write_bytes(held))
     for name in ("run", "run_checked"):
         monkeypatch.setattr(quiesce, name, getattr(host, name))
@@ -89,6 +91,20 @@ def test_it_is_released_in_the_end(
         print(1 / (not fails))
     assert host.told == told
     assert interruption.seconds > 0
+
+
+def test_control_groups_of_version_1_cannot_be_frozen(host: Host) -> None:
+    host.version = 1
+    assert hold(host).action == quiesce.RESUME
+
+
+def test_the_first_error_is_raised(host: Host, tmp_path: pathlib.Path) -> None:
+    host.failing = "freeze thaw"
+    with (
+        pytest.raises(SessionsError, match="cannot freeze"),
+        quiesce.held(hold(host), str(tmp_path / "wa"), Interruption()),
+    ):
+        pass
 
 
 def test_one_that_cannot_be_watched_over_is_not_held(host: Host, tmp_path: pathlib.Path) -> None:
