@@ -24,8 +24,9 @@ options:
   stage:
     description:
       - V(checked) publishes C(hosts) and C(linked), their linked accounts before any change.
-      - V(worked) publishes C(migrated), C(linked_before) and C(linked_after) of hosts whose result was verified, and
-        C(downtime_seconds), the longest interruption of one backend.
+      - V(worked) publishes C(migrated), which includes accounts that were moved or restored, C(linked_before) and
+        C(linked_after) of hosts whose result was verified, and C(downtime_seconds), the longest interruption of one
+        backend.
     type: str
     choices: [checked, worked]
     required: true

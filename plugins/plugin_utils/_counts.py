@@ -9,6 +9,10 @@ import typing as t
 Variables = t.Mapping[str, t.Any]
 Counts = dict[str, t.Union[int, float]]
 
+# How roles call the result of what changed accounts, and of what interrupted a backend.
+_CHANGES = ("migration", "published", "result")
+_INTERRUPTIONS = ("migration", "taken", "result")
+
 
 def checked(playbook: str, hosts: t.Sequence[Variables]) -> Counts:
     """Return what a playbook found before it changed anything: the number of hosts, and their linked accounts."""
@@ -19,14 +23,15 @@ def checked(playbook: str, hosts: t.Sequence[Variables]) -> Counts:
 def worked(playbook: str, hosts: t.Sequence[Variables]) -> Counts:
     """Return what a playbook did on ``hosts``. Linked accounts are those of hosts whose result was verified.
 
-    ``downtime_seconds`` is the longest interruption of one backend.
+    ``migrated`` includes accounts that were moved or restored. ``downtime_seconds`` is the longest interruption of one backend.
     """
     verified = [host for host in hosts if _is_verified(_result(host, playbook, "outcome"))]
+    changes = [_result(host, playbook, *_CHANGES) for host in hosts]
     return {
-        "migrated": sum(_migrated(_result(host, playbook, "migration", "published")) for host in hosts),
+        "migrated": sum(map(_migrated, changes)),
         "linked_before": sum(_linked(_result(host, playbook, "plan")) for host in verified),
         "linked_after": sum(_linked(_result(host, playbook, "outcome")) for host in verified),
-        "downtime_seconds": max([0, *(_downtime(_result(host, playbook, "migration", "taken")) for host in hosts)]),
+        "downtime_seconds": max([0, *(_downtime(_result(host, playbook, *_INTERRUPTIONS)) for host in hosts)]),
     }
 
 
@@ -47,7 +52,7 @@ def _linked(result: Variables) -> int:
 
 def _migrated(result: Variables) -> int:
     counts = result.get("counts")
-    return _number(counts.get("migrated")) if isinstance(counts, t.Mapping) else 0
+    return _number(counts.get("migrated", counts.get("restored"))) if isinstance(counts, t.Mapping) else 0
 
 
 def _downtime(result: Variables) -> float:

@@ -118,3 +118,18 @@ def test_hosts_that_report_nonsense_count_as_nothing() -> None:
     host = {"persist_plan": {"linked_accounts": "many"}, "persist_migration": {"counts": [], "downtime_seconds": None}}
     assert checked("persist", [host, {}]) == {"hosts": 2, "linked": 0}
     assert set(worked("persist", [host, {}]).values()) == {0}
+
+
+def test_restored_accounts_count_as_well() -> None:
+    host = {"restore_result": {"counts": {"restored": 2, "kept": 1}, "downtime_seconds": 0.5}}
+    counts = worked("restore", [host, {}])
+    assert (counts["migrated"], counts["downtime_seconds"]) == (2, 0.5)
+
+
+def test_an_audit_publishes_the_number_of_findings(fleet: Fleet) -> None:
+    finding = {"id": "no_backup", "severity": "low", "where": "/wa", "evidence": "none", "remedy": "run backup"}
+    fleet.add("a", session_audit_1={"findings": [finding, finding], "summary": "2 findings"})
+    fleet.add("b", session_audit_1={"findings": [], "summary": "no findings"})
+    played = fleet.play("audit", environment=SHOWN)
+    assert played.rc == 0, played.output
+    assert published(played)["whatsapp_ops"]["audit"] == {"hosts": 2, "linked": 0, "failed": 0, "findings": 2}
