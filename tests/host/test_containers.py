@@ -176,31 +176,3 @@ def test_killed(engines: Engines, call: str, number: int) -> None:
     require_same(now, engines.running("podman", but=now["container"]), 1)
     assert now["identity"] == before["identity"]
     print(f"{call} {number}: {'killed' if not killed else 'not killed'}")
-
-
-def audited(host: Engines, unit: str = UNIT, path: str = PATH) -> dict[str, str]:
-    """Return the findings of an audit with their evidence; it changes nothing."""
-    result = host.module("session_audit", path=path, unit=unit, min_free_bytes=1, min_free_inodes=1)
-    assert "findings" in result, result
-    return {
-        one["id"]: "; ".join(f"{seen['where']}: {seen['what']}" for seen in one["evidence"])
-        for one in result["findings"]
-    }
-
-
-def test_an_audit_knows_what_is_deleted_with_a_container(engines: Engines) -> None:
-    before = engines.quadlet()
-    layer = audited(engines)
-    require_untouched(engines, "podman", before)
-    engines.unit("docker", f"-v /srv/accounts:{INSIDE}")
-    elsewhere, right = audited(engines), audited(engines, path="/srv/accounts")
-    engines.compose()
-    composed = audited(engines, unit="wabot")
-    for found in (layer, composed):
-        assert f"{INSIDE} in the container is on the container's own layer" in found["container_without_volume"], found
-        assert "nothing_found" not in found
-    assert elsewhere["path_elsewhere"].startswith("/srv/accounts: "), elsewhere
-    assert not {"path_elsewhere", "container_without_volume", "container_unknown", "not_examined", "two_writers"} & set(
-        right
-    ), right
-    assert "killed after 10 s" in right["stop_timeout"]

@@ -104,6 +104,7 @@ PLANTED: dict[str, tuple[Plant, str, str]] = {
     "a link to elsewhere": (
         lambda root: (root / "wa5").symlink_to(f"{root}/wa1"), "link_not_followed", "",
     ),
+    "a dangling link": (lambda root: (root / "wa6").symlink_to("nowhere"), "link_not_followed", ""),
     "a git work tree": (lambda root: (root.parent / ".git").mkdir(), "path_in_git", "git work tree"),
     "a script that cleans up": (
         lambda root: put_file(root.parent / "package.json", json.dumps({"scripts": {"clean": "rimraf ./sessions"}})),

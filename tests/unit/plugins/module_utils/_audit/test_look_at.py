@@ -181,6 +181,9 @@ def test_a_dotenv_that_leads_elsewhere(host: Host) -> None:
     assert found() == []
     put_file(Path(home, ".env"), "export A='./auth' # old\nC=auth\nTOKEN=secret\n")
     assert found() == [(f"{home}/.env", "A"), (f"{home}/.env", "C")]
+    put_file(Path(home, ".env"), "A=/old\n")
+    host.put(f"ExecStart=/bin/true\nEnvironment=A={host.path}", **{"90-b": "Environment=A=/older"})
+    assert found() == [(f"{home}/.env", "A")]  # also while another file overrides the sessions path
 
 
 # --- the program ----------------------------------------------------------------------------------------------
