@@ -29,7 +29,10 @@ class ActionModule(ActionBase):
         result: dict[str, t.Any] = {**super().run(tmp, task_vars), "changed": False}
         variables = task_vars or {}
         arguments = self._task.args
-        playbook, hosts = str(arguments["playbook"]), arguments.get("results_of", variables.get("ansible_play_hosts_all"))
+        playbook, hosts = (
+            str(arguments["playbook"]),
+            arguments.get("results_of", variables.get("ansible_play_hosts_all")),
+        )
         results = [variables["hostvars"].raw_get(host) for host in hosts or ()]
         known = {name: int(count) for name, count in (arguments.get("counts") or {}).items()}
         counts = {**_STAGES[str(arguments["stage"])](playbook, results), **known}
