@@ -21,7 +21,7 @@ class ActionModule(ActionBase):
     """Sum up the results of hosts in one run on the controller."""
 
     TRANSFERS_FILES = False
-    _VALID_ARGS = frozenset(("playbook", "stage", "hosts", "counts"))
+    _VALID_ARGS = frozenset(("playbook", "stage", "results_of", "counts"))
     _requires_connection = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
@@ -29,7 +29,10 @@ class ActionModule(ActionBase):
         result: dict[str, t.Any] = {**super().run(tmp, task_vars), "changed": False}
         variables = task_vars or {}
         arguments = self._task.args
-        playbook, hosts = str(arguments["playbook"]), arguments.get("hosts", variables.get("ansible_play_hosts_all"))
+        playbook, hosts = (
+            str(arguments["playbook"]),
+            arguments.get("results_of", variables.get("ansible_play_hosts_all")),
+        )
         results = [variables["hostvars"].raw_get(host) for host in hosts or ()]
         known = {name: int(count) for name, count in (arguments.get("counts") or {}).items()}
         counts = {**_STAGES[str(arguments["stage"])](playbook, results), **known}

@@ -30,7 +30,7 @@ options:
     type: str
     choices: [checked, worked]
     required: true
-  hosts:
+  results_of:
     description: Hosts whose results are counted. Defaults to all hosts of the play.
     type: list
     elements: str

@@ -32,20 +32,21 @@ ELSEWHERE = {
     "plugins/doc_fragments": ("tests/unit/plugins/test_*.py",),
     "plugins/plugin_utils": ("tests/unit/plugins/test_*.py", "tests/unit/playbooks/test_check_settings.py"),
     "plugins/filter": ("tests/unit/plugins/test_*.py",),
-    "plugins/action": ("tests/unit/playbooks/test_check_settings.py",),
+    "plugins/action": ("tests/unit/playbooks/test_check_settings.py", "tests/unit/playbooks/test_published_counts.py"),
     "roles": ("tests/unit/roles/test_*.py", "tests/unit/playbooks/test_*.py"),
     "playbooks": ("tests/unit/playbooks/test_*.py",),
     "meta": ("tests/unit/plugins/test_*.py",),
     "tests/tools": ("tests/unit/tools/test_*.py",),
     "tests/mutants": ("tests/unit/tools/test_mutants.py",),
     "docs": ("tests/unit/docs/test_*.py",),
+    "extensions": ("tests/unit/extensions/test_*.py",),
 }
 # Tests of the tree itself: who may import whom, what is sent to a target, which planted faults still fit.
 ALWAYS = {
     "plugins/module_utils": ("tests/unit/plugins/module_utils/test_*.py", "tests/unit/tools/test_mutants.py"),
     "plugins": ("tests/unit/docs/test_*.py",),
     "roles": ("tests/unit/docs/test_*.py",),
-    "playbooks": ("tests/unit/docs/test_*.py",),
+    "playbooks": ("tests/unit/docs/test_*.py", "tests/unit/extensions/test_*.py"),
     "tests": ("tests/unit/docs/test_*.py",),
 }
 # With more files of tests that import what changed, running them takes longer than three minutes.

@@ -45,10 +45,12 @@ def test_a_pattern_is_not_the_name_of_a_host(host: str) -> None:
 
 
 def test_rules_of_playbooks_that_are_added_appear() -> None:
-    known = PLAYBOOKS | {"recover": awx.Playbook("recover", "", {})}
-    (ruleset,) = eda.rulebook(known, eda.by_playbook)
-    assert [rule["name"] for rule in ruleset["rules"]] == [
-        *("Handle unhealthy", "Handle disconnected", "Handle accounts missing")
-    ]
+    few = {name: playbook for name, playbook in PLAYBOOKS.items() if name not in ("backup", "recover")}
+    names = ["Handle unhealthy", "Handle disconnected"]
+    for added in ("recover", "backup"):
+        few |= {added: awx.Playbook(added, "", {})}
+        names += {"recover": ["Handle accounts missing"], "backup": ["Handle backup failed"]}[added]
+        (ruleset,) = eda.rulebook(few, eda.by_playbook)
+        assert [rule["name"] for rule in ruleset["rules"]] == names
     for rulebook in RULEBOOKS:
         assert '"hosts": all' in rulebook.read_text(), "AWX would offer it as a playbook"

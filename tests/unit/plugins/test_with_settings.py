@@ -13,13 +13,11 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core import
 from tree import ROOT
 
 SETTINGS = {"src": "wa_legacy_paths", "allow_empty": "wa_allow_empty", "switch.environment_file": "wa_environment_file"}
-ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
+# The report shows the messages of hosts on its page.
+ROLES = sorted({path.name for path in (ROOT / "roles").iterdir()} - {"report"})
+SPECS = [spec for name, spec in vars(argument_specs).items() if name.isupper() and isinstance(spec, dict)]
 OPTIONS = {
-    *argument_specs.SESSION_MIGRATE,
-    *argument_specs.SESSION_DIR,
-    *argument_specs.SESSION_INFO,
-    *argument_specs.SESSION_HEALTH,
-    *argument_specs.SESSION_PLAN,
+    *(option for spec in SPECS for option in spec),
     *(f"switch.{option}" for option in argument_specs.SESSION_MIGRATE["switch"]["options"]),
     *argument_specs.SESSION_MIGRATE["switch"]["options"],
 }
