@@ -19,6 +19,7 @@ VERIFIED = {
     **DONE,
     "info": {"linked_accounts": 3, "states": {"corrupt": 0}, "missing": [], "unlinked": []},
     "in_force": [],
+    "backup": {"problem": ""},
 }
 SLICE = {"tower_job_id": 7, "tower_job_template_name": "persist", "tower_workflow_job_name": "persist"}
 
@@ -127,9 +128,10 @@ def test_restored_accounts_count_as_well() -> None:
 
 
 def test_an_audit_publishes_the_number_of_findings(fleet: Fleet) -> None:
-    finding = {"id": "no_backup", "severity": "low", "where": "/wa", "evidence": "none", "remedy": "run backup"}
-    fleet.add("a", session_audit_1={"findings": [finding, finding], "summary": "2 findings"})
-    fleet.add("b", session_audit_1={"findings": [], "summary": "no findings"})
+    finding = {"id": "no_backup", "severity": "low", "title": "no backup", "count": 1, "remedy": "run backup"}
+    finding["evidence"] = [{"where": "/wa", "what": "none"}]
+    fleet.add("a", session_audit_1={"findings": [finding, finding], "accepted": [], "summary": "2 findings"})
+    fleet.add("b", session_audit_1={"findings": [], "accepted": [], "summary": "no findings"})
     played = fleet.play("audit", environment=SHOWN)
     assert played.rc == 0, played.output
     assert published(played)["whatsapp_ops"]["audit"] == {"hosts": 2, "linked": 0, "failed": 0, "findings": 2}
