@@ -13,7 +13,7 @@ description:
   - Returns in one call what a report of a fleet shows about a host, accounts by state and size, the backend and the path that it uses,
     ages of backups, and what happened lately. Changes nothing.
   - The role P(whatsapp_ops.sessions.report#role) makes a page of the records of all hosts. C(docs/report.md) describes each field.
-  - A part that cannot be examined, such as a unit that does not exist, is a sentence in RV(record.problems). The module fails only if
+  - A part that cannot be examined, such as a unit that does not exist, is a sentence in C(record.problems). The module fails only if
     the accounts cannot be examined at all.
 extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes
