@@ -12,7 +12,7 @@ import typing as t
 
 from .._accounts.copy_index import NOTHING, Known
 from .._accounts.extras import is_kept
-from .._core.bounded_json import parsed_json
+from .._core.bounded_json import is_integer, parsed_json
 from .._core.errors import SessionsError
 from .._core.limits import FILE_LIST_BYTES
 from .._core.names import AREA_INSIDE
@@ -126,6 +126,6 @@ def _index(document: t.Mapping[str, t.Any]) -> Index:
 
 def _record(values: t.Sequence[int]) -> tuple[int, ...]:
     record = tuple(values)
-    if len(record) not in (0, len(UNSETTLED)) or not all(type(value) is int for value in record):
+    if len(record) not in (0, len(UNSETTLED)) or not all(map(is_integer, record)):
         raise ValueError("not a record")
     return record

@@ -11,7 +11,6 @@ from .._core.masking import masked
 from .._core.progress import reported
 from .._fs.free_space import kept_free
 from .job import SAVED, SKIPPED, Prune, Record, Save, Step, expired_in
-from .known import Choice
 from .observe import Account, Params, State
 from .quiesce import Hold, Interruption, hold_of
 from .save import FAILED, Outcome, locked_store, prune, save
@@ -20,6 +19,7 @@ from .take import Order
 
 if t.TYPE_CHECKING:
     from .._fs.fdopen import DirFd
+    from .known import Choice
 
 
 class Evidence(t.NamedTuple):

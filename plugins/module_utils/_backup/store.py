@@ -18,7 +18,7 @@ import typing as t
 from .._accounts.control_directory import control_path, open_trusted
 from .._accounts.copy_index import write_unsynced
 from .._accounts.receipts import Mark, mark_in
-from .._core.bounded_json import parsed_json
+from .._core.bounded_json import is_integer, parsed_json
 from .._core.errors import SessionsError
 from .._core.limits import MANIFEST_BYTES
 from .._core.masking import account_key
@@ -256,8 +256,8 @@ def _word(word: str) -> str:
 
 
 def _count(document: t.Mapping[str, t.Any], field: str) -> int:
-    value = document[field]
-    if type(value) is not int or not 0 <= value < _LATEST:
+    value: int = document[field]
+    if not is_integer(value) or not 0 <= value < _LATEST:
         raise ValueError("not a count")
     return value
 
@@ -265,7 +265,7 @@ def _count(document: t.Mapping[str, t.Any], field: str) -> int:
 def _read_confirmed(store: DirFd) -> dict[str, int]:
     """Return the recorded confirmations; one that is missing or malformed only makes a snapshot look older."""
     document = _document(store, CONFIRMED)
-    return {name: when for name, when in document.items() if type(when) is int and 0 <= when < _LATEST}
+    return {name: when for name, when in document.items() if is_integer(when) and 0 <= when < _LATEST}
 
 
 def _document(directory: DirFd, name: str) -> dict[str, t.Any]:

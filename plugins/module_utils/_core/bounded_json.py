@@ -56,3 +56,8 @@ def _bounded_int(digits: str) -> int:
     if len(digits) > JSON_DIGITS:
         raise ValueError("a number has too many digits")
     return int(digits)
+
+
+def is_integer(value: t.Any) -> bool:
+    """Return whether a value is a number of JSON without a fraction; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -13,7 +13,7 @@ import time
 import typing as t
 
 from .._accounts import info as accounts_info
-from .._accounts.receipts import RECEIPT, Entry, entries_in
+from .._accounts.receipts import RECEIPT, entries_in
 from .._accounts.work_area import known_document
 from .._backup import store as backup_store
 from .._containers.service import read_service
@@ -24,14 +24,16 @@ from .._core.job import Report
 from .._core.query_cache import one_look
 from .._core.summary import accounts
 from .._systemd.restart_needed import started_at
-from .._systemd.starts import Start, starts_of
+from .._systemd.starts import starts_of
 from .._systemd.unit import Unit
 from .._usage import use as usage_use
 from . import record
 from .history import Event, events
 
 if t.TYPE_CHECKING:
+    from .._accounts.receipts import Entry
     from .._audit import params as audit_params
+    from .._systemd.starts import Start
 
 _SHOWN_AT_MOST = 3  # places of one finding: the page of a fleet is not the audit of one host
 

@@ -43,7 +43,7 @@ def main(job: Job, loader: Loader) -> int:
 def counts(values: t.Mapping[str, t.Any]) -> str:
     """Return the numbers among the return values of a job in one line."""
     numbers = {name: value for name, value in values.items() if isinstance(value, (int, float))}
-    return " ".join(f"{name}={value if type(value) is not bool else int(value)}" for name, value in numbers.items())
+    return " ".join(f"{name}={int(value) if isinstance(value, bool) else value}" for name, value in numbers.items())
 
 
 def _options(path: str) -> dict[str, t.Any]:

@@ -195,7 +195,7 @@ def test_the_last_run_is_recorded(store: int) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=9), lambda below: st.lists(below)))
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=9), st.lists))
 def test_no_value_of_any_field_breaks_the_list(store: int, value: t.Any) -> None:
     name = one().name
     if name not in os.listdir(store):

@@ -21,10 +21,8 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._restore imp
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._restore.unpacked import Known, accounts_in
 from layouts import put_profile
 
-Entry = tuple[str, bytes | None]
 
-
-def packed(*entries: Entry, mode: str = "w:gz") -> io.BytesIO:
+def packed(*entries: tuple[str, bytes | None], mode: str = "w:gz") -> io.BytesIO:
     """An archive of files and (without content) directories."""
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode=mode) as tar:
@@ -72,7 +70,9 @@ def test_a_file_elsewhere_refuses_the_archive(tmp_path: pathlib.Path, name: str)
 def test_a_file_in_the_place_of_a_directory_is_an_error(tmp_path: pathlib.Path) -> None:
     for entries in ([("a", b"1"), ("a/b", b"1")], [("a/b", b"1"), ("a", b"1")]):
         with pytest.raises(OSError):
-            unpacked(packed(*t.cast("list[Entry]", entries)), tmp_path / entries[0][0].replace("/", "-"))
+            unpacked(
+                packed(*t.cast("list[tuple[str, bytes | None]]", entries)), tmp_path / entries[0][0].replace("/", "-")
+            )
 
 
 def test_limits(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
