@@ -102,7 +102,7 @@ def test_what_others_say_in_its_name_is_not_counted(wa: Backend) -> None:
 def test_it_waits_for_what_is_required_and_reads_on(wa: Backend) -> None:
     before = wa.health(since="now")
     wa.says(f"[{CANARY}] Session restored from disk")
-    late = "systemd-run --quiet --on-active=2s systemctl kill --signal=USR1 --kill-whom=main wa"
+    late = "systemd-run --quiet --on-active=5s systemctl kill --signal=USR1 --kill-whom=main wa"
     wa.run(late)
     result = wa.health(since=before["cursor"], require={"restored_from_disk": 2}, timeout=30)
     assert (result["healthy"], seen(result)) == (True, {"restored_from_disk": 2})
