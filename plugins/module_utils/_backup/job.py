@@ -170,7 +170,7 @@ def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Evid
         "snapshots": [_listed(one, state.now, label) for one in state.snapshots],
         "oldest_age_seconds": max(ages, default=None),
         "without_snapshot": [label(one.name) for one in state.accounts if one.is_linked and one.name not in sound],
-        "new_bytes": sum(one.bytes for one, told in zip(seen, accounts) if told["action"] == SAVED),
+        "new_bytes": sum(one.bytes for one, account in zip(seen, accounts) if account["action"] == SAVED),
         "interruption_seconds": round(evidence.interruption, 3) if evidence else 0.0,
     }
     return Report(values, tuple(_warnings(params, state, accounts)))

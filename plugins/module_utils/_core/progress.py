@@ -51,8 +51,8 @@ class _Work:
 
     def __init__(self, directory: int, kind: str, unit: str) -> None:
         self.directory = directory
-        self.told: dict[str, t.Any] = {"version": _VERSION, "work": kind, "unit": unit, "started": time.time()}
-        self.told.update(pid=os.getpid(), born=_born(os.getpid()))
+        self.facts: dict[str, t.Any] = {"version": _VERSION, "work": kind, "unit": unit, "started": time.time()}
+        self.facts.update(pid=os.getpid(), born=_born(os.getpid()))
         self.accounts, self.files = _Counter(), _Counter()
         self.pending = 0
         self.next_write = 0.0
@@ -60,7 +60,7 @@ class _Work:
 
     def begin(self, phase: str) -> None:
         """Enter a phase."""
-        self.told.update(phase=phase, phase_started=time.time())
+        self.facts.update(phase=phase, phase_started=time.time())
         self.expect(None, None)
 
     def expect(self, accounts: int | None, files: int | None) -> None:
@@ -68,7 +68,7 @@ class _Work:
         self.accounts.reset()
         self.files.reset()
         self.pending = 0
-        self.told.update(accounts_total=accounts, files_total=files)
+        self.facts.update(accounts_total=accounts, files_total=files)
         self.write()
 
     def write(self) -> None:
@@ -79,7 +79,7 @@ class _Work:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, 0o600, dir_fd=self.directory)
         try:
-            os.write(descriptor, json.dumps({**self.told, **counted}).encode())
+            os.write(descriptor, json.dumps({**self.facts, **counted}).encode())
         finally:
             os.close(descriptor)
         os.rename(temporary, FILE, src_dir_fd=self.directory, dst_dir_fd=self.directory)
@@ -109,10 +109,10 @@ def reported(directory: int, kind: str, unit: str = "") -> t.Iterator[None]:
 
 def phase(name: str) -> None:
     """Enter a phase of the work, and log it."""
-    if _works and _works[-1].told["phase"] != name:
+    if _works and _works[-1].facts["phase"] != name:
         with contextlib.suppress(OSError):
             _works[-1].begin(name)
-        _log(f"{_works[-1].told['work']} of {_works[-1].told['unit'] or 'sessions'}: {name}")
+        _log(f"{_works[-1].facts['work']} of {_works[-1].facts['unit'] or 'sessions'}: {name}")
 
 
 def expect(accounts: int | None = None, files: int | None = None) -> None:
@@ -140,7 +140,7 @@ def advance(accounts: int = 0, files: int = 0) -> None:
 def backend(is_up: bool) -> None:
     """State whether the backend is up. Not called for one that was not running before."""
     if _works:
-        _works[-1].told["backend"] = "up" if is_up else "down"
+        _works[-1].facts["backend"] = "up" if is_up else "down"
         _written()
 
 
