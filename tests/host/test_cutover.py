@@ -48,11 +48,12 @@ def require_untouched(before: State, now: State) -> None:
     assert now["legacy"] == before["legacy"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_signal_does_not_end_a_cutover(booted: Host, number: signal.Signals) -> None:
-    before, _pid, came, _sent, ended, now = booted.steps(
+def test_a_signal_does_not_end_a_cutover(booted: Host) -> None:
+    numbers = [signal.SIGHUP, signal.SIGINT, signal.SIGTERM]
+    before, _pid, came, *_sent, ended, now = booted.steps(
         *(("reset",), ("begin", *migration(*HELD)[1:]), ("until", INTENT)),
-        *(("signalled", number.value), ("end",), ("well", 20)),
+        *(("signalled", number.value) for number in numbers),
+        *(("end",), ("well", 20)),
     )
     assert came
     assert ended.get("changed"), ended
