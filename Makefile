@@ -37,7 +37,9 @@ export ANSIBLE_HOME := $(CURDIR)/.work/ansible
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/playbooks/collections
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.work/cache/hypothesis
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Without bytecode each of the thousands of processes of a run compiles what it imports, which is most of its time.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.work/cache/python
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test
 help:  ## lists the commands
@@ -49,7 +51,8 @@ demo: deps $(call ready,molecule)  ## shows a redeployment with and without this
 # Checks that only read, mostly on one core, run in parallel; the others use all cores themselves.
 READING := lint sanity cores docs-check build importer
 RUNNING := units page lab-tests module-tests fault host-tests molecule
-test: deps environments  ## all checks, from lint to scenarios on real hosts
+test: deps  ## all checks, from lint to scenarios on real hosts
+	@$(MAKE) --jobs 3 environments
 	@$(MAKE) --jobs 2 --output-sync=target $(READING); \
 	echo "-- $(READING) passed, $${SECONDS} s since the start"; \
 	for gate in $(RUNNING); do \
@@ -74,7 +77,7 @@ $(VENV)/%: tests/requirements/$$(*D).txt $$(call pins,$$(*D)) | deps-gates
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=..." if sys.version_info < (3, 11) else 0)'
 	@rm -rf $(@D)
 	@$(or $(PYTHON_$(*D)),$(PYTHON)) -m venv $(@D)
-	@$(@D)/bin/pip install -qq --requirement $< --constraint $(call pins,$(*D))
+	@$(@D)/bin/pip install -qq --no-compile --requirement $< --constraint $(call pins,$(*D))
 	@touch $@
 
 environments: $(foreach name,units molecule docs importer oldest newest,$(call ready,$(name)))

@@ -13,7 +13,7 @@ import typing as t
 import pytest
 
 import disks
-from faultkit import Scene, make_own_processes
+from faultkit import Scene, compile_modules, make_own_processes
 from layoutkit import scene_of
 
 _numbers = itertools.count()
@@ -24,6 +24,7 @@ def disk() -> pathlib.Path:
     """A journalling ext4 of our own, mounted at /srv where no other process sees it."""
     if os.geteuid() != 0:
         pytest.fail("fault tests mount filesystems, trace processes and change owners: run them as root")
+    compile_modules()
     disks.unshare_mounts()
     make_own_processes()
     disks.command("mount", "-t", "proc", "proc", "/proc")

@@ -80,7 +80,12 @@ def begin(name: str, options: dict[str, t.Any], wrapper: list[str]) -> int:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": SEARCH_PATH},
+        env={
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "PYTHONPYCACHEPREFIX": "/var/cache/bytecode",
+            "PYTHONDONTWRITEBYTECODE": "1" if wrapper else "",  # a wrapper counts the system calls of the module alone
+            "PYTHONPATH": SEARCH_PATH,
+        },
     )
     assert started.stdin
     started.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": options}))

@@ -7,7 +7,7 @@ import shlex
 import typing as t
 
 import pytest
-from hostkit import PATH, UNIT, Host, Result, State
+from hostkit import PATH, PYTHON, UNIT, Host, Result, State
 from playkit import play
 
 SAVE = """
@@ -17,7 +17,6 @@ from snapshots import put_snapshot
 for name in sorted(entry.name for entry in pathlib.Path(sys.argv[1]).iterdir() if entry.is_dir()):
     put_snapshot(pathlib.Path(sys.argv[1]), name)
 """
-PYTHON = "PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/repository/playbooks/collections:/controller python3"
 
 
 @pytest.fixture

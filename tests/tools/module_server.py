@@ -63,7 +63,6 @@ def served() -> t.Iterator[Server]:
         env={
             **os.environ,
             "PYTHONPATH": search_path,
-            "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONWARNINGS": "error::ResourceWarning",
         },
     ) as process:

@@ -84,7 +84,6 @@ def _options(packages: Sequence[str]) -> tuple[str, ...]:
         f"--include={','.join(packages)}",
         '--aptopt=Acquire::Languages "none"',
         "--dpkgopt=force-unsafe-io",
-        *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale", "info")),
         *(f"--customize-hook={hook}" for hook in HOOKS),
     )
 
