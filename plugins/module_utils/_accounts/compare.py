@@ -9,8 +9,8 @@ import typing as t
 
 from .._fs.copy_tree import measure, same_content
 from .._fs.patterns import name_matcher
+from .._layouts.account import open_account, opened_account
 from .._layouts.layout import OF_A_PROGRAM, Layout
-from .._layouts.registry import open_account, opened_account
 from .._layouts.sqlite import same_stores, store_patterns
 from .extras import measure_entries, same_entries
 

@@ -21,9 +21,11 @@ from .._core.job import Report
 from .._core.masking import masked
 from .._fs.fdopen import DirFd, normal_path, open_below, opened_directory, status_below
 from .._fs.users import owner_name
+from .._layouts.account import open_account
 from .._layouts.layout import DAMAGED, FOREIGN, LINKED, READABLE, WRITABLE, Judgement, Layout
 from .._layouts.lookalikes import Candidate, copies_among, devices_shared
-from .._layouts.registry import Found, chosen_layout, first_layout, found_in, open_account, plain_count, recognition
+from .._layouts.registry import chosen_layout, first_layout, recognition
+from .._layouts.search import Found, found_in, plain_count
 from .control_directory import control_path, existing_control
 from .displaced import Displaced, listed
 from .expected import Application, names_from, read_source

@@ -13,8 +13,9 @@ import typing as t
 
 from .._fs.fdopen import DirFd, folders_in, opened_below, opened_directory
 from .._fs.patterns import name_matcher
+from .._layouts.account import open_account
 from .._layouts.layout import DAMAGED, FOREIGN, STALE, Layout
-from .._layouts.registry import account_names, open_account
+from .._layouts.search import account_names
 
 _REMOVABLE = (STALE, FOREIGN, DAMAGED)
 

@@ -8,8 +8,10 @@ import collections
 import contextlib
 import typing as t
 
+from .._layouts.account import opened_account
 from .._layouts.layout import Layout
-from .._layouts.registry import LAYOUTS, Found, count_below, opened_account, too_deep
+from .._layouts.registry import LAYOUTS
+from .._layouts.search import Found, count_below, too_deep
 
 if t.TYPE_CHECKING:
     from .._fs.fdopen import DirFd

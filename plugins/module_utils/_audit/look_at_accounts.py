@@ -11,8 +11,9 @@ import typing as t
 from .._accounts import info as accounts_info
 from .._core.masking import masked
 from .._fs.fdopen import DirFd, opened_directory
+from .._layouts.account import opened_account
+from .._layouts.layout import Layout
 from .._layouts.lookalikes import Candidate, copies_among, devices_shared
-from .._layouts.registry import Layout, opened_account
 from .facts import Account, Scan
 from .params import Params
 

@@ -33,7 +33,7 @@ from .inspect import Box, inspected
 from .view import ANONYMOUS, LAYER, MOUNT, Root, image_has_files, payload_owner, roots_of, sees
 
 if t.TYPE_CHECKING:
-    from .._layouts.registry import Layout
+    from .._layouts.layout import Layout
     from .._systemd.unit import Unit
     from .compose import Compose
 

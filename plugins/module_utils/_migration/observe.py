@@ -23,7 +23,9 @@ from .._core.query_cache import one_look
 from .._fs.fdopen import normal_path, opened_directory
 from .._fs.modes import Mode, read_directory_mode
 from .._fs.users import Identity, identity_of
-from .._layouts.registry import Layout, chosen_layout, found_in, plain_count
+from .._layouts.layout import Layout
+from .._layouts.registry import chosen_layout
+from .._layouts.search import found_in, plain_count
 from .._systemd.bindings import are_bound
 from .._systemd.unit import Unit, UnknownUnit, unit_name
 from .._usage.in_use import ELSEWHERE, USED, Verdict, use_of

@@ -21,8 +21,9 @@ from .._core.errors import SessionsError
 from .._core.masking import account_key, masked
 from .._fs.fdopen import DirFd, opened_below, opened_directory, status_below, status_of
 from .._fs.users import owner_name
+from .._layouts.account import open_account
 from .._layouts.layout import KEYS_MISSING, Layout
-from .._layouts.registry import account_names, companions, found_in, open_account
+from .._layouts.search import account_names, companions, found_in
 from .conflicts import CopyState, Decision, decide
 from .left_behind import Clash, Directories, LeftBehind, at_path_already, left_twin
 from .owners import REMEDY, companion_owners, is_owned_by

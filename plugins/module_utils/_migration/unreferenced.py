@@ -21,7 +21,8 @@ from .._core.names import AREA_INSIDE, ASIDE
 from .._fs.fdopen import DirFd, opened_directory, real_path
 from .._fs.patterns import name_matcher
 from .._layouts.layout import Layout
-from .._layouts.registry import LAYOUTS, account_names
+from .._layouts.registry import LAYOUTS
+from .._layouts.search import account_names
 from .._systemd.restart_needed import started_at
 from .._systemd.unit import Unit
 from .._usage.in_use import changed_ns

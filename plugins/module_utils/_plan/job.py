@@ -22,8 +22,8 @@ from .._directory.observe import Params as DirParams
 from .._directory.observe import State as DirState
 from .._fs.users import owner_name
 from .._health import job as health_job
-from .._layouts.layout import LINKED
-from .._layouts.registry import Layout, first_layout
+from .._layouts.layout import LINKED, Layout
+from .._layouts.registry import first_layout
 from .._migration import observe as migration_observe
 from .._migration import plan as migration_plan
 from .._migration.switch import (

@@ -15,8 +15,10 @@ from .._core.errors import SessionsError
 from .._core.masking import masked
 from .._fs.copy_tree import measure
 from .._fs.fdopen import DirFd, opened_below
+from .._layouts.account import opened_account
 from .._layouts.layout import LINKED, Layout
-from .._layouts.registry import CUSTOM, found_in, layout_named, opened_account
+from .._layouts.registry import CUSTOM, layout_named
+from .._layouts.search import found_in
 
 LATEST = "latest"
 _NAMED_AT_MOST = 5

@@ -19,8 +19,8 @@ from .._containers.detect import container_of
 from .._containers.service import compose_of
 from .._core.errors import SessionsError
 from .._fs.fdopen import DirFd, opened_directory
+from .._layouts.account import open_account
 from .._layouts.layout import Layout
-from .._layouts.registry import open_account
 from .._proc.command import run
 from .._systemd.journal import Query, reaches_back, read_on
 from .._systemd.unit import parse_show

@@ -21,8 +21,9 @@ from .._accounts.receipts import mark_with_parts
 from .._containers.detect import container_of, has_mounted
 from .._core.errors import SessionsError
 from .._fs.fdopen import DirFd, opened_directory, real_path, status_below
+from .._layouts.account import opened_account
 from .._layouts.layout import Layout
-from .._layouts.registry import account_names, opened_account
+from .._layouts.search import account_names
 from .._proc.control_groups import processes_of
 from .._proc.process_view import Inode, View, inode_of
 from .._proc.procfs import NOT_OF_THE_BACKEND, environment_of, named_paths

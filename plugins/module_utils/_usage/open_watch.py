@@ -29,8 +29,9 @@ from .._core.names import is_area
 from .._fs.fanotify import fanotify_add, fanotify_new, has_fanotify, read_opened
 from .._fs.fdopen import DirFd, opened_below
 from .._fs.syscalls import inotify_add, inotify_new
+from .._layouts.account import opened_account
 from .._layouts.layout import Layout
-from .._layouts.registry import account_names, opened_account
+from .._layouts.search import account_names
 from .._proc.control_groups import group_of, is_of
 from .in_use import Use
 

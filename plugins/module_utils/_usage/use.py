@@ -14,8 +14,9 @@ from .._containers.service import read_service
 from .._core.errors import SessionsError
 from .._core.masking import account_key
 from .._fs.fdopen import DirFd, normal_path, opened_directory
+from .._layouts.account import open_account
 from .._layouts.layout import Layout
-from .._layouts.registry import account_names, open_account
+from .._layouts.search import account_names
 from .._systemd.unit import unit_name
 from .in_use import ELSEWHERE, NOWHERE, Verdict, use_of
 

@@ -28,7 +28,9 @@ from ..._fs.copy_file import Rules
 from ..._fs.copy_tree import remove_tree, same_content, sync_tree
 from ..._fs.fdopen import DirFd, open_private, opened_directory, real_path
 from ..._fs.syscalls import sync_filesystem
-from ..._layouts.registry import Layout, account_names, opened_account
+from ..._layouts.account import opened_account
+from ..._layouts.layout import Layout
+from ..._layouts.search import account_names
 from ..._proc.command import run_checked
 from .publish import Place, announce, commit
 

@@ -12,7 +12,7 @@ from ..._accounts.control_directory import write_document_at
 from ..._accounts.receipts import Entry, Mark, document_of, mark_with_parts
 from ..._core.masking import account_key
 from ..._fs.fdopen import DirFd, opened_directory
-from ..._layouts.registry import opened_account
+from ..._layouts.account import opened_account
 from ..survey import Account, Survey
 from .progress import Run
 

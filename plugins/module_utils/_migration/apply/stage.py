@@ -14,8 +14,8 @@ from ..._fs.copy_tree import Rules, UnfitTree
 from ..._fs.fdopen import DirFd
 from ..._fs.free_space import SpaceReserve, kept_free
 from ..._fs.patterns import name_matcher, path_matcher
+from ..._layouts.account import open_account
 from ..._layouts.layout import OF_A_PROGRAM, Layout
-from ..._layouts.registry import open_account
 from ..._layouts.sqlite import store_patterns
 from ..switch_refusals import needed
 from .rescue import open_real

@@ -25,12 +25,10 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs import fdopen
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.fdopen import opened_directory
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.account import open_account
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.links import CONTAINER
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import (
-    found_in,
-    layout_named,
-    open_account,
-)
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.search import found_in
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import observe as migration_observe
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._proc.control_groups import Processes
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.unit import PROPERTIES, Unit

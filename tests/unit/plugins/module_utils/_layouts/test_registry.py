@@ -27,6 +27,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.names import AREA_INSIDE
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.fdopen import bounded
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import registry
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.account import open_account
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.layout import (
     Judgement,
     Layout,
@@ -34,13 +35,14 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.lay
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import (
     LAYOUTS,
-    account_names,
-    companions,
     layout_named,
-    open_account,
-    plain_count,
     recognised,
     recognition,
+)
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.search import (
+    account_names,
+    companions,
+    plain_count,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import job as migration_job
 from layouts import KINDS, put_account_of
