@@ -18,6 +18,7 @@ import typing as t
 from .._core.masking import account_key
 from .._fs.fdopen import DirFd, open_regular, opened_below
 from .._fs.patterns import name_matcher
+from .._layouts.account import AccountRef
 from .._layouts.layout import Layout
 from .control_directory import damaged
 
@@ -92,10 +93,16 @@ def mark_of(directory: DirFd, layout: Layout) -> Mark:
     return Mark((status.st_ino, status.st_mtime_ns), looks, _names_digest(directory, status, layout))
 
 
-def mark_with_parts(root: DirFd, name: str, directory: DirFd, layout: Layout) -> Mark:
-    """Return the mark of the open directory of the account ``name`` and of its parts elsewhere below the open ``root``."""
-    mark = mark_of(directory, layout)
-    seen = ((f"part {number}", _look(root, part)) for number, part in enumerate(layout.sidecars_of(name)))
+def mark_at(account: AccountRef) -> Mark:
+    """Return the mark of an account and of its parts elsewhere below its root. Raises OSError if it does not exist."""
+    with account.opened() as directory:
+        return mark_with_parts(account, directory)
+
+
+def mark_with_parts(account: AccountRef, directory: DirFd) -> Mark:
+    """Return the mark of an account whose ``directory`` is open, and of its parts elsewhere below its root."""
+    mark = mark_of(directory, account.layout)
+    seen = ((f"part {number}", _look(account.root, part)) for number, part in enumerate(account.sidecars))
     parts = {number: look for number, look in seen if look is not None}
     return dataclasses.replace(mark, files={**mark.files, **parts}) if parts else mark
 

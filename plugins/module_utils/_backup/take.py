@@ -35,7 +35,7 @@ from .._fs.free_space import SpaceReserve
 from .._fs.leases import has_writer, leases_allowed
 from .._fs.link_tree import link_below, link_tree
 from .._fs.syscalls import rename_new
-from .._layouts.account import open_account
+from .._layouts.account import AccountRef, open_account
 from .._layouts.sqlite import Records, bring_stores, put_store, records_of_store, store_names
 from .known import Choice, document_of, files_in, read_known
 from .store import FILES, PARTIAL, ROOT, SAVED_STATES, Snapshot, name_of, opened_snapshot, write_manifest
@@ -199,7 +199,7 @@ class _Copy:
         """
         while True:
             taken = time.time_ns()
-            mark = mark_with_parts(self.root, self.order.name, self.source, self.layout)
+            mark = mark_with_parts(AccountRef(self.root, self.order.name, self.layout), self.source)
             written = self._is_being_written()
             same = self.once()
             if same and not written:

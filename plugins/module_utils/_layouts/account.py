@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Open the directory of one account, safely and even if it is a symbolic link."""
+"""Name one account, and open its directory: safely, and even if it is a symbolic link."""
 
 from __future__ import annotations
 
@@ -10,6 +10,26 @@ import typing as t
 
 from .._fs.fdopen import DirFd, open_below, opened_below
 from .links import is_link, open_linked
+
+if t.TYPE_CHECKING:
+    from .layout import Layout
+
+
+class AccountRef(t.NamedTuple):
+    """Which account is meant: its name below an open directory, and the layout of its files."""
+
+    root: DirFd
+    name: str
+    layout: Layout
+
+    def opened(self) -> t.ContextManager[DirFd]:
+        """Open its directory and close it afterwards; see open_account."""
+        return opened_account(self.root, self.name)
+
+    @property
+    def sidecars(self) -> tuple[str, ...]:
+        """The paths of its parts elsewhere below the root."""
+        return self.layout.sidecars_of(self.name)
 
 
 def open_account(root: DirFd, account: str) -> DirFd:

@@ -21,7 +21,7 @@ from .._core.errors import SessionsError
 from .._core.masking import account_key, masked
 from .._fs.fdopen import DirFd, opened_below, opened_directory, status_below, status_of
 from .._fs.users import owner_name
-from .._layouts.account import open_account
+from .._layouts.account import AccountRef, open_account
 from .._layouts.layout import KEYS_MISSING, Layout
 from .._layouts.search import account_names, companions, found_in
 from .conflicts import CopyState, Decision, decide
@@ -312,7 +312,7 @@ class _Looks:
             if not self.layout.is_account(directory):
                 return None
             self.owners[place, name] = os.fstat(directory).st_uid
-            mark = mark_with_parts(root, name, directory, self.layout)
+            mark = mark_with_parts(AccountRef(root, name, self.layout), directory)
             if ancestor is not None and not mark.differs_from(ancestor):
                 return CopyState("unknown", mark)
             known = self.sides.get((place, name)) or self.known.get((place, name))
@@ -351,26 +351,26 @@ class AccountPair(t.NamedTuple):
 
     def _restored(self, name: str, receipt: Entry | None, choice: Choice) -> Account:
         """Decide about an account of a snapshot. ``receipt``: of the last time that it was restored."""
-        layout = self.looks.layout
-        snapshot = self._legacy(name, None)._replace(newest_ns=_newest(self.root, name, layout))
+        account = self.ref(name)
+        snapshot = self._legacy(name, None)._replace(newest_ns=_newest(account))
         present = self.looks.side(self.path, self.target, name) if self.target is not None else None
         if present is None and self.target is not None and is_tombstone_at(self.target, name):
             return Account(name, self.source.path, snapshot, None, _MOVED_AWAY, self._owner(name))
-        if present is not None:
-            present = present._replace(newest_ns=_newest(self.target, name, layout))
+        if present is not None and self.target is not None:
+            present = present._replace(newest_ns=_newest(account._replace(root=self.target)))
         facts = Facts(
             again=receipt is not None and receipt.source == self.source.path,
             occupied=_has(self.target, name),
             lost=name in choice.lost,
         )
-        is_same = functools.partial(_same, self.root, self.target, name, layout)
+        is_same = functools.partial(_same, account, self.target)
         decision = decide_restored(snapshot, present, choice.on_conflict, facts, is_same)
         return Account(name, self.source.path, snapshot, present, decision, self._owner(name))
 
     def _account(self, name: str, receipt: Entry | None, on_conflict: str) -> Account:
         if self.handed_over:
             receipt = None  # it arrives from another host, so its history on this host does not count
-        layout, damaged = self.looks.layout, receipt is not None and receipt.damaged
+        account, damaged = self.ref(name), receipt is not None and receipt.damaged
         present = self.looks.side(self.path, self.target, name) if self.target is not None else None
         legacy = self._legacy(name, None if damaged or present is None or present.state == "corrupt" else receipt)
         if receipt is not None and receipt.damaged:
@@ -381,12 +381,12 @@ class AccountPair(t.NamedTuple):
         ancestor = _ancestor(receipt, self.source, legacy, present)
         if present is None and not self.handed_over and self.target is not None and is_tombstone_at(self.target, name):
             return Account(name, self.source.path, legacy, None, _MOVED_AWAY, self._owner(name))
-        if present is not None:
+        if present is not None and self.target is not None:
             present = present._replace(in_use=self.at_path is True)
             if ancestor is None or legacy.mark.differs_from(ancestor.legacy):
-                legacy = legacy._replace(newest_ns=_newest(self.root, name, layout))
-                present = present._replace(newest_ns=_newest(self.target, name, layout))
-        decision = decide(legacy, present, ancestor, on_conflict, lambda: _same(self.root, self.target, name, layout))
+                legacy = legacy._replace(newest_ns=_newest(account))
+                present = present._replace(newest_ns=_newest(account._replace(root=self.target)))
+        decision = decide(legacy, present, ancestor, on_conflict, lambda: _same(account, self.target))
         equal = (
             decision.action == "unchanged"
             and present is not None
@@ -401,12 +401,16 @@ class AccountPair(t.NamedTuple):
         if sides[0].is_of_another_device(sides[1]):
             return Clash(name, *places), None
         twin = left_twin(name, *sides, places)
-        same = twin is not None and _same(first.root, self.root, name, self.looks.layout)
+        same = twin is not None and _same(first.ref(name), self.root)
         return None, None if same else twin
 
     def side(self, name: str) -> CopyState:
         """Judge only the legacy copy."""
         return self._legacy(name, None)
+
+    def ref(self, name: str) -> AccountRef:
+        """Return the legacy copy of an account."""
+        return AccountRef(self.root, name, self.looks.layout)
 
     def _owner(self, name: str) -> int | None:
         return self.looks.owners.get((self.source.path, name))
@@ -415,7 +419,7 @@ class AccountPair(t.NamedTuple):
         ancestor = receipt.legacy if receipt is not None and receipt.source == self.source.path else None
         found = self.looks.side(self.source.path, self.root, name, ancestor)
         # None: it was removed meanwhile.
-        return found or CopyState("corrupt", mark_with_parts(self.root, name, self.root, self.looks.layout))
+        return found or CopyState("corrupt", mark_with_parts(self.ref(name), self.root))
 
 
 def _ancestor(receipt: Entry | None, source: Source, legacy: CopyState, present: CopyState | None) -> Entry | None:
@@ -437,16 +441,16 @@ def _states(looks: _Looks, path: str, target: DirFd | None) -> dict[str, str]:
     return {name: side.state for name, side in found if side is not None}
 
 
-def _newest(root: DirFd | None, name: str, layout: Layout) -> int:
+def _newest(account: AccountRef) -> int:
     from .._accounts.compare import newest_ns
 
-    return newest_ns(root, name, layout) if root is not None else 0
+    return newest_ns(account)
 
 
-def _same(root: DirFd, target: DirFd | None, name: str, layout: Layout) -> bool:
+def _same(account: AccountRef, target: DirFd | None) -> bool:
     from .._accounts.compare import same_account
 
-    return target is not None and same_account(root, target, name, layout)
+    return target is not None and same_account(account, target)
 
 
 def _is_beside_store(layout: Layout, name: str) -> bool:

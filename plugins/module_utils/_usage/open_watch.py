@@ -29,7 +29,7 @@ from .._core.names import is_area
 from .._fs.fanotify import fanotify_add, fanotify_new, has_fanotify, read_opened
 from .._fs.fdopen import DirFd, opened_below
 from .._fs.syscalls import inotify_add, inotify_new
-from .._layouts.account import opened_account
+from .._layouts.account import AccountRef
 from .._layouts.layout import Layout
 from .._layouts.search import account_names
 from .._proc.control_groups import group_of, is_of
@@ -83,22 +83,23 @@ class UseWatch:
             self._watch_root(self._place(place), root)
         for name in account_names(root, layout):
             try:
-                self._add_account(place, root, name, layout)
+                self._add_account(place, AccountRef(root, name, layout))
             except (FileNotFoundError, NotADirectoryError):  # part of it was removed meanwhile
                 with self._told:
                     self._place(place).complete = False
 
-    def _add_account(self, place: str, root: DirFd, name: str, layout: Layout) -> None:
+    def _add_account(self, place: str, account: AccountRef) -> None:
+        root, name, layout = account
         if name == ".":
             # The root may be an application's directory: only its keys count, not its program files.
             for path in dict.fromkeys((*layout.watched_in(root), *_databases_in(root, layout))):
                 with _opened_parent(root, path) as (folder, file):
                     self.add(place, name, folder, file)
             return
-        with opened_account(root, name) as account:
-            self.add(place, name, account)
-            for folder_path in {os.path.dirname(path) for path in layout.watched_in(account)} - {""}:
-                with opened_below(account, folder_path) as folder:
+        with account.opened() as directory:
+            self.add(place, name, directory)
+            for folder_path in {os.path.dirname(path) for path in layout.watched_in(directory)} - {""}:
+                with opened_below(directory, folder_path) as folder:
                     self.add(place, name, folder)
 
     def add(self, place: str, account: str, directory: DirFd, name: str | None = None) -> None:

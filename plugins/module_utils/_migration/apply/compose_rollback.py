@@ -14,7 +14,7 @@ import time
 import typing as t
 
 from ..._accounts.control_directory import control_path, read_document_at, write_document_at
-from ..._accounts.receipts import RECEIPT, Entry, document_of, mark_with_parts
+from ..._accounts.receipts import RECEIPT, Entry, document_of, mark_at
 from ..._accounts.work_area import COMPANIONS
 from ..._containers.command_lines import DOCKER
 from ..._containers.compose import Compose
@@ -28,7 +28,7 @@ from ..._fs.copy_file import Rules
 from ..._fs.copy_tree import remove_tree, same_content, sync_tree
 from ..._fs.fdopen import DirFd, open_private, opened_directory, real_path
 from ..._fs.syscalls import sync_filesystem
-from ..._layouts.account import opened_account
+from ..._layouts.account import AccountRef
 from ..._layouts.layout import Layout
 from ..._layouts.search import account_names
 from ..._proc.command import run_checked
@@ -112,8 +112,7 @@ def _write_receipt(place: Place, there: DirFd, layer: str, path: str, layout: La
     """Record in the receipt that the accounts moved to the layer, so that the next run treats them as newer once they are used."""
     entries = {}
     for name in account_names(place.path, layout):
-        with opened_account(place.path, name) as here, opened_account(there, name) as back:
-            marks = (mark_with_parts(there, name, back, layout), mark_with_parts(place.path, name, here, layout))
-            entries[account_key(name)] = Entry(layer, *marks, time.time())
+        here = AccountRef(place.path, name, layout)
+        entries[account_key(name)] = Entry(layer, mark_at(here._replace(root=there)), mark_at(here), time.time())
     document = {**read_document_at(place.control, RECEIPT), **document_of(path, entries)}
     write_document_at(place.control, RECEIPT, document)

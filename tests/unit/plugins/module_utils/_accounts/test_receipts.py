@@ -19,12 +19,13 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.re
     Mark,
     document_of,
     entries_in,
+    mark_at,
     mark_of,
-    mark_with_parts,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.masking import account_key
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.fdopen import opened_directory
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.account import AccountRef
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
 from layouts import KINDS, put_account_of, put_lock, put_root_of
 
@@ -137,8 +138,8 @@ def test_what_belongs_to_an_account_elsewhere_is_looked_at(tmp_path: pathlib.Pat
     for held in ("", "a", "b"):
         if held:
             put_file(tmp_path / "tokens/one.data.json", held)
-        with opened_directory(str(tmp_path)) as root, opened_directory(str(tmp_path / "userDataDir/one")) as account:
-            marks.append(mark_with_parts(root, "userDataDir/one", account, layout_named("wppconnect")))
+        with opened_directory(str(tmp_path)) as root:
+            marks.append(mark_at(AccountRef(root, "userDataDir/one", layout_named("wppconnect"))))
     assert marks[0].differs_from(marks[1])
     assert marks[1].differs_from(marks[2])
 
