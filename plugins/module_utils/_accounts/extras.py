@@ -71,7 +71,7 @@ def move_entries_to_staging(root: DirFd, holder: DirFd, paths: t.Sequence[str], 
 
 
 def require_entries_fit(root: DirFd, paths: t.Sequence[str], rules: Rules, fit: Fit) -> None:
-    """Raise UnfitTree for what bring_entries, or take_entries, would raise it for: see require_fit."""
+    """Raise UnfitTree for what bring_entries, or a move of the entries, would raise it for: see require_fit."""
     for path in paths:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), _opened_parent(root, path) as (parent, name):
             require_entry_fit(parent, name, rules, fit)

@@ -77,7 +77,7 @@ def look_of(known: Known) -> Look:
     found: Look = {("file", path): record for path, record in files_in(known.files)}
     for store, records in known.stores.items():
         found.update({("store", store, kind): record for kind, record in records.items()})
-    for part, index in known.beside.items():
+    for part, index in known.parts.items():
         found.update({("part", part, path): record for path, record in files_in(index)})
     return found
 
@@ -94,8 +94,8 @@ def read_known(directory: DirFd, choice: Choice) -> Known:
         document = parsed_json(content or b"{}")
         if document["made"] != choice.made:
             return NOTHING
-        beside = {part: _index(index) for part, index in document["beside"].items()}
-        return Known(_index(document["files"]), _index(document["stores"]), beside)
+        parts = {part: _index(index) for part, index in document["parts"].items()}
+        return Known(_index(document["files"]), _index(document["stores"]), parts)
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError, SessionsError):
         return NOTHING
 

@@ -183,13 +183,13 @@ class _Copy:
         """Make one pass over the account; return whether everything was as the pass before had left it."""
         files, tally = sync_tree(self.source, self.target, self.rules, self.known.files)
         stores = self._bring_stores(tally) if self.layout.databases else {}
-        beside: dict[str, Index] = {}
-        parts = self.layout.sidecars_of(self.order.name)
-        if parts:
+        parts: dict[str, Index] = {}
+        sidecars = self.layout.sidecars_of(self.order.name)
+        if sidecars:
             with self._holder(_PARTS) as holder:
-                beside, figures = bring_entries(self.root, holder, parts, self._whole_rules, self.known.beside)
+                parts, figures = bring_entries(self.root, holder, sidecars, self._whole_rules, self.known.parts)
                 tally.add(figures)
-        before, self.known = self.known, Known(files, stores, beside)
+        before, self.known = self.known, Known(files, stores, parts)
         return self.known == before and not tally.unsettled
 
     def until_quiet(self, until: float, *, is_held: bool) -> bool:
@@ -223,7 +223,7 @@ class _Copy:
     def put_parts(self) -> None:
         """Put the parts of the account that are outside its directory where they are below the sessions path."""
         with self._holder(_PARTS) as holder:
-            for part in self.known.beside:
+            for part in self.known.parts:
                 folder, _slash, name = part.rpartition("/")
                 with opened_below(holder, slot_of(part)) as slot:
                     parent = _made_below(self.top, folder or ".")

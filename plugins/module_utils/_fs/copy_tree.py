@@ -87,7 +87,7 @@ def sync_tree(source: DirFd, target: DirFd, rules: Rules, index: Index) -> tuple
 
 
 def sync_entries(source: DirFd, target: DirFd, names: t.Iterable[str], rules: Rules) -> tuple[set[str], Tally]:
-    """Like bring_up_to_date, for some of the entries of ``source`` and the directory itself. Returns the names that kept changing.
+    """Like sync_tree, for some of the entries of ``source`` and the directory itself. Returns the names that kept changing.
 
     The index of the previous pass does not match the target afterwards.
     """
@@ -110,7 +110,7 @@ def has_links(directory: DirFd, names: t.Iterable[str]) -> bool:
 
 
 def bring_entry(source: DirFd, target: DirFd, name: str, rules: Rules, index: Index) -> tuple[Index, Tally]:
-    """Like bring_up_to_date, for one entry, a file or a directory; links are left out. ``target`` contains nothing else."""
+    """Like sync_tree, for one entry, a file or a directory; links are left out. ``target`` contains nothing else."""
     found = os.stat(name, dir_fd=source, follow_symlinks=False)
     copying = _Pass(rules, index, found.st_dev)
     there = set(os.listdir(target))
@@ -136,9 +136,9 @@ def measure(directory: DirFd, is_volatile: Test, is_cache: Test | None = None) -
 
 
 def require_fit(source: DirFd, rules: Rules, fit: Fit = require_own) -> None:
-    """Raise UnfitTree if bring_up_to_date would, from names, owners and modes only; nothing is copied.
+    """Raise UnfitTree if sync_tree would, from names, owners and modes only; nothing is copied.
 
-    ``fit``: the check for each file; with ``require_may_change_hands`` this raises what hand_over would raise.
+    ``fit``: the check for each file; with ``require_may_change_hands`` this raises what chown_tree would raise.
     """
     _require_fit(source, "", 0, os.fstat(source).st_dev, rules, Names(), fit)
 
@@ -197,7 +197,7 @@ def files_below(directory: DirFd, is_volatile: Test, is_cache: Test | None) -> t
 
 
 def hand_over_entry(directory: DirFd, name: str, rules: Rules) -> Tally:
-    """Like hand_over, for one entry, a file or a directory, of an open directory."""
+    """Like chown_tree, for one entry, a file or a directory, of an open directory."""
     found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     if stat.S_ISDIR(found.st_mode):
         below = DirFd(os.open(name, _OPEN_DIRECTORY, dir_fd=directory))
@@ -493,7 +493,9 @@ def _hand_over_file(directory: DirFd, name: str, rules: Rules) -> None:
         require_may_change_hands(status, rules)
         if os.geteuid() == 0:
             os.fchown(descriptor, rules.uid, rules.gid)
-        if status.st_mode & _SPECIAL_BITS:  # neither call changes the mtime, so the rest of dress() is not needed
+        if (
+            status.st_mode & _SPECIAL_BITS
+        ):  # neither call changes the mtime, so the rest of apply_metadata is not needed
             os.fchmod(descriptor, stat.S_IMODE(status.st_mode) & 0o777)
     finally:
         os.close(descriptor)

@@ -156,7 +156,7 @@ def _detect_deeper(
 def _reason(directory: DirFd, path: str, level: int, layout: Layout) -> str:
     if level > _deepest(layout) or (layout.excluded and path_matcher(layout.excluded)(path)):
         return ""
-    # A directory in ``beside`` may itself be an account with that name, but not the directories in it.
+    # A directory in ``ignored`` may itself be an account with that name, but not the directories in it.
     above = path.rpartition("/")[0]
     if above and path_matcher(layout.ignored)(above):
         return ""

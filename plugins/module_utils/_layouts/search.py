@@ -44,7 +44,7 @@ class Found(t.NamedTuple):
 def account_names(root: DirFd, layout: Layout) -> t.Iterator[str]:
     """Yield the accounts below the open directory ``root`` as relative paths, sorted; ``.`` if the root itself is an account.
 
-    Includes symbolic links that are safe to follow (links.py), and directories of the layout's ``beside`` that are accounts.
+    Includes symbolic links that are safe to follow (links.py), and directories of the layout's ``ignored`` that are accounts.
     """
     return (found.name for found in found_in(root, layout) if not found.left)
 

@@ -82,7 +82,7 @@ def bring_stores(
 ) -> tuple[Records, Tally]:
     """Update the copies of the databases ``names`` of an open account in the open directory ``scratch``.
 
-    As with bring_up_to_date in copy_tree.py, ``known`` is the result of the previous pass, and files that keep changing count as unsettled.
+    As with sync_tree in copy_tree.py, ``known`` is the result of the previous pass, and files that keep changing count as unsettled.
     """
     fresh: Records = {}
     tally = Tally()

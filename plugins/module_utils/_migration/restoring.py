@@ -94,7 +94,7 @@ def _why_not(account: Account, path: str) -> str:
     return (
         f"account {account.label!r} at {path} is linked, and its newest key is {age(account.present.newest_ns)} old, but that of the "
         f"snapshot is {age(account.legacy.newest_ns)} old, so restoring it would turn its keys back: {ROLLED_BACK_KEYS}; nothing was "
-        "changed: leave the account as it is, or confirm with force=true (role: wa_restore_force)"
+        "changed: leave the account as it is, or confirm with force=true"
     )
 
 

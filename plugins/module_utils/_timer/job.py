@@ -47,7 +47,6 @@ class Wanted(t.NamedTuple):
     path: str
     content: bytes
     mode: int
-    secret: bool = False
 
 
 class Params(t.NamedTuple):

@@ -3,7 +3,7 @@
 """Watches the accounts at all known paths and reports which of them a backend opens. Begun before its start, this proves what it uses.
 
 fanotify(7) identifies the process of each open, so that only those of the unit's control group count. Without it (in containers without
-the capability, or with old kernels) inotify(7) reports opens by any process; this collection then inspects accounts within ``own_look``.
+the capability, or with old kernels) inotify(7) reports opens by any process, so nothing else may open accounts meanwhile.
 
 Rules:
 
@@ -73,7 +73,6 @@ class UseWatch:
         self._marked: dict[tuple[int, int], str] = {}  # device and inode: place
         self._groups: set[str] = set()
         self._told = threading.Condition()
-        self._ours = False
         self._wake = os.pipe2(os.O_CLOEXEC)
         self._listener: threading.Thread | None = None
 
@@ -151,21 +150,6 @@ class UseWatch:
         """Wait until ``enough`` is true for what was seen, checked after each event. Return False on a timeout."""
         with self._told:
             return self._told.wait_for(lambda: enough(self.seen()), timeout=seconds)
-
-    @contextlib.contextmanager
-    def own_look(self) -> t.Iterator[None]:
-        """Inspect the accounts in the body without being counted. Writes of a backend still count, its reads may not."""
-        if self.named:
-            yield
-            return
-        with self._told:
-            self._take_all()
-            self._ours = True
-            try:
-                yield
-            finally:
-                self._take_all()
-                self._ours = False
 
     def _place(self, name: str) -> _Place:
         if name not in self._places:
@@ -272,9 +256,7 @@ class UseWatch:
     def _note(self, place: _Place, watch: int, mask: int) -> None:
         if mask & _OVERFLOW:
             place.complete = False
-        elif (
-            watch in place.watches and not mask & _ON_DIRECTORY and mask & (_MODIFY if self._ours else _OPEN | _MODIFY)
-        ):
+        elif watch in place.watches and not mask & _ON_DIRECTORY and mask & (_OPEN | _MODIFY):
             place.opens[place.watches[watch], _ANYBODY] += 1
 
     def _add_new(self, place: str, name: str) -> None:

@@ -215,7 +215,7 @@ def _stage_once(copy: StagedCopy) -> Tally:
             files, tally = _bring_files(copy, opened.source, target, known.files)
         stores, figures = bring_stores_of(copy, opened, known.stores)
         tally.add(figures)
-        parts, figures = _bring_parts(copy, opened, known.beside)
+        parts, figures = _bring_parts(copy, opened, known.parts)
         tally.add(figures)
         fresh = Known(files, stores, parts)
         if fresh != known or not files:
