@@ -17,7 +17,8 @@ from .conflicts import Decision
 
 if t.TYPE_CHECKING:
     from .conflicts import CopyState
-    from .survey import Account, Survey
+    from .pair import Account
+    from .survey import Survey
 
 RESTORE, FORCE, RECOVER = "restore", "force", "recover"
 # Values of on_conflict that session_migrate does not offer: the sources are snapshots, and the other rules of this file apply.

@@ -13,7 +13,8 @@ from ..._accounts.receipts import Entry, Mark, document_of, mark_at
 from ..._core.masking import account_key
 from ..._fs.fdopen import DirFd, opened_directory
 from ..._layouts.account import AccountRef
-from ..survey import Account, Survey
+from ..pair import Account
+from ..survey import Survey
 from .progress import Run
 
 

@@ -20,14 +20,11 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration i
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.conflicts import CopyState, Decision
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.job import Params, State, Step
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.left_behind import Clash, LeftBehind
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.pair import Account
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.retirable import Retirement
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.sources import Source
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.steps import StepKind, planned
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import (
-    Account,
-    Companion,
-    Survey,
-)
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import Companion, Survey
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.switch import SwitchState
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.switch_refusals import (
     linked_places,
