@@ -7,8 +7,8 @@ from __future__ import annotations
 import os
 import typing as t
 
-from .._fs.copy_tree import measure, same_content
 from .._fs.patterns import name_matcher
+from .._fs.walk_tree import measure, same_content
 from .._layouts.account import AccountRef, open_account, opened_account
 from .._layouts.layout import OF_A_PROGRAM, Layout
 from .._layouts.sqlite import same_stores, store_patterns

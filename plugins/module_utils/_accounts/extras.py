@@ -14,18 +14,11 @@ import typing as t
 
 from .._core.masking import account_key
 from .._fs.copy_file import Rules, digest_of
-from .._fs.copy_tree import (
-    Fit,
-    Index,
-    Tally,
-    bring_entry,
-    hand_over_entry,
-    remove_tree,
-    require_entry_fit,
-    same_content,
-)
+from .._fs.copy_tree import Index, bring_entry, remove_tree
 from .._fs.fdopen import DirFd, exists, is_folder, open_private, opened_below
+from .._fs.give_tree import Fit, hand_over_entry, require_entry_fit
 from .._fs.syscalls import rename_new
+from .._fs.walk_tree import Tally, same_content
 from .._layouts.sqlite import DamagedStore, bring_stores, put_as_it_is, put_stores
 
 _CALLED = "a directory in the staging area"

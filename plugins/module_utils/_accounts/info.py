@@ -32,7 +32,7 @@ from .expected import Application, names_from, read_source
 from .work_area import can_rename
 
 if t.TYPE_CHECKING:
-    from .._fs.copy_tree import Tally
+    from .._fs.walk_tree import Tally
 
 _LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z
 _NAMED_AT_MOST = 5
@@ -318,7 +318,7 @@ def _facts(
 
 
 def _sizes(directory: DirFd, layout: Layout) -> Tally:
-    from .._fs.copy_tree import measure
+    from .._fs.walk_tree import measure
 
     return measure(directory, layout.is_volatile)
 

@@ -81,7 +81,7 @@ def _lock_names(directory: DirFd, layout: Layout) -> list[str]:
 
 def _inodes_of(account: DirFd, layout: Layout) -> set[Inode]:
     """Return the inodes that a process using the account has open: its files, or the directory itself."""
-    from .._fs.copy_tree import files_below
+    from .._fs.walk_tree import files_below
 
     status = os.fstat(account)
     found = {(status.st_dev, status.st_ino)}

@@ -17,10 +17,11 @@ from .._core.errors import SessionsError
 from .._core.limits import FILE_LIST_BYTES
 from .._core.names import AREA_INSIDE
 from .._fs.copy_file import UNSETTLED, record_of
-from .._fs.copy_tree import Index, files_below
+from .._fs.copy_tree import Index
 from .._fs.fdopen import DirFd, opened_below, status_below
 from .._fs.files import read_file_at
 from .._fs.patterns import name_matcher, path_matcher
+from .._fs.walk_tree import files_below
 from .._layouts.layout import OF_A_PROGRAM, Layout
 from .._layouts.sqlite import records_of_store, store_names, store_patterns
 from .store import FILES

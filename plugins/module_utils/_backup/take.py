@@ -28,13 +28,14 @@ from .._core.errors import SessionsError
 from .._core.limits import QUIET_SECONDS
 from .._core.masking import account_key
 from .._fs.copy_file import Rules, UnfitTree
-from .._fs.copy_tree import Index, Tally, files_below, measure, remove_tree, sync_tree
+from .._fs.copy_tree import Index, remove_tree, sync_tree
 from .._fs.fdopen import OPEN_DIRECTORY, DirFd, exists, open_private, opened_below, opened_directory
 from .._fs.files import read_file_at
 from .._fs.free_space import SpaceReserve
 from .._fs.leases import has_writer, leases_allowed
 from .._fs.link_tree import link_below, link_tree
 from .._fs.syscalls import rename_new
+from .._fs.walk_tree import Tally, files_below, measure
 from .._layouts.account import AccountRef, open_account
 from .._layouts.sqlite import Records, bring_stores, put_store, records_of_store, store_names
 from .known import Choice, document_of, files_in, read_known

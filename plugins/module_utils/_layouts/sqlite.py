@@ -20,9 +20,10 @@ from .._core.errors import SessionsError
 from .._core.limits import JAIL_MEMORY, STORE_BYTES
 from .._core.masking import account_key
 from .._fs.copy_file import UNSETTLED, Record, Rules, UnfitTree, copy_until_settled, digest_of, pour, record_of
-from .._fs.copy_tree import Tally, files_below, remove_tree
+from .._fs.copy_tree import remove_tree
 from .._fs.fdopen import DirFd, open_private, opened_below, status_below, status_of
 from .._fs.patterns import name_matcher
+from .._fs.walk_tree import Tally, files_below
 from .._proc.chroot_worker import PastLimit, in_jail, jail_user, seconds_for
 from .layout import Layout
 from .sqlite_pages import store_digest

@@ -25,9 +25,10 @@ from ..._core.errors import SessionsError
 from ..._core.masking import account_key
 from ..._core.names import is_area
 from ..._fs.copy_file import Rules
-from ..._fs.copy_tree import remove_tree, same_content, sync_tree
+from ..._fs.copy_tree import remove_tree, sync_tree
 from ..._fs.fdopen import DirFd, open_private, opened_directory, real_path
 from ..._fs.syscalls import sync_filesystem
+from ..._fs.walk_tree import same_content
 from ..._layouts.account import AccountRef
 from ..._layouts.layout import Layout
 from ..._layouts.search import account_names

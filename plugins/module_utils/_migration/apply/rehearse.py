@@ -15,8 +15,9 @@ import typing as t
 from ..._accounts.extras import require_entries_fit
 from ..._core.errors import SessionsError
 from ..._fs.copy_file import UnfitTree, require_own
-from ..._fs.copy_tree import Tally, require_entry_fit, require_fit, require_may_change_hands
 from ..._fs.fdopen import DirFd, opened_below, opened_directory
+from ..._fs.give_tree import require_entry_fit, require_fit, require_may_change_hands
+from ..._fs.walk_tree import Tally
 from ..._layouts.account import opened_account
 from ..._layouts.sqlite import may_be_damaged, store_names
 from ..._layouts.sqlite_query import answer_of_copy

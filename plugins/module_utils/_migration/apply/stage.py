@@ -10,7 +10,7 @@ import math
 import os
 import typing as t
 
-from ..._fs.copy_tree import Rules, UnfitTree
+from ..._fs.copy_file import Rules, UnfitTree
 from ..._fs.fdopen import DirFd
 from ..._fs.free_space import SpaceReserve, kept_free
 from ..._fs.patterns import name_matcher, path_matcher

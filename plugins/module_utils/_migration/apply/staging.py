@@ -19,8 +19,10 @@ from ..._accounts.extras import bring_entries
 from ..._accounts.receipts import Mark, mark_with_parts
 from ..._core import progress
 from ..._core.limits import STOPPED_SECONDS
-from ..._fs.copy_tree import Index, Tally, UnfitTree, has_links, sync_entries, sync_tree
+from ..._fs.copy_file import UnfitTree
+from ..._fs.copy_tree import Index, sync_entries, sync_tree
 from ..._fs.inotify import Touched, Watch
+from ..._fs.walk_tree import Tally, has_links
 from ..._layouts.account import AccountRef
 from ..._layouts.sqlite import DamagedStore
 from ..._proc.pool import parallel_map
