@@ -12,9 +12,9 @@ import typing as t
 from .._core.job import Report
 from .._core.summary import accounts as counted
 from .._layouts.layout import LINKED
-from .evidence import Evidence
 from .facts import Exempted
-from .findings import SEVERITIES, Finding, found_in
+from .finding import SEVERITIES, Evidence, Finding
+from .findings import found_in
 from .observe import Observation, observed
 from .params import Params, read_params
 

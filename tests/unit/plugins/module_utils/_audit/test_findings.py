@@ -24,10 +24,10 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._audit.facts
     Service,
     Thresholds,
 )
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._audit.finding import SEVERITIES
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._audit.findings import (
     BY_ID,
     FINDINGS,
-    SEVERITIES,
     found_in,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.layout import StopSettings
