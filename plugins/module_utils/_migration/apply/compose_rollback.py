@@ -26,7 +26,8 @@ from ..._core.masking import account_key
 from ..._core.names import is_area
 from ..._fs.copy_file import Rules
 from ..._fs.copy_tree import remove_tree, sync_tree
-from ..._fs.fdopen import DirFd, open_private, opened_directory, real_path
+from ..._fs.fdopen import DirFd, open_private, real_path
+from ..._fs.files import remove_durably
 from ..._fs.syscalls import sync_filesystem
 from ..._fs.walk_tree import same_content
 from ..._layouts.account import AccountRef
@@ -62,7 +63,8 @@ def put_back(place: Place, compose: Compose, back: WayBack, path: str, layout: L
         rules = Rules(place.uid, place.gid, frozenset((place.uid,)), is_area, checksum=True)
         sync_tree(place.path, staged, rules, {})
         sync_filesystem(staged)
-        _remove_durably(back.file)
+        # If a power cut restored it, the next container would use the older keys of the sessions path.
+        remove_durably(back.file)
         new = _made_anew(compose)
         argv = [DOCKER, "cp", "--archive", f"{real_path(staged)}/.", f"{new.id}:{back.inside}"]
         run_checked(argv, purpose=f"copy the accounts to {back.inside} in {new.name}", timeout=_SECONDS)
@@ -91,13 +93,6 @@ def require_back(unit: str, back: WayBack) -> None:
                 f"the container of {unit} was recreated with its accounts in {back.inside}, but does not run; see its log and start it"
             )
         time.sleep(0.1)
-
-
-def _remove_durably(file: str) -> None:
-    """Remove the override file durably: if a power cut restored it, the next container would use the older keys of the sessions path."""
-    os.unlink(file)
-    with opened_directory(os.path.dirname(file)) as directory:
-        os.fsync(directory)
 
 
 def _made_anew(compose: Compose) -> Box:

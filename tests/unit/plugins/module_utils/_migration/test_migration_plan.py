@@ -31,7 +31,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.s
     require_expected,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.unreferenced import Astray
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.drop_in import Reload
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.file_steps import Reload
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.unit import PROPERTIES, Unit
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._usage.in_use import USED, Verdict
 
