@@ -12,7 +12,7 @@ from .._fs.walk_tree import measure, same_content
 from .._layouts.account import AccountRef, open_account, opened_account
 from .._layouts.layout import OF_A_PROGRAM, Layout
 from .._layouts.sqlite import same_stores, store_patterns
-from .extras import measure_entries, same_entries
+from .entries import measure_entries, same_entries
 
 if t.TYPE_CHECKING:
     from .._fs.fdopen import DirFd

@@ -11,7 +11,7 @@ from __future__ import annotations
 import typing as t
 
 from .._accounts.copy_index import NOTHING, Known
-from .._accounts.extras import is_kept
+from .._accounts.entries import is_kept
 from .._core.bounded_json import is_integer, parsed_json
 from .._core.errors import SessionsError
 from .._core.limits import FILE_LIST_BYTES

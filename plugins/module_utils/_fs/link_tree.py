@@ -14,7 +14,7 @@ import typing as t
 
 from .copy_file import UNSETTLED
 from .copy_tree import Index
-from .fdopen import OPEN_DIRECTORY, DirFd, names_in, opened_below
+from .fdopen import OPEN_DIRECTORY, DirFd, names_in, opened_parent
 from .walk_tree import require_depth_and_device
 
 
@@ -31,11 +31,10 @@ def link_tree(source: DirFd, target: DirFd, known: Index) -> Index:
 
 def link_below(source: DirFd, target: DirFd, path: str) -> bool:
     """Link one file at the relative ``path`` in both open directories; return whether that was possible."""
-    folder, _slash, name = path.rpartition("/")
     with (
         contextlib.suppress(OSError),
-        opened_below(source, folder or ".") as above,
-        opened_below(target, folder or ".") as below,
+        opened_parent(source, path) as (above, name),
+        opened_parent(target, path) as (below, _name),
     ):
         os.link(name, name, src_dir_fd=above, dst_dir_fd=below, follow_symlinks=False)
         return stat.S_ISREG(os.stat(name, dir_fd=below, follow_symlinks=False).st_mode)

@@ -8,7 +8,7 @@ import contextlib
 import os
 import typing as t
 
-from .._fs.fdopen import DirFd, open_below, opened_below
+from .._fs.fdopen import DirFd, open_below, opened_parent
 from .links import is_link, open_linked
 
 if t.TYPE_CHECKING:
@@ -37,11 +37,10 @@ def open_account(root: DirFd, account: str) -> DirFd:
 
     Raises OSError if it does not exist.
     """
-    folder, _slash, name = account.rpartition("/")
     try:
         return open_below(root, account)
     except NotADirectoryError:
-        with opened_below(root, folder or ".") as parent:
+        with opened_parent(root, account) as (parent, name):
             if not is_link(parent, name):
                 raise
             return open_linked(root, parent, name)
@@ -59,9 +58,8 @@ def opened_account(root: DirFd, account: str) -> t.Iterator[DirFd]:
 
 def is_linked(root: DirFd, account: str) -> bool:
     """Return whether the account's entry below an open root is a symbolic link."""
-    folder, _slash, name = account.rpartition("/")
     try:
-        with opened_below(root, folder or ".") as parent:
+        with opened_parent(root, account) as (parent, name):
             return is_link(parent, name)
     except (FileNotFoundError, NotADirectoryError):
         return False

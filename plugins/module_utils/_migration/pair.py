@@ -12,7 +12,7 @@ import typing as t
 from .._accounts.receipts import Entry, Mark, mark_with_parts
 from .._accounts.tombstone import is_tombstone_at
 from .._core.masking import masked
-from .._fs.fdopen import DirFd, opened_below, status_of
+from .._fs.fdopen import DirFd, opened_parent, status_of
 from .._layouts.account import AccountRef, open_account
 from .._layouts.layout import KEYS_MISSING, Layout
 from .conflicts import CopyState, Decision, decide
@@ -223,9 +223,8 @@ def has_entry(target: DirFd | None, path: str) -> bool:
     """Return whether the open directory ``target`` has an entry at a relative path; False if it is None."""
     if target is None:
         return False
-    folder, _slash, name = path.rpartition("/")
     try:
-        with opened_below(target, folder or ".") as parent:
+        with opened_parent(target, path) as (parent, name):
             return status_of(parent, name) is not None
     except (FileNotFoundError, NotADirectoryError):
         return False

@@ -8,7 +8,7 @@ import dataclasses
 import os
 import typing as t
 
-from .._accounts.extras import is_kept
+from .._accounts.entries import is_kept
 from .._accounts.tombstone import is_tombstone_at
 from .._fs.fdopen import DirFd, is_folder, opened_directory, status_below
 from .._fs.patterns import path_matcher

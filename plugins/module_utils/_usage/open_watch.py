@@ -17,7 +17,6 @@ Rules:
 from __future__ import annotations
 
 import collections
-import contextlib
 import os
 import select
 import struct
@@ -27,7 +26,7 @@ import typing as t
 from .._core.errors import SessionsError
 from .._core.names import is_area
 from .._fs.fanotify import fanotify_add, fanotify_new, has_fanotify, read_opened
-from .._fs.fdopen import DirFd, opened_below
+from .._fs.fdopen import DirFd, opened_below, opened_parent
 from .._fs.syscalls import inotify_add, inotify_new
 from .._layouts.account import AccountRef
 from .._layouts.layout import Layout
@@ -92,7 +91,7 @@ class UseWatch:
         if name == ".":
             # The root may be an application's directory: only its keys count, not its program files.
             for path in dict.fromkeys((*layout.watched_in(root), *_databases_in(root, layout))):
-                with _opened_parent(root, path) as (folder, file):
+                with opened_parent(root, path) as (folder, file):
                     self.add(place, name, folder, file)
             return
         with account.opened() as directory:
@@ -295,13 +294,6 @@ def _account_of(path: str, by_last_name: t.Mapping[str, str]) -> str:
 def _databases_in(root: DirFd, layout: Layout) -> list[str]:
     is_database = layout.database_matcher
     return [name for name in os.listdir(root) if is_database(name)] if layout.databases else []
-
-
-@contextlib.contextmanager
-def _opened_parent(root: DirFd, path: str) -> t.Iterator[tuple[DirFd, str]]:
-    folder, _slash, name = path.rpartition("/")
-    with opened_below(root, folder or ".") as opened:
-        yield opened, name
 
 
 def _inotify_add_entry(queue: int, directory: DirFd, name: str | None, mask: int) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ..._accounts.extras import measure_entries
+from ..._accounts.entries import measure_entries
 from ..._core.errors import SessionsError
 from ..._fs.free_space import RESERVE, has_room, has_room_for_all
 from ..._fs.patterns import name_matcher
