@@ -17,7 +17,7 @@ import typing as t
 
 from .._core import progress
 from .._core.errors import SessionsError
-from .._core.job import Report
+from .._core.job import LOOKS_ONLY, Report
 from .._core.masking import masked
 from .._fs.fdopen import DirFd, normal_path, open_below, opened_directory, status_below
 from .._fs.users import owner_name
@@ -152,22 +152,7 @@ def observe(params: Params) -> State:
         raise SessionsError(f"cannot read {params.path}: {error.strerror}; run as root (become)") from error
 
 
-def plan(state: State, params: Params) -> tuple[t.Any, ...]:
-    """Return no steps: this job only reads."""
-    return ()
-
-
-def diff(state: State, steps: tuple[t.Any, ...], params: Params) -> t.Mapping[str, t.Any]:
-    """Return nothing: this job changes nothing."""
-    return {}
-
-
-def apply(steps: tuple[t.Any, ...], state: State, params: Params) -> None:
-    """Never called: there are no steps."""
-
-
-def verify(state: State, params: Params) -> None:
-    """Never called: there are no steps."""
+plan, diff, apply, verify = LOOKS_ONLY
 
 
 def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: t.Any) -> Report:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
-from .._core.job import Report
+from .._core.job import LOOKS_ONLY, Report
 from .._core.summary import accounts as counted
 from .._layouts.layout import LINKED
 from .facts import Exempted
@@ -31,22 +31,7 @@ def observe(params: Params) -> State:
     return observed(params)
 
 
-def plan(state: State, params: Params) -> tuple[t.Any, ...]:
-    """Return no steps: this job only reads."""
-    return ()
-
-
-def diff(state: State, steps: tuple[t.Any, ...], params: Params) -> t.Mapping[str, t.Any]:
-    """Return nothing: this job changes nothing."""
-    return {}
-
-
-def apply(steps: tuple[t.Any, ...], state: State, params: Params) -> None:
-    """Never called: there are no steps."""
-
-
-def verify(state: State, params: Params) -> None:
-    """Never called: there are no steps."""
+plan, diff, apply, verify = LOOKS_ONLY
 
 
 def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: t.Any) -> Report:

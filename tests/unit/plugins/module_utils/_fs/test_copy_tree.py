@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from accounts import CANARY, OLD, content, give, looks, put_file
+from accounts import CANARY, OLD, content, give, looks, opened, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs import copy_file, walk_tree
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.copy_file import Rules, UnfitTree
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.copy_tree import (
@@ -44,15 +44,6 @@ def rules(
     uid: int = OURS[0], gid: int = OURS[1], owners: t.Collection[int] = (OURS[0],), checksum: bool = True
 ) -> Rules:
     return Rules(uid, gid, frozenset(owners), VOLATILE, checksum)
-
-
-@contextlib.contextmanager
-def opened(path: pathlib.Path) -> t.Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 class Trees:

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from accounts import CANARY, KEY_FILES, content, credentials, put_account, put_file
+from accounts import CANARY, KEY_FILES, content, credentials, opened, put_account, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts import info as accounts_info
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core import job as core_job
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
@@ -49,15 +49,6 @@ from layouts import KINDS, put_account_of
 
 BAILEYS = layout_named("baileys")
 STATES = ("paired", "pending", "fresh", "corrupt")
-
-
-@contextlib.contextmanager
-def opened(path: pathlib.Path) -> t.Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def judged(path: pathlib.Path) -> Judgement:
