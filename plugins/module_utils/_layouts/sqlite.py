@@ -209,9 +209,12 @@ def _bring_store(
     try:
         with opened_parent(source, name) as (parent, last):
             brought = {
-                suffix: _bring_file(parent, slot, last + suffix, record, known.get(suffix), rules, tally)
+                suffix: record
+                if record == known.get(suffix)
+                else _bring_file(parent, slot, last + suffix, rules, tally)
                 for suffix, record in _records(parent, last).items()
             }
+            tally.files += len(brought)
             for suffix in set(_SUFFIXES).difference(brought):
                 remove_tree(slot, last + suffix)
             # The files of a database are a consistent state only if none changed meanwhile.
@@ -229,18 +232,7 @@ def _records(parent: DirFd, name: str) -> dict[str, tuple[int, ...]]:
     return {suffix: record_of(status) for suffix, status in found.items() if status}
 
 
-def _bring_file(
-    parent: DirFd,
-    slot: DirFd,
-    name: str,
-    record: tuple[int, ...],
-    known: tuple[int, ...] | None,
-    rules: Rules,
-    tally: Tally,
-) -> Record | tuple[int, ...]:
-    tally.files += 1
-    if record == known:
-        return record
+def _bring_file(parent: DirFd, slot: DirFd, name: str, rules: Rules, tally: Tally) -> Record:
     remove_tree(slot, name)
     try:
         copied = copy_until_settled(parent, slot, name, rules)
