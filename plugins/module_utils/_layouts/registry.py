@@ -12,14 +12,13 @@ from __future__ import annotations
 import typing as t
 
 from .._core.errors import SessionsError
-from .._core.limits import FOLDERS
 from .._fs.fdopen import DirFd
 from .._fs.patterns import path_matcher
 from .baileys import BAILEYS, BAILEYS_CSHARP, EVOLUTION
 from .browsers import OPENWA, SESSION_MANAGER, VENOM, WPPCONNECT, WWEBJS
 from .layout import Layout
 from .links import unfit_target
-from .search import account_names, opened_folders
+from .search import account_names, folders_left, opened_folders
 from .waha import WAHA
 from .whatsmeow import WHATSMEOW
 
@@ -135,7 +134,7 @@ def _detect_below(root: DirFd) -> t.Iterator[tuple[str, str, str]]:
             yield layout.name, reason, "."
     # Special layouts first: a directory belongs to one library, and there may be thousands to examine.
     ordered = sorted(LAYOUTS.values(), key=lambda layout: not layout.specialises)
-    yield from _detect_deeper(root, root, "", 1, ordered, iter(range(FOLDERS)))
+    yield from _detect_deeper(root, root, "", 1, ordered, folders_left())
 
 
 def _detect_deeper(

@@ -92,6 +92,11 @@ def companions(root: DirFd, layout: Layout) -> t.Iterator[str]:
             yield path
 
 
+def folders_left() -> t.Iterator[int]:
+    """Return an iterator with one item for each directory that one search may open."""
+    return iter(range(FOLDERS))
+
+
 def opened_folders(
     directory: DirFd, left: t.Iterator[int], note: t.Callable[[str, str], None]
 ) -> t.Iterator[tuple[str, DirFd, bool]]:
@@ -180,7 +185,7 @@ class _Walk:
 
     def __init__(self, root: DirFd, layout: Layout, left: t.Iterator[int] | None = None) -> None:
         self.root, self.layout = root, layout
-        self.left = left if left is not None else iter(range(FOLDERS))
+        self.left = left if left is not None else folders_left()
         self.linked: set[tuple[int, int]] = set()
         self.fits, self.is_ignored = name_matcher(layout.names), path_matcher(layout.ignored)
         self.is_excluded, self.is_volatile = path_matcher(layout.excluded), layout.volatile_matcher

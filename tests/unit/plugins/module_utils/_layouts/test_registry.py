@@ -26,7 +26,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core import
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.names import AREA_INSIDE
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.fdopen import bounded
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import registry
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import search
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.account import open_account
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.layout import (
     Judgement,
@@ -493,7 +493,7 @@ def test_more_directories_than_any_host_has_are_not_looked_at(
         (tmp_path / str(number)).mkdir()
     with opened(tmp_path) as root:
         assert list(account_names(root, LAYOUTS["baileys"])) == []
-        monkeypatch.setattr(registry, "FOLDERS", 29)
+        monkeypatch.setattr(search, "FOLDERS", 29)
         with pytest.raises(SessionsError, match="more than 29 directories to search for accounts"):
             list(account_names(root, LAYOUTS["baileys"]))
         with pytest.raises(SessionsError, match="more than 29 directories to search for accounts"):
