@@ -331,5 +331,5 @@ class _Copy:
 
 def _newest_in(mark: Mark) -> int:
     """Return the newest key write, as session_info has it: parts outside the directory do not count."""
-    own = (look[2] for name, look in mark.files.items() if not name.startswith("part "))
-    return max(0, mark.folder[1], *own)
+    own = (file.mtime_ns for name, file in mark.files.items() if not name.startswith("part "))
+    return max(0, mark.folder.mtime_ns, *own)

@@ -158,6 +158,6 @@ def tasks_of(seen: Survey) -> list[Task]:
     """Return a task for each account to stage."""
     sidecars_of = seen.layout.sidecars_of
     return [
-        Task(one.root, one.name, one.label, sidecars_of(one.name), one.owner, one.legacy.mark.folder[0])
+        Task(one.root, one.name, one.label, sidecars_of(one.name), one.owner, one.legacy.mark.folder.inode)
         for one in seen.to_publish
     ]
