@@ -135,7 +135,7 @@ lint-shell: deps-gates
 lint-repository: $(call ready,units)
 	$(call say,licences and module sizes and specs of roles and playbooks and words and generated files)
 	@failed=0; \
-	for check in check_licences check_module_size check_role_specs check_playbook_specs check_words "generate_role_readme --check" "generate_layout_table --check" "generate_limits_table --check" "generate_findings_table --check" "generate_awx --check" "generate_docs_index --check"; do \
+	for check in check_licences check_module_size check_role_specs check_playbook_specs check_words "generate_playbook_settings --check" "generate_role_readme --check" "generate_layout_table --check" "generate_limits_table --check" "generate_findings_table --check" "generate_awx --check" "generate_docs_index --check"; do \
 	    read -r tool arguments <<<"$$check"; \
 	    $(VENV)/units/bin/python "tests/tools/$$tool.py" $$arguments || failed=1; \
 	done; \
@@ -154,6 +154,7 @@ format: $(call ready,units)  ## formats Python (FILES=... for some files)
 	@$(VENV)/units/bin/ruff check --fix $(or $(FILES),.)
 
 readmes: $(call ready,units)  ## generates the READMEs of roles, tables and the index of docs, and the definitions for AWX
+	@$(VENV)/units/bin/python tests/tools/generate_playbook_settings.py
 	@$(VENV)/units/bin/python tests/tools/generate_role_readme.py
 	@$(VENV)/units/bin/python tests/tools/generate_layout_table.py
 	@$(VENV)/units/bin/python tests/tools/generate_limits_table.py

@@ -20,11 +20,6 @@ description:
     an empty string, which overrides that value.
   - Null and an empty string count as unset. Booleans, numbers, lists and dictionaries can be text, in the formats of
     P(whatsapp_ops.sessions.setting#filter).
-options:
-  playbook:
-    description: Name of the playbook, without C(.yml).
-    type: str
-    required: true
 extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes
   - whatsapp_ops.sessions._attributes.info
@@ -32,6 +27,11 @@ attributes:
   safe_file_operations:
     support: N/A
     details: Does not work with files on hosts.
+options:
+  playbook:
+    description: Name of the playbook, without C(.yml).
+    type: str
+    required: true
 author:
   - The whatsapp_ops.sessions contributors (!UNKNOWN)
 """

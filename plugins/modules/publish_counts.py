@@ -16,6 +16,13 @@ description:
     are kept.
   - In a slice of an AWX job, the name is C(whatsapp_ops_JOB), because AWX keeps only one artifact of each name.
   - Contains numbers only.
+extends_documentation_fragment:
+  - whatsapp_ops.sessions._attributes
+  - whatsapp_ops.sessions._attributes.info
+attributes:
+  safe_file_operations:
+    support: N/A
+    details: Does not work with files on hosts.
 options:
   playbook:
     description: Name of the playbook, without C(.yml).
@@ -37,13 +44,6 @@ options:
   counts:
     description: Numbers that the playbook knows, for example how many hosts failed.
     type: dict
-extends_documentation_fragment:
-  - whatsapp_ops.sessions._attributes
-  - whatsapp_ops.sessions._attributes.info
-attributes:
-  safe_file_operations:
-    support: N/A
-    details: Does not work with files on hosts.
 author:
   - The whatsapp_ops.sessions contributors (!UNKNOWN)
 """

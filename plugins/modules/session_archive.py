@@ -24,6 +24,8 @@ extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes
   - whatsapp_ops.sessions._attributes.action_group
   - whatsapp_ops.sessions._layout
+  - whatsapp_ops.sessions._options.backup_path
+  - whatsapp_ops.sessions._options.show_accounts
 attributes:
   action_group:
     membership:
@@ -70,13 +72,6 @@ options:
     description: The moment of the snapshot to export, or V(latest) for the newest one in which the account is linked.
     type: str
     default: latest
-  backup_path:
-    description: The directory of the snapshots. Defaults to the directory C(backups) in the control directory of O(path).
-    type: path
-  show_accounts:
-    description: Return the names of the accounts instead of masked ones.
-    type: bool
-    default: false
 seealso:
   - module: whatsapp_ops.sessions.session_backup
   - module: whatsapp_ops.sessions.session_restore

@@ -23,6 +23,9 @@ extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes.info
   - whatsapp_ops.sessions._attributes.action_group
   - whatsapp_ops.sessions._layout
+  - whatsapp_ops.sessions._options.findings
+  - whatsapp_ops.sessions._options.backup_path
+  - whatsapp_ops.sessions._options.show_accounts
 attributes:
   action_group:
     membership:
@@ -48,33 +51,6 @@ options:
     type: list
     elements: path
     default: []
-  exceptions:
-    description:
-      - Findings that are accepted until a date. They are returned in RV(accepted) instead of RV(findings).
-      - After its last day, an exception has no effect and is a finding itself, V(exception_expired).
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      id:
-        description: ID of the finding.
-        type: str
-        required: true
-      reason:
-        description: Why the risk is accepted.
-        type: str
-        required: true
-      until:
-        description: Last day of the exception, as C(YYYY-MM-DD).
-        type: str
-        required: true
-  backup_path:
-    description: Directory of the backups. Defaults to the store in the control directory of O(path).
-    type: path
-  backup_max_age:
-    description: Seconds after which the backup of an account that was not confirmed since is a finding.
-    type: int
-    default: 93600
   min_free_bytes:
     description: Fewer free bytes on the filesystem of the accounts are a finding.
     type: int
@@ -95,10 +71,6 @@ options:
     description: Number of files of each account of which owner, mode and size are examined.
     type: int
     default: 1000
-  show_accounts:
-    description: Return account names unmasked. They are often phone numbers.
-    type: bool
-    default: false
 author:
   - The whatsapp_ops.sessions contributors (!UNKNOWN)
 """

@@ -24,6 +24,7 @@ extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes
   - whatsapp_ops.sessions._attributes.action_group
   - whatsapp_ops.sessions._layout
+  - whatsapp_ops.sessions._options.show_accounts
 attributes:
   action_group:
     membership:
@@ -98,10 +99,6 @@ options:
     description: Seconds to wait for the unit to stop, and again for it to start, with O(quiesce=stop).
     type: int
     default: 120
-  show_accounts:
-    description: Return account names unmasked. They are often phone numbers.
-    type: bool
-    default: false
 seealso:
   - module: whatsapp_ops.sessions.session_info
 author:

@@ -1,7 +1,6 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-
 """Creates a persistent directory for sessions."""
 
 from __future__ import annotations
@@ -10,8 +9,6 @@ DOCUMENTATION = r"""
 module: session_dir
 short_description: Create a persistent directory for the sessions of a WhatsApp backend
 version_added: 0.1.0
-author:
-  - The whatsapp_ops.sessions contributors (!UNKNOWN)
 description:
   - Ensures that a directory exists which survives restarts, which the backend can write to, and which no other user of the
     host can remove or replace.
@@ -20,6 +17,22 @@ description:
     than root and the owner can write to, parent directories that the owner cannot traverse, filesystems mounted read-only, and
     the cases described for O(allow_ephemeral), O(require_mount), O(min_free_bytes), O(min_free_inodes) and O(unit).
   - Missing parent directories are created, owned by root with mode V(0755).
+extends_documentation_fragment:
+  - whatsapp_ops.sessions._attributes
+  - whatsapp_ops.sessions._attributes.action_group
+attributes:
+  action_group:
+    membership:
+      - whatsapp_ops.sessions.sessions
+      - whatsapp_ops.sessions.units
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+  safe_file_operations:
+    support: full
 options:
   path:
     description:
@@ -93,29 +106,15 @@ options:
       - Do not set this permanently for a backend that writes with a different C(UMask=), because every run would then report changes.
     type: bool
     default: false
-attributes:
-  action_group:
-    membership:
-      - whatsapp_ops.sessions.sessions
-      - whatsapp_ops.sessions.units
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
-  safe_file_operations:
-    support: full
-extends_documentation_fragment:
-  - whatsapp_ops.sessions._attributes
-  - whatsapp_ops.sessions._attributes.action_group
+notes:
+  - The module does not read the content of the directory and does not return any name from it.
 seealso:
   - module: whatsapp_ops.sessions.session_migrate
     description: Moves existing sessions into the directory.
   - module: whatsapp_ops.sessions.systemd_override
     description: Configures the path of the sessions in the unit and permits it to write there.
-notes:
-  - The module does not read the content of the directory and does not return any name from it.
+author:
+  - The whatsapp_ops.sessions contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""
@@ -240,6 +239,7 @@ del zip_imports  # imported before all others, for its side effect
 
 
 def main() -> None:
+    """Run the module."""
     run_module(directory_job, SESSION_DIR)
 
 

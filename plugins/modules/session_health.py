@@ -1,7 +1,6 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-
 """Waits until a backend is healthy."""
 
 from __future__ import annotations
@@ -10,8 +9,6 @@ DOCUMENTATION = r"""
 module: session_health
 short_description: Wait until a WhatsApp backend is healthy
 version_added: 0.1.0
-author:
-  - The whatsapp_ops.sessions contributors (!UNKNOWN)
 description:
   - Polls a backend until its health page answers 200 with the expected values, and its unit is active with a stable main process.
   - Fails on timeout. The message states what was expected and what was seen last.
@@ -20,6 +17,19 @@ description:
   - Only the status and the values of the requested keys are returned from the reply. An object or a list in place of an expected value
     is returned as its size only.
   - At least one of O(url) and O(unit) is required.
+extends_documentation_fragment:
+  - whatsapp_ops.sessions._attributes
+  - whatsapp_ops.sessions._attributes.info
+  - whatsapp_ops.sessions._attributes.action_group
+attributes:
+  action_group:
+    membership:
+      - whatsapp_ops.sessions.units
+  check_mode:
+    details: Checks once, without waiting, and succeeds regardless of the result, which is in RV(healthy).
+  safe_file_operations:
+    support: N/A
+    details: Does not work with files.
 options:
   url:
     description:
@@ -110,22 +120,11 @@ options:
       - Headers to send to O(url), for example an API key. They never appear in messages.
     type: dict
     default: {}
-attributes:
-  action_group:
-    membership:
-      - whatsapp_ops.sessions.units
-  check_mode:
-    details: Checks once, without waiting, and succeeds regardless of the result, which is in RV(healthy).
-  safe_file_operations:
-    support: N/A
-    details: Does not work with files.
-extends_documentation_fragment:
-  - whatsapp_ops.sessions._attributes
-  - whatsapp_ops.sessions._attributes.info
-  - whatsapp_ops.sessions._attributes.action_group
 seealso:
   - module: whatsapp_ops.sessions.session_info
     description: Counts accounts and reports their state.
+author:
+  - The whatsapp_ops.sessions contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""
@@ -257,6 +256,7 @@ del zip_imports  # imported before all others, for its side effect
 
 
 def main() -> None:
+    """Run the module."""
     run_module(health_job, SESSION_HEALTH, **SESSION_HEALTH_RULES)
 
 

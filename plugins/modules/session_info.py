@@ -19,6 +19,7 @@ extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes.info
   - whatsapp_ops.sessions._attributes.action_group
   - whatsapp_ops.sessions._layout
+  - whatsapp_ops.sessions._options.show_accounts
 attributes:
   action_group:
     membership:
@@ -81,10 +82,6 @@ options:
         description: Maximum number of seconds for the complete answer.
         type: float
         default: 10.0
-  show_accounts:
-    description: Return account names unmasked. They are often phone numbers.
-    type: bool
-    default: false
 author:
   - The whatsapp_ops.sessions contributors (!UNKNOWN)
 """

@@ -42,6 +42,7 @@ extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes
   - whatsapp_ops.sessions._attributes.action_group
   - whatsapp_ops.sessions._layout
+  - whatsapp_ops.sessions._options.interruption
 attributes:
   action_group:
     membership:
@@ -229,17 +230,6 @@ options:
     type: str
     choices: [checksum, metadata]
     default: checksum
-  unit_timeout:
-    description: Seconds to wait for the unit to stop, and again for it to start.
-    type: int
-    default: 120
-  use_timeout:
-    description:
-      - Seconds within which a backend with linked accounts has to open one of them at O(path) after its start. Otherwise, the migration
-        is rolled back and the module fails.
-      - With V(0), the module only warns, after 3 seconds. It always rolls back if the backend opens accounts at another path.
-    type: float
-    default: 0
 seealso:
   - module: whatsapp_ops.sessions.session_dir
   - module: whatsapp_ops.sessions.session_info

@@ -20,6 +20,10 @@ extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes.info
   - whatsapp_ops.sessions._attributes.action_group
   - whatsapp_ops.sessions._layout
+  - whatsapp_ops.sessions._options.record
+  - whatsapp_ops.sessions._options.findings
+  - whatsapp_ops.sessions._options.backup_path
+  - whatsapp_ops.sessions._options.show_accounts
 attributes:
   action_group:
     membership:
@@ -29,56 +33,10 @@ attributes:
   safe_file_operations:
     support: full
 options:
-  path:
-    description: The directory that contains the accounts.
-    type: path
-    required: true
-  unit:
-    description:
-      - The systemd unit of the backend. Without a unit, the name of a Docker Compose service or container.
-      - If omitted, nothing is returned about the backend and its restarts.
-    type: str
-  backup_path:
-    description: The directory of the backups, if they are not in the control directory of the sessions path.
-    type: path
-  backup_max_age:
-    description: Seconds after which the backup of an account that was not confirmed since is a finding.
-    type: int
-    default: 93600
-  audit:
-    description: Return the findings of M(whatsapp_ops.sessions.session_audit).
-    type: bool
-    default: true
-  exceptions:
-    description: Findings that are accepted until a date, as in M(whatsapp_ops.sessions.session_audit). They are not returned.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      id:
-        description: ID of the finding.
-        type: str
-        required: true
-      reason:
-        description: Why the risk is accepted.
-        type: str
-        required: true
-      until:
-        description: Last day of the exception, as C(YYYY-MM-DD).
-        type: str
-        required: true
-  sizes:
-    description: Count the files of each account and their bytes. This reads every directory of every account, but no file.
-    type: bool
-    default: true
   history_days:
     description: Number of days of which migrations, restarts and replaced accounts are returned.
     type: float
     default: 30
-  show_accounts:
-    description: Return unmasked account names. They are often phone numbers.
-    type: bool
-    default: false
 seealso:
   - module: whatsapp_ops.sessions.session_audit
   - module: whatsapp_ops.sessions.session_info

@@ -1,7 +1,6 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-
 """Copies the snapshots of accounts to a repository of restic."""
 
 from __future__ import annotations
@@ -10,25 +9,41 @@ DOCUMENTATION = r"""
 module: session_restic
 short_description: Copy the snapshots of accounts to a restic repository, and prove that they can be restored
 version_added: 0.1.0
-author:
-  - The whatsapp_ops.sessions contributors (!UNKNOWN)
 description:
   - Copies the directory of snapshots that M(whatsapp_ops.sessions.session_backup) writes to a repository of restic, usually on another
     machine. The copies are encrypted.
   - Creates the repository if it does not exist, removes old copies, and verifies the repository.
   - With O(state=drilled), restores the newest copy to a private directory, judges every account in it, and removes it again.
   - A drill judges each account by O(layout), with V(auto) by the layout that it was saved with.
-  - Requires restic 0.14 or newer on the host.
+requirements:
+  - restic 0.14 or newer, on the host
+extends_documentation_fragment:
+  - whatsapp_ops.sessions._attributes
+  - whatsapp_ops.sessions._attributes.action_group
+  - whatsapp_ops.sessions._layout
+  - whatsapp_ops.sessions._options.backup_path
+attributes:
+  action_group:
+    membership:
+      - whatsapp_ops.sessions.sessions
+      - whatsapp_ops.sessions.layouts
+  check_mode:
+    support: full
+    details: Reads the repository. A drill is not run.
+  diff_mode:
+    support: full
+    details: Shows how many snapshots are copied.
+  idempotent:
+    support: full
+  safe_file_operations:
+    support: full
+    details: restic reads the directory of snapshots by its name. Only root can write to it.
 options:
   path:
     description:
       - The directory that contains the accounts. It is not read; only its snapshots are.
     type: path
     required: true
-  backup_path:
-    description:
-      - The directory of the snapshots, as in M(whatsapp_ops.sessions.session_backup).
-    type: path
   repository:
     description:
       - The repository, as restic names it, for example V(sftp:backup@vault:/srv/whatsapp) or V(s3:https://s3.example.com/bucket).
@@ -69,27 +84,14 @@ options:
       - Verify the structure of the repository after each copy.
     type: bool
     default: true
-attributes:
-  check_mode:
-    support: full
-    details: Reads the repository. A drill is not run.
-  diff_mode:
-    support: full
-    details: Shows how many snapshots are copied.
-  idempotent:
-    support: full
-  safe_file_operations:
-    support: full
-    details: restic reads the directory of snapshots by its name. Only root can write to it.
-extends_documentation_fragment:
-  - whatsapp_ops.sessions._attributes
-  - whatsapp_ops.sessions._layout
 seealso:
   - module: whatsapp_ops.sessions.session_backup
   - module: whatsapp_ops.sessions.session_timer
   - name: restic
     description: Repositories, credentials and passwords.
     link: https://restic.readthedocs.io
+author:
+  - The whatsapp_ops.sessions contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""
@@ -168,6 +170,7 @@ del zip_imports  # imported before all others, for its side effect
 
 
 def main() -> None:
+    """Run the module."""
     run_module(job, SESSION_RESTIC)
 
 

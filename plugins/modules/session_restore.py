@@ -24,6 +24,9 @@ extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes
   - whatsapp_ops.sessions._attributes.action_group
   - whatsapp_ops.sessions._layout
+  - whatsapp_ops.sessions._options.backup_path
+  - whatsapp_ops.sessions._options.show_accounts
+  - whatsapp_ops.sessions._options.interruption
 attributes:
   action_group:
     membership:
@@ -84,9 +87,6 @@ options:
     description: Replace linked accounts by older copies. See the description of the module for what that means.
     type: bool
     default: false
-  backup_path:
-    description: The directory of the snapshots. Defaults to the directory C(backups) in the control directory of O(path).
-    type: path
   snapshot_path:
     description: The sessions path that the snapshots were taken of, if it was another one. Defaults to O(path).
     type: path
@@ -111,21 +111,6 @@ options:
     type: list
     elements: str
     default: []
-  unit_timeout:
-    description: Seconds to wait for the unit to stop, and again for it to start.
-    type: int
-    default: 120
-  use_timeout:
-    description:
-      - Seconds within which a backend with linked accounts has to open one of them after its start. Otherwise, the restore is rolled back
-        and the module fails.
-      - With V(0), the module only warns, after 3 seconds. It always rolls back if the backend opens accounts at another path.
-    type: float
-    default: 0
-  show_accounts:
-    description: Return the names of the accounts instead of masked ones.
-    type: bool
-    default: false
 seealso:
   - module: whatsapp_ops.sessions.session_backup
   - module: whatsapp_ops.sessions.session_info

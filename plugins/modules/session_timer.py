@@ -1,7 +1,6 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-
 """Installs a job of this collection on a host, where systemd runs it without Ansible."""
 
 from __future__ import annotations
@@ -10,8 +9,6 @@ DOCUMENTATION = r"""
 module: session_timer
 short_description: Let systemd run a job of this collection on a host, on schedule or after changes
 version_added: 0.1.0
-author:
-  - The whatsapp_ops.sessions contributors (!UNKNOWN)
 description:
   - Installs the code of one job, its options, and units that run it on the host without Ansible.
   - The program is C(/usr/local/lib/whatsapp-ops/JOB.pyz), a zip file with the part of this collection that the job needs. It uses the
@@ -23,13 +20,25 @@ description:
   - A job that fails leaves its service in the state C(failed), and the reason in the journal. It prints counts only, never names of
     accounts.
   - This module never runs the job itself.
+extends_documentation_fragment:
+  - whatsapp_ops.sessions._attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+    details: Shows the texts of the units. The program and the options are shown as digests.
+  idempotent:
+    support: full
+  safe_file_operations:
+    support: full
 options:
   job:
     description:
       - The job to run.
       - V(backup) saves snapshots of accounts, as M(whatsapp_ops.sessions.session_backup) does.
       - V(metrics) writes metrics for node_exporter, as M(whatsapp_ops.sessions.session_metrics) does.
-      - V(restic) copies them to another machine, as M(whatsapp_ops.sessions.session_restic) does.
+      - V(restic) copies the snapshots to another machine, as M(whatsapp_ops.sessions.session_restic) does.
     type: str
     required: true
     choices: [backup, metrics, restic]
@@ -82,26 +91,16 @@ options:
     description:
       - A unit to start after each failed run, for example one that sends a notification.
     type: str
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-    details: Shows the texts of the units. The program and the options are shown as digests.
-  idempotent:
-    support: full
-  safe_file_operations:
-    support: full
-extends_documentation_fragment:
-  - whatsapp_ops.sessions._attributes
+notes:
+  - Run the module again after an update of the collection, so that the host gets its new code. The role backup does that.
 seealso:
   - module: whatsapp_ops.sessions.session_backup
   - module: whatsapp_ops.sessions.session_restic
   - name: systemd.timer(5)
     description: Schedules and delays.
     link: https://www.freedesktop.org/software/systemd/man/latest/systemd.timer.html
-notes:
-  - Run the module again after an update of the collection, so that the host gets its new code. The role backup does that.
+author:
+  - The whatsapp_ops.sessions contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""
@@ -183,6 +182,7 @@ del zip_imports  # imported before all others, for its side effect
 
 
 def main() -> None:
+    """Run the module."""
     run_module(job, SESSION_TIMER, nested=nested_options)
 
 

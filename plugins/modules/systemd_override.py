@@ -1,7 +1,6 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-
 """Manages one drop-in of a systemd unit."""
 
 from __future__ import annotations
@@ -10,14 +9,28 @@ DOCUMENTATION = r"""
 module: systemd_override
 short_description: Manage a drop-in of a systemd unit and report the effective settings
 version_added: 0.1.0
-author:
-  - The whatsapp_ops.sessions contributors (!UNKNOWN)
 description:
   - Writes C(UNIT.d/NAME.conf) with the options in O(sections), or removes it, and reloads the systemd manager.
   - Systemd validates the drop-in before it is installed (see O(validate)), so a misspelt option never reaches C(/etc).
   - Then reports the settings that the next start of the unit will use (RV(effective)), the files and lines that override the drop-in
     (RV(shadowed)), and whether the running process needs a restart for the settings to take effect (RV(needs_restart)).
   - Never starts, stops or restarts the unit.
+extends_documentation_fragment:
+  - whatsapp_ops.sessions._attributes
+  - whatsapp_ops.sessions._attributes.action_group
+attributes:
+  action_group:
+    membership:
+      - whatsapp_ops.sessions.units
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+    details: Shows the text of the drop-in, unless it is O(sensitive) or the current file is readable by root only.
+  idempotent:
+    support: full
+  safe_file_operations:
+    support: full
 options:
   unit:
     description:
@@ -91,22 +104,9 @@ options:
       - Keep a copy of a replaced or removed drop-in in the same directory, under a name that systemd ignores.
     type: bool
     default: false
-attributes:
-  action_group:
-    membership:
-      - whatsapp_ops.sessions.units
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-    details: Shows the text of the drop-in, unless it is O(sensitive) or the current file is readable by root only.
-  idempotent:
-    support: full
-  safe_file_operations:
-    support: full
-extends_documentation_fragment:
-  - whatsapp_ops.sessions._attributes
-  - whatsapp_ops.sessions._attributes.action_group
+notes:
+  - The module does not rely on systemd's reports alone, because C(NeedDaemonReload) misses files whose modification time was set back,
+    and C(systemctl show) omits environment files.
 seealso:
   - module: whatsapp_ops.sessions.session_migrate
     description: Changes drop-ins and environment files of a stopped unit (O(whatsapp_ops.sessions.session_migrate#module:switch)).
@@ -116,9 +116,8 @@ seealso:
   - name: systemd.exec(5)
     description: Options of processes, and the sources of their environment.
     link: https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html
-notes:
-  - The module does not rely on systemd's reports alone, because C(NeedDaemonReload) misses files whose modification time was set back,
-    and C(systemctl show) omits environment files.
+author:
+  - The whatsapp_ops.sessions contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""
@@ -270,6 +269,7 @@ del zip_imports  # imported before all others, for its side effect
 
 
 def main() -> None:
+    """Run the module."""
     run_module(drop_in, SYSTEMD_OVERRIDE, **SYSTEMD_OVERRIDE_RULES)
 
 

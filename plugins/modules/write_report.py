@@ -15,6 +15,19 @@ description:
   - Hosts that were unreachable, failed or were not asked are listed as such.
   - Sizes are compared with those in the C(report.json) that it replaces.
   - The page is one file without references to the network. It shows texts of hosts as text only.
+extends_documentation_fragment:
+  - whatsapp_ops.sessions._attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: none
+    details: The report contains the time at which it was made.
+  safe_file_operations:
+    support: N/A
+    details: Does not work with files on hosts.
 options:
   directory:
     description: The directory on the controller. It is created if necessary.
@@ -36,19 +49,6 @@ options:
     description: Number of days of the history on the page.
     type: float
     default: 30
-extends_documentation_fragment:
-  - whatsapp_ops.sessions._attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: none
-  idempotent:
-    support: none
-    details: The report contains the time at which it was made.
-  safe_file_operations:
-    support: N/A
-    details: Does not work with files on hosts.
 author:
   - The whatsapp_ops.sessions contributors (!UNKNOWN)
 """

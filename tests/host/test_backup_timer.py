@@ -159,7 +159,7 @@ def test_a_backup_that_fails_is_seen_in_the_unit_and_by_verify(at: Scheduled) ->
 
     late = play(at.host, "verify", wa_backup_max_age=1)  # which it is, after a start of ansible-playbook
     assert late.rc != 0
-    assert "are allowed (wa_backup_max_age); run the playbook backup" in " ".join(late.output.split())
+    assert "(settings: 'backup.max_age' is wa_backup_max_age)" in " ".join(late.output.split())
     assert play(at.host, "verify").rc == 0
 
 

@@ -22,8 +22,9 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core import
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import job as migration_job
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.pair import Choice
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.sources import Source
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import Choice, survey
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import Roots, survey
 from layouts import put_root_of
 from striker import exchange, striking
 
@@ -126,7 +127,7 @@ def test_a_root_that_is_exchanged_after_it_was_found_is_refused(tmp_path: pathli
     source = Source("/given", str(scene.legacy), frozenset((WA,)))
     scene.exchange("")
     with pytest.raises(SessionsError, match=f"in /given belongs to {BOB}, not to nobody; nothing was changed"):
-        survey([source], str(scene.path), layout_named("baileys"), {}, Choice("newest"), None)
+        survey(Roots([source], str(scene.path), layout_named("baileys")), {}, Choice("newest"))
 
 
 @pytest.mark.parametrize("way", ["link", "directory"])

@@ -17,7 +17,8 @@ import pytest
 from accounts import CANARY, content, give, put_account, put_file, use
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.control_directory import control_path
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.fdopen import opened_directory
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import LAYOUTS, opened_account
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.account import opened_account
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import LAYOUTS
 from conftest import Mount
 from layouts import KINDS, damage_store, put_root_of, put_store
 from module_server import Server

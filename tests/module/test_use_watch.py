@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import subprocess
@@ -13,7 +12,7 @@ import typing as t
 
 import pytest
 
-from accounts import put_account, put_file
+from accounts import opened, put_account, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._proc.process_view import binding_of
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._usage import open_watch
@@ -51,15 +50,6 @@ def places(place: pathlib.Path) -> Places:
 def unit() -> t.Iterator[Group]:
     with group(f"wa-test-{os.getpid()}.service") as made:
         yield made
-
-
-@contextlib.contextmanager
-def opened(path: pathlib.Path) -> t.Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def prepared(places: Places, *groups: str) -> UseWatch:

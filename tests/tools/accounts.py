@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import pathlib
@@ -56,6 +57,16 @@ def put_account(
         put_file(path / f"{name}.json", json.dumps({"private": f"{CANARY} {number} {name}"}), at=at)
     os.utime(path, (at, at))
     return path
+
+
+@contextlib.contextmanager
+def opened(path: pathlib.Path) -> t.Iterator[int]:
+    """Open a directory."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def put_file(path: pathlib.Path, content: str | bytes, *, at: float = OLD) -> pathlib.Path:

@@ -15,7 +15,8 @@ from tree import ROOT
 
 sys.path.insert(0, str(ROOT / "playbooks/collections"))
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._audit.findings import FINDINGS, SEVERITIES
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._audit.finding import SEVERITIES
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._audit.findings import FINDINGS
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.problems import (
     DATABASES,
     OF_A_DATABASE,

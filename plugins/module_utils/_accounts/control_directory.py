@@ -62,11 +62,16 @@ def opened_control(path: str) -> t.Iterator[DirFd]:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def existing_control(path: str) -> t.Iterator[DirFd | None]:
+def existing_control(path: str) -> t.ContextManager[DirFd | None]:
     """Open the control directory of ``path`` for reading; yield None if there is none or this user has no access."""
+    return existing_trusted(control_path(path))
+
+
+@contextlib.contextmanager
+def existing_trusted(directory: str) -> t.Iterator[DirFd | None]:
+    """Open a trusted directory for reading, see open_trusted; yield None if there is none or this user has no access."""
     try:
-        descriptor = open_trusted(control_path(path), make=False)
+        descriptor = open_trusted(directory, make=False)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         yield None
         return

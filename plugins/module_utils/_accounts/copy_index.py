@@ -29,7 +29,7 @@ class Known(t.NamedTuple):
 
     files: Index
     stores: Records
-    beside: dict[str, Index]
+    parts: dict[str, Index]
 
 
 NOTHING = Known({}, {}, {})

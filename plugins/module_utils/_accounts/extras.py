@@ -9,24 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import typing as t
 
 from .._core.masking import account_key
-from .._fs.copy_file import Rules, digest_of
-from .._fs.copy_tree import (
-    Fit,
-    Index,
-    Tally,
-    bring_entry,
-    hand_over_entry,
-    remove_tree,
-    require_entry_fit,
-    same_content,
-)
-from .._fs.fdopen import DirFd, exists, is_folder, open_private, opened_below
+from .._fs.copy_file import Rules
+from .._fs.copy_tree import Index, bring_entry, remove_tree
+from .._fs.fdopen import DirFd, exists, open_private, opened_parent
+from .._fs.give_tree import Fit, hand_over_entry, require_entry_fit
 from .._fs.syscalls import rename_new
+from .._fs.walk_tree import Tally
 from .._layouts.sqlite import DamagedStore, bring_stores, put_as_it_is, put_stores
+from .entries import is_kept
 
 _CALLED = "a directory in the staging area"
 
@@ -51,7 +44,7 @@ def bring_entries(
             continue
         with (
             contextlib.suppress(FileNotFoundError, NotADirectoryError),  # removed in the meantime
-            _opened_parent(root, path) as (parent, name),
+            opened_parent(root, path) as (parent, name),
             _opened_slot(holder, slot_of(path)) as slot,
         ):
             fresh[path], figures = bring_entry(parent, slot, name, rules, known.get(path, {}))
@@ -64,42 +57,17 @@ def move_entries_to_staging(root: DirFd, holder: DirFd, paths: t.Sequence[str], 
     tally = Tally()
     for path in paths:
         if is_kept(root, path):
-            with _opened_parent(root, path) as (parent, name), _opened_slot(holder, slot_of(path)) as slot:
+            with opened_parent(root, path) as (parent, name), _opened_slot(holder, slot_of(path)) as slot:
                 rename_new(parent, name, slot, name)
                 tally.add(hand_over_entry(slot, name, rules))
     return tally
 
 
 def require_entries_fit(root: DirFd, paths: t.Sequence[str], rules: Rules, fit: Fit) -> None:
-    """Raise UnfitTree for what bring_entries, or take_entries, would raise it for: see require_fit."""
+    """Raise UnfitTree for what bring_entries, or a move of the entries, would raise it for: see require_fit."""
     for path in paths:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), _opened_parent(root, path) as (parent, name):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), opened_parent(root, path) as (parent, name):
             require_entry_fit(parent, name, rules, fit)
-
-
-def measure_entries(root: DirFd, paths: t.Sequence[str]) -> Tally:
-    """Return the number, bytes and newest time of the files ``paths``, relative to the open ``root``."""
-    tally = Tally()
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), _opened_parent(root, path) as (parent, name):
-            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-            tally.add(Tally(files=1, bytes=status.st_size, newest_ns=status.st_mtime_ns))
-    return tally
-
-
-def is_kept(root: DirFd, path: str) -> bool:
-    """Return whether the relative ``path`` is a regular file or a directory: links, sockets and the like are not staged."""
-    try:
-        with _opened_parent(root, path) as (parent, name):
-            mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
-            return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
-def same_entries(one: DirFd, other: DirFd, paths: t.Sequence[str], is_volatile: t.Callable[[str], t.Any]) -> bool:
-    """Return whether two open roots have the same content at each of the relative ``paths``."""
-    return all(_same_entry(one, other, path, is_volatile) for path in paths)
 
 
 def bring_database(root: DirFd, holder: DirFd, path: str, rules: Rules) -> bool:
@@ -110,7 +78,7 @@ def bring_database(root: DirFd, holder: DirFd, path: str, rules: Rules) -> bool:
     """
     remove_tree(holder, slot_of(path))
     with (
-        _opened_parent(root, path) as (parent, name),
+        opened_parent(root, path) as (parent, name),
         _opened_slot(holder, slot_of(path)) as slot,
         _opened_slot(holder, f"{slot_of(path)}.raw") as raw,
     ):
@@ -123,25 +91,6 @@ def bring_database(root: DirFd, holder: DirFd, path: str, rules: Rules) -> bool:
                 raise
             put_as_it_is(parent, slot, name, rules)
             return False
-
-
-def _same_entry(one: DirFd, other: DirFd, path: str, is_volatile: t.Callable[[str], t.Any]) -> bool:
-    kept = is_kept(one, path), is_kept(other, path)
-    if not all(kept):
-        return not any(kept)
-    with _opened_parent(one, path) as (left, name), _opened_parent(other, path) as (right, _name):
-        folders = is_folder(left, name), is_folder(right, name)
-        if not any(folders):
-            return digest_of(left, name) == digest_of(right, name)
-        with opened_below(left, name) as below, opened_below(right, name) as other_below:
-            return all(folders) and same_content(below, other_below, is_volatile)
-
-
-@contextlib.contextmanager
-def _opened_parent(root: DirFd, path: str) -> t.Iterator[tuple[DirFd, str]]:
-    folder, _slash, name = path.rpartition("/")
-    with opened_below(root, folder or ".") as parent:
-        yield parent, name
 
 
 @contextlib.contextmanager

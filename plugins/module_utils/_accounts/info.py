@@ -17,20 +17,22 @@ import typing as t
 
 from .._core import progress
 from .._core.errors import SessionsError
-from .._core.job import Report
+from .._core.job import LOOKS_ONLY, Report
 from .._core.masking import masked
 from .._fs.fdopen import DirFd, normal_path, open_below, opened_directory, status_below
 from .._fs.users import owner_name
+from .._layouts.account import open_account
 from .._layouts.layout import DAMAGED, FOREIGN, LINKED, READABLE, WRITABLE, Judgement, Layout
 from .._layouts.lookalikes import Candidate, copies_among, devices_shared
-from .._layouts.registry import Found, chosen_layout, first_layout, found_in, open_account, plain_count, recognition
+from .._layouts.registry import chosen_layout, first_layout, recognition
+from .._layouts.search import Found, found_in, plain_count
 from .control_directory import control_path, existing_control
 from .displaced import Displaced, listed
 from .expected import Application, names_from, read_source
 from .work_area import can_rename
 
 if t.TYPE_CHECKING:
-    from .._fs.copy_tree import Tally
+    from .._fs.walk_tree import Tally
 
 _LAST_SECOND = 253402300799  # 9999-12-31T23:59:59Z
 _NAMED_AT_MOST = 5
@@ -150,22 +152,7 @@ def observe(params: Params) -> State:
         raise SessionsError(f"cannot read {params.path}: {error.strerror}; run as root (become)") from error
 
 
-def plan(state: State, params: Params) -> tuple[t.Any, ...]:
-    """Return no steps: this job only reads."""
-    return ()
-
-
-def diff(state: State, steps: tuple[t.Any, ...], params: Params) -> t.Mapping[str, t.Any]:
-    """Return nothing: this job changes nothing."""
-    return {}
-
-
-def apply(steps: tuple[t.Any, ...], state: State, params: Params) -> None:
-    """Never called: there are no steps."""
-
-
-def verify(state: State, params: Params) -> None:
-    """Never called: there are no steps."""
+plan, diff, apply, verify = LOOKS_ONLY
 
 
 def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: t.Any) -> Report:
@@ -316,7 +303,7 @@ def _facts(
 
 
 def _sizes(directory: DirFd, layout: Layout) -> Tally:
-    from .._fs.copy_tree import measure
+    from .._fs.walk_tree import measure
 
     return measure(directory, layout.is_volatile)
 

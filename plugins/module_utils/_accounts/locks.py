@@ -13,8 +13,9 @@ import typing as t
 
 from .._fs.fdopen import DirFd, folders_in, opened_below, opened_directory
 from .._fs.patterns import name_matcher
+from .._layouts.account import open_account
 from .._layouts.layout import DAMAGED, FOREIGN, STALE, Layout
-from .._layouts.registry import account_names, open_account
+from .._layouts.search import account_names
 
 _REMOVABLE = (STALE, FOREIGN, DAMAGED)
 
@@ -80,7 +81,7 @@ def _lock_names(directory: DirFd, layout: Layout) -> list[str]:
 
 def _inodes_of(account: DirFd, layout: Layout) -> set[Inode]:
     """Return the inodes that a process using the account has open: its files, or the directory itself."""
-    from .._fs.copy_tree import files_below
+    from .._fs.walk_tree import files_below
 
     status = os.fstat(account)
     found = {(status.st_dev, status.st_ino)}

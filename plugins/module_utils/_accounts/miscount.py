@@ -8,8 +8,10 @@ import collections
 import contextlib
 import typing as t
 
+from .._layouts.account import AccountRef
 from .._layouts.layout import Layout
-from .._layouts.registry import LAYOUTS, Found, count_below, opened_account, too_deep
+from .._layouts.registry import LAYOUTS
+from .._layouts.search import Found, count_below, too_deep
 
 if t.TYPE_CHECKING:
     from .._fs.fdopen import DirFd
@@ -29,7 +31,7 @@ def why_counts_differ(
     why["are symbolic links, which the count does not follow"] = sum(one.linked for one in accounts)
     why["are symbolic links that are not followed when listing accounts either"] = sum(bool(one.left) for one in found)
     if not any(character in "".join(layout.counted) for character in "*?"):
-        counted = {one.name: _counted_in(root, one.name, layout) for one in accounts if not one.linked}
+        counted = {one.name: _counted_in(AccountRef(root, one.name, layout)) for one in accounts if not one.linked}
         for name, number in counted.items():
             state = states.get(name, "")
             why["contain no counted file and are damaged"] += number == 0 and state == "corrupt"
@@ -64,8 +66,8 @@ def why_too_deep(root: DirFd, layout: Layout, path: str, *, any_layout: bool) ->
     return ""
 
 
-def _counted_in(root: DirFd, name: str, layout: Layout) -> int:
-    levels = 0 if name == "." else name.count("/") + 1
-    with contextlib.suppress(OSError), opened_account(root, name) as account:
-        return count_below(account, layout, levels)
+def _counted_in(account: AccountRef) -> int:
+    levels = 0 if account.name == "." else account.name.count("/") + 1
+    with contextlib.suppress(OSError), account.opened() as directory:
+        return count_below(directory, account.layout, levels)
     return 0

@@ -18,6 +18,7 @@ import typing as t
 from .._core.masking import account_key
 from .._fs.fdopen import DirFd, open_regular, opened_below
 from .._fs.patterns import name_matcher
+from .._layouts.account import AccountRef
 from .._layouts.layout import Layout
 from .control_directory import damaged
 
@@ -25,17 +26,32 @@ RECEIPT = "receipt.json"
 _SAMPLE = 1 << 15  # bytes at either end of a large file
 _PASSING = ("wal", "shm", "journal")  # suffixes of temporary files next to a SQLite database
 
-FileMark = tuple[int, int, int, int, str]
+
+class FileMark(t.NamedTuple):
+    """State of a watched file. ``digest``: a keyed digest of its content."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    digest: str
+
+
+class FolderMark(t.NamedTuple):
+    """State of an account's directory itself."""
+
+    inode: int
+    mtime_ns: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-    """State of an account: directory (inode, mtime_ns) and, per watched file, inode, size, mtime_ns, ctime_ns and a keyed digest.
+    """State of an account: of its directory, and of each watched file.
 
     ``names``: a digest of the relevant names in the directory, if temporary entries make its mtime meaningless; otherwise ''.
     """
 
-    folder: tuple[int, int]
+    folder: FolderMark
     files: t.Mapping[str, FileMark]
     names: str = ""
 
@@ -47,20 +63,16 @@ class Mark:
         """
         if self._place != other._place or set(self.files) != set(other.files):
             return True
-        return any(
-            self.files[name][:3] != other.files[name][:3]
-            or (self.files[name][3] != other.files[name][3] and self.files[name][4] != other.files[name][4])
-            for name in self.files
-        )
+        return any(_is_changed(mark, other.files[name]) for name, mark in self.files.items())
 
     @property
     def _place(self) -> tuple[t.Any, ...]:
-        return (self.folder[0], self.names) if self.names else self.folder
+        return (self.folder.inode, self.names) if self.names else self.folder
 
     @property
     def changed_ns(self) -> int:
         """The newest ctime of the watched files, in ns: it changes with content, name and owner, and programs cannot set it."""
-        return max((look[3] for look in self.files.values()), default=0)
+        return max((mark.ctime_ns for mark in self.files.values()), default=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,13 +101,19 @@ def mark_of(directory: DirFd, layout: Layout) -> Mark:
     seen = ((path, _look(directory, path)) for path in layout.watched_in(directory))
     # Names that match a pattern may contain the account's name.
     looks = {path if path in layout.watched else account_key(path): look for path, look in seen if look is not None}
-    return Mark((status.st_ino, status.st_mtime_ns), looks, _names_digest(directory, status, layout))
+    return Mark(FolderMark(status.st_ino, status.st_mtime_ns), looks, _names_digest(directory, status, layout))
 
 
-def mark_with_parts(root: DirFd, name: str, directory: DirFd, layout: Layout) -> Mark:
-    """Return the mark of the open directory of the account ``name`` and of its parts elsewhere below the open ``root``."""
-    mark = mark_of(directory, layout)
-    seen = ((f"part {number}", _look(root, part)) for number, part in enumerate(layout.sidecars_of(name)))
+def mark_at(account: AccountRef) -> Mark:
+    """Return the mark of an account and of its parts elsewhere below its root. Raises OSError if it does not exist."""
+    with account.opened() as directory:
+        return mark_with_parts(account, directory)
+
+
+def mark_with_parts(account: AccountRef, directory: DirFd) -> Mark:
+    """Return the mark of an account whose ``directory`` is open, and of its parts elsewhere below its root."""
+    mark = mark_of(directory, account.layout)
+    seen = ((f"part {number}", _look(account.root, part)) for number, part in enumerate(account.sidecars))
     parts = {number: look for number, look in seen if look is not None}
     return dataclasses.replace(mark, files={**mark.files, **parts}) if parts else mark
 
@@ -143,6 +161,11 @@ def _names_digest(directory: DirFd, status: os.stat_result, layout: Layout) -> s
     return hashlib.blake2b(held, key=str(status.st_ino).encode(), digest_size=16).hexdigest()
 
 
+def _is_changed(one: FileMark, other: FileMark) -> bool:
+    same_place = (one.inode, one.size, one.mtime_ns) == (other.inode, other.size, other.mtime_ns)
+    return not same_place or (one.ctime_ns != other.ctime_ns and one.digest != other.digest)
+
+
 def _look(directory: DirFd, path: str) -> FileMark | None:
     folder, slash, name = path.rpartition("/")
     try:
@@ -155,7 +178,7 @@ def _look(directory: DirFd, path: str) -> FileMark | None:
     if status.st_size == 0 and name.endswith("-wal"):
         return None  # a connection that only reads leaves it
     digest = _keyed_digest(directory, name, status)
-    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, digest)
+    return FileMark(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, digest)
 
 
 def _keyed_digest(directory: DirFd, name: str, status: os.stat_result) -> str:
@@ -185,7 +208,7 @@ def _sample(directory: DirFd, name: str, size: int) -> bytes:
 def mark_in(kept: t.Mapping[str, t.Any]) -> Mark:
     """Return the mark in a document. Raises AttributeError, KeyError, IndexError, TypeError or ValueError for anything else."""
     files = {
-        name: (int(look[0]), int(look[1]), int(look[2]), int(look[3]), str(look[4]))
+        name: FileMark(int(look[0]), int(look[1]), int(look[2]), int(look[3]), str(look[4]))
         for name, look in kept["files"].items()
     }
-    return Mark((int(kept["folder"][0]), int(kept["folder"][1])), files, str(kept.get("names", "")))
+    return Mark(FolderMark(int(kept["folder"][0]), int(kept["folder"][1])), files, str(kept.get("names", "")))

@@ -12,7 +12,7 @@ import os
 import stat
 
 from .._core.errors import SessionsError
-from .._fs.fdopen import READ_FLAGS, DirFd, opened_below
+from .._fs.fdopen import READ_FLAGS, DirFd, opened_parent
 from .._fs.files import read_file, read_file_at
 
 # The first line of every tombstone; existing ones are recognised by it.
@@ -73,9 +73,8 @@ def is_tombstone(path: str) -> bool:
 
 def is_tombstone_at(root: DirFd, path: str) -> bool:
     """Whether the file at a relative path of an open directory is a tombstone."""
-    folder, _slash, name = path.rpartition("/")
     try:
-        with opened_below(root, folder or ".") as parent:
+        with opened_parent(root, path) as (parent, name):
             content = read_file_at(parent, name, at_most=_LARGEST)
     except (SessionsError, OSError):
         return False

@@ -108,7 +108,7 @@ class Overridden(t.NamedTuple):
 
 
 class Service(t.NamedTuple):
-    """The backend's unit. ``uid``: of its processes, None if unknown.
+    """The backend's unit. ``uid``: of its processes, None if unknown. ``properties``: all that _systemd/unit.py reads of it.
 
     ``stop``: per option (KillSignal, ...) the value in effect and the one that the layout needs, only where they differ.
     ``umask_open``: its UMask= if that lets other users read new files. ``limited``: whether a storm of restarts ends by itself.
@@ -129,6 +129,7 @@ class Service(t.NamedTuple):
     dotenv: tuple[tuple[str, str], ...] = ()
     others: str = ""
     key_lines: int = 0
+    properties: t.Mapping[str, str] = {}
 
 
 class Box(t.NamedTuple):

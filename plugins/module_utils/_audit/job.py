@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import typing as t
 
-from .._core.job import Report
+from .._core.job import LOOKS_ONLY, Report
 from .._core.summary import accounts as counted
 from .._layouts.layout import LINKED
-from .evidence import Evidence
 from .facts import Exempted
-from .findings import SEVERITIES, Finding, found_in
+from .finding import SEVERITIES, Evidence, Finding
+from .findings import found_in
 from .observe import Observation, observed
 from .params import Params, read_params
 
@@ -31,22 +31,7 @@ def observe(params: Params) -> State:
     return observed(params)
 
 
-def plan(state: State, params: Params) -> tuple[t.Any, ...]:
-    """Return no steps: this job only reads."""
-    return ()
-
-
-def diff(state: State, steps: tuple[t.Any, ...], params: Params) -> t.Mapping[str, t.Any]:
-    """Return nothing: this job changes nothing."""
-    return {}
-
-
-def apply(steps: tuple[t.Any, ...], state: State, params: Params) -> None:
-    """Never called: there are no steps."""
-
-
-def verify(state: State, params: Params) -> None:
-    """Never called: there are no steps."""
+plan, diff, apply, verify = LOOKS_ONLY
 
 
 def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: t.Any) -> Report:

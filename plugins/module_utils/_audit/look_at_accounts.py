@@ -10,9 +10,10 @@ import typing as t
 
 from .._accounts import info as accounts_info
 from .._core.masking import masked
-from .._fs.fdopen import DirFd, opened_directory
+from .._fs.fdopen import opened_directory
+from .._layouts.account import AccountRef
+from .._layouts.layout import Layout
 from .._layouts.lookalikes import Candidate, copies_among, devices_shared
-from .._layouts.registry import Layout, opened_account
 from .facts import Account, Scan
 from .params import Params
 
@@ -49,7 +50,7 @@ def accounts_of(held: t.Sequence[Held], params: Params, owner: str) -> tuple[Acc
                         twins=twins.get((place.path, account.name), ()),
                         copy_of=label(copies[account.name]) if account.name in copies else "",
                         wrong_owner=account.owner if owner and account.owner != owner else "",
-                        scan=_scan(root, account.name, place.state.layout, params),
+                        scan=_scan(AccountRef(root, account.name, place.state.layout), params),
                     )
                 )
     return tuple(found)
@@ -81,12 +82,14 @@ def _twins(held: t.Iterable[Held], label: t.Callable[[str], str]) -> dict[tuple[
     return found
 
 
-def _scan(root: DirFd, name: str, layout: Layout, params: Params) -> Scan:
+def _scan(account: AccountRef, params: Params) -> Scan:
     from .scan import scanned
 
-    reachable = bool(os.fstat(root).st_mode & stat.S_IXOTH)
+    reachable = bool(os.fstat(account.root).st_mode & stat.S_IXOTH)
     try:
-        with opened_account(root, name) as account:
-            return scanned(account, layout, files=params.limits.files, statuses=params.statuses, reachable=reachable)
+        with account.opened() as directory:
+            return scanned(
+                directory, account.layout, files=params.limits.files, statuses=params.statuses, reachable=reachable
+            )
     except (FileNotFoundError, NotADirectoryError):
         return Scan()  # removed since it was listed

@@ -13,7 +13,7 @@ from .._fs.fdopen import follow_no_link_below
 from .facts import Box
 
 if t.TYPE_CHECKING:
-    from .._layouts.registry import Layout
+    from .._layouts.layout import Layout
 
 # Kinds of storage that are deleted with the container, and their description.
 _LOST = {

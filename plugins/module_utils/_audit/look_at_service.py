@@ -53,6 +53,7 @@ def service_of(unit: Unit, uid: int | None) -> Service:
         limited=_is_limited(properties),
         restart=properties["Restart"],
         restarts=int(properties["NRestarts"] or 0),
+        properties=properties,
     )
 
 

@@ -23,8 +23,8 @@ from .._core.errors import SessionsError
 from .._core.query_cache import one_look
 from .._fs.fdopen import follow_no_link_below
 from .._fs.users import Identity
-from .._layouts.layout import LINKED
-from .._layouts.registry import Layout, first_layout
+from .._layouts.layout import LINKED, Layout
+from .._layouts.registry import first_layout
 from .._systemd.effective import sources_now
 from .._systemd.unit import Unit
 from .._usage.in_use import ELSEWHERE, NOWHERE, Verdict, use_of

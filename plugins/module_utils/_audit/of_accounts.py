@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""Conditions of findings about accounts, their backups, and the audit itself. Pure."""
+"""Findings about accounts, their backups and the audit itself, and their conditions: pure functions from the facts to evidence."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import typing as t
 
 from .._layouts.layout import DAMAGED, FOREIGN, KEYS_MISSING, LINKED, READABLE, STALE, WRITABLE
 from .._layouts.problems import sentence_of
-from .evidence import Evidence
 from .facts import Account, Facts
+from .finding import CRITICAL, HIGH, LOW, MEDIUM, PERSIST, Evidence, Finding
 
 _EMPTY = "_empty"
 _HOUR = 3600
@@ -188,3 +188,97 @@ def unchecked(facts: Facts) -> t.Iterator[Evidence]:
     """What was not examined is not clean."""
     for part, why in facts.unchecked:
         yield Evidence(part, why)
+
+
+FINDINGS: tuple[Finding, ...] = (
+    Finding(
+        "account_without_content", CRITICAL, "Credentials or keys have no content",
+        "A crash or a full disk left an empty file. The library silently creates a new identity, or loses sessions with contacts.",
+        "restore the account from a backup (playbook restore) before the backend starts it, or link it again", without_content,
+    ),
+    Finding(
+        "account_corrupt", CRITICAL, "An account is damaged",
+        "Its structure shows that it will not reconnect after the next start.",
+        "restore the account from a backup (playbook restore), or link it again", corrupt,
+    ),
+    Finding(
+        "account_twice", CRITICAL, "Two accounts hold the same linked device",
+        "The backend starts both, and WhatsApp logs both out.",
+        "stop the backend and move the older one out of the sessions path", same_device,
+    ),
+    Finding(
+        "copy_in_path", HIGH, "A copy of an account is inside the sessions path",
+        "The backend starts every directory that it finds, also a backup under another name.",
+        "move it out of the sessions path; the playbook backup keeps copies elsewhere", copy_in_path,
+    ),
+    Finding(
+        "account_partial", MEDIUM, "Only a part of an account is on this disk",
+        "The rest is in another store (SQL, Redis), which a copy or a backup of the directory does not contain.",
+        "back up that store at the same moment, and restore both together", partial,
+    ),
+    Finding(
+        "account_foreign_owner", HIGH, "Files of an account belong to another user",
+        "Reading works, and the next save fails: usually after somebody ran the program as root.",
+        "run the module session_dir with recurse=true for the sessions path and the unit", foreign_owner,
+    ),
+    Finding(
+        "account_open", HIGH, "Other users can read keys",
+        "Keys are all that is needed to take over the account.",
+        f"{PERSIST} (wa_mode closes the directory above, UMask=0077 new files)", open_keys,
+    ),
+    Finding(
+        "lock_blocks_start", HIGH, "A lock keeps a browser from starting",
+        "The lock of another host, or one that a copy damaged, makes every start of this account fail.",
+        f"{PERSIST}, which removes locks of accounts that are not in use", lock_blocks,
+    ),
+    Finding(
+        "lock_stale", LOW, "A lock was left behind",
+        "The last browser of this account did not end cleanly, so its last changes may be lost.",
+        f"check how the unit stops: {PERSIST}", lock_stale,
+    ),
+    Finding(
+        "account_growth", MEDIUM, "An account has very many files",
+        "Keys accumulate: listing, copying and backups slow down until the disk has no inodes.",
+        "update the library, or link the account again; wa_audit_max_files is the threshold", many_files,
+    ),
+    Finding(
+        "link_not_followed", MEDIUM, "A link that may be an account is not followed",
+        "Neither a migration nor a backup nor this audit includes what it leads to.",
+        "move the account to the sessions path, or remove the link", unfollowed_links,
+    ),
+    Finding(
+        "backup_hard_linked", LOW, "A file of an account has several hard links",
+        "This is not a backup: libraries write in place, so both names always have the same content.",
+        "replace the other name by a backup (playbook backup)", hard_linked,
+    ),
+    Finding(
+        "account_not_linked", LOW, "A directory is not a linked account",
+        "The file exists, but no phone is linked: the backend shows a QR code for it.",
+        "link it, or remove it", not_linked,
+    ),
+    Finding(
+        "backup_missing", HIGH, "An account has no backup",
+        "What is lost needs a QR code and somebody with the phone.",
+        "run the playbook backup, and let a timer repeat it", no_backup,
+    ),
+    Finding(
+        "backup_old", MEDIUM, "A backup is too old",
+        "Restoring an old generation rolls keys back: messages are lost until chats have healed.",
+        "run the playbook backup; wa_backup_max_age is the threshold", old_backup,
+    ),
+    Finding(
+        "backup_failed", HIGH, "The last backup failed",
+        "The run itself, or the unit that starts it, failed, so backups become older unnoticed.",
+        "see the journal of the unit that the evidence names, then run the playbook backup", backup_failed,
+    ),
+    Finding(
+        "exception_expired", HIGH, "An exception has expired",
+        "The risk was accepted until a date that has passed.",
+        "fix the finding that it names, or set a new end date in wa_audit_exceptions", expired,
+    ),
+    Finding(
+        "not_examined", MEDIUM, "A part could not be examined",
+        "What was not examined may have any of these findings.",
+        "correct what the evidence names and run the audit again", unchecked,
+    ),
+)  # fmt: skip

@@ -9,7 +9,8 @@ import typing as t
 
 from .._core.errors import SessionsError
 from .._fs.fdopen import normal_path
-from .._layouts.registry import Layout, chosen_layout
+from .._layouts.layout import Layout
+from .._layouts.registry import chosen_layout
 from .._systemd.unit import unit_name
 from .facts import Exempted, Thresholds
 from .findings import BY_ID

@@ -11,16 +11,17 @@ from __future__ import annotations
 import typing as t
 
 from .._accounts.copy_index import NOTHING, Known
-from .._accounts.extras import is_kept
+from .._accounts.entries import is_kept
 from .._core.bounded_json import is_integer, parsed_json
 from .._core.errors import SessionsError
 from .._core.limits import FILE_LIST_BYTES
 from .._core.names import AREA_INSIDE
 from .._fs.copy_file import UNSETTLED, record_of
-from .._fs.copy_tree import Index, files_below
+from .._fs.copy_tree import Index
 from .._fs.fdopen import DirFd, opened_below, status_below
 from .._fs.files import read_file_at
 from .._fs.patterns import name_matcher, path_matcher
+from .._fs.walk_tree import files_below
 from .._layouts.layout import OF_A_PROGRAM, Layout
 from .._layouts.sqlite import records_of_store, store_names, store_patterns
 from .store import FILES
@@ -77,7 +78,7 @@ def look_of(known: Known) -> Look:
     found: Look = {("file", path): record for path, record in files_in(known.files)}
     for store, records in known.stores.items():
         found.update({("store", store, kind): record for kind, record in records.items()})
-    for part, index in known.beside.items():
+    for part, index in known.parts.items():
         found.update({("part", part, path): record for path, record in files_in(index)})
     return found
 
@@ -94,8 +95,8 @@ def read_known(directory: DirFd, choice: Choice) -> Known:
         document = parsed_json(content or b"{}")
         if document["made"] != choice.made:
             return NOTHING
-        beside = {part: _index(index) for part, index in document["beside"].items()}
-        return Known(_index(document["files"]), _index(document["stores"]), beside)
+        parts = {part: _index(index) for part, index in document["parts"].items()}
+        return Known(_index(document["files"]), _index(document["stores"]), parts)
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError, SessionsError):
         return NOTHING
 

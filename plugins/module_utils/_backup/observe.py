@@ -10,8 +10,10 @@ import typing as t
 
 from .._core.errors import SessionsError
 from .._fs.fdopen import DirFd, opened_directory
+from .._layouts.account import opened_account
 from .._layouts.layout import LINKED, Layout
-from .._layouts.registry import account_names, opened_account, recognised
+from .._layouts.registry import recognised
+from .._layouts.search import account_names
 from .._proc.pool import parallel_map
 from .known import Choice, Look, choice_of, look_at, look_of, read_known
 from .store import PARTIAL, Snapshot, existing_store, opened_snapshot, snapshots, store_path

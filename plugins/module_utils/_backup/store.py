@@ -15,7 +15,7 @@ import os
 import re
 import typing as t
 
-from .._accounts.control_directory import control_path, open_trusted
+from .._accounts.control_directory import control_path, existing_trusted, open_trusted
 from .._accounts.copy_index import write_unsynced
 from .._accounts.receipts import Mark, mark_in
 from .._core.bounded_json import is_integer, parsed_json
@@ -120,18 +120,9 @@ def opened_store(path: str, backup_path: str | None = None) -> t.Iterator[DirFd]
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def existing_store(path: str, backup_path: str | None = None) -> t.Iterator[DirFd | None]:
+def existing_store(path: str, backup_path: str | None = None) -> t.ContextManager[DirFd | None]:
     """Open the store of ``path`` for reading; yield None if there is none or this user has no access."""
-    try:
-        descriptor = open_trusted(store_path(path, backup_path), make=False)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        yield None
-        return
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    return existing_trusted(store_path(path, backup_path))
 
 
 def snapshots(store: DirFd) -> tuple[Snapshot, ...]:

@@ -28,14 +28,15 @@ from .._core.errors import SessionsError
 from .._core.limits import QUIET_SECONDS
 from .._core.masking import account_key
 from .._fs.copy_file import Rules, UnfitTree
-from .._fs.copy_tree import Index, Tally, files_below, measure, remove_tree, sync_tree
+from .._fs.copy_tree import Index, remove_tree, sync_tree
 from .._fs.fdopen import OPEN_DIRECTORY, DirFd, exists, open_private, opened_below, opened_directory
 from .._fs.files import read_file_at
 from .._fs.free_space import SpaceReserve
 from .._fs.leases import has_writer, leases_allowed
 from .._fs.link_tree import link_below, link_tree
 from .._fs.syscalls import rename_new
-from .._layouts.registry import open_account
+from .._fs.walk_tree import Tally, files_below, measure
+from .._layouts.account import AccountRef, open_account
 from .._layouts.sqlite import Records, bring_stores, put_store, records_of_store, store_names
 from .known import Choice, document_of, files_in, read_known
 from .store import FILES, PARTIAL, ROOT, SAVED_STATES, Snapshot, name_of, opened_snapshot, write_manifest
@@ -183,13 +184,13 @@ class _Copy:
         """Make one pass over the account; return whether everything was as the pass before had left it."""
         files, tally = sync_tree(self.source, self.target, self.rules, self.known.files)
         stores = self._bring_stores(tally) if self.layout.databases else {}
-        beside: dict[str, Index] = {}
-        parts = self.layout.sidecars_of(self.order.name)
-        if parts:
+        parts: dict[str, Index] = {}
+        sidecars = self.layout.sidecars_of(self.order.name)
+        if sidecars:
             with self._holder(_PARTS) as holder:
-                beside, figures = bring_entries(self.root, holder, parts, self._whole_rules, self.known.beside)
+                parts, figures = bring_entries(self.root, holder, sidecars, self._whole_rules, self.known.parts)
                 tally.add(figures)
-        before, self.known = self.known, Known(files, stores, beside)
+        before, self.known = self.known, Known(files, stores, parts)
         return self.known == before and not tally.unsettled
 
     def until_quiet(self, until: float, *, is_held: bool) -> bool:
@@ -199,7 +200,7 @@ class _Copy:
         """
         while True:
             taken = time.time_ns()
-            mark = mark_with_parts(self.root, self.order.name, self.source, self.layout)
+            mark = mark_with_parts(AccountRef(self.root, self.order.name, self.layout), self.source)
             written = self._is_being_written()
             same = self.once()
             if same and not written:
@@ -223,7 +224,7 @@ class _Copy:
     def put_parts(self) -> None:
         """Put the parts of the account that are outside its directory where they are below the sessions path."""
         with self._holder(_PARTS) as holder:
-            for part in self.known.beside:
+            for part in self.known.parts:
                 folder, _slash, name = part.rpartition("/")
                 with opened_below(holder, slot_of(part)) as slot:
                     parent = _made_below(self.top, folder or ".")
@@ -330,5 +331,5 @@ class _Copy:
 
 def _newest_in(mark: Mark) -> int:
     """Return the newest key write, as session_info has it: parts outside the directory do not count."""
-    own = (look[2] for name, look in mark.files.items() if not name.startswith("part "))
-    return max(0, mark.folder[1], *own)
+    own = (file.mtime_ns for name, file in mark.files.items() if not name.startswith("part "))
+    return max(0, mark.folder.mtime_ns, *own)

@@ -151,7 +151,9 @@ def next_line(compose: Compose) -> Line:
         volumes = told.get("volumes") or {}
         mounts = [_mounted(one, volumes) for one in told["services"][compose.service].get("volumes") or ()]
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        raise SessionsError("the output of 'docker compose config' has an unknown format") from error
+        raise SessionsError(
+            "the output of 'docker compose config' has an unknown format; update Docker Compose and run again"
+        ) from error
     return Line(DOCKER, "up", compose.box.name, "", tuple(mounts), (compose.service,))
 
 

@@ -23,7 +23,7 @@ from .inspect import Box, inspected
 from .view import LAYER, MOUNT, Root, roots_of
 
 if t.TYPE_CHECKING:
-    from .._layouts.registry import Layout
+    from .._layouts.layout import Layout
 
 _OVERRIDE = """\
 # Written by Ansible (whatsapp_ops.sessions): the directory of the accounts of this service on the host.

@@ -33,7 +33,7 @@ from .inspect import Box, inspected
 from .view import ANONYMOUS, LAYER, MOUNT, Root, image_has_files, payload_owner, roots_of, sees
 
 if t.TYPE_CHECKING:
-    from .._layouts.registry import Layout
+    from .._layouts.layout import Layout
     from .._systemd.unit import Unit
     from .compose import Compose
 
@@ -370,23 +370,28 @@ def _brought(container: Container, box: Box, root: Root, path: str) -> Handling:
     planned = lasting_mount_over(container.line, root.inside) if container.line else None
     if planned and planned.destination == root.inside and os.path.realpath(planned.source) == os.path.realpath(path):
         return Handling(container, root)
+    _require_place_for_mount(container, root, planned, f"{head}: ", option)
+    return Handling(container, root, _quadlet_drop_in(container, root, path))
+
+
+def _require_place_for_mount(container: Container, root: Root, planned: Mounted | None, head: str, option: str) -> None:
+    """Raise SessionsError if this run cannot add the mount ``option`` to the next start; ``planned``: the mount that it has there now."""
     if planned:
         raise SessionsError(
-            f"{head}: the next start of {container.unit} mounts {planned.source} at {planned.destination} instead; "
+            f"{head}the next start of {container.unit} mounts {planned.source} at {planned.destination} instead; "
             f"change that to {option}, reload systemd without restarting the unit, and run again"
         )
     taken = container.line and any(mount.destination == root.inside for mount in container.line.mounts)
     if taken:  # engines reject two mounts at the same directory
         raise SessionsError(
-            f"{head}: replace the option that mounts {inside} by {option}, reload systemd ('systemctl daemon-reload') without restarting "
+            f"{head}replace the option that mounts {root.there} by {option}, reload systemd ('systemctl daemon-reload') without restarting "
             f"{container.unit}, and run again, which then copies the accounts out of the running container before it restarts it"
         )
     if not container.quadlet or _is_template(container.quadlet):
         raise SessionsError(
-            f"{head}: add {option}, reload systemd ('systemctl daemon-reload') without restarting {container.unit}, "
+            f"{head}add {option}, reload systemd ('systemctl daemon-reload') without restarting {container.unit}, "
             "and run again, which then copies the accounts out of the running container before it restarts it"
         )
-    return Handling(container, root, _quadlet_drop_in(container, root, path))
 
 
 def _require_not_lasting(container: Container, root: Root) -> None:

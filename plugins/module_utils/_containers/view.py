@@ -21,7 +21,9 @@ from .._core.errors import SessionsError
 from .._core.masking import masked
 from .._fs.fdopen import DirFd, following_no_link, is_folder, opened_below
 from .._fs.patterns import paths_matching
-from .._layouts.registry import LAYOUTS, Layout, account_names, names_of_any, recognised
+from .._layouts.layout import Layout
+from .._layouts.registry import LAYOUTS, names_of_any, recognised
+from .._layouts.search import account_names
 from .._proc.control_groups import group_of, processes_of
 from .._proc.process_view import Inode, View, inode_of
 from .._proc.procfs import NOT_OF_THE_BACKEND, environment_of

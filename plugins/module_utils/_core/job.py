@@ -61,6 +61,26 @@ class Job(t.Protocol):
         """Return the state (after the steps, or before them in check mode); ``evidence`` is None if nothing was applied."""
 
 
+def _no_steps(state: t.Any, params: t.Any) -> tuple[t.Any, ...]:
+    return ()
+
+
+def _no_diff(state: t.Any, steps: tuple[t.Any, ...], params: t.Any) -> Diff:
+    return {}
+
+
+def _no_apply(steps: tuple[t.Any, ...], state: t.Any, params: t.Any) -> None:
+    """Never called: there are no steps."""
+
+
+def _no_verify(state: t.Any, params: t.Any) -> None:
+    """Never called: there are no steps."""
+
+
+# ``plan``, ``diff``, ``apply`` and ``verify`` of a job that changes nothing.
+LOOKS_ONLY = _no_steps, _no_diff, _no_apply, _no_verify
+
+
 def execute(job: Job, options: t.Mapping[str, t.Any], *, check_mode: bool) -> Outcome:
     """Run one job from options to outcome. In check mode nothing is applied or verified.
 

@@ -33,7 +33,7 @@ def carried_out(steps: t.Sequence[Step], state: State, params: Params) -> Owners
                 if isinstance(step, MakeParents):
                     parent = _make_parents(parent, state.way.missing, made, opened)
                 elif isinstance(step, MakeDirectory):
-                    _make(parent, state.way.name, step.identity.uid, step.identity.gid, step.bits, made, opened)
+                    _make(parent, state.way.name, step.identity[:2], step.bits, made, opened)
                 elif isinstance(step, RemoveDirectory):
                     _remove(parent, state)
                 else:
@@ -51,13 +51,19 @@ def carried_out(steps: t.Sequence[Step], state: State, params: Params) -> Owners
 def _make_parents(
     parent: DirFd, names: t.Sequence[str], made: list[tuple[DirFd, str]], opened: contextlib.ExitStack
 ) -> DirFd:
+    ours = os.geteuid(), os.getegid()
     for name in names:
-        parent = _make(parent, name, os.geteuid(), os.getegid(), _PARENT_BITS, made, opened)
+        parent = _make(parent, name, ours, _PARENT_BITS, made, opened)
     return parent
 
 
 def _make(
-    parent: DirFd, name: str, uid: int, gid: int, bits: int, made: list[tuple[DirFd, str]], opened: contextlib.ExitStack
+    parent: DirFd,
+    name: str,
+    owner: tuple[int, int],
+    bits: int,
+    made: list[tuple[DirFd, str]],
+    opened: contextlib.ExitStack,
 ) -> DirFd:
     """Create one directory, accessible to root only until it has its owner, and return its descriptor."""
     os.mkdir(name, 0o700, dir_fd=parent)
@@ -69,7 +75,7 @@ def _make(
         raise SessionsError(
             f"the directory {name!r} was replaced while it was created; find out which process did it and run again"
         )
-    _hand_over(directory, uid, gid, bits)
+    _hand_over(directory, owner, bits)
     return directory
 
 
@@ -84,7 +90,7 @@ def _change(parent: DirFd, state: State, step: RepairBelow | ChangeDirectory) ->
     with _entered(parent, state) as directory:
         if isinstance(step, RepairBelow):
             return repair(directory, step.wanted)
-        _hand_over(directory, step.identity.uid, step.identity.gid, step.bits)
+        _hand_over(directory, step.identity[:2], step.bits)
         return None
 
 
@@ -104,10 +110,10 @@ def _entered(parent: DirFd, state: State) -> t.Iterator[DirFd]:
             os.close(directory)
 
 
-def _hand_over(directory: DirFd, uid: int, gid: int, bits: int) -> None:
-    """Set owner and mode of an open directory if they differ."""
+def _hand_over(directory: DirFd, owner: tuple[int, int], bits: int) -> None:
+    """Set owner (uid and gid) and mode of an open directory if they differ."""
     status = os.fstat(directory)
-    if (status.st_uid, status.st_gid) != (uid, gid):
-        os.fchown(directory, uid, gid)
+    if (status.st_uid, status.st_gid) != owner:
+        os.fchown(directory, *owner)
     if stat.S_IMODE(os.fstat(directory).st_mode) != bits:  # after the owner: chown(2) may clear bits
         os.fchmod(directory, bits)

@@ -93,7 +93,7 @@ def _deepest(parents: t.Sequence[str]) -> tuple[DirFd, int]:
             continue
         except OSError as error:
             raise SessionsError(f"cannot open {path}: {error.strerror}; run as root") from error
-    raise SessionsError("cannot open the root directory of this host")
+    raise SessionsError("cannot open the root directory of this host; run as root (become)")
 
 
 def _to_links(parents: t.Sequence[str]) -> t.Iterator[Directory]:

@@ -71,67 +71,66 @@ def repair(directory: DirFd, wanted: Wanted) -> OwnershipTally:
 
 
 def _walked(directory: DirFd, wanted: Wanted, change: Change) -> OwnershipTally:
-    tally = OwnershipTally()
-    _walk(directory, wanted, tally, change, 0)
-    return tally
+    walk = _Walk(wanted, change)
+    walk.below(directory, 0)
+    return walk.tally
 
 
-def _walk(directory: DirFd, wanted: Wanted, tally: OwnershipTally, change: Change, depth: int) -> None:
-    """Visit every entry below ``directory``, subdirectories after their content, so that ownership is handed over last."""
-    if depth > _DEPTH_AT_MOST:
-        raise SessionsError(
-            f"directories are nested more than {_DEPTH_AT_MOST} levels deep, which no layout does; check what they contain"
-        )
-    device = os.fstat(directory).st_dev
-    with os.scandir(directory) as entries:
-        names = [entry.name for entry in entries if depth or not _is_not_sessions(entry)]
-    for name in names:
-        with contextlib.suppress(FileNotFoundError):  # the backend removed it meanwhile
-            _visit(directory, name, device, wanted, tally, change, depth)
+class _Walk:
+    """Visits one tree: counts what is wrong, and passes it to ``change``."""
 
+    def __init__(self, wanted: Wanted, change: Change) -> None:
+        self.wanted, self.change = wanted, change
+        self.tally = OwnershipTally()
 
-def _visit(
-    directory: DirFd, name: str, device: int, wanted: Wanted, tally: OwnershipTally, change: Change, depth: int
-) -> None:
-    entry = os.open(name, _LOOK, dir_fd=directory)
-    try:
+    def below(self, directory: DirFd, depth: int) -> None:
+        """Visit every entry below ``directory``, subdirectories after their content, so that ownership is handed over last."""
+        if depth > _DEPTH_AT_MOST:
+            raise SessionsError(
+                f"directories are nested more than {_DEPTH_AT_MOST} levels deep, which no layout does; check what they contain"
+            )
+        device = os.fstat(directory).st_dev
+        with os.scandir(directory) as entries:
+            names = [entry.name for entry in entries if depth or not _is_not_sessions(entry)]
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # the backend removed it meanwhile
+                entry = os.open(name, _LOOK, dir_fd=directory)
+                try:
+                    self._visit(entry, device, depth)
+                finally:
+                    os.close(entry)
+
+    def _visit(self, entry: int, device: int, depth: int) -> None:
         status = os.fstat(entry)
         if status.st_dev != device:
-            tally.other_filesystems += 1
+            self.tally.other_filesystems += 1
         elif stat.S_ISDIR(status.st_mode):
-            _descend(entry, wanted, tally, change, depth)
-            _settle(
-                entry, status, wanted.identity, directory_bits(wanted.mode, stat.S_IMODE(status.st_mode)), tally, change
-            )
+            self._descend(entry, depth)
+            self._settle(entry, status, directory_bits(self.wanted.mode, stat.S_IMODE(status.st_mode)))
         elif stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
-            _settle(entry, status, wanted.identity, file_bits(wanted.mode, stat.S_IMODE(status.st_mode)), tally, change)
+            self._settle(entry, status, file_bits(self.wanted.mode, stat.S_IMODE(status.st_mode)))
         elif stat.S_ISREG(status.st_mode):
-            tally.hard_links += 1
+            self.tally.hard_links += 1
         elif not stat.S_ISLNK(status.st_mode):
             # The owner of a link does not matter, because the owner of its directory can replace it.
-            tally.special += 1
-    finally:
-        os.close(entry)
+            self.tally.special += 1
 
+    def _descend(self, entry: int, depth: int) -> None:
+        below = DirFd(os.open(".", _ENTER, dir_fd=entry))
+        try:
+            self.below(below, depth + 1)
+        finally:
+            os.close(below)
 
-def _descend(entry: int, wanted: Wanted, tally: OwnershipTally, change: Change, depth: int) -> None:
-    below = DirFd(os.open(".", _ENTER, dir_fd=entry))
-    try:
-        _walk(below, wanted, tally, change, depth + 1)
-    finally:
-        os.close(below)
-
-
-def _settle(
-    entry: int, status: os.stat_result, identity: Identity, bits: int, tally: OwnershipTally, change: Change
-) -> None:
-    """Count what is wrong with one entry, and pass it to ``change`` if anything is."""
-    wrong_owner = (status.st_uid, status.st_gid) != (identity.uid, identity.gid)
-    wrong_mode = stat.S_IMODE(status.st_mode) != bits
-    if wrong_owner or wrong_mode:
-        change(entry, identity, bits)
-    tally.owners += wrong_owner
-    tally.modes += wrong_mode
+    def _settle(self, entry: int, status: os.stat_result, bits: int) -> None:
+        """Count what is wrong with one entry, and pass it to ``change`` if anything is."""
+        identity = self.wanted.identity
+        wrong_owner = (status.st_uid, status.st_gid) != (identity.uid, identity.gid)
+        wrong_mode = stat.S_IMODE(status.st_mode) != bits
+        if wrong_owner or wrong_mode:
+            self.change(entry, identity, bits)
+        self.tally.owners += wrong_owner
+        self.tally.modes += wrong_mode
 
 
 def _leave(_entry: int, _identity: Identity, _bits: int) -> None:

@@ -307,6 +307,14 @@ def bounded(entries: t.Iterable[Item], at_most: int = NAMES) -> t.Iterator[Item]
         yield entry
 
 
+@contextlib.contextmanager
+def opened_parent(root: DirFd, path: str) -> t.Iterator[tuple[DirFd, str]]:
+    """Open the directory of the entry at a relative ``path`` below an open root; return it with the name of the entry."""
+    folder, _slash, name = path.rpartition("/")
+    with opened_below(root, folder or ".") as parent:
+        yield parent, name
+
+
 def open_private(parent: DirFd, name: str, *, called: str) -> DirFd:
     """Open a directory that only root can enter, creating it if necessary; ``called``: its path for error messages."""
     with contextlib.suppress(FileExistsError):

@@ -56,6 +56,13 @@ def write_atomic_at(
     os.fsync(parent)
 
 
+def remove_durably(path: str, how: t.Callable[..., None] = os.unlink) -> None:
+    """Remove a file, or with ``how=os.rmdir`` an empty directory, so that a power cut does not bring it back."""
+    with opened_directory(os.path.dirname(path)) as parent:
+        how(os.path.basename(path), dir_fd=parent)
+        os.fsync(parent)
+
+
 class Held(t.NamedTuple):
     """The content of a regular file, its status and that of its directory, all taken from descriptors at the same time."""
 

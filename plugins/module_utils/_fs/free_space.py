@@ -55,7 +55,7 @@ def has_room(disk: os.statvfs_result, size: int, files: int) -> bool:
 def has_room_for_all(target: DirFd, sources: t.Iterable[int]) -> bool:
     """Whether the disk has room for everything on the filesystems of the open directories ``sources``, which takes no measuring.
 
-    Files with several hard links need more, because each name is copied; Room notices that.
+    Files with several hard links need more, because each name is copied; SpaceReserve notices that.
     """
     seen: dict[int, os.statvfs_result] = {}
     disk = os.fstatvfs(target)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import typing as t
 
 from .copy_file import UNSETTLED
-from .copy_tree import Index, require_depth_and_device
-from .fdopen import OPEN_DIRECTORY, DirFd, names_in, opened_below
+from .copy_tree import Index
+from .fdopen import OPEN_DIRECTORY, DirFd, names_in, opened_parent
+from .walk_tree import require_depth_and_device
 
 
 def link_tree(source: DirFd, target: DirFd, known: Index) -> Index:
@@ -22,52 +24,56 @@ def link_tree(source: DirFd, target: DirFd, known: Index) -> Index:
     ``known``: what was copied to ``source``. A file that is missing from it, or whose size differs from its record, is not linked, and
     neither is one that has too many links already: those files have to be copied again.
     """
-    linked: Index = {}
-    _link_below(source, target, "", known, linked, os.fstat(source).st_dev, 0)
-    return linked
+    links = _Links(known, os.fstat(source).st_dev)
+    links.below(source, target, "", 0)
+    return links.linked
 
 
 def link_below(source: DirFd, target: DirFd, path: str) -> bool:
     """Link one file at the relative ``path`` in both open directories; return whether that was possible."""
-    folder, _slash, name = path.rpartition("/")
     with (
         contextlib.suppress(OSError),
-        opened_below(source, folder or ".") as above,
-        opened_below(target, folder or ".") as below,
+        opened_parent(source, path) as (above, name),
+        opened_parent(target, path) as (below, _name),
     ):
         os.link(name, name, src_dir_fd=above, dst_dir_fd=below, follow_symlinks=False)
         return stat.S_ISREG(os.stat(name, dir_fd=below, follow_symlinks=False).st_mode)
     return False
 
 
-def _link_below(source: DirFd, target: DirFd, place: str, known: Index, linked: Index, device: int, depth: int) -> None:
-    require_depth_and_device(os.fstat(source), depth, device)
-    records = known.get(place, {})
-    held = linked.setdefault(place, {})
-    for name in names_in(source):
-        record = records.get(name)
-        if record is None:
-            continue
-        status = os.stat(name, dir_fd=source, follow_symlinks=False)
-        if stat.S_ISDIR(status.st_mode) and not record:
-            os.mkdir(name, 0o700, dir_fd=target)
-            held[name] = record
-            _link_folder(source, target, name, f"{place}{name}/", known, linked, device, depth + 1)
-        elif stat.S_ISREG(status.st_mode) and record != UNSETTLED and record[1:2] == (status.st_size,):
-            with contextlib.suppress(OSError):  # too many links
-                os.link(name, name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+class _Links:
+    """Links what can be linked of one tree; ``linked``: what ``known`` has about the linked files."""
+
+    def __init__(self, known: Index, device: int) -> None:
+        self.known = known
+        self.device = device
+        self.linked: Index = {}
+
+    def below(self, source: DirFd, target: DirFd, place: str, depth: int) -> None:
+        """Link what is in an open directory; ``place``: its key in the index."""
+        require_depth_and_device(os.fstat(source), depth, self.device)
+        records = self.known.get(place, {})
+        held = self.linked.setdefault(place, {})
+        for name in names_in(source):
+            record = records.get(name)
+            if record is None:
+                continue
+            status = os.stat(name, dir_fd=source, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode) and not record:
+                os.mkdir(name, 0o700, dir_fd=target)
                 held[name] = record
+                with _opened(source, name) as below, _opened(target, name) as made:
+                    self.below(below, made, f"{place}{name}/", depth + 1)
+            elif stat.S_ISREG(status.st_mode) and record != UNSETTLED and record[1:2] == (status.st_size,):
+                with contextlib.suppress(OSError):  # too many links
+                    os.link(name, name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+                    held[name] = record
 
 
-def _link_folder(
-    source: DirFd, target: DirFd, name: str, place: str, known: Index, linked: Index, device: int, depth: int
-) -> None:
-    below = DirFd(os.open(name, OPEN_DIRECTORY, dir_fd=source))
+@contextlib.contextmanager
+def _opened(parent: DirFd, name: str) -> t.Iterator[DirFd]:
+    directory = DirFd(os.open(name, OPEN_DIRECTORY, dir_fd=parent))
     try:
-        made = DirFd(os.open(name, OPEN_DIRECTORY, dir_fd=target))
-        try:
-            _link_below(below, made, place, known, linked, device, depth)
-        finally:
-            os.close(made)
+        yield directory
     finally:
-        os.close(below)
+        os.close(directory)

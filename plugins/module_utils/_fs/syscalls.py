@@ -15,7 +15,6 @@ if t.TYPE_CHECKING:
     from .fdopen import DirFd
 
 _RENAME_NOREPLACE = 1
-_RENAME_EXCHANGE = 2
 _PR_GET_SECUREBITS, _PR_SET_SECUREBITS = 27, 28
 _SECBIT_NO_SETUID_FIXUP = 1 << 2
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -37,11 +36,6 @@ def rename_new(source: DirFd, name: str, target: DirFd, new_name: str) -> None:
         return
     os.link(name, new_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
     os.unlink(name, dir_fd=source)
-
-
-def exchange(source: DirFd, name: str, target: DirFd, other_name: str) -> bool:
-    """Swap two entries atomically; return False without a change if the filesystem does not support that."""
-    return _renameat2(source, name, target, other_name, _RENAME_EXCHANGE)
 
 
 def sync_filesystem(descriptor: int) -> None:

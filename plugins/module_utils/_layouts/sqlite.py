@@ -20,9 +20,10 @@ from .._core.errors import SessionsError
 from .._core.limits import JAIL_MEMORY, STORE_BYTES
 from .._core.masking import account_key
 from .._fs.copy_file import UNSETTLED, Record, Rules, UnfitTree, copy_until_settled, digest_of, pour, record_of
-from .._fs.copy_tree import Tally, files_below, remove_tree
-from .._fs.fdopen import DirFd, open_private, opened_below, status_below, status_of
+from .._fs.copy_tree import remove_tree
+from .._fs.fdopen import DirFd, open_private, opened_parent, status_below, status_of
 from .._fs.patterns import name_matcher
+from .._fs.walk_tree import Tally, files_below
 from .._proc.chroot_worker import PastLimit, in_jail, jail_user, seconds_for
 from .layout import Layout
 from .sqlite_pages import store_digest
@@ -82,7 +83,7 @@ def bring_stores(
 ) -> tuple[Records, Tally]:
     """Update the copies of the databases ``names`` of an open account in the open directory ``scratch``.
 
-    As with bring_up_to_date in copy_tree.py, ``known`` is the result of the previous pass, and files that keep changing count as unsettled.
+    As with sync_tree in copy_tree.py, ``known`` is the result of the previous pass, and files that keep changing count as unsettled.
     """
     fresh: Records = {}
     tally = Tally()
@@ -143,8 +144,7 @@ def put_store(source: DirFd, scratch: DirFd, target: DirFd, name: str, rules: Ru
 
 def records_of_store(directory: DirFd, name: str) -> dict[str, tuple[int, ...]]:
     """Return by suffix the records of the files of one database of an open account."""
-    folder, _slash, last = name.rpartition("/")
-    with opened_below(directory, folder or ".") as parent:
+    with opened_parent(directory, name) as (parent, last):
         return _records(parent, last)
 
 
@@ -161,8 +161,7 @@ def put_as_it_is(source: DirFd, target: DirFd, name: str, rules: Rules) -> None:
 
     Raises UnfitTree if a process still writes to them.
     """
-    folder, _slash, last = name.rpartition("/")
-    with opened_below(source, folder or ".") as parent, opened_below(target, folder or ".") as placed:
+    with opened_parent(source, name) as (parent, last), opened_parent(target, name) as (placed, _last):
         for suffix in _SUFFIXES:
             remove_tree(placed, last + suffix)
             if status_of(parent, last + suffix) is None:
@@ -199,22 +198,23 @@ def _same_files(one: DirFd, other: DirFd, name: str) -> bool:
 
 
 def _digest_below(directory: DirFd, path: str) -> bytes:
-    folder, _slash, name = path.rpartition("/")
-    with opened_below(directory, folder or ".") as parent:
+    with opened_parent(directory, path) as (parent, name):
         return digest_of(parent, name)
 
 
 def _bring_store(
     source: DirFd, scratch: DirFd, name: str, rules: Rules, known: t.Mapping[str, tuple[int, ...]], tally: Tally
 ) -> dict[str, tuple[int, ...]]:
-    folder, _slash, last = name.rpartition("/")
     slot = open_private(scratch, account_key(name), called="the staging area of databases")
     try:
-        with opened_below(source, folder or ".") as parent:
+        with opened_parent(source, name) as (parent, last):
             brought = {
-                suffix: _bring_file(parent, slot, last + suffix, record, known.get(suffix), rules, tally)
+                suffix: record
+                if record == known.get(suffix)
+                else _bring_file(parent, slot, last + suffix, rules, tally)
                 for suffix, record in _records(parent, last).items()
             }
+            tally.files += len(brought)
             for suffix in set(_SUFFIXES).difference(brought):
                 remove_tree(slot, last + suffix)
             # The files of a database are a consistent state only if none changed meanwhile.
@@ -232,18 +232,7 @@ def _records(parent: DirFd, name: str) -> dict[str, tuple[int, ...]]:
     return {suffix: record_of(status) for suffix, status in found.items() if status}
 
 
-def _bring_file(
-    parent: DirFd,
-    slot: DirFd,
-    name: str,
-    record: tuple[int, ...],
-    known: tuple[int, ...] | None,
-    rules: Rules,
-    tally: Tally,
-) -> Record | tuple[int, ...]:
-    tally.files += 1
-    if record == known:
-        return record
+def _bring_file(parent: DirFd, slot: DirFd, name: str, rules: Rules, tally: Tally) -> Record:
     remove_tree(slot, name)
     try:
         copied = copy_until_settled(parent, slot, name, rules)
@@ -403,8 +392,7 @@ def _dress(slot: DirFd, statuses: t.Sequence[os.stat_result], rules: Rules) -> N
 
 
 def _place(slot: DirFd, target: DirFd, name: str) -> None:
-    folder, _slash, last = name.rpartition("/")
-    with opened_below(target, folder or ".") as parent:
+    with opened_parent(target, name) as (parent, last):
         status = os.fstat(parent)
         os.rename(_WHOLE, last, src_dir_fd=slot, dst_dir_fd=parent)
         os.utime(parent, ns=(status.st_atime_ns, status.st_mtime_ns))

@@ -15,7 +15,7 @@ import time
 import typing as t
 
 from .._core.limits import JAIL_BYTES_PER_SECOND, JAIL_SECONDS
-from .._fs.fdopen import DirFd, open_regular, opened_below, status_of
+from .._fs.fdopen import DirFd, open_regular, opened_parent, status_of
 
 _MAGIC = b"SQLite format 3\0"
 _WAL_HEADER, _FRAME_HEADER = 32, 24
@@ -34,9 +34,8 @@ def store_digest(directory: DirFd, name: str) -> bytes | None:
     Two copies of one state have the same digest, however much of it is in the ``-wal``: of the header, only the fields count that define
     how the pages are read. SQLite is not needed, so nothing is written.
     """
-    folder, _slash, last = name.rpartition("/")
     try:
-        with opened_below(directory, folder or ".") as parent:
+        with opened_parent(directory, name) as (parent, last):
             if _size(parent, f"{last}-journal"):
                 return None  # a hot journal may have to be rolled back
             return _digest_pages(parent, last)

@@ -25,7 +25,7 @@ import typing as t
 from .._core.printable import is_plain
 from .._fs.fdopen import is_folder, opened_directory
 from .._layouts.layout import Layout
-from .._layouts.registry import account_names
+from .._layouts.search import account_names
 from .._systemd.bindings import Binding, Placed, can_be_written, placed_bindings, written
 from .._systemd.effective import environment_names, execution_section, sources_now, variable_history, winning
 from .._systemd.option_types import same_value

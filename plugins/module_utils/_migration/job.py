@@ -13,7 +13,8 @@ import typing as t
 
 from .._containers.service import compose_of, read_service
 from .._core.errors import SessionsError, WroteAlready
-from .observe import Params, State, observe, read_params, way_back_of
+from .observe import State, observe, way_back_of
+from .params import Params, read_params
 from .plan import ACTIONS, Evidence, diff, plan, report, verify
 from .steps import Step
 

@@ -10,8 +10,8 @@ import typing as t
 from .._core.errors import SessionsError
 from .._core.masking import masked
 from .._fs.fdopen import DirFd, real_path
+from .._layouts.account import opened_account
 from .._layouts.layout import LINKED
-from .._layouts.registry import opened_account
 
 if t.TYPE_CHECKING:
     from .conflicts import CopyState

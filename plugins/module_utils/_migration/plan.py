@@ -10,9 +10,10 @@ from .._accounts.receipts import RECEIPT
 from .._core.errors import SessionsError
 from .._core.job import Diff, Report
 from .._core.summary import of_migration
-from .observe import Params, State
+from .observe import State
+from .pair import Account
+from .params import Params
 from .steps import Step, StepKind, described, planned
-from .survey import Account
 
 ACTIONS = ("migrated", "unchanged", "kept", "displaced", "corrupt", "diverged", "skipped")
 

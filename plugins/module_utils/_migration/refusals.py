@@ -151,7 +151,7 @@ def _require_room_for_a_whole_root(state: State) -> None:
 
 
 def _age(mark: Mark) -> str:
-    newest = max([mark.folder[1], *(look[2] for look in mark.files.values())])
+    newest = max([mark.folder.mtime_ns, *(file.mtime_ns for file in mark.files.values())])
     seconds = max(0, int(time.time() - newest / 1e9))
     return (
         f"{seconds // 3600} h {seconds % 3600 // 60} min"

@@ -17,7 +17,8 @@ from .conflicts import Decision
 
 if t.TYPE_CHECKING:
     from .conflicts import CopyState
-    from .survey import Account, Survey
+    from .pair import Account
+    from .survey import Survey
 
 RESTORE, FORCE, RECOVER = "restore", "force", "recover"
 # Values of on_conflict that session_migrate does not offer: the sources are snapshots, and the other rules of this file apply.
@@ -94,7 +95,7 @@ def _why_not(account: Account, path: str) -> str:
     return (
         f"account {account.label!r} at {path} is linked, and its newest key is {age(account.present.newest_ns)} old, but that of the "
         f"snapshot is {age(account.legacy.newest_ns)} old, so restoring it would turn its keys back: {ROLLED_BACK_KEYS}; nothing was "
-        "changed: leave the account as it is, or confirm with force=true (role: wa_restore_force)"
+        "changed: leave the account as it is, or confirm with force=true"
     )
 
 

@@ -8,12 +8,13 @@ import dataclasses
 import os
 import typing as t
 
-from .._accounts.extras import is_kept
+from .._accounts.entries import is_kept
 from .._accounts.tombstone import is_tombstone_at
 from .._fs.fdopen import DirFd, is_folder, opened_directory, status_below
 from .._fs.patterns import path_matcher
+from .._layouts.account import is_linked
 from .._layouts.layout import Layout
-from .._layouts.registry import account_names, companions, is_linked
+from .._layouts.search import account_names, companions
 from .owners import has_foreign
 from .sources import Source
 

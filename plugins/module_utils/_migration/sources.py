@@ -20,7 +20,10 @@ from .._core.names import AREA_INSIDE
 from .._fs.fdopen import DirFd, is_folder, normal_path, open_directory, opened_directory, real_path
 from .._fs.patterns import paths_matching
 from .._fs.users import owner_name
-from .._layouts.registry import LAYOUTS, Layout, account_names, first_layout, names_of_any, opened_account, recognised
+from .._layouts.account import opened_account
+from .._layouts.layout import Layout
+from .._layouts.registry import LAYOUTS, first_layout, names_of_any, recognised
+from .._layouts.search import account_names
 from .._systemd.unit import Unit
 from .._usage.process_paths import (
     _environment_of,

@@ -9,7 +9,7 @@ import enum
 import typing as t
 
 from .observe import State
-from .survey import Account
+from .pair import Account
 
 _TO_DECIDE = ("diverged", "skipped", "refused")
 

@@ -9,52 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import os
 import stat
 import typing as t
 
 from .._accounts.control_directory import control_path
-from .._accounts.receipts import Entry, Mark, mark_with_parts
+from .._accounts.receipts import Entry
 from .._accounts.tombstone import is_tombstone_at
 from .._core.errors import SessionsError
 from .._core.masking import account_key, masked
-from .._fs.fdopen import DirFd, opened_below, opened_directory, status_below, status_of
+from .._fs.fdopen import DirFd, opened_directory, status_below
 from .._fs.users import owner_name
-from .._layouts.layout import KEYS_MISSING, Layout
-from .._layouts.registry import account_names, companions, found_in, open_account
-from .conflicts import CopyState, Decision, decide
-from .left_behind import Clash, Directories, LeftBehind, at_path_already, left_twin
+from .._layouts.layout import Layout
+from .._layouts.search import account_names, companions, found_in
+from .conflicts import CopyState, Decision
+from .left_behind import Clash, Directories, LeftBehind, at_path_already
 from .owners import REMEDY, companion_owners, is_owned_by
-from .restoring import WAYS, Facts, decide_restored
+from .pair import INSIDE, Account, AccountPair, Choice, Looks, has_entry
 from .sources import Source
-
-
-class Account(t.NamedTuple):
-    """One account of a legacy path, and the decision about it.
-
-    ``owner``: uid of its directory at the legacy path. ``linked``: that is reached by a symbolic link. ``equal``: both copies are of the
-    same generation.
-    """
-
-    name: str
-    root: str
-    legacy: CopyState
-    present: CopyState | None
-    decision: Decision
-    owner: int | None = None
-    linked: bool = False
-    equal: bool = False
-
-    @property
-    def label(self) -> str:
-        """The masked name, for output."""
-        return masked(self.name)
-
-    @property
-    def is_inside(self) -> bool:
-        """Whether it is moved with the account that its root is."""
-        return self.decision == _INSIDE
 
 
 class Companion(t.NamedTuple):
@@ -106,57 +78,46 @@ class Survey:
         )
 
 
-_MOVED_AWAY = Decision("skipped", "it has been moved to another host since; move it back from that host")
 _ACCEPTED = Decision("skipped", "it belongs to another user, and leaving it behind was accepted")
-_INSIDE = Decision("migrated", "it is in the account that the legacy path is itself, and is moved with it", adopt=True)
 _DAMAGED = Decision("corrupt", "its database is damaged; it stays at the legacy path")
 
 
-class Choice(t.NamedTuple):
-    """The options about accounts. ``only``: the accounts to survey, all if empty; ``accepted``: those that may be left behind.
+class Roots(t.NamedTuple):
+    """What is surveyed: the legacy paths, the sessions path and the layout of both.
 
-    ``on_conflict``: also one of the ways of restoring.py. ``lost``: see there.
+    ``at_path``: whether the running backend uses ``path``, None if it is down.
     """
 
-    on_conflict: str
-    only: t.Collection[str] = ()
-    accepted: t.Collection[str] = ()
-    lost: t.Collection[str] = ()
+    sources: t.Sequence[Source]
+    path: str
+    layout: Layout
+    at_path: bool | None = None
 
 
-def survey(
-    sources: t.Sequence[Source],
-    path: str,
-    layout: Layout,
-    receipts: t.Mapping[str, Entry],
-    choice: Choice,
-    at_path: bool | None,
-    before: Survey | None = None,
-) -> Survey:
+def survey(roots: Roots, receipts: t.Mapping[str, Entry], choice: Choice, before: Survey | None = None) -> Survey:
     """Survey the legacy roots and the sessions path.
 
-    ``at_path``: whether the running backend uses ``path``, None if it is down. ``before``: an earlier survey; its judgements are reused
-    for unchanged copies. Raises SessionsError if an account of ``choice.only`` does not exist and was not moved away either.
+    ``before``: an earlier survey; its judgements are reused for unchanged copies. Raises SessionsError if an account of ``choice.only``
+    does not exist and was not moved away either.
     """
+    sources, path = roots.sources, roots.path
     with contextlib.ExitStack() as stack:
         target = _opened(stack, path)
-        looks = _Looks(layout, before.sides if before else {})
+        looks = Looks(roots.layout, before.sides if before else {})
         present = _states(looks, path, target)
         found = _Found(choice, receipts, Directories(path, several=len(sources) > 1), set(choice.only) - present.keys())
         for source in sources:
             root = _opened(stack, source.path)
-            if root is None:
-                continue
-            pair = AccountPair(source, root, path, target, looks, at_path, _is_handed_over(source.path, path))
-            found.add_accounts(pair)
-            found.add_companions(pair)
+            if root is not None:
+                found.add(
+                    AccountPair(source, root, path, target, looks, roots.at_path, _is_handed_over(source.path, path))
+                )
         inode = os.fstat(target).st_ino if target is not None else 0
     _require_found(found.missing, sources, path)
     accounts = _with_the_root(found.accounts, present)
-    ordered = tuple(accounts[name] for name in sorted(accounts))
     return Survey(
-        layout,
-        ordered,
+        roots.layout,
+        tuple(accounts[name] for name in sorted(accounts)),
         tuple(found.companions.values()),
         present,
         inode,
@@ -181,6 +142,11 @@ class _Found:
     left: dict[str, LeftBehind] = dataclasses.field(default_factory=dict)
     clashes: list[Clash] = dataclasses.field(default_factory=list)
     loose_links: int = 0
+
+    def add(self, pair: AccountPair) -> None:
+        """Add what a root has."""
+        self.add_accounts(pair)
+        self.add_companions(pair)
 
     def add_accounts(self, pair: AccountPair) -> None:
         """Add the accounts of a root. One that an earlier root has is only compared with that, unless that is corrupt."""
@@ -215,7 +181,7 @@ class _Found:
             if _is_link(root, name):
                 self.loose_links += name not in self.left
                 continue
-            if not _has(pair.target, name) and not _is_beside_store(layout, name.rpartition("/")[2]):
+            if not has_entry(pair.target, name) and not _is_beside_store(layout, name.rpartition("/")[2]):
                 self.companions.setdefault(name, Companion(name, source.path, owners))
 
     def left_behind(self, accounts: t.Mapping[str, Account], present: t.Collection[str]) -> t.Iterator[LeftBehind]:
@@ -237,7 +203,7 @@ def _with_the_root(accounts: dict[str, Account], present: t.Collection[str]) -> 
     others = {name: account for name, account in accounts.items() if name != "."}
     if not all(_goes_with(account, whole) for account in others.values()):
         return accounts
-    return {".": whole, **{name: account._replace(decision=_INSIDE) for name, account in others.items()}}
+    return {".": whole, **{name: account._replace(decision=INSIDE) for name, account in others.items()}}
 
 
 def _goes_with(account: Account, whole: Account) -> bool:
@@ -289,163 +255,11 @@ def _require_found(missing: t.Collection[str], sources: t.Sequence[Source], path
         )
 
 
-class _Looks:
-    """Judges copies of accounts, each only once; ``known``: earlier judgements."""
-
-    def __init__(self, layout: Layout, known: t.Mapping[tuple[str, str], CopyState]) -> None:
-        self.layout = layout
-        self.known = known
-        self.sides: dict[tuple[str, str], CopyState] = {}
-        self.owners: dict[tuple[str, str], int] = {}
-
-    def side(self, place: str, root: DirFd, name: str, ancestor: Mark | None = None) -> CopyState | None:
-        """Return one copy below the open directory ``root``; None if it does not exist.
-
-        If its mark equals that of its ``ancestor``, its state does not matter, so it is not judged, which may mean reading it completely.
-        """
-        try:
-            directory = open_account(root, name)
-        except (FileNotFoundError, NotADirectoryError):
-            return None  # any other error must end the run, not leave out the account
-        try:
-            if not self.layout.is_account(directory):
-                return None
-            self.owners[place, name] = os.fstat(directory).st_uid
-            mark = mark_with_parts(root, name, directory, self.layout)
-            if ancestor is not None and not mark.differs_from(ancestor):
-                return CopyState("unknown", mark)
-            known = self.sides.get((place, name)) or self.known.get((place, name))
-            is_known = known is not None and known.mark == mark and known.state != "unknown"
-            found = known if known and is_known else self._judged(directory, mark)
-            self.sides[place, name] = found
-            return found
-        finally:
-            os.close(directory)
-
-    def _judged(self, directory: DirFd, mark: Mark) -> CopyState:
-        judgement = self.layout.judged(directory)
-        devices = judgement.fingerprints if judgement.state == "paired" else ()
-        return CopyState(judgement.state, mark, devices=devices, partial=KEYS_MISSING in judgement.problems)
-
-
-class AccountPair(t.NamedTuple):
-    """A legacy root and the sessions path, both open; the latter is None if it does not exist.
-
-    ``handed_over``: one is in the area of the other, so the accounts are in transit between hosts.
-    """
-
-    source: Source
-    root: DirFd
-    path: str
-    target: DirFd | None
-    looks: _Looks
-    at_path: bool | None
-    handed_over: bool = False
-
-    def decided(self, name: str, receipt: Entry | None, choice: Choice) -> Account:
-        """Judge both copies of an account and decide about it."""
-        if choice.on_conflict in WAYS:
-            return self._restored(name, receipt, choice)
-        return self._account(name, receipt, choice.on_conflict)
-
-    def _restored(self, name: str, receipt: Entry | None, choice: Choice) -> Account:
-        """Decide about an account of a snapshot. ``receipt``: of the last time that it was restored."""
-        layout = self.looks.layout
-        snapshot = self._legacy(name, None)._replace(newest_ns=_newest(self.root, name, layout))
-        present = self.looks.side(self.path, self.target, name) if self.target is not None else None
-        if present is None and self.target is not None and is_tombstone_at(self.target, name):
-            return Account(name, self.source.path, snapshot, None, _MOVED_AWAY, self._owner(name))
-        if present is not None:
-            present = present._replace(newest_ns=_newest(self.target, name, layout))
-        facts = Facts(
-            again=receipt is not None and receipt.source == self.source.path,
-            occupied=_has(self.target, name),
-            lost=name in choice.lost,
-        )
-        is_same = functools.partial(_same, self.root, self.target, name, layout)
-        decision = decide_restored(snapshot, present, choice.on_conflict, facts, is_same)
-        return Account(name, self.source.path, snapshot, present, decision, self._owner(name))
-
-    def _account(self, name: str, receipt: Entry | None, on_conflict: str) -> Account:
-        if self.handed_over:
-            receipt = None  # it arrives from another host, so its history on this host does not count
-        layout, damaged = self.looks.layout, receipt is not None and receipt.damaged
-        present = self.looks.side(self.path, self.target, name) if self.target is not None else None
-        legacy = self._legacy(name, None if damaged or present is None or present.state == "corrupt" else receipt)
-        if receipt is not None and receipt.damaged:
-            if not legacy.mark.differs_from(receipt.legacy):
-                legacy = legacy._replace(state="corrupt")
-            receipt = None
-        legacy = legacy._replace(in_use=self.at_path is False)
-        ancestor = _ancestor(receipt, self.source, legacy, present)
-        if present is None and not self.handed_over and self.target is not None and is_tombstone_at(self.target, name):
-            return Account(name, self.source.path, legacy, None, _MOVED_AWAY, self._owner(name))
-        if present is not None:
-            present = present._replace(in_use=self.at_path is True)
-            if ancestor is None or legacy.mark.differs_from(ancestor.legacy):
-                legacy = legacy._replace(newest_ns=_newest(self.root, name, layout))
-                present = present._replace(newest_ns=_newest(self.target, name, layout))
-        decision = decide(legacy, present, ancestor, on_conflict, lambda: _same(self.root, self.target, name, layout))
-        equal = (
-            decision.action == "unchanged"
-            and present is not None
-            and (ancestor is None or not present.mark.differs_from(ancestor.present))
-        )
-        return Account(name, self.source.path, legacy, present, decision, self._owner(name), equal=equal)
-
-    def after(self, first: AccountPair, name: str) -> tuple[Clash | None, LeftBehind | None]:
-        """Compare the account ``name`` with one of the same name in an earlier legacy path: a clash, a twin to leave behind, or neither."""
-        places = first.source.given, self.source.given
-        sides = first.side(name), self.side(name)
-        if sides[0].is_of_another_device(sides[1]):
-            return Clash(name, *places), None
-        twin = left_twin(name, *sides, places)
-        same = twin is not None and _same(first.root, self.root, name, self.looks.layout)
-        return None, None if same else twin
-
-    def side(self, name: str) -> CopyState:
-        """Judge only the legacy copy."""
-        return self._legacy(name, None)
-
-    def _owner(self, name: str) -> int | None:
-        return self.looks.owners.get((self.source.path, name))
-
-    def _legacy(self, name: str, receipt: Entry | None) -> CopyState:
-        ancestor = receipt.legacy if receipt is not None and receipt.source == self.source.path else None
-        found = self.looks.side(self.source.path, self.root, name, ancestor)
-        # None: it was removed meanwhile.
-        return found or CopyState("corrupt", mark_with_parts(self.root, name, self.root, self.looks.layout))
-
-
-def _ancestor(receipt: Entry | None, source: Source, legacy: CopyState, present: CopyState | None) -> Entry | None:
-    """Return the receipt if it applies to this legacy copy. A copy from another source differs from it without having been used since."""
-    if receipt is None or (receipt.mirrored and present is None):
-        return None
-    if receipt.source == source.path:
-        return receipt
-    if present is not None or legacy.mark.changed_ns > receipt.time * 1e9:
-        return None
-    # The copy is older than the migration, so it has not been used since either.
-    return dataclasses.replace(receipt, legacy=legacy.mark)
-
-
-def _states(looks: _Looks, path: str, target: DirFd | None) -> dict[str, str]:
+def _states(looks: Looks, path: str, target: DirFd | None) -> dict[str, str]:
     if target is None:
         return {}
     found = ((name, looks.side(path, target, name)) for name in account_names(target, looks.layout))
     return {name: side.state for name, side in found if side is not None}
-
-
-def _newest(root: DirFd | None, name: str, layout: Layout) -> int:
-    from .._accounts.compare import newest_ns
-
-    return newest_ns(root, name, layout) if root is not None else 0
-
-
-def _same(root: DirFd, target: DirFd | None, name: str, layout: Layout) -> bool:
-    from .._accounts.compare import same_account
-
-    return target is not None and same_account(root, target, name, layout)
 
 
 def _is_beside_store(layout: Layout, name: str) -> bool:
@@ -454,17 +268,6 @@ def _is_beside_store(layout: Layout, name: str) -> bool:
     from .._layouts.sqlite import is_beside_store
 
     return is_beside_store(layout, name)
-
-
-def _has(target: DirFd | None, path: str) -> bool:
-    if target is None:
-        return False
-    folder, _slash, name = path.rpartition("/")
-    try:
-        with opened_below(target, folder or ".") as parent:
-            return status_of(parent, name) is not None
-    except (FileNotFoundError, NotADirectoryError):
-        return False
 
 
 def _opened(stack: contextlib.ExitStack, path: str) -> DirFd | None:

@@ -19,6 +19,7 @@ from .._systemd import drop_in
 from .._systemd import environment_file as systemd_environment_file
 from .._systemd.bindings import Binding, are_bound
 from .._systemd.effective import Sources, effective_in, read_sources
+from .._systemd.file_steps import Reload
 from .._systemd.unit import Unit, process_environment, unit_name
 from .._systemd.unit_file import environment_items
 
@@ -251,7 +252,7 @@ def _difference(file: PlainFile) -> t.Mapping[str, t.Any]:
 
 def is_written(steps: t.Iterable[drop_in.Step]) -> bool:
     """Whether the steps change a drop-in and do not only reload it."""
-    return any(not isinstance(step, drop_in.Reload) for step in steps)
+    return any(not isinstance(step, Reload) for step in steps)
 
 
 def _overlay(switch: Switch, wanted_text: str | None) -> dict[str, str | None]:

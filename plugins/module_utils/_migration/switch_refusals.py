@@ -12,8 +12,8 @@ import typing as t
 
 from .._core.errors import SessionsError
 from .._fs.fdopen import opened_directory, real_path
+from .._layouts.account import opened_account
 from .._layouts.layout import LINKED
-from .._layouts.registry import opened_account
 from .left_behind import LeftBehind
 
 if t.TYPE_CHECKING:

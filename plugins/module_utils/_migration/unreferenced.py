@@ -20,8 +20,10 @@ from .._core.masking import masked
 from .._core.names import AREA_INSIDE, ASIDE
 from .._fs.fdopen import DirFd, opened_directory, real_path
 from .._fs.patterns import name_matcher
+from .._layouts.account import AccountRef
 from .._layouts.layout import Layout
-from .._layouts.registry import LAYOUTS, account_names
+from .._layouts.registry import LAYOUTS
+from .._layouts.search import account_names
 from .._systemd.restart_needed import started_at
 from .._systemd.unit import Unit
 from .._usage.in_use import changed_ns
@@ -99,7 +101,7 @@ def idle_sources(unit: Unit, sources: t.Sequence[Source], layout: Layout) -> tup
 
 def _is_used(source: Source, layout: Layout, since: float) -> bool:
     with opened_directory(source.path) as root:
-        return any(changed_ns(root, name, layout) > since for name in account_names(root, layout))
+        return any(changed_ns(AccountRef(root, name, layout)) > since for name in account_names(root, layout))
 
 
 def _layout_of(directory: DirFd, name: str, chosen: Layout | None) -> Layout | None:

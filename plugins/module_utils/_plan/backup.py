@@ -110,7 +110,7 @@ def _problem(params: Params, seen: Seen, linked: t.Collection[str], saved: t.Seq
     if saved and _age(seen, min(saved)) > limit:
         return (
             f"the newest snapshot of an account at {params.path} is {_hours(_age(seen, min(saved)))} old, and {_hours(limit)} are allowed "
-            "(wa_backup_max_age); run the playbook backup"
+            "(see 'backup.max_age'); run the playbook backup"
         )
     if "restic" in seen.scheduled and _age(seen, seen.copied) > limit:
         age = f"is {_hours(_age(seen, seen.copied))} old" if seen.copied else "does not exist"

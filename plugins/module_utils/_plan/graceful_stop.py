@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from .._layouts.registry import Layout
+from .._layouts.layout import Layout
 from .._systemd.drop_in import drop_in_path
 from .._systemd.effective import Sources, option_history, read_sources, winning
 from .._systemd.load_path import Overlay

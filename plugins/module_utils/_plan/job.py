@@ -22,9 +22,10 @@ from .._directory.observe import Params as DirParams
 from .._directory.observe import State as DirState
 from .._fs.users import owner_name
 from .._health import job as health_job
-from .._layouts.layout import LINKED
-from .._layouts.registry import Layout, first_layout
+from .._layouts.layout import LINKED, Layout
+from .._layouts.registry import first_layout
 from .._migration import observe as migration_observe
+from .._migration import params as migration_params
 from .._migration import plan as migration_plan
 from .._migration.switch import (
     EnvironmentFileEdit,
@@ -54,7 +55,7 @@ class Params(t.NamedTuple):
     environment_file: EnvironmentFileEdit | None
     in_force: variables.Params | None
     in_use: usage_use.Params | None
-    migrate: migration_observe.Params | None
+    migrate: migration_params.Params | None
     info: accounts_info.Params | None
     health: health_job.Params | None
     expected_accounts: int = 0
@@ -88,7 +89,7 @@ class State(t.NamedTuple):
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
     """Return the parameters of each job."""
     overrides = tuple(drop_in.read_params(given) for given in options.get("overrides") or ())
-    migrate = migration_observe.read_params(options["migrate"]) if options.get("migrate") else None
+    migrate = migration_params.read_params(options["migrate"]) if options.get("migrate") else None
     directory = directory_job.read_params(options["dir"]) if options.get("dir") else None
     if directory:
         later = (*overrides, *(migrate.switch.overrides if migrate else ()))

@@ -20,7 +20,7 @@ from .._containers.service import read_service
 from .._core import progress
 from .._core.argument_specs import SESSION_AUDIT
 from .._core.errors import SessionsError
-from .._core.job import Report
+from .._core.job import LOOKS_ONLY, Report
 from .._core.query_cache import one_look
 from .._core.summary import accounts
 from .._systemd.restart_needed import started_at
@@ -114,22 +114,7 @@ def observe(params: Params) -> State:
     return State(taken, info, backend, backups, history, findings, tuple(problems))
 
 
-def plan(state: State, params: Params) -> tuple[t.Any, ...]:
-    """Return no steps: this job only reads."""
-    return ()
-
-
-def diff(state: State, steps: tuple[t.Any, ...], params: Params) -> t.Mapping[str, t.Any]:
-    """Return nothing: this job changes nothing."""
-    return {}
-
-
-def apply(steps: tuple[t.Any, ...], state: State, params: Params) -> None:
-    """Never called: there are no steps."""
-
-
-def verify(state: State, params: Params) -> None:
-    """Never called: there are no steps."""
+plan, diff, apply, verify = LOOKS_ONLY
 
 
 def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: t.Any) -> Report:

@@ -17,9 +17,9 @@ import zlib
 
 from .._core.errors import SessionsError
 from .._core.limits import ARCHIVE_BYTES, ARCHIVE_ENTRIES, ARCHIVE_NAME_BYTES, DEPTH
-from .._fs.copy_tree import files_below
 from .._fs.fdopen import OPEN_DIRECTORY, DirFd, open_regular, opened_below
 from .._fs.free_space import SpaceReserve
+from .._fs.walk_tree import files_below
 
 _CHUNK = 1 << 20
 _LATEST = 1 << 33  # seconds since the epoch

@@ -19,9 +19,9 @@ from .._core.job import Diff, Report
 from .._core.limits import FILE_LIST_BYTES
 from .._core.masking import masked
 from .._core.summary import accounts as counted
-from .._fs.copy_tree import files_below
 from .._fs.fdopen import DirFd, normal_path, open_directory, open_regular, opened_directory
 from .._fs.files import read_file_at
+from .._fs.walk_tree import files_below
 from .._layouts.layout import Layout
 from .._layouts.registry import chosen_layout
 from .choice import LATEST, chosen, layout_for, of_path, require_whole

@@ -13,10 +13,12 @@ import typing as t
 from .._backup.store import ROOT, Snapshot, opened_snapshot
 from .._core.errors import SessionsError
 from .._core.masking import masked
-from .._fs.copy_tree import measure
 from .._fs.fdopen import DirFd, opened_below
+from .._fs.walk_tree import measure
+from .._layouts.account import opened_account
 from .._layouts.layout import LINKED, Layout
-from .._layouts.registry import CUSTOM, found_in, layout_named, opened_account
+from .._layouts.registry import CUSTOM, layout_named
+from .._layouts.search import found_in
 
 LATEST = "latest"
 _NAMED_AT_MOST = 5

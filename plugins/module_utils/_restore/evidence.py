@@ -18,9 +18,9 @@ from .._accounts.tombstone import is_tombstone_at
 from .._containers.detect import container_of
 from .._containers.service import compose_of
 from .._core.errors import SessionsError
-from .._fs.fdopen import DirFd, opened_directory
+from .._fs.fdopen import opened_directory
+from .._layouts.account import AccountRef, open_account
 from .._layouts.layout import Layout
-from .._layouts.registry import open_account
 from .._proc.command import run
 from .._systemd.journal import Query, reaches_back, read_on
 from .._systemd.unit import parse_show
@@ -74,12 +74,13 @@ def look_at(path: str, names: t.Collection[str], layout: Layout, *, running: boo
 def _states(path: str, names: t.Collection[str], layout: Layout) -> dict[str, Live]:
     try:
         with opened_directory(path) as root:
-            return {name: _state(root, name, layout) for name in names}
+            return {name: _state(AccountRef(root, name, layout)) for name in names}
     except (FileNotFoundError, NotADirectoryError):
         return dict.fromkeys(names, Live(MISSING))
 
 
-def _state(root: DirFd, name: str, layout: Layout) -> Live:
+def _state(account: AccountRef) -> Live:
+    root, name, layout = account
     if is_tombstone_at(root, name):
         return Live(MOVED)
     try:
@@ -90,7 +91,7 @@ def _state(root: DirFd, name: str, layout: Layout) -> Live:
         if not layout.is_account(directory):
             return Live(MISSING)
         judgement = layout.judged(directory)
-        mark = mark_with_parts(root, name, directory, layout)
+        mark = mark_with_parts(account, directory)
         return Live(judgement.state, mark, readable="account_unreadable" not in judgement.problems)
     finally:
         os.close(directory)

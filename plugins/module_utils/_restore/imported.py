@@ -17,10 +17,11 @@ from .._backup.store import PARTIAL, ROOT, opened_snapshot, write_document, writ
 from .._backup.take import Order, Unsound, begin, complete, discard, publish
 from .._core.errors import SessionsError
 from .._fs.copy_file import Rules, UnfitTree
-from .._fs.copy_tree import measure, remove_tree, sync_tree
+from .._fs.copy_tree import remove_tree, sync_tree
 from .._fs.fdopen import DirFd, open_private, opened_below, opened_directory, real_path
 from .._fs.free_space import SpaceReserve, kept_free
 from .._fs.syscalls import sync_filesystem
+from .._fs.walk_tree import measure
 from .._layouts.sqlite import DamagedStore
 from .archive import unpack
 from .archive_job import IMPORTS, Imported, Params, imports_in, opened_archive

@@ -19,10 +19,10 @@ from .._core.errors import SessionsError
 from .._core.masking import account_key
 from .._core.query_cache import one_look
 from .._fs.fdopen import DirFd, exists, normal_path, opened_directory
-from .._migration.observe import Params as Migration
 from .._migration.observe import State as MigrationState
 from .._migration.observe import observe as observe_migration
-from .._migration.observe import read_params as read_migration
+from .._migration.params import Params as Migration
+from .._migration.params import read_params as read_migration
 from .._migration.restoring import FORCE, RECOVER, RESTORE
 from .._usage.in_use import ELSEWHERE
 from .attempts import KEPT, earlier_attempts

@@ -14,7 +14,8 @@ import typing as t
 
 from .._core.errors import SessionsError
 from .._fs.fdopen import DirFd, folders_in, opened_below, opened_directory, real_path
-from .._layouts.registry import LAYOUTS, account_names, recognised
+from .._layouts.registry import LAYOUTS, recognised
+from .._layouts.search import account_names
 
 if t.TYPE_CHECKING:
     from .._layouts.layout import Layout

@@ -8,7 +8,6 @@ This job never starts, stops or restarts anything. It derives the effective valu
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import os
@@ -19,9 +18,10 @@ import typing as t
 
 from .._core.errors import SessionsError
 from .._core.job import Report
-from .._fs.fdopen import make_directory, opened_directory
-from .._fs.files import read_file, write_atomic
+from .._fs.fdopen import opened_directory
+from .._fs.files import read_file
 from .effective import Assignment, Sources, effective_settings, read_sources, shadowed
+from .file_steps import Backup, Reload, Remove, RemoveDirectory, Write, install
 from .load_path import Overlay, canonical_name, fragment, is_installed, name_parts
 from .restart_needed import Moments, on_file_clock, outdated_options
 from .unit import Unit, daemon_reload, instances_of, last_reload, read_unit, systemd_runs, unit_name
@@ -85,42 +85,6 @@ class State(t.NamedTuple):
     unloaded: bool
     outdated_options: tuple[str, ...]
     missing_files: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Backup:
-    """Copy the file at ``path`` to a name next to it that systemd does not read."""
-
-    path: str
-    mode: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Write:
-    """Write ``text`` to ``path``."""
-
-    path: str
-    text: str
-    mode: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Remove:
-    """Remove the file at ``path``."""
-
-    path: str
-
-
-@dataclasses.dataclass(frozen=True)
-class RemoveDirectory:
-    """Remove the empty directory at ``path``."""
-
-    path: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Reload:
-    """Make systemd reload its unit files."""
 
 
 Step = t.Union[Backup, Write, Remove, RemoveDirectory, Reload]
@@ -234,27 +198,10 @@ def diff(state: State, steps: tuple[Step, ...], params: Params) -> t.Mapping[str
 
 def apply(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:
     """Carry out the steps, the reload last."""
-    backup_file = install(steps, params)
+    backup_file = install(steps)
     if any(isinstance(step, Reload) for step in steps):
         daemon_reload()
     return Evidence(backup_file, state.outdated_options)
-
-
-def install(steps: tuple[Step, ...], params: Params) -> str | None:
-    """Write or remove the file durably, and leave the reload to the caller. Returns the path of the backup, None without one."""
-    backup_file = None
-    for step in steps:
-        if isinstance(step, Backup):
-            backup_file = _back_up(step)
-        elif isinstance(step, Write):
-            make_directory(os.path.dirname(step.path), 0o755, uid=0, gid=0)
-            write_atomic(step.path, step.text.encode("utf-8"), step.mode)
-        elif isinstance(step, Remove):
-            _remove(step.path, os.unlink)
-        elif isinstance(step, RemoveDirectory):
-            with contextlib.suppress(OSError):  # another drop-in was written meanwhile
-                _remove(step.path, os.rmdir)
-    return backup_file
 
 
 def verify(state: State, params: Params) -> None:
@@ -461,16 +408,3 @@ def _shown_options(options: t.Mapping[str, t.Any], params: Params) -> dict[str, 
 
 def _shown_text(text: str, hide: bool) -> str:
     return f"{HIDDEN}\n" if text and hide else text
-
-
-def _back_up(step: Backup) -> str:
-    # The naming scheme of Ansible's own backups. It does not end in .conf, so systemd does not read it.
-    kept = f"{step.path}.{os.getpid()}.{time.strftime('%Y-%m-%d@%H:%M:%S~')}"
-    write_atomic(kept, read_file(step.path) or b"", step.mode)
-    return kept
-
-
-def _remove(path: str, how: t.Callable[..., None]) -> None:
-    with opened_directory(os.path.dirname(path)) as parent:
-        how(os.path.basename(path), dir_fd=parent)
-        os.fsync(parent)

@@ -72,27 +72,16 @@ class Sources(t.NamedTuple):
     environment_files: tuple[EnvironmentFile, ...]
 
 
-def effective_variable(unit: Unit, name: str, *, overlay: Overlay | None = None) -> Effective:
-    """Return the value that the next start of ``unit`` will have for the environment variable ``name``, from the files on disk.
-
-    ``overlay``: future contents of files. Specifiers are expanded if their value is known.
-    """
-    return effective_in(read_sources(unit.name, overlay), name)
-
-
 def effective_in(sources: Sources, name: str) -> Effective:
-    """Like effective_variable, from sources that were read before."""
+    """Return the value that the next start of a unit will have for the environment variable ``name``, from its configuration.
+
+    Specifiers are expanded if their value is known.
+    """
     winner = winning(variable_history(sources, name))
     if winner is not None:
         return Effective(winner.value, winner.source, winner.line)
     inherited = _manager_environment().get(name)
     return Effective(inherited, MANAGER if inherited is not None else "", 0)
-
-
-def contradictions(unit: Unit, name: str, wanted: str, *, overlay: Overlay | None = None) -> tuple[Assignment, ...]:
-    """Return all definitions of ``name`` with a value other than ``wanted``, in increasing precedence."""
-    history = variable_history(read_sources(unit.name, overlay), name)
-    return tuple(place for place in history if place.value != wanted and (place.wins or place.value is not None))
 
 
 @cached_query
@@ -102,7 +91,10 @@ def sources_now(name: str) -> Sources:
 
 
 def read_sources(name: str, overlay: Overlay | None = None) -> Sources:
-    """Read the configuration of the unit ``name``. Raises SessionsError if no file of such a unit exists."""
+    """Read the configuration of the unit ``name`` from the files on disk; ``overlay``: future contents of some of them.
+
+    Raises SessionsError if no file of such a unit exists.
+    """
     parts = name_parts(name)
     files = unit_files(name, overlay)
     settings = tuple(

@@ -44,11 +44,6 @@ class Verdict(t.NamedTuple):
     directive: str | None = None
     lines: tuple[str, ...] = ()
 
-    @property
-    def needs_read_write_paths(self) -> bool:
-        """Whether a drop-in with the path in ReadWritePaths= is sufficient."""
-        return len(self.lines) == 1 and self.lines[0].startswith("ReadWritePaths=")
-
 
 def verdict(properties: t.Mapping[str, str], path: str, extra_read_write_paths: t.Collection[str] = ()) -> Verdict:
     """Judge ``path`` (absolute, without symbolic links) for a unit with ``properties``; missing ones count as unset.

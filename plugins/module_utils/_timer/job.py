@@ -23,8 +23,9 @@ from .._core.limits import MIB
 from .._core.names import JOB_OPTIONS
 from .._fs.ancestors import untrusted_writer, way_to
 from .._fs.fdopen import make_directory, normal_path, opened_directory
-from .._fs.files import read_held, write_atomic
+from .._fs.files import read_held, remove_durably, write_atomic
 from .._proc.command import run_checked
+from .._systemd.file_steps import Reload, Remove
 from .._systemd.unit import daemon_reload, parse_show, systemd_runs, unit_name
 from .bundle import program_for
 from .jobs import JOBS, Needs, name_of
@@ -47,7 +48,6 @@ class Wanted(t.NamedTuple):
     path: str
     content: bytes
     mode: int
-    secret: bool = False
 
 
 class Params(t.NamedTuple):
@@ -97,22 +97,10 @@ class Write:
 
 
 @dataclasses.dataclass(frozen=True)
-class Remove:
-    """Remove the file at ``path``."""
-
-    path: str
-
-
-@dataclasses.dataclass(frozen=True)
 class Disable:
     """Stop these units and do not start them at boot any longer. The service itself is not interrupted."""
 
     units: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Reload:
-    """Make systemd reload its unit files."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +219,7 @@ def apply(steps: tuple[Step, ...], state: State, params: Params) -> None:
             make_directory(os.path.dirname(step.file.path), 0o700 if private else 0o755, uid=0, gid=0)
             write_atomic(step.file.path, step.file.content, step.file.mode)
         elif isinstance(step, Remove):
-            _remove(step.path)
+            remove_durably(step.path)
         elif isinstance(step, Disable):
             run_checked(["systemctl", "disable", "--now", "--", *step.units], purpose="stop the timer of the job")
         elif isinstance(step, Reload):
@@ -363,12 +351,6 @@ def _shown(path: str, content: bytes) -> str:
     if path.startswith(f"{UNITS}/"):
         return content.decode("utf-8", "replace")
     return f"{len(content)} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}\n"
-
-
-def _remove(path: str) -> None:
-    with opened_directory(os.path.dirname(path)) as parent:
-        os.unlink(os.path.basename(path), dir_fd=parent)
-        os.fsync(parent)
 
 
 def _make_places(params: Params) -> None:

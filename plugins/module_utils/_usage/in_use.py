@@ -17,12 +17,13 @@ import os
 import time
 import typing as t
 
-from .._accounts.receipts import mark_with_parts
+from .._accounts.receipts import mark_at
 from .._containers.detect import container_of, has_mounted
 from .._core.errors import SessionsError
 from .._fs.fdopen import DirFd, opened_directory, real_path, status_below
+from .._layouts.account import AccountRef, opened_account
 from .._layouts.layout import Layout
-from .._layouts.registry import account_names, opened_account
+from .._layouts.search import account_names
 from .._proc.control_groups import processes_of
 from .._proc.process_view import Inode, View, inode_of
 from .._proc.procfs import NOT_OF_THE_BACKEND, environment_of, named_paths
@@ -162,15 +163,14 @@ def written_since(places: t.Mapping[str, tuple[DirFd, Layout]], since: float) ->
     return frozenset(
         place
         for place, (root, layout) in places.items()
-        if any(changed_ns(root, name, layout) > since * 1e9 for name in account_names(root, layout))
+        if any(changed_ns(AccountRef(root, name, layout)) > since * 1e9 for name in account_names(root, layout))
     )
 
 
-def changed_ns(root: DirFd, name: str, layout: Layout) -> int:
+def changed_ns(account: AccountRef) -> int:
     """Return when an account's keys were last written, in nanoseconds since the epoch; 0 if the account is gone."""
     try:
-        with opened_account(root, name) as account:
-            return mark_with_parts(root, name, account, layout).changed_ns
+        return mark_at(account).changed_ns
     except (FileNotFoundError, NotADirectoryError):
         return 0  # removed since it was listed
 

@@ -3,7 +3,7 @@
 """Watches the accounts at all known paths and reports which of them a backend opens. Begun before its start, this proves what it uses.
 
 fanotify(7) identifies the process of each open, so that only those of the unit's control group count. Without it (in containers without
-the capability, or with old kernels) inotify(7) reports opens by any process; this collection then inspects accounts within ``own_look``.
+the capability, or with old kernels) inotify(7) reports opens by any process, so nothing else may open accounts meanwhile.
 
 Rules:
 
@@ -17,7 +17,6 @@ Rules:
 from __future__ import annotations
 
 import collections
-import contextlib
 import os
 import select
 import struct
@@ -27,10 +26,11 @@ import typing as t
 from .._core.errors import SessionsError
 from .._core.names import is_area
 from .._fs.fanotify import fanotify_add, fanotify_new, has_fanotify, read_opened
-from .._fs.fdopen import DirFd, opened_below
+from .._fs.fdopen import DirFd, opened_below, opened_parent
 from .._fs.syscalls import inotify_add, inotify_new
+from .._layouts.account import AccountRef
 from .._layouts.layout import Layout
-from .._layouts.registry import account_names, opened_account
+from .._layouts.search import account_names
 from .._proc.control_groups import group_of, is_of
 from .in_use import Use
 
@@ -72,7 +72,6 @@ class UseWatch:
         self._marked: dict[tuple[int, int], str] = {}  # device and inode: place
         self._groups: set[str] = set()
         self._told = threading.Condition()
-        self._ours = False
         self._wake = os.pipe2(os.O_CLOEXEC)
         self._listener: threading.Thread | None = None
 
@@ -82,22 +81,23 @@ class UseWatch:
             self._watch_root(self._place(place), root)
         for name in account_names(root, layout):
             try:
-                self._add_account(place, root, name, layout)
+                self._add_account(place, AccountRef(root, name, layout))
             except (FileNotFoundError, NotADirectoryError):  # part of it was removed meanwhile
                 with self._told:
                     self._place(place).complete = False
 
-    def _add_account(self, place: str, root: DirFd, name: str, layout: Layout) -> None:
+    def _add_account(self, place: str, account: AccountRef) -> None:
+        root, name, layout = account
         if name == ".":
             # The root may be an application's directory: only its keys count, not its program files.
             for path in dict.fromkeys((*layout.watched_in(root), *_databases_in(root, layout))):
-                with _opened_parent(root, path) as (folder, file):
+                with opened_parent(root, path) as (folder, file):
                     self.add(place, name, folder, file)
             return
-        with opened_account(root, name) as account:
-            self.add(place, name, account)
-            for folder_path in {os.path.dirname(path) for path in layout.watched_in(account)} - {""}:
-                with opened_below(account, folder_path) as folder:
+        with account.opened() as directory:
+            self.add(place, name, directory)
+            for folder_path in {os.path.dirname(path) for path in layout.watched_in(directory)} - {""}:
+                with opened_below(directory, folder_path) as folder:
                     self.add(place, name, folder)
 
     def add(self, place: str, account: str, directory: DirFd, name: str | None = None) -> None:
@@ -149,21 +149,6 @@ class UseWatch:
         """Wait until ``enough`` is true for what was seen, checked after each event. Return False on a timeout."""
         with self._told:
             return self._told.wait_for(lambda: enough(self.seen()), timeout=seconds)
-
-    @contextlib.contextmanager
-    def own_look(self) -> t.Iterator[None]:
-        """Inspect the accounts in the body without being counted. Writes of a backend still count, its reads may not."""
-        if self.named:
-            yield
-            return
-        with self._told:
-            self._take_all()
-            self._ours = True
-            try:
-                yield
-            finally:
-                self._take_all()
-                self._ours = False
 
     def _place(self, name: str) -> _Place:
         if name not in self._places:
@@ -270,9 +255,7 @@ class UseWatch:
     def _note(self, place: _Place, watch: int, mask: int) -> None:
         if mask & _OVERFLOW:
             place.complete = False
-        elif (
-            watch in place.watches and not mask & _ON_DIRECTORY and mask & (_MODIFY if self._ours else _OPEN | _MODIFY)
-        ):
+        elif watch in place.watches and not mask & _ON_DIRECTORY and mask & (_OPEN | _MODIFY):
             place.opens[place.watches[watch], _ANYBODY] += 1
 
     def _add_new(self, place: str, name: str) -> None:
@@ -311,13 +294,6 @@ def _account_of(path: str, by_last_name: t.Mapping[str, str]) -> str:
 def _databases_in(root: DirFd, layout: Layout) -> list[str]:
     is_database = layout.database_matcher
     return [name for name in os.listdir(root) if is_database(name)] if layout.databases else []
-
-
-@contextlib.contextmanager
-def _opened_parent(root: DirFd, path: str) -> t.Iterator[tuple[DirFd, str]]:
-    folder, _slash, name = path.rpartition("/")
-    with opened_below(root, folder or ".") as opened:
-        yield opened, name
 
 
 def _inotify_add_entry(queue: int, directory: DirFd, name: str | None, mask: int) -> int:

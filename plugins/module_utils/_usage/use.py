@@ -8,14 +8,15 @@ import contextlib
 import os
 import typing as t
 
-from .._accounts.receipts import RECEIPT, Entry, Mark, entries_in, mark_with_parts
+from .._accounts.receipts import RECEIPT, Entry, entries_in, mark_at
 from .._accounts.work_area import known_document
 from .._containers.service import read_service
 from .._core.errors import SessionsError
 from .._core.masking import account_key
 from .._fs.fdopen import DirFd, normal_path, opened_directory
+from .._layouts.account import AccountRef
 from .._layouts.layout import Layout
-from .._layouts.registry import account_names, open_account
+from .._layouts.search import account_names
 from .._systemd.unit import unit_name
 from .in_use import ELSEWHERE, NOWHERE, Verdict, use_of
 
@@ -67,22 +68,15 @@ def newer_places(path: str, receipts: t.Mapping[str, Entry], layout: Layout) -> 
             if entry is None or entry.damaged or entry.source not in former or entry.source in found:
                 continue
             with contextlib.suppress(OSError):
-                if _is_newer(former[entry.source], root, name, entry, layout):
+                present = AccountRef(root, name, layout)
+                if _is_newer(present._replace(root=former[entry.source]), present, entry):
                     found[entry.source] = None
     return tuple(found)
 
 
-def _is_newer(former: DirFd, root: DirFd, name: str, entry: Entry, layout: Layout) -> bool:
-    there = _mark(former, name, layout)
-    return there.differs_from(entry.legacy) and there.changed_ns > _mark(root, name, layout).changed_ns
-
-
-def _mark(root: DirFd, name: str, layout: Layout) -> Mark:
-    account = open_account(root, name)
-    try:
-        return mark_with_parts(root, name, account, layout)
-    finally:
-        os.close(account)
+def _is_newer(former: AccountRef, present: AccountRef, entry: Entry) -> bool:
+    mark = mark_at(former)
+    return mark.differs_from(entry.legacy) and mark.changed_ns > mark_at(present).changed_ns
 
 
 def complaint(seen: Seen, linked: int) -> str:

@@ -55,10 +55,10 @@ def _bring(stage: Stage, holder: DirFd, companions: t.Sequence[Companion]) -> No
     for companion in companions:
         with _opened_root(companion) as root:
             rules = stage.strict_rules(companion.owners)
-            fresh.update(bring_entries(root, holder, [companion.name], rules, known.beside)[0])
+            fresh.update(bring_entries(root, holder, [companion.name], rules, known.parts)[0])
     for name in set(os.listdir(holder)).difference([_INDEX, *map(slot_of, fresh)]):
         remove_tree(holder, name)
-    write_index(holder, _INDEX, stage.made, NOTHING._replace(beside=fresh))
+    write_index(holder, _INDEX, stage.made, NOTHING._replace(parts=fresh))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import time
 import typing as t
 
 from ..._accounts.control_directory import control_path, read_document_at, write_document_at
-from ..._accounts.receipts import RECEIPT, Entry, document_of, mark_with_parts
+from ..._accounts.receipts import RECEIPT, Entry, document_of, mark_at
 from ..._accounts.work_area import COMPANIONS
 from ..._containers.command_lines import DOCKER
 from ..._containers.compose import Compose
@@ -25,10 +25,14 @@ from ..._core.errors import SessionsError
 from ..._core.masking import account_key
 from ..._core.names import is_area
 from ..._fs.copy_file import Rules
-from ..._fs.copy_tree import remove_tree, same_content, sync_tree
-from ..._fs.fdopen import DirFd, open_private, opened_directory, real_path
+from ..._fs.copy_tree import remove_tree, sync_tree
+from ..._fs.fdopen import DirFd, open_private, real_path
+from ..._fs.files import remove_durably
 from ..._fs.syscalls import sync_filesystem
-from ..._layouts.registry import Layout, account_names, opened_account
+from ..._fs.walk_tree import same_content
+from ..._layouts.account import AccountRef
+from ..._layouts.layout import Layout
+from ..._layouts.search import account_names
 from ..._proc.command import run_checked
 from .publish import Place, announce, commit
 
@@ -59,7 +63,8 @@ def put_back(place: Place, compose: Compose, back: WayBack, path: str, layout: L
         rules = Rules(place.uid, place.gid, frozenset((place.uid,)), is_area, checksum=True)
         sync_tree(place.path, staged, rules, {})
         sync_filesystem(staged)
-        _remove_durably(back.file)
+        # If a power cut restored it, the next container would use the older keys of the sessions path.
+        remove_durably(back.file)
         new = _made_anew(compose)
         argv = [DOCKER, "cp", "--archive", f"{real_path(staged)}/.", f"{new.id}:{back.inside}"]
         run_checked(argv, purpose=f"copy the accounts to {back.inside} in {new.name}", timeout=_SECONDS)
@@ -90,13 +95,6 @@ def require_back(unit: str, back: WayBack) -> None:
         time.sleep(0.1)
 
 
-def _remove_durably(file: str) -> None:
-    """Remove the override file durably: if a power cut restored it, the next container would use the older keys of the sessions path."""
-    os.unlink(file)
-    with opened_directory(os.path.dirname(file)) as directory:
-        os.fsync(directory)
-
-
 def _made_anew(compose: Compose) -> Box:
     up = [*compose.command, "up", "--no-start", "--no-deps", compose.service]
     run_checked(up, purpose=f"create a container of {compose.service} without the mount", timeout=_SECONDS)
@@ -110,8 +108,7 @@ def _write_receipt(place: Place, there: DirFd, layer: str, path: str, layout: La
     """Record in the receipt that the accounts moved to the layer, so that the next run treats them as newer once they are used."""
     entries = {}
     for name in account_names(place.path, layout):
-        with opened_account(place.path, name) as here, opened_account(there, name) as back:
-            marks = (mark_with_parts(there, name, back, layout), mark_with_parts(place.path, name, here, layout))
-            entries[account_key(name)] = Entry(layer, *marks, time.time())
+        here = AccountRef(place.path, name, layout)
+        entries[account_key(name)] = Entry(layer, mark_at(here._replace(root=there)), mark_at(here), time.time())
     document = {**read_document_at(place.control, RECEIPT), **document_of(path, entries)}
     write_document_at(place.control, RECEIPT, document)

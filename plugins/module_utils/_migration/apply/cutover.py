@@ -32,7 +32,7 @@ from .while_stopped import publish_all
 if t.TYPE_CHECKING:
     from ..._containers.handling import Handling
     from ..._systemd.unit import Unit
-    from ..observe import Params
+    from ..params import Params
 
 
 def cut_over(run: Run) -> None:

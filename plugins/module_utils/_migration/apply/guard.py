@@ -169,7 +169,7 @@ def stopped(cutover: Cutover) -> t.Iterator[None]:
 
 @contextlib.contextmanager
 def held_frozen(cutover: Cutover) -> t.Iterator[None]:
-    """Mark for the rescuer that a container's processes are suspended. Used within watched_over, around the code that suspends them."""
+    """Mark for the rescuer that a container's processes are suspended. Used within rescuer_armed, around the code that suspends them."""
     write_atomic(_flag(cutover.unit.name), b"", 0o644)
     try:
         yield
@@ -181,7 +181,7 @@ def held_frozen(cutover: Cutover) -> t.Iterator[None]:
 def guarded(cutover: Cutover) -> t.Iterator[None]:
     """Keep the unit from being started, and start it at the end if it ran before, even if the body raises.
 
-    Used within watched_over. Raises StartFailed if the body succeeded and the unit does not start.
+    Used within rescuer_armed. Raises StartFailed if the body succeeded and the unit does not start.
     """
     unit, watch = cutover.unit, cutover.watch
     with watch.phase("guard"):

@@ -12,7 +12,7 @@ import typing as t
 from ..._core.errors import SessionsError
 from ..._fs.fdopen import DirFd, make_directory, opened_directory
 from ..._fs.files import Held, is_as_read, read_held, write_atomic, write_atomic_at
-from ..._systemd import drop_in
+from ..._systemd import file_steps
 from ..._systemd.unit import daemon_reload
 from ..switch import Switch, SwitchState, is_written
 
@@ -25,8 +25,8 @@ def install(switch: Switch, state: SwitchState) -> None:
             _remove(file.path, state)
         else:
             _write_text(file.path, state.wanted_text, state)
-    for wanted, steps in zip(switch.overrides, state.steps):
-        drop_in.install(steps, wanted)
+    for steps in state.steps:
+        file_steps.install(steps)
     for plain in state.plain:
         make_directory(os.path.dirname(plain.path), 0o755, uid=0, gid=0)
         write_atomic(plain.path, plain.text.encode(), 0o644)
@@ -50,9 +50,9 @@ def clear_the_way(switch: Switch, state: SwitchState) -> None:
 
 def install_early(switch: Switch, state: SwitchState) -> bool:
     """Write the drop-ins that are needed before the stop; return whether the caller must reload systemd."""
-    for wanted, steps in zip(switch.pre_stop_overrides, state.early):
-        drop_in.install(steps, wanted)
-    return any(isinstance(step, drop_in.Reload) for steps in state.early for step in steps)
+    for steps in state.early:
+        file_steps.install(steps)
+    return any(isinstance(step, file_steps.Reload) for steps in state.early for step in steps)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,8 @@ if t.TYPE_CHECKING:
     from ..._fs.fdopen import DirFd
     from ..._fs.inotify import Watch
     from ..._systemd.unit import Unit
-    from ..observe import Params, State
+    from ..observe import State
+    from ..params import Params
     from ..survey import Survey
 
 

@@ -73,24 +73,7 @@ def prove(start: Start, watch: UseWatch | None) -> tuple[str, ...]:
     Raises StartFailed if the process neither has the values nor opens an account at the new path, if accounts are opened at another path,
     or if none is opened in time. Returns warnings about what could not be verified.
     """
-    deadline = time.monotonic() + min(start.timeout, _PROVED_WITHIN)
-    warnings: tuple[str, ...] = ()
-    while True:
-        now = read_service(start.unit)
-        lacks = bool(now.main_pid) and needs_restart(start.switch, now)
-        if (now.main_pid and not lacks) or _is_seen(start, watch):
-            break
-        late = time.monotonic() > deadline
-        if now.properties["SubState"] == "exited" or (late and now.active and not now.main_pid):
-            warnings = (
-                f"systemd knows no main process of {start.unit}; make sure that the processes it started use {start.path}",
-            )
-            break
-        if late:
-            reason = "its main process does not have the values of the switch, so a program between systemd and it changes them"
-            _require_nothing_elsewhere(start, _judged(start, watch, now, _SETTLING), f": {reason}")
-            raise StartFailed(f"{start.unit} was started, but {reason}")
-        time.sleep(_EVERY)
+    now, warnings = _started(start, watch)
     seconds = start.use_timeout or OPENED_WITHIN
     found = _judged(start, watch, now, seconds)
     _require_nothing_elsewhere(start, found, "")
@@ -110,6 +93,26 @@ def prove(start: Start, watch: UseWatch | None) -> tuple[str, ...]:
             "('use_timeout')"
         )
     return (*warnings, *unwatched, f"{words}; make sure that it uses them")
+
+
+def _started(start: Start, watch: UseWatch | None) -> tuple[Unit, tuple[str, ...]]:
+    """Wait until the main process has the values of the switch, or opens an account; return the unit then, and a warning if it has none."""
+    deadline = time.monotonic() + min(start.timeout, _PROVED_WITHIN)
+    while True:
+        now = read_service(start.unit)
+        lacks = bool(now.main_pid) and needs_restart(start.switch, now)
+        if (now.main_pid and not lacks) or _is_seen(start, watch):
+            return now, ()
+        late = time.monotonic() > deadline
+        if now.properties["SubState"] == "exited" or (late and now.active and not now.main_pid):
+            return now, (
+                f"systemd knows no main process of {start.unit}; make sure that the processes it started use {start.path}",
+            )
+        if late:
+            reason = "its main process does not have the values of the switch, so a program between systemd and it changes them"
+            _require_nothing_elsewhere(start, _judged(start, watch, now, _SETTLING), f": {reason}")
+            raise StartFailed(f"{start.unit} was started, but {reason}")
+        time.sleep(_EVERY)
 
 
 def _is_seen(start: Start, watch: UseWatch | None) -> bool:

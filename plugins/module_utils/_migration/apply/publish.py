@@ -21,7 +21,7 @@ from ..._accounts.tombstone import is_tombstone_at, leave_tombstone
 from ..._accounts.work_area import COMPANIONS, DISPLACED, STAGING, boot, moment
 from ..._core.errors import SessionsError
 from ..._core.masking import account_key
-from ..._fs.fdopen import DirFd, open_below, open_private, opened_below, real_path, status_below
+from ..._fs.fdopen import DirFd, open_below, open_private, opened_below, opened_parent, real_path, status_below
 from ..._fs.syscalls import rename_new, sync_filesystem
 from .rescue import (
     Intent,
@@ -338,8 +338,7 @@ def _parent_of(place: Place, root: DirFd, name: str) -> tuple[str, str]:
     The account ``.`` is the root itself, so its directory is the one above it.
     """
     if name != ".":
-        folder, _slash, last = name.rpartition("/")
-        with opened_below(root, folder or ".") as parent:
+        with opened_parent(root, name) as (parent, last):
             return place.folders.keep(parent), last
     above, last = os.path.split(real_path(root))
     with _opened_root(above) as parent:

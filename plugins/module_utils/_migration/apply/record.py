@@ -9,11 +9,12 @@ import time
 import typing as t
 
 from ..._accounts.control_directory import write_document_at
-from ..._accounts.receipts import Entry, Mark, document_of, mark_with_parts
+from ..._accounts.receipts import Entry, Mark, document_of, mark_at
 from ..._core.masking import account_key
 from ..._fs.fdopen import DirFd, opened_directory
-from ..._layouts.registry import opened_account
-from ..survey import Account, Survey
+from ..._layouts.account import AccountRef
+from ..pair import Account
+from ..survey import Survey
 from .progress import Run
 
 
@@ -41,5 +42,4 @@ def _present_mark(root: DirFd, account: Account, seen: Survey, is_published: boo
     # Adopted accounts are recorded as they were judged: what the backend has written to them since counts as use.
     if account.present and not is_published and not account.is_inside:
         return account.present.mark
-    with opened_account(root, account.name) as directory:
-        return mark_with_parts(root, account.name, directory, seen.layout)
+    return mark_at(AccountRef(root, account.name, seen.layout))

@@ -15,9 +15,10 @@ import typing as t
 from ..._accounts.extras import require_entries_fit
 from ..._core.errors import SessionsError
 from ..._fs.copy_file import UnfitTree, require_own
-from ..._fs.copy_tree import Tally, require_entry_fit, require_fit, require_may_change_hands
-from ..._fs.fdopen import DirFd, opened_below, opened_directory
-from ..._layouts.registry import opened_account
+from ..._fs.fdopen import DirFd, opened_directory, opened_parent
+from ..._fs.give_tree import require_entry_fit, require_fit, require_may_change_hands
+from ..._fs.walk_tree import Tally
+from ..._layouts.account import opened_account
 from ..._layouts.sqlite import may_be_damaged, store_names
 from ..._layouts.sqlite_query import answer_of_copy
 from ..._proc.command import SEARCH_PATH
@@ -91,9 +92,8 @@ def _require_fit(copy: StagedCopy, root: DirFd, source: DirFd) -> None:
 def _answer(source: DirFd, name: str) -> str:
     import sqlite3  # observing has checked that the module exists
 
-    folder, _slash, last = name.rpartition("/")
     try:
-        with opened_below(source, folder or ".") as parent:
+        with opened_parent(source, name) as (parent, last):
             answer = answer_of_copy(parent, last, sqlite3)
     except OSError:
         return "late"  # it is too large to be checked twice, or was removed meanwhile
@@ -106,9 +106,8 @@ def _require_companions_fit(stage: Stage, state: State) -> None:
     if not state.survey.to_publish:
         return
     for companion in state.survey.companions:
-        folder, _slash, name = companion.name.rpartition("/")
         try:
-            with opened_directory(companion.root) as root, opened_below(root, folder or ".") as parent:
+            with opened_directory(companion.root) as root, opened_parent(root, companion.name) as (parent, name):
                 require_entry_fit(parent, name, stage.strict_rules(companion.owners))
         except (FileNotFoundError, NotADirectoryError):
             continue  # it was removed meanwhile

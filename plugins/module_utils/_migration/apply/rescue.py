@@ -607,7 +607,7 @@ def _take_back_all(path: str) -> None:
     except FileNotFoundError:
         return  # the run was killed before the intent was written
     if intent.get("committed"):
-        return  # go_back may still need it
+        return  # undo_committed may still need it
     undo_moves(intent)
     if not unreversible_moves(intent):
         os.unlink(path)

@@ -7,11 +7,11 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ..._accounts.extras import measure_entries
+from ..._accounts.entries import measure_entries
 from ..._core.errors import SessionsError
-from ..._fs.copy_tree import Tally, measure
 from ..._fs.free_space import RESERVE, has_room, has_room_for_all
 from ..._fs.patterns import name_matcher
+from ..._fs.walk_tree import Tally, measure
 from ..._layouts.sqlite import measure_stores
 from .stage import Stage, Task
 from .staging_area import StagedCopy, open_staged, sum_of

@@ -10,12 +10,12 @@ import math
 import os
 import typing as t
 
-from ..._fs.copy_tree import Rules, UnfitTree
+from ..._fs.copy_file import Rules, UnfitTree
 from ..._fs.fdopen import DirFd
 from ..._fs.free_space import SpaceReserve, kept_free
 from ..._fs.patterns import name_matcher, path_matcher
+from ..._layouts.account import open_account
 from ..._layouts.layout import OF_A_PROGRAM, Layout
-from ..._layouts.registry import open_account
 from ..._layouts.sqlite import store_patterns
 from ..switch_refusals import needed
 from .rescue import open_real
@@ -158,6 +158,6 @@ def tasks_of(seen: Survey) -> list[Task]:
     """Return a task for each account to stage."""
     sidecars_of = seen.layout.sidecars_of
     return [
-        Task(one.root, one.name, one.label, sidecars_of(one.name), one.owner, one.legacy.mark.folder[0])
+        Task(one.root, one.name, one.label, sidecars_of(one.name), one.owner, one.legacy.mark.folder.inode)
         for one in seen.to_publish
     ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ..._fs.copy_tree import Tally
+from ..._fs.walk_tree import Tally
 from ..._layouts.sqlite import Records, bring_stores, may_be_damaged, put_store, store_names, try_stores
 from .staging_area import Opened, StagedCopy, forget_index, opened_copies
 

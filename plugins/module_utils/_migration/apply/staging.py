@@ -19,8 +19,11 @@ from ..._accounts.extras import bring_entries
 from ..._accounts.receipts import Mark, mark_with_parts
 from ..._core import progress
 from ..._core.limits import STOPPED_SECONDS
-from ..._fs.copy_tree import Index, Tally, UnfitTree, has_links, sync_entries, sync_tree
+from ..._fs.copy_file import UnfitTree
+from ..._fs.copy_tree import Index, sync_entries, sync_tree
 from ..._fs.inotify import Touched, Watch
+from ..._fs.walk_tree import Tally, has_links
+from ..._layouts.account import AccountRef
 from ..._layouts.sqlite import DamagedStore
 from ..._proc.pool import parallel_map
 from ..._proc.rsync import fill_by_rsync
@@ -208,13 +211,13 @@ def _stage_on_trial(copy: StagedCopy) -> Tally:
 
 def _stage_once(copy: StagedCopy) -> Tally:
     with copy.opened() as opened:
-        mark = mark_with_parts(opened.root, copy.task.name, opened.source, copy.stage.layout)
+        mark = mark_with_parts(AccountRef(opened.root, copy.task.name, copy.stage.layout), opened.source)
         with copy.opened_target(opened.staging) as target:  # first: this discards the index of a copy that is gone
             known = copy.known(opened.staging)
             files, tally = _bring_files(copy, opened.source, target, known.files)
         stores, figures = bring_stores_of(copy, opened, known.stores)
         tally.add(figures)
-        parts, figures = _bring_parts(copy, opened, known.beside)
+        parts, figures = _bring_parts(copy, opened, known.parts)
         tally.add(figures)
         fresh = Known(files, stores, parts)
         if fresh != known or not files:

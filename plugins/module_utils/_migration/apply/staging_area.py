@@ -21,10 +21,12 @@ from ..._accounts.work_area import DISPLACED, STAGING, moment
 from ..._core import progress
 from ..._core.errors import SessionsError
 from ..._core.masking import account_key
-from ..._fs.copy_tree import Tally, UnfitTree, remove_tree
+from ..._fs.copy_file import UnfitTree
+from ..._fs.copy_tree import remove_tree
 from ..._fs.fdopen import DirFd, open_private
 from ..._fs.files import read_file_at
 from ..._fs.syscalls import rename_new
+from ..._fs.walk_tree import Tally
 from ..._layouts.sqlite import DamagedStore
 from ..._proc.pool import parallel_map
 from .stage import Stage, Task

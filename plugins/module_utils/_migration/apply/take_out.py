@@ -9,10 +9,12 @@ import os
 import typing as t
 
 from ..._accounts.extras import move_entries_to_staging, require_entries_fit
-from ..._fs.copy_tree import Tally, UnfitTree, chown_tree, require_fit, require_may_change_hands
+from ..._fs.copy_file import UnfitTree
 from ..._fs.fdopen import DirFd, opened_directory
+from ..._fs.give_tree import chown_tree, require_fit, require_may_change_hands
 from ..._fs.syscalls import rename_new
-from ..._layouts.registry import opened_account
+from ..._fs.walk_tree import Tally
+from ..._layouts.account import opened_account
 from .rescue import open_real
 from .stage import Stage, Task
 from .staging_area import StagedCopy, clear_staged_copy, open_staged, opened_copies

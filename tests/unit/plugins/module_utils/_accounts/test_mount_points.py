@@ -33,9 +33,10 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.a
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.retire import retire
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.stage import Stage
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.owners import Owners
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.pair import Choice
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.retirable import emptied
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.sources import Source, named_sources
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import Choice, Survey, survey
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import Roots, Survey, survey
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs other users")
 USER, BOB = 65534, 4242
@@ -204,7 +205,7 @@ def test_what_is_roots_in_a_closed_directory_is_not_its_users(place: Place) -> N
     assert (source.owners, source.closed) == (frozenset((USER,)), True)
 
     def look(source: Source) -> Survey:
-        return survey([source], f"{path}-sessions", layout_named("baileys"), {}, Choice("newest"), None)
+        return survey(Roots([source], f"{path}-sessions", layout_named("baileys")), {}, Choice("newest"))
 
     seen = look(source)
     assert [account.name for account in seen.accounts] == ["wa1"]
@@ -222,7 +223,7 @@ def test_an_account_that_is_a_closed_directory_itself(place: Place) -> None:
     (place.point / "wa1").rmdir()
     place.close()
     source = Source("", str(place.point), frozenset((USER,)), USER, closed=True)
-    seen = survey([source], f"{place.point}-sessions", layout_named("baileys"), {}, Choice("newest"), None)
+    seen = survey(Roots([source], f"{place.point}-sessions", layout_named("baileys")), {}, Choice("newest"))
     assert [(account.name, account.owner) for account in seen.accounts] == [(".", 0)]
     stage = Stage(place.control, layout_named("baileys"), USER, USER, "native", True)
     assert stage.rules(0).owners == stage.whole_rules(0).owners == {0, USER}  # a backup of root's that was named

@@ -16,20 +16,23 @@ from hypothesis import strategies as st
 from accounts import CANARY, OLD, put_account, put_file, use
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import (
     Entry,
+    FileMark,
+    FolderMark,
     Mark,
     document_of,
     entries_in,
+    mark_at,
     mark_of,
-    mark_with_parts,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.masking import account_key
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.fdopen import opened_directory
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.account import AccountRef
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
 from layouts import KINDS, put_account_of, put_lock, put_root_of
 
 LOCAL_STORAGE = "Default/Local Storage/leveldb"
-MARK = Mark((1, 2), {"creds.json": (3, 4, 5, 6, "digest")})
+MARK = Mark(FolderMark(1, 2), {"creds.json": FileMark(3, 4, 5, 6, "digest")})
 
 
 def look(account: pathlib.Path, layout: str = "baileys") -> Mark:
@@ -44,17 +47,20 @@ def look(account: pathlib.Path, layout: str = "baileys") -> Mark:
     ("other", "differs"),
     [
         (MARK, False),
-        (Mark((9, 2), MARK.files), True),
-        (Mark((1, 9), MARK.files), True),
-        (Mark((1, 2), {}), True),
-        (Mark((1, 2), {**MARK.files, "second": (1, 1, 1, 1, "")}), True),
-        (Mark((1, 2), {"creds.json": (9, 4, 5, 6, "digest")}), True),
-        (Mark((1, 2), {"creds.json": (3, 9, 5, 6, "digest")}), True),
-        (Mark((1, 2), {"creds.json": (3, 4, 9, 6, "digest")}), True),
-        (Mark((1, 2), {"creds.json": (3, 4, 5, 9, "digest")}), False),  # chown and chmod
-        (Mark((1, 2), {"creds.json": (3, 4, 5, 9, "other")}), True),  # written, and the time set back
-        (Mark((1, 2), {"creds.json": (3, 4, 5, 6, "other")}), False),  # cannot be: the key of the digest is the inode
-        (Mark((1, 9), MARK.files, "names"), True),
+        (Mark(FolderMark(9, 2), MARK.files), True),
+        (Mark(FolderMark(1, 9), MARK.files), True),
+        (Mark(FolderMark(1, 2), {}), True),
+        (Mark(FolderMark(1, 2), {**MARK.files, "second": FileMark(1, 1, 1, 1, "")}), True),
+        (Mark(FolderMark(1, 2), {"creds.json": FileMark(9, 4, 5, 6, "digest")}), True),
+        (Mark(FolderMark(1, 2), {"creds.json": FileMark(3, 9, 5, 6, "digest")}), True),
+        (Mark(FolderMark(1, 2), {"creds.json": FileMark(3, 4, 9, 6, "digest")}), True),
+        (Mark(FolderMark(1, 2), {"creds.json": FileMark(3, 4, 5, 9, "digest")}), False),  # chown and chmod
+        (Mark(FolderMark(1, 2), {"creds.json": FileMark(3, 4, 5, 9, "other")}), True),  # written, and the time set back
+        (
+            Mark(FolderMark(1, 2), {"creds.json": FileMark(3, 4, 5, 6, "other")}),
+            False,
+        ),  # cannot be: the key of the digest is the inode
+        (Mark(FolderMark(1, 9), MARK.files, "names"), True),
     ],
 )
 def test_what_is_use(other: Mark, differs: bool) -> None:
@@ -63,10 +69,10 @@ def test_what_is_use(other: Mark, differs: bool) -> None:
 
 
 def test_where_names_count_the_time_of_the_directory_does_not() -> None:
-    mark = Mark((1, 2), MARK.files, "names")
-    assert not mark.differs_from(Mark((1, 9), MARK.files, "names"))
-    assert mark.differs_from(Mark((1, 2), MARK.files, "others"))
-    assert mark.differs_from(Mark((9, 2), MARK.files, "names"))
+    mark = Mark(FolderMark(1, 2), MARK.files, "names")
+    assert not mark.differs_from(Mark(FolderMark(1, 9), MARK.files, "names"))
+    assert mark.differs_from(Mark(FolderMark(1, 2), MARK.files, "others"))
+    assert mark.differs_from(Mark(FolderMark(9, 2), MARK.files, "names"))
 
 
 @pytest.mark.parametrize(
@@ -137,8 +143,8 @@ def test_what_belongs_to_an_account_elsewhere_is_looked_at(tmp_path: pathlib.Pat
     for held in ("", "a", "b"):
         if held:
             put_file(tmp_path / "tokens/one.data.json", held)
-        with opened_directory(str(tmp_path)) as root, opened_directory(str(tmp_path / "userDataDir/one")) as account:
-            marks.append(mark_with_parts(root, "userDataDir/one", account, layout_named("wppconnect")))
+        with opened_directory(str(tmp_path)) as root:
+            marks.append(mark_at(AccountRef(root, "userDataDir/one", layout_named("wppconnect"))))
     assert marks[0].differs_from(marks[1])
     assert marks[1].differs_from(marks[2])
 
@@ -150,12 +156,12 @@ def test_what_stands_in_for_credentials_is_not_opened(
     account = put_account(tmp_path / "wa1")
     (account / "creds.json").unlink()
     make(account / "creds.json")
-    assert look(account).files["creds.json"][4] == ""
+    assert look(account).files["creds.json"].digest == ""
 
 
 def test_equal_credentials_in_two_places_do_not_show_as_equal(tmp_path: pathlib.Path) -> None:
     one, other = look(put_account(tmp_path / "wa1")), look(put_account(tmp_path / "wa2"))
-    assert one.files["creds.json"][4] != other.files["creds.json"][4]
+    assert one.files["creds.json"].digest != other.files["creds.json"].digest
 
 
 MARKS = st.builds(

@@ -24,10 +24,8 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.wo
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.fdopen import opened_directory
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import (
-    account_names,
-    layout_named,
-)
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.search import account_names
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import rescue
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.older_area import take_over
 from areas import control_of, opened

@@ -8,7 +8,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import Mark
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import FolderMark, Mark
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._backup import job
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._backup.job import Prune, Record, Save
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._backup.known import choice_of
@@ -46,7 +46,9 @@ def params(**changed: t.Any) -> Params:
 def kept(account: str, days_ago: int, sequence: int, **fields: t.Any) -> Snapshot:
     when = NOW - days_ago * DAY
     name = f"backup-{account}-{sequence}"
-    made = Snapshot(name, account, "baileys", when, when, when, "paired", 1, 1, Mark((1, 2), {}), PATH, sequence)
+    made = Snapshot(
+        name, account, "baileys", when, when, when, "paired", 1, 1, Mark(FolderMark(1, 2), {}), PATH, sequence
+    )
     return made._replace(**fields)
 
 

@@ -8,13 +8,13 @@ import typing as t
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import Mark
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import FolderMark, Mark
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._backup.retention import expired
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._backup.store import Snapshot, newest_sound
 
 DAY = 86_400_000_000_000
 NOW = 20_000 * DAY
-MARK = Mark((1, 2), {})
+MARK = Mark(FolderMark(1, 2), {})
 
 
 def taken(days_ago: float, sequence: int, account: str = "a", state: str = "paired", confirmed: float = -1) -> Snapshot:

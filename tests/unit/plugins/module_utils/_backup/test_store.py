@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.control_directory import control_path
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import Mark
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import FileMark, FolderMark, Mark
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._backup import store as of
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._backup.store import Snapshot
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 
-MARK = Mark((1, 2), {"creds.json": (3, 4, 5, 6, "digest")})
+MARK = Mark(FolderMark(1, 2), {"creds.json": FileMark(3, 4, 5, 6, "digest")})
 MOMENT = "20260102T030405.000006Z"
 
 

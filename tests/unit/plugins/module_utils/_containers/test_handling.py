@@ -25,13 +25,12 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs import fdopen
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.fdopen import opened_directory
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.account import open_account
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.links import CONTAINER
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import (
-    found_in,
-    layout_named,
-    open_account,
-)
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.search import found_in
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import observe as migration_observe
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import params as migration_params
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._proc.control_groups import Processes
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.unit import PROPERTIES, Unit
 
@@ -291,7 +290,7 @@ def test_a_volume_for_what_is_no_container(tmp_path: pathlib.Path) -> None:
     (tmp_path / "auth").mkdir()
     options = {"src": [str(tmp_path / "auth")], "path": str(tmp_path / "sessions"), "switch": {"attach": "volume"}}
     with pytest.raises(SessionsError, match=r"does not run in a container \(unit: none\); nothing was changed"):
-        migration_observe.observe(migration_observe.read_params(options))
+        migration_observe.observe(migration_params.read_params(options))
 
 
 def test_legacy_paths_of_a_container(found: list[Root], tmp_path: pathlib.Path) -> None:

@@ -20,20 +20,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from accounts import CANARY, OLD, content, give, looks, put_file
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs import copy_file, copy_tree
+from accounts import CANARY, OLD, content, give, looks, opened, put_file
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs import copy_file, walk_tree
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.copy_file import Rules, UnfitTree
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.copy_tree import (
     Index,
-    Tally,
     bring_entry,
-    chown_tree,
-    measure,
     remove_tree,
-    same_content,
     sync_entries,
     sync_tree,
 )
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.give_tree import chown_tree
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.walk_tree import Tally, measure, same_content
 from striker import exchange, striking
 
 OURS = (os.geteuid(), os.getegid())
@@ -46,15 +44,6 @@ def rules(
     uid: int = OURS[0], gid: int = OURS[1], owners: t.Collection[int] = (OURS[0],), checksum: bool = True
 ) -> Rules:
     return Rules(uid, gid, frozenset(owners), VOLATILE, checksum)
-
-
-@contextlib.contextmanager
-def opened(path: pathlib.Path) -> t.Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 class Trees:
@@ -695,7 +684,7 @@ def test_a_copy_that_takes_longer_than_a_backend_may_be_down_is_given_up(trees: 
 
 
 def test_more_names_than_any_library_makes_are_not_read(trees: Trees, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copy_tree, "NAMES", 100)
+    monkeypatch.setattr(walk_tree, "NAMES", 100)
     for folder in ("a", "b"):
         (trees.source / folder).mkdir()
         for number in range(49):
@@ -715,7 +704,7 @@ def test_a_directory_into_which_names_are_made_faster_than_they_are_read_has_an_
     trees: Trees, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_file(trees.source / "0", "x")
-    monkeypatch.setattr(copy_tree, "NAMES", 1000)
+    monkeypatch.setattr(walk_tree, "NAMES", 1000)
     listed, endless = os.scandir, trees.source.stat().st_ino
 
     @contextlib.contextmanager

@@ -14,7 +14,6 @@ import pytest
 from accounts import content, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs import syscalls
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.syscalls import (
-    exchange,
     rename_new,
     same_mount,
     sync_filesystem,
@@ -89,23 +88,6 @@ def test_a_rename_that_fails_leaves_no_claim_behind(places: tuple[pathlib.Path, 
         rename_new(source, "folder", inside, "new")  # into itself
     assert raised.value.errno == errno.EINVAL
     assert [path.name for path in (one / "folder").iterdir()] == ["a"]
-
-
-def test_a_swap_happens_whole_or_not_at_all(places: tuple[pathlib.Path, pathlib.Path]) -> None:
-    one, other = places
-    put_file(other / "new", "there")
-    with opened(one, other) as (source, target):
-        if exchange(source, "folder", target, "new"):
-            assert (one / "folder").read_text() == "there"
-            assert (other / "new/a").read_text() == "1"
-        else:
-            assert (other / "new").read_text() == "there"
-
-
-def test_a_swap_needs_both(tmp_path: pathlib.Path) -> None:
-    put_file(tmp_path / "a", "1")
-    with opened(tmp_path) as (place,), pytest.raises(FileNotFoundError):
-        exchange(place, "a", place, "nothing")
 
 
 def test_mounts_are_told_apart(tmp_path: pathlib.Path) -> None:

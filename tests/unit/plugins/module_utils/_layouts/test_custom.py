@@ -19,11 +19,10 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.argume
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.fdopen import opened_directory
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.layout import Judgement, Layout
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import (
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import chosen_layout, layout_named
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.search import (
     account_names,
-    chosen_layout,
     companions,
-    layout_named,
     plain_count,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import job as migration_job

@@ -20,13 +20,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from accounts import CANARY, KEY_FILES, content, credentials, put_account, put_file
+from accounts import CANARY, KEY_FILES, content, credentials, opened, put_account, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts import info as accounts_info
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core import job as core_job
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.names import AREA_INSIDE
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.fdopen import bounded
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import registry
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import search
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.account import open_account
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.layout import (
     Judgement,
     Layout,
@@ -34,28 +35,20 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.lay
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import (
     LAYOUTS,
-    account_names,
-    companions,
     layout_named,
-    open_account,
-    plain_count,
     recognised,
     recognition,
+)
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.search import (
+    account_names,
+    companions,
+    plain_count,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import job as migration_job
 from layouts import KINDS, put_account_of
 
 BAILEYS = layout_named("baileys")
 STATES = ("paired", "pending", "fresh", "corrupt")
-
-
-@contextlib.contextmanager
-def opened(path: pathlib.Path) -> t.Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def judged(path: pathlib.Path) -> Judgement:
@@ -500,7 +493,7 @@ def test_more_directories_than_any_host_has_are_not_looked_at(
         (tmp_path / str(number)).mkdir()
     with opened(tmp_path) as root:
         assert list(account_names(root, LAYOUTS["baileys"])) == []
-        monkeypatch.setattr(registry, "FOLDERS", 29)
+        monkeypatch.setattr(search, "FOLDERS", 29)
         with pytest.raises(SessionsError, match="more than 29 directories to search for accounts"):
             list(account_names(root, LAYOUTS["baileys"]))
         with pytest.raises(SessionsError, match="more than 29 directories to search for accounts"):

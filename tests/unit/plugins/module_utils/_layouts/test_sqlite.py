@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from accounts import CANARY, OLD, content, looks, put_file
+from accounts import CANARY, OLD, content, looks, opened, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs import copy_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.copy_file import Rules, UnfitTree
@@ -44,15 +44,6 @@ WHATSMEOW = layout_named("whatsmeow")
 NOBODY = 65534
 OURS = NOBODY if os.geteuid() == 0 else os.geteuid()
 NAME = f"{CANARY}.db"
-
-
-@contextlib.contextmanager
-def opened(path: pathlib.Path) -> t.Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 class Scene:

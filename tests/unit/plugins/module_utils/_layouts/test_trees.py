@@ -12,17 +12,19 @@ from accounts import CANARY, content, put_account, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.fdopen import opened_directory
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.patterns import path_matcher
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.account import open_account
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.layout import Judgement
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import (
     LAYOUTS,
     Recognition,
-    account_names,
-    companions,
     layout_named,
     names_of_any,
-    open_account,
-    plain_count,
     recognition,
+)
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.search import (
+    account_names,
+    companions,
+    plain_count,
 )
 from layouts import KINDS, Made, put_account_of, put_csharp, put_evolution_2, put_profile, put_root_of
 

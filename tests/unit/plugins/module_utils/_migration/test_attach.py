@@ -12,15 +12,20 @@ import pytest
 
 from accounts import put_account, put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.users import identity_of
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import observe as migration_observe
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import params as migration_params
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.attach import Scene, attached
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.attached import (
     Attachment,
     attached_by_now,
 )
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.known import Known
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.owners import owners_of
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.pair import Choice
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.sources import Source
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import Choice, survey
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import Roots, survey
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.switch import Switch, read_switch
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd import drop_in as systemd_drop_in
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd import load_path
@@ -68,7 +73,7 @@ class Host:
         elsewhere: bool = False,
     ) -> Attachment:
         roots = tuple(Source(str(root), str(root)) for root in sources or (self.legacy,) if root.exists())
-        seen = survey(roots, str(self.path), layout_named("baileys"), {}, Choice("newest"), None)
+        seen = survey(Roots(roots, str(self.path), layout_named("baileys")), {}, Choice("newest"))
         properties = {**dict.fromkeys(PROPERTIES, ""), "WorkingDirectory": f"{self.root}/bot/current"}
         scene = Scene(
             Unit("wa.service", properties), str(self.path), roots, seen, tuple(named), unprivileged, elsewhere
@@ -138,17 +143,14 @@ def test_a_unit_that_gives_roots_rights_up_later_started_with_them(host: Host, u
     os.chown(host.legacy.parent, 65534, 65534)
     path = str(host.path)
     sources = (Source(str(host.legacy), str(host.legacy)),)
-    seen = survey(sources, path, layout_named("baileys"), {}, Choice("newest"), None)
+    seen = survey(Roots(sources, path, layout_named("baileys")), {}, Choice("newest"))
     options = {"src": [str(host.legacy)], "path": path, "unit": "wa.service"}
     properties = {**dict.fromkeys(PROPERTIES, ""), "WorkingDirectory": f"{host.root}/bot/current", "User": user}
-    found = migration_observe._attachment(
-        migration_observe.read_params(options)._replace(switch=host.asked("bind")),
-        Unit("wa.service", properties),
-        sources,
-        (),
-        seen,
-        None,
-    )
+    params = migration_params.read_params(options)._replace(switch=host.asked("bind"))
+    unit, identity = Unit("wa.service", properties), identity_of("0")
+    owners = owners_of(unit, identity, foreign=False)
+    known = Known(unit, None, identity, owners, sources, layout_named("baileys"), {}, {}, ())
+    found = migration_observe._attachment(params, known, (), seen, None)
     assert found is not None
     assert re.search(words, found.refusal) if words else not found.refusal
 

@@ -10,6 +10,7 @@ import pytest
 from accounts import put_account
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import observe as migration_observe
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import params as migration_params
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import survey as migration_survey
 
 
@@ -28,7 +29,7 @@ def test_an_account_that_another_run_moves_meanwhile(
         return read_owner(pair, name)
 
     monkeypatch.setattr(migration_survey.AccountPair, "_owner", removed_meanwhile)
-    params = migration_observe.read_params({"src": [str(tmp_path / "legacy")], "path": str(tmp_path / "sessions")})
+    params = migration_params.read_params({"src": [str(tmp_path / "legacy")], "path": str(tmp_path / "sessions")})
     if times == 1:
         assert [account.name for account in migration_observe.observe(params).survey.accounts] == ["wa1"]
     else:

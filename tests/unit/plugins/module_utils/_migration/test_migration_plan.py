@@ -12,7 +12,7 @@ import typing as t
 import pytest
 
 from accounts import CANARY, put_account
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import Mark
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import FileMark, FolderMark, Mark
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.users import Identity
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
@@ -20,26 +20,23 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration i
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.conflicts import CopyState, Decision
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.job import Params, State, Step
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.left_behind import Clash, LeftBehind
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.pair import Account
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.retirable import Retirement
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.sources import Source
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.steps import StepKind, planned
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import (
-    Account,
-    Companion,
-    Survey,
-)
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import Companion, Survey
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.switch import SwitchState
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.switch_refusals import (
     linked_places,
     require_expected,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.unreferenced import Astray
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.drop_in import Reload
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.file_steps import Reload
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.unit import PROPERTIES, Unit
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._usage.in_use import USED, Verdict
 
 PATH = "/var/lib/wa/sessions"
-MARK = Mark((1, 0), {})
+MARK = Mark(FolderMark(1, 0), {})
 LINKED = CopyState("paired", MARK)
 PUBLISH = Decision("migrated", "only the legacy path has it", publish=True)
 DISPLACE = Decision("migrated", "newer", publish=True, displace=True)
@@ -184,8 +181,8 @@ def test_what_only_the_operator_can_decide(seen: State, words: str, wanted: str)
 def test_accounts_that_diverged_are_listed_with_the_ages_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now)
-    old = CopyState("paired", Mark((1, int((now - 3 * 3600 - 125) * 1e9)), {}))
-    new = CopyState("paired", Mark((1, 0), {"creds.json": (1, 1, int((now - 61) * 1e9), 1, "")}))
+    old = CopyState("paired", Mark(FolderMark(1, int((now - 3 * 3600 - 125) * 1e9)), {}))
+    new = CopyState("paired", Mark(FolderMark(1, 0), {"creds.json": FileMark(1, 1, int((now - 61) * 1e9), 1, "")}))
     seen = state(DIVERGED)
     account = seen.survey.accounts[0]._replace(name=CANARY, legacy=old, present=new)
     survey = dataclasses.replace(seen.survey, accounts=(account,))

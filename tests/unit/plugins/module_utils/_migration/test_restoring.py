@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import Mark
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import FolderMark, Mark
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.conflicts import CopyState, Decision
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.restoring import (
     FORCE,
@@ -19,7 +19,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.r
     span,
 )
 
-MARK = Mark((1, 1), {})
+MARK = Mark(FolderMark(1, 1), {})
 SNAPSHOT = CopyState("paired", MARK, 5, devices=("a",))
 STATES = ("paired", "pending", "fresh", "corrupt", "unknown")
 

@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 from test_switch import NEW, SECRET, Host, host
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import Entry, Mark, document_of
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import (
+    Entry,
+    FolderMark,
+    Mark,
+    document_of,
+)
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.install_switch import install
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.origins import ancestors, notes_for
@@ -33,7 +38,7 @@ FILE = f"# mine\nTOKEN={SECRET}\nSESSIONS_PATH=.baileys_auth\n"
 
 
 def mark(number: int) -> Mark:
-    return Mark((number, number), {})
+    return Mark(FolderMark(number, number), {})
 
 
 def entry(source: str, when: float, **more: t.Any) -> Entry:

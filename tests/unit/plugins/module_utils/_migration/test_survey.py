@@ -25,8 +25,9 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.lay
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration import job as migration_job
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import run as apply_run
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.pair import Choice
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.sources import Source
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import Choice, Survey, survey
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import Roots, Survey, survey
 from areas import opened
 from striker import striking
 
@@ -42,7 +43,7 @@ class Scene:
 
     def look(self, *sources: pathlib.Path, at_path: bool | None = None, **receipts: Entry) -> Survey:
         given = [Source(str(source), str(source)) for source in sources or (self.legacy,)]
-        return survey(given, str(self.path), BAILEYS, receipts or self.receipts(), Choice("newest"), at_path)
+        return survey(Roots(given, str(self.path), BAILEYS, at_path), receipts or self.receipts(), Choice("newest"))
 
     def actions(self, *sources: pathlib.Path, at_path: bool | None = None) -> list[str]:
         return [account.decision.action for account in self.look(*sources, at_path=at_path).accounts]
@@ -204,7 +205,7 @@ class Judge:
     def look(self, scene: Scene, before: Survey | None = None, on_conflict: str = "newest") -> Survey:
         self.asked = 0
         source = Source(str(scene.legacy), str(scene.legacy))
-        return survey([source], str(scene.path), self.layout, scene.receipts(), Choice(on_conflict), None, before)
+        return survey(Roots([source], str(scene.path), self.layout), scene.receipts(), Choice(on_conflict), before)
 
 
 def test_an_account_that_looks_as_it_did_is_not_judged_again(scene: Scene) -> None:

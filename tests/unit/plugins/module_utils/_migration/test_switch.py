@@ -27,7 +27,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.s
     read_switch,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd import drop_in as systemd_drop_in
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd import effective, load_path
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd import effective, file_steps, load_path
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.unit import PROPERTIES, Unit
 
 NEW = "/var/lib/wa/sessions"
@@ -211,14 +211,14 @@ def test_what_could_not_be_written_whole_before_the_stop_is_put_back(
         for name in ("10-stop", "11-stop")
     ]
     switch = read_switch({"pre_stop_overrides": drop_ins}, "wa.service")
-    seen, install = observe_switch(switch, host.unit), systemd_drop_in.install
+    seen, install = observe_switch(switch, host.unit), file_steps.install
 
-    def fail(steps: t.Any, wanted: t.Any) -> None:
-        if wanted.path.endswith("11-stop.conf"):
+    def fail(steps: t.Any) -> None:
+        if any(getattr(step, "path", "").endswith("11-stop.conf") for step in steps):
             raise SessionsError("no space")
-        install(steps, wanted)
+        install(steps)
 
-    monkeypatch.setattr(systemd_drop_in, "install", fail)
+    monkeypatch.setattr(file_steps, "install", fail)
     with pytest.raises(SessionsError, match="no space"), early_installed(switch, seen):
         pass
     assert not host.drop_in.with_name("10-stop.conf").exists()

@@ -15,9 +15,10 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.observe import State
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.pair import Choice
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.sources import Source
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.steps import StepKind, planned
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import Choice, Survey, survey
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.survey import Roots, Survey, survey
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.uncopied import not_copied
 
 
@@ -32,7 +33,7 @@ def root(tmp_path: pathlib.Path) -> pathlib.Path:
 
 def looked_at(root: pathlib.Path) -> Survey:
     source = Source(str(root), str(root), None, os.getuid())
-    return survey((source,), str(root.parent / "sessions"), layout_named("baileys"), {}, Choice("newest"), None)
+    return survey(Roots((source,), str(root.parent / "sessions"), layout_named("baileys")), {}, Choice("newest"))
 
 
 def test_all_of_it_is_copied(root: pathlib.Path) -> None:

@@ -9,7 +9,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import Mark
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import FolderMark, Mark
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._backup import store as of
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._plan import backup
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._plan.backup import DAY, Params, Seen
@@ -82,7 +82,7 @@ def test_what_is_on_disk_is_seen(tmp_path: pathlib.Path, monkeypatch: pytest.Mon
     assert (nothing.store, nothing.scheduled, nothing.failed, nothing.run) == (False, (), (), 0)
     with of.opened_store(path) as store:
         name = of.name_of("a", "20260102T030405.000006Z")
-        made = of.Snapshot(name, "a", "baileys", 10, 10, 9, "paired", 2, 99, Mark((1, 2), {}), path)
+        made = of.Snapshot(name, "a", "baileys", 10, 10, 9, "paired", 2, 99, Mark(FolderMark(1, 2), {}), path)
         os.mkdir(name, 0o700, dir_fd=store)
         with of.opened_snapshot(store, name) as directory:
             of.write_manifest(directory, made)

@@ -9,8 +9,8 @@ import pathlib
 import pytest
 
 from accounts import CANARY, put_file
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.copy_tree import files_below
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.patterns import name_matcher, path_matcher
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.walk_tree import files_below
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._proc.rsync import fill_by_rsync
 
 TREE = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import Entry, Mark
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import Entry, FolderMark, Mark
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.work_area import moment
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._report.history import (
     Event,
@@ -15,7 +15,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._report.hist
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.starts import Start
 
-MARK = Mark((1, 1), {})
+MARK = Mark(FolderMark(1, 1), {})
 
 
 def entry(moment: float, *, damaged: bool = False) -> Entry:

@@ -19,6 +19,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.co
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import (
     RECEIPT,
     Entry,
+    FolderMark,
     Mark,
     document_of,
 )
@@ -34,7 +35,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._usage impor
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._usage.in_use import Verdict
 
 HOUR = 3600
-MARK = Mark((1, 1), {})
+MARK = Mark(FolderMark(1, 1), {})
 
 
 @pytest.fixture

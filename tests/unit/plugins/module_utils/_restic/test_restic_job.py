@@ -12,7 +12,7 @@ import typing as t
 import pytest
 
 from accounts import put_account
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import Mark
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import FolderMark, Mark
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._backup import store as of
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.job import Outcome, execute
@@ -20,7 +20,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._proc.comman
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._restic import job
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._restic import repository as restic
 
-MARK = Mark((1, 2), {})
+MARK = Mark(FolderMark(1, 2), {})
 CANARY = "CANARY-of-an-address"
 
 

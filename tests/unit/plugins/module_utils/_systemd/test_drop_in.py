@@ -17,17 +17,19 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd imp
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd import load_path, restart_needed
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd import verify as systemd_verify
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.drop_in import (
-    Backup,
     Evidence,
     File,
     Params,
+    State,
+)
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.effective import Placed, Sources
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.file_steps import (
+    Backup,
     Reload,
     Remove,
     RemoveDirectory,
-    State,
     Write,
 )
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.effective import Placed, Sources
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.load_path import UnitFile, name_parts
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.restart_needed import Moments
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.unit import PROPERTIES, Unit

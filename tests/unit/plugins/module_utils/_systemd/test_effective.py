@@ -18,12 +18,13 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd imp
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.effective import (
     Effective,
+    effective_in,
     effective_settings,
     read_sources,
     shadowed,
     variable_history,
 )
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.unit import PROPERTIES, Unit
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.unit import Unit
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.unit_file import read_sections, render
 
 FRAGMENT = "[Service]\nExecStart=/bin/true\nEnvironment=FIRST=1\n"
@@ -56,8 +57,8 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
     return made
 
 
-def unit(name: str = "wa.service") -> Unit:
-    return Unit(name, dict.fromkeys(PROPERTIES, ""))
+def in_effect(overlay: load_path.Overlay | None = None) -> Effective:
+    return effective_in(read_sources("wa.service", overlay), "A")
 
 
 def environment(text: str) -> str:
@@ -144,9 +145,9 @@ def test_masked_and_dangling_names_hide_others(tree: Tree) -> None:
 @pytest.mark.root
 def test_directories_of_aliases(tree: Tree) -> None:
     tree.put("etc/other.service.d/a.conf", environment("A=alias"))
-    assert effective.effective_variable(unit(), "A").value is None
+    assert in_effect().value is None
     tree.link("etc/other.service", f"{tree.root}/lib/wa.service")
-    assert effective.effective_variable(unit(), "A").value == "alias"
+    assert in_effect().value == "alias"
     assert load_path.canonical_name("other.service") == "wa.service"
 
 
@@ -240,7 +241,7 @@ def test_variable(tree: Tree, drop_ins: list[str], files: list[str], expected: E
         tree.put("env", text)
     for number, text in enumerate(drop_ins):
         tree.put(f"etc/wa.service.d/{number}.conf", text.replace("{env}", f"{tree.root}/env"))
-    found = effective.effective_variable(unit(), "A")
+    found = in_effect()
     assert Effective(found.value, Path(found.source).name, found.line) == expected
 
 
@@ -248,7 +249,7 @@ def test_files_by_pattern_in_order(tree: Tree) -> None:
     tree.put("b.env", "A=b\n")
     tree.put("a.env", "A=a\n")
     tree.put("etc/wa.service.d/0.conf", f"[Service]\nEnvironmentFile={tree.root}/*.env\n")
-    assert effective.effective_variable(unit(), "A").value == "b"
+    assert in_effect().value == "b"
 
 
 def test_overlay(tree: Tree) -> None:
@@ -256,23 +257,21 @@ def test_overlay(tree: Tree) -> None:
     own = f"{tree.root}/etc/wa.service.d/20.conf"
     hidden = tree.put("lib/wa.service.d/20.conf", environment("A=lib"))
     drop_in = f"[Service]\nEnvironmentFile={env}\n"
-    assert effective.effective_variable(unit(), "A", overlay={own: drop_in, env: "A=planned\n"}) == Effective(
-        "planned", env, 1
-    )
+    assert in_effect({own: drop_in, env: "A=planned\n"}) == Effective("planned", env, 1)
     tree.put("etc/wa.service.d/20.conf", drop_in)
-    assert effective.effective_variable(unit(), "A", overlay={own: None}) == Effective("lib", hidden, 2)
+    assert in_effect({own: None}) == Effective("lib", hidden, 2)
 
 
-def test_contradictions_name_every_place(tree: Tree) -> None:
+def test_the_history_names_every_place(tree: Tree) -> None:
     env = tree.put("env", "A=file\n")
     first = tree.put("etc/wa.service.d/1.conf", environment("A=old") + f"EnvironmentFile={env}\n")
-    tree.put("etc/wa.service.d/2.conf", environment("A=wanted"))
-    found = effective.contradictions(unit(), "A", "wanted")
+    second = tree.put("etc/wa.service.d/2.conf", environment("A=new"))
+    found = variable_history(read_sources("wa.service"), "A")
     assert [(place.value, place.source, place.line, place.wins) for place in found] == [
         ("old", first, 2, False),
+        ("new", second, 2, False),
         ("file", env, 1, True),
     ]
-    assert effective.contradictions(unit(), "A", "file")[-1].wins is False
 
 
 @pytest.mark.root
@@ -282,7 +281,7 @@ def test_a_link_that_a_user_made_is_not_followed(tree: Tree) -> None:
     os.lchown(tree.root / "env", 1500, 1500)
     tree.put("etc/wa.service.d/1.conf", f"[Service]\nEnvironmentFile={tree.root}/env\n")
     with pytest.raises(SessionsError, match="symbolic link"):
-        effective.effective_variable(unit(), "A")
+        in_effect()
 
 
 OURS = {"Service": {"Environment": {"A": "ours"}, "KillSignal": "INT", "TimeoutStopSec": 90, "ReadWritePaths": "/x"}}

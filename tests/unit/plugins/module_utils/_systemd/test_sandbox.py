@@ -164,10 +164,3 @@ def test_following_the_lines_always_ends_well(properties: dict[str, str], path: 
 def test_what_a_drop_in_will_add_counts_as_if_it_were_there(properties: dict[str, str]) -> None:
     listed = {**properties, "ReadWritePaths": f"{properties.get('ReadWritePaths', '')} {P}"}
     assert verdict(properties, P, extra_read_write_paths=[P]) == verdict(listed, P)
-
-
-def test_one_missing_read_write_path_is_told_apart_from_everything_else() -> None:
-    assert verdict({"ProtectSystem": "strict"}, P).needs_read_write_paths
-    assert not verdict({"RootDirectory": "/opt/jail"}, P).needs_read_write_paths
-    assert not verdict({"ReadOnlyPaths": P}, P).needs_read_write_paths
-    assert not verdict({}, P).needs_read_write_paths

@@ -9,6 +9,7 @@ import typing as t
 import pytest
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._systemd.file_steps import Reload, Remove
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._timer import job, jobs
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._timer.job import (
     JOB_OPTIONS,
@@ -16,8 +17,6 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._timer.job i
     Disable,
     Found,
     Params,
-    Reload,
-    Remove,
     Start,
     State,
     Step,

@@ -75,16 +75,6 @@ def test_what_proves_nothing_does_not_count(new: pathlib.Path, look: str) -> Non
         assert watch.seen()["new"].opens == 0
 
 
-def test_our_own_looks_do_not_count_and_what_is_written_meanwhile_does(new: pathlib.Path) -> None:
-    with watching(new) as watch:
-        with watch.own_look():
-            (new / "wa1/creds.json").read_bytes()
-        assert watch.seen()["new"].opens == 0
-        with watch.own_look():
-            (new / "wa1/creds.json").write_text("{}")
-        assert watch.seen()["new"].opens > 0
-
-
 def test_an_account_that_is_made_later_is_watched(tmp_path: pathlib.Path) -> None:
     root = tmp_path / "new"
     root.mkdir()

@@ -12,6 +12,7 @@ import pytest
 
 from accounts import put_account
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import StartFailed
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts import account
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import proof as apply_proof
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.proof import (
@@ -142,14 +143,14 @@ def test_an_account_that_goes_while_it_is_looked_at_keeps_no_other_one_from_bein
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_account(scene.new / "wa0")
-    opened = open_watch.opened_account
+    opened = account.opened_account
 
     def gone(root: int, name: str) -> t.Any:
         if name == "wa0":
             raise FileNotFoundError(name)
         return opened(root, name)
 
-    monkeypatch.setattr(open_watch, "opened_account", gone)
+    monkeypatch.setattr(account, "opened_account", gone)
     with watched_use(scene.unit, str(scene.new), (), layout_named("baileys")) as watch:
         assert watch is not None
         (scene.new / "wa1/creds.json").read_bytes()

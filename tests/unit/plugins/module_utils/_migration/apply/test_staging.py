@@ -27,13 +27,11 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.wo
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.masking import account_key
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs import copy_file, inotify
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.copy_tree import Tally
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.fdopen import opened_directory
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.inotify import Touched
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import (
-    layout_named,
-    open_account,
-)
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.walk_tree import Tally
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.account import open_account
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import space
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply import staging as apply_staging
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.space import (
