@@ -28,7 +28,7 @@ from .._core.errors import SessionsError
 from .._core.limits import QUIET_SECONDS
 from .._core.masking import account_key
 from .._fs.copy_file import Rules, UnfitTree
-from .._fs.copy_tree import Index, Tally, files_below, measure, remove_tree, sync_tree
+from .._fs.copy_tree import Index, Tally, files_below, remove_tree, sync_tree
 from .._fs.fdopen import OPEN_DIRECTORY, DirFd, exists, open_private, opened_below, opened_directory
 from .._fs.files import read_file_at
 from .._fs.free_space import SpaceReserve
@@ -153,7 +153,7 @@ class _Copy:
     ) -> None:
         self.store, self.order, self.choice, self.layout = store, order, order.choice, order.choice.layout
         self.root, self.source, self.partial, self.top, self.target = root, source, partial, top, target
-        self.known = read_known(partial, self.choice)
+        self.known = self.recorded = read_known(partial, self.choice)
         self.stores_before = self._stores_before() if self.layout.databases else {}
         self.rules = Rules(
             uid=os.geteuid(),
@@ -169,7 +169,8 @@ class _Copy:
 
     def remember(self) -> None:
         """Record what is known about the copied files for the next step."""
-        write_unsynced(self.partial, FILES, json.dumps(document_of(self.known, self.choice)).encode())
+        if self.known != self.recorded:
+            write_unsynced(self.partial, FILES, json.dumps(document_of(self.known, self.choice)).encode())
 
     def link_previous(self) -> None:
         """Share the files of the previous snapshot; those that have changed are replaced in the first pass."""
@@ -235,8 +236,9 @@ class _Copy:
 
     def described(self) -> Snapshot:
         """Check the finished copy and write its manifest."""
-        held = {path: status.st_size for path, status in files_below(self.target, lambda name: None, None)}
-        if any(held.get(path) != record[1] for path, record in files_in(self.known.files)):
+        held = {path: status.st_size for path, status in files_below(self.top, lambda name: None, None)}
+        above = "" if self.order.name == "." else f"{self.order.name}/"
+        if any(held.get(above + path) != record[1] for path, record in files_in(self.known.files)):
             raise UnfitTree(
                 "its copy in the directory of backups was changed meanwhile; find out by what, and run again"
             )
@@ -245,7 +247,7 @@ class _Copy:
             raise Unsound(f"its copy is {state}")
         moment = parsed_json(read_file_at(self.partial, _MOMENT) or b"")
         os.unlink(_MOMENT, dir_fd=self.partial)
-        mark, total = mark_in(moment["mark"]), measure(self.top, lambda name: None)
+        mark = mark_in(moment["mark"])
         snapshot = Snapshot(
             name=name_of(self.order.name, moment_now()),
             account=self.order.name,
@@ -254,8 +256,8 @@ class _Copy:
             confirmed=moment["taken"],
             newest=_newest_in(mark),
             state=state,
-            files=total.files,
-            bytes=total.bytes,
+            files=len(held),
+            bytes=sum(held.values()),
             mark=mark,
             path=self.order.path,
             sequence=self.order.sequence,

@@ -128,13 +128,14 @@ def advance(accounts: int = 0, files: int = 0) -> None:
         return
     work = _works[-1]
     work.pending += files
+    if work.pending < _FILES_AT_ONCE and not accounts:
+        return
     with contextlib.suppress(OSError):
-        if work.pending >= _FILES_AT_ONCE or accounts:
-            work.files.add(work.pending)
-            work.pending = 0
-            work.accounts.add(accounts)
-            if time.monotonic() >= work.next_write:
-                work.write()
+        work.files.add(work.pending)
+        work.pending = 0
+        work.accounts.add(accounts)
+        if time.monotonic() >= work.next_write:
+            work.write()
 
 
 def backend(is_up: bool) -> None:
