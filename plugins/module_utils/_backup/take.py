@@ -196,14 +196,15 @@ class _Copy:
     def until_quiet(self, until: float, *, is_held: bool) -> bool:
         """Make passes until one finds nothing to copy, and record that moment. Returns False after the monotonic time ``until``.
 
-        ``is_held``: the backend was frozen or stopped, so waiting does not close the file that it is writing.
+        ``is_held``: the backend was frozen or stopped, so waiting does not close the file that it is writing, and such a file is looked
+        for only once. Otherwise it could be closed during the pass, so it is looked for before.
         """
         while True:
             taken = time.time_ns()
             mark = mark_with_parts(self.root, self.order.name, self.source, self.layout)
-            written = self._is_being_written()
+            written = not is_held and self._is_being_written()
             same = self.once()
-            if same and not written:
+            if same and not written and not (is_held and self._is_being_written()):
                 moment = {"taken": taken, "mark": dataclasses.asdict(mark)}
                 write_unsynced(self.partial, _MOMENT, json.dumps(moment).encode())
                 return True
