@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How long a backend on a test host is interrupted by a snapshot, and how many accounts are left out, for each value of ``quiesce``."""
+"""How long a backend on a test host is interrupted by a snapshot, and how many accounts are skipped, for each value of ``quiesce``."""
 
 from __future__ import annotations
 

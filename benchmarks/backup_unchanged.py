@@ -34,7 +34,7 @@ class Costs:
 
 
 def session_backup(source: pathlib.Path, place: pathlib.Path, _turn: int) -> measure.Cost:
-    return candidates.backup(source, place / "store", place)[0]
+    return candidates.backup(source, place / "store", place.parent)[0]
 
 
 def restic(source: pathlib.Path, place: pathlib.Path, turn: int) -> measure.Cost:
