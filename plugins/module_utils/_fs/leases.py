@@ -38,9 +38,8 @@ def has_writer(directory: DirFd, name: str) -> bool:
     except OSError:
         return False
     try:
-        fcntl.fcntl(
-            descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK
-        )  # fails for anything but a regular file, and ends with the descriptor
+        # Fails for anything but a regular file. The lease ends with the descriptor.
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
         return error.errno == errno.EAGAIN
     finally:
