@@ -281,6 +281,13 @@ bench-audit: deps $(call ready,units)  ## compares an audit of 300 accounts with
 	$(call say,benchmark of an audit)
 	@$(units) python benchmarks/audit.py
 
+BENCH_FILES ?= 100000
+
+.PHONY: bench-backup
+bench-backup: deps $(call ready,units)  ## compares backups with restic, tar, rsync and cp, 20 minutes; root, restic, xfsprogs (BENCH_FILES, RUNS)
+	$(call say,benchmarks of backups)
+	@$(units) python benchmarks/backup.py --files $(BENCH_FILES) --runs $(RUNS)
+
 .PHONY: changelog clean
 changelog: $(call ready,docs)  ## releases the version of galaxy.yml: moves fragments to CHANGELOG.md
 	@$(docs) antsibull-changelog release

@@ -182,6 +182,12 @@ def audit(path: pathlib.Path, work: pathlib.Path, **more: t.Any) -> tuple[Cost, 
     return _module_run(["-m", _module("session_audit")], {"path": str(path), "layout": "baileys", **more}, work)
 
 
+def backup(path: pathlib.Path, store: pathlib.Path, work: pathlib.Path) -> tuple[Cost, dict[str, t.Any]]:
+    """Run session_backup."""
+    options = {"path": str(path), "backup_path": str(store), "layout": "baileys"}
+    return _module_run(["-m", _module("session_backup")], options, work)
+
+
 def find(path: pathlib.Path) -> tuple[Cost, int]:
     """The verification of the shell recipe."""
     cost, printed = measure.run(["bash", "-c", 'find "$0" -maxdepth 3 -name creds.json 2>/dev/null | wc -l', str(path)])

@@ -52,7 +52,7 @@ def _make_some(root: pathlib.Path, accounts: t.Iterable[int], files: int) -> Non
         place.mkdir(mode=0o700)
         os.chown(place, OWNER, OWNER)
         here = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-        _write(here, "creds.json", _credentials(account))
+        _write(here, "creds.json", json.dumps(credentials(account)).encode())
         for number, name in enumerate(_names(files - 1)):
             _write(here, name, _key(account * 7919 + number * 13, chance.randint(200, 2048)))
         os.close(here)
@@ -78,27 +78,26 @@ def _key(place: int, size: int) -> bytes:
     return b'{"private":"' + _NOISE[place : place + size - 14] + b'"}'
 
 
-def _credentials(account: int) -> bytes:
+def credentials(account: int) -> dict[str, t.Any]:
+    """Return valid credentials of a linked account, which differ from account to account."""
     secret = _NOISE[account % 1000 : account % 1000 + 64].decode()
     pair = {"private": {"type": "Buffer", "data": secret}, "public": {"type": "Buffer", "data": secret}}
-    return json.dumps(
-        {
-            "noiseKey": pair,
-            "pairingEphemeralKeyPair": pair,
-            "signedIdentityKey": pair,
-            "signedPreKey": {"keyPair": pair, "signature": {"type": "Buffer", "data": secret}, "keyId": 1},
-            "registrationId": 1 + account,
-            "advSecretKey": secret,
-            "processedHistoryMessages": [],
-            "nextPreKeyId": 2,
-            "firstUnuploadedPreKeyId": 2,
-            "accountSyncCounter": 1,
-            "registered": False,
-            "account": {"details": secret, "accountSignature": secret, "deviceSignature": secret},
-            "me": {"id": f"40{account:09}:1@s.whatsapp.net", "name": "~"},
-            "platform": "android",
-        }
-    ).encode()
+    return {
+        "noiseKey": pair,
+        "pairingEphemeralKeyPair": pair,
+        "signedIdentityKey": pair,
+        "signedPreKey": {"keyPair": pair, "signature": {"type": "Buffer", "data": secret}, "keyId": 1},
+        "registrationId": 1 + account,
+        "advSecretKey": secret,
+        "processedHistoryMessages": [],
+        "nextPreKeyId": 2,
+        "firstUnuploadedPreKeyId": 2,
+        "accountSyncCounter": 1,
+        "registered": False,
+        "account": {"details": secret, "accountSignature": secret, "deviceSignature": secret},
+        "me": {"id": f"40{account:09}:1@s.whatsapp.net", "name": "~"},
+        "platform": "android",
+    }
 
 
 def _forked(root: pathlib.Path, accounts: t.Sequence[int], files: int) -> int:

@@ -20,7 +20,7 @@ from .._fs.fdopen import normal_path
 from .._fs.free_space import RESERVE
 from .._layouts.registry import chosen_layout
 from .._systemd.unit import unit_name
-from .observe import PRESENT, UNREADABLE, Account, Params, State, is_selected, observed
+from .observe import PRESENT, UNREADABLE, Account, Params, State, is_selected, observed, observed_again
 from .retention import expired
 from .store import SAVED_STATES, Snapshot, newest_sound, store_path
 
@@ -146,6 +146,11 @@ def apply(steps: tuple[Step, ...], state: State, params: Params) -> Evidence:
     return carried_out(steps, state, params)
 
 
+def observe_again(before: State, params: Params) -> State:
+    """Look at the store again. Accounts that change while a backup runs are a matter of the next one."""
+    return observed_again(before, params)
+
+
 def verify(state: State, params: Params) -> None:
     """Do nothing: new snapshots are read back under the lock of the store, see run.py. A moment later another run may have begun."""
 
@@ -154,8 +159,7 @@ def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Evid
     """Return what was saved, or would be, and what the store holds."""
     label = _label(params)
     outcomes = evidence.outcomes if evidence else {}
-    seen = evidence.accounts if evidence else state.accounts
-    accounts = [_described(one, outcomes, label) for one in seen]
+    accounts = [_described(one, outcomes, label) for one in state.accounts]
     counts = collections.Counter(one["action"] for one in accounts)
     sound = newest_sound(state.snapshots)
     ages = [_age(state.now, sound[one.name].confirmed) for one in state.accounts if one.is_linked and one.name in sound]
@@ -170,7 +174,7 @@ def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Evid
         "snapshots": [_listed(one, state.now, label) for one in state.snapshots],
         "oldest_age_seconds": max(ages, default=None),
         "without_snapshot": [label(one.name) for one in state.accounts if one.is_linked and one.name not in sound],
-        "new_bytes": sum(one.bytes for one, account in zip(seen, accounts) if account["action"] == SAVED),
+        "new_bytes": sum(one.bytes for one, account in zip(state.accounts, accounts) if account["action"] == SAVED),
         "interruption_seconds": round(evidence.interruption, 3) if evidence else 0.0,
     }
     return Report(values, tuple(_warnings(params, state, accounts)))

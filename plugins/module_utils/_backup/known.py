@@ -8,26 +8,24 @@ that is set back makes new files look old, but no program can set a ctime, and e
 
 from __future__ import annotations
 
+import itertools
 import typing as t
 
 from .._accounts.copy_index import NOTHING, Known
 from .._accounts.entries import is_kept
-from .._core.bounded_json import is_integer, parsed_json
+from .._core.bounded_json import parsed_json
 from .._core.errors import SessionsError
 from .._core.limits import FILE_LIST_BYTES
 from .._core.names import AREA_INSIDE
+from .._fs.compare_tree import Difference, difference
 from .._fs.copy_file import UNSETTLED, record_of
 from .._fs.copy_tree import Index
 from .._fs.fdopen import DirFd, opened_below, status_below
 from .._fs.files import read_file_at
 from .._fs.patterns import name_matcher, path_matcher
-from .._fs.walk_tree import files_below
 from .._layouts.layout import OF_A_PROGRAM, Layout
 from .._layouts.sqlite import records_of_store, store_names, store_patterns
 from .store import FILES
-
-# By kind and path of each file of an account: its record.
-Look = dict[tuple[str, ...], tuple[int, ...]]
 
 
 class Choice(t.NamedTuple):
@@ -59,28 +57,17 @@ def choice_of(layout: Layout, *, exclude_caches: bool) -> Choice:
     return Choice(layout, left_out, layout.caches if exclude_caches else ())
 
 
-def look_at(root: DirFd, name: str, directory: DirFd, choice: Choice) -> Look:
-    """Return the records of all files of an account now, from their status only. ``root``: the sessions path, both open."""
-    found: Look = {
-        ("file", path): record_of(status)
-        for path, status in files_below(directory, choice.is_left_out, choice.is_cache)
-    }
-    for store in store_names(directory, choice.layout) if choice.layout.databases else ():
-        found.update({("store", store, kind): one for kind, one in records_of_store(directory, store).items()})
-    for part in choice.layout.sidecars_of(name):
-        if is_kept(root, part):
-            found.update(_look_at_part(root, part, choice))
-    return found
-
-
-def look_of(known: Known) -> Look:
-    """Return the records of all files in the form of ``look_at``."""
-    found: Look = {("file", path): record for path, record in files_in(known.files)}
-    for store, records in known.stores.items():
-        found.update({("store", store, kind): record for kind, record in records.items()})
-    for part, index in known.parts.items():
-        found.update({("part", part, path): record for path, record in files_in(index)})
-    return found
+def difference_of(root: DirFd, name: str, directory: DirFd, choice: Choice, known: Known) -> Difference:
+    """Compare an account with what was recorded of it, from the status of its files only. ``root``: the sessions path, both open."""
+    found = difference(directory, known.files, choice.is_left_out, choice.is_cache)
+    if choice.layout.databases:
+        now = {store: records_of_store(directory, store) for store in store_names(directory, choice.layout)}
+        for store in {**known.stores, **now}:
+            found = found.and_also(_difference(now.get(store, {}), known.stores.get(store, {})))
+    parts = [part for part in choice.layout.sidecars_of(name) if is_kept(root, part)]
+    for part in parts:
+        found = found.and_also(_difference_of_part(root, part, choice, known.parts.get(part, {})))
+    return found._replace(same=found.same and known.parts.keys() == set(parts) and known != NOTHING)
 
 
 def document_of(known: Known, choice: Choice) -> dict[str, t.Any]:
@@ -101,15 +88,19 @@ def read_known(directory: DirFd, choice: Choice) -> Known:
         return NOTHING
 
 
-def _look_at_part(root: DirFd, part: str, choice: Choice) -> Look:
+def _difference(now: t.Mapping[str, tuple[int, ...]], before: t.Mapping[str, tuple[int, ...]]) -> Difference:
+    new = [record for name, record in now.items() if before.get(name) != record]
+    return Difference(now == before, len(new), sum(record[1] for record in new))
+
+
+def _difference_of_part(root: DirFd, part: str, choice: Choice, copied: Index) -> Difference:
     name = part.rpartition("/")[2]
     try:
         with opened_below(root, part) as below:
-            found = files_below(below, choice.layout.volatile_matcher, None)
-            return {("part", part, f"{name}/{path}"): record_of(status) for path, status in found}
+            return difference(below, copied, choice.layout.volatile_matcher, None, f"{name}/")
     except NotADirectoryError:
         status = status_below(root, part)
-        return {("part", part, name): record_of(status)} if status else {}
+        return _difference({name: record_of(status)} if status else {}, copied.get("", {}))
 
 
 def files_in(index: Index) -> t.Iterator[tuple[str, tuple[int, ...]]]:
@@ -122,11 +113,13 @@ def files_in(index: Index) -> t.Iterator[tuple[str, tuple[int, ...]]]:
 
 def _index(document: t.Mapping[str, t.Any]) -> Index:
     """Return an index with tuples for records. Raises AttributeError, TypeError or ValueError for anything else."""
-    return {place: {name: _record(record) for name, record in held.items()} for place, held in document.items()}
+    return {place: _records(held) for place, held in document.items()}
 
 
-def _record(values: t.Sequence[int]) -> tuple[int, ...]:
-    record = tuple(values)
-    if len(record) not in (0, len(UNSETTLED)) or not all(map(is_integer, record)):
+def _records(held: t.Mapping[str, t.Sequence[int]]) -> dict[str, tuple[int, ...]]:
+    """Return the records of one directory. They are verified together, because there may be thousands."""
+    records = dict(zip(held, map(tuple, held.values())))
+    lengths, kinds = set(map(len, records.values())), set(map(type, itertools.chain.from_iterable(records.values())))
+    if not lengths <= {0, len(UNSETTLED)} or not kinds <= {int}:
         raise ValueError("not a record")
-    return record
+    return records

@@ -8,6 +8,7 @@ import os
 import time
 import typing as t
 
+from .._accounts.copy_index import NOTHING, Known
 from .._core.errors import SessionsError
 from .._fs.fdopen import DirFd, opened_directory
 from .._layouts.account import opened_account
@@ -15,7 +16,7 @@ from .._layouts.layout import LINKED, Layout
 from .._layouts.registry import recognised
 from .._layouts.search import account_names
 from .._proc.pool import parallel_map
-from .known import Choice, Look, choice_of, look_at, look_of, read_known
+from .known import Choice, choice_of, difference_of, read_known
 from .store import PARTIAL, Snapshot, existing_store, opened_snapshot, snapshots, store_path
 
 PRESENT, PRUNED = "present", "pruned"
@@ -103,6 +104,13 @@ def observed(params: Params) -> State:
     return empty._replace(choice=choice, accounts=accounts)
 
 
+def observed_again(before: State, params: Params) -> State:
+    """Return the state after a run: what it may have changed is looked at again, which is the store. The accounts are as they were."""
+    with existing_store(params.path, params.backup_path) as store:
+        kept = snapshots(store, before.snapshots) if store is not None else ()
+    return before._replace(snapshots=kept, now=time.time_ns(), unfinished=False)
+
+
 def _accounts(
     root: DirFd, store: DirFd | None, choice: Choice, newest: t.Mapping[str, Snapshot], params: Params
 ) -> tuple[Account, ...]:
@@ -116,23 +124,21 @@ def _accounts(
 
 def _looked_at(root: DirFd, store: DirFd | None, choice: Choice, name: str, newest: Snapshot | None) -> Account:
     """Judge one account and compare it with its newest snapshot."""
+    known = _known_in(store, newest, choice) if store is not None and newest is not None else NOTHING
     try:
         with opened_account(root, name) as directory:
             state = choice.layout.judged(directory).state
-            now = look_at(root, name, directory, choice)
+            return Account(name, state, *difference_of(root, name, directory, choice, known))
     except (OSError, SessionsError):
         return Account(name, UNREADABLE)
-    before = _look_before(store, newest, choice) if store is not None and newest is not None else {}
-    new = [record for key, record in now.items() if before.get(key) != record]
-    return Account(name, state, now == before != {}, len(new), sum(record[1] for record in new))
 
 
-def _look_before(store: DirFd, newest: Snapshot, choice: Choice) -> Look:
+def _known_in(store: DirFd, newest: Snapshot, choice: Choice) -> Known:
     try:
         with opened_snapshot(store, newest.name) as directory:
-            return look_of(read_known(directory, choice))
+            return read_known(directory, choice)
     except (OSError, SessionsError):
-        return {}
+        return NOTHING
 
 
 def is_selected(account: str, layout: Layout | None, params: Params) -> bool:

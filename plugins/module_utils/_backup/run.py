@@ -9,12 +9,13 @@ import typing as t
 from .._core.errors import SessionsError
 from .._core.masking import masked
 from .._core.progress import reported
+from .._fs.fdopen import names_in
 from .._fs.free_space import kept_free
 from .job import SAVED, SKIPPED, Prune, Record, Save, Step, expired_in
-from .observe import Account, Params, State
+from .observe import Params, State
 from .quiesce import Hold, Interruption, hold_of
 from .save import FAILED, Outcome, locked_store, prune, save
-from .store import LastRun, opened_store, snapshots, write_confirmed, write_last_run
+from .store import LastRun, confirmations, opened_store, snapshot_at, snapshots, write_confirmed, write_last_run
 from .take import Order
 
 if t.TYPE_CHECKING:
@@ -23,11 +24,8 @@ if t.TYPE_CHECKING:
 
 
 class Evidence(t.NamedTuple):
-    """``accounts``: as they were before; ``outcomes``: of those to be saved; ``pruned``: number of removed snapshots; ``interruption``:
-    seconds that the backend was held.
-    """
+    """``outcomes``: of the accounts to be saved; ``pruned``: number of removed snapshots; ``interruption``: seconds of the backend."""
 
-    accounts: tuple[Account, ...]
     outcomes: dict[str, Outcome]
     pruned: int
     interruption: float
@@ -50,7 +48,7 @@ def carried_out(steps: t.Sequence[Step], state: State, params: Params) -> Eviden
             else:
                 _record(store, step, state, outcomes)
     _require_all(outcomes, params)
-    return Evidence(state.accounts, outcomes, pruned, interruption.seconds)
+    return Evidence(outcomes, pruned, interruption.seconds)
 
 
 def _orders(store: DirFd, step: Save, state: State, params: Params) -> list[Order]:
@@ -78,20 +76,22 @@ def _hold(params: Params) -> Hold | None:
 
 def _prune(store: DirFd, step: Prune, state: State, params: Params) -> int:
     """Remove what is still expired now: an account that was to be saved may have kept changing. Returns the number."""
-    still = {one.name for one in expired_in(snapshots(store), state, params)}
+    still = {one.name for one in expired_in(snapshots(store, state.snapshots), state, params)}
     names = [name for name in step.names if name in still]
     prune(store, names)
     return len(names)
 
 
 def _record(store: DirFd, step: Record, state: State, outcomes: t.Mapping[str, Outcome]) -> None:
-    """Read the store back, and record what the run found. Raises SessionsError if a new snapshot is not in it."""
-    found = {one.name: one.confirmed for one in snapshots(store)}
-    if any(outcome.action == SAVED and outcome.detail not in found for outcome in outcomes.values()):
+    """Read new snapshots back, and record what the run found. Raises SessionsError if one is not there."""
+    new = [outcome.detail for outcome in outcomes.values() if outcome.action == SAVED]
+    if not all(snapshot_at(store, name) for name in new):
         raise SessionsError(
             "a snapshot that was written cannot be read back; check the disk of the directory of backups"
         )
-    write_confirmed(store, {**found, **{name: state.now for name in step.confirmed if name in found}})
+    there = set(names_in(store))
+    confirmed = {**confirmations(store), **dict.fromkeys(step.confirmed, state.now)}
+    write_confirmed(store, {name: when for name, when in confirmed.items() if name in there})
     done = [outcome.action for outcome in outcomes.values()]
     skipped = len(state.accounts) - len(step.confirmed) - len(done) + done.count(SKIPPED)
     write_last_run(store, LastRun(state.now, done.count(SAVED), len(step.confirmed), skipped, done.count(FAILED)))

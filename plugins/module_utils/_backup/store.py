@@ -125,11 +125,14 @@ def existing_store(path: str, backup_path: str | None = None) -> t.ContextManage
     return existing_trusted(store_path(path, backup_path))
 
 
-def snapshots(store: DirFd) -> tuple[Snapshot, ...]:
-    """Return the complete snapshots in an open store, those of each account newest first. What is not one is not listed."""
-    confirmed = _read_confirmed(store)
+def snapshots(store: DirFd, read_before: t.Iterable[Snapshot] = ()) -> tuple[Snapshot, ...]:
+    """Return the complete snapshots in an open store, those of each account newest first. What is not one is not listed.
+
+    The manifests of those that were ``read_before`` are not read again: they never change.
+    """
+    confirmed, before = confirmations(store), {one.name: one for one in read_before}
     named = sorted(name for name in names_in(store) if name.startswith(PREFIX))
-    found = (_snapshot_at(store, name, confirmed.get(name, 0)) for name in named)
+    found = (_confirmed(before.get(name) or snapshot_at(store, name), confirmed.get(name, 0)) for name in named)
     return tuple(sorted(filter(None, found), key=lambda one: one.order, reverse=True))
 
 
@@ -179,6 +182,12 @@ def write_confirmed(store: DirFd, moments: t.Mapping[str, int]) -> None:
     write_document(store, CONFIRMED, dict(sorted(moments.items())))
 
 
+def confirmations(store: DirFd) -> dict[str, int]:
+    """Return by snapshot when its account was last found unchanged (ns). One that is missing or malformed only makes it look older."""
+    document = _document(store, CONFIRMED)
+    return {name: when for name, when in document.items() if is_integer(when) and 0 <= when < _LATEST}
+
+
 def last_run(store: DirFd) -> LastRun | None:
     """Return the outcome of the last run; None if there was none or its record is damaged."""
     document = _document(store, LAST_RUN)
@@ -199,15 +208,20 @@ def write_document(directory: DirFd, name: str, document: t.Mapping[str, t.Any])
     write_atomic_at(directory, name, content, 0o600, uid=os.geteuid(), gid=os.getegid())
 
 
-def _snapshot_at(store: DirFd, name: str, confirmed: int) -> Snapshot | None:
+def _confirmed(snapshot: Snapshot | None, confirmed: int) -> Snapshot | None:
+    return snapshot._replace(confirmed=max(snapshot.taken, confirmed)) if snapshot else None
+
+
+def snapshot_at(store: DirFd, name: str) -> Snapshot | None:
+    """Return the snapshot ``name`` of an open store, as if it was never confirmed; None if it is none."""
     try:
         with opened_snapshot(store, name) as directory:
-            return _validated(name, _document(directory, MANIFEST), confirmed)
+            return _validated(name, _document(directory, MANIFEST))
     except (*_MALFORMED, OSError):
         return None
 
 
-def _validated(name: str, kept: t.Mapping[str, t.Any], confirmed: int) -> Snapshot:
+def _validated(name: str, kept: t.Mapping[str, t.Any]) -> Snapshot:
     """Return the snapshot that a manifest describes. Raises one of _MALFORMED for what this collection does not write."""
     taken = _count(kept, "taken")
     found = Snapshot(
@@ -215,7 +229,7 @@ def _validated(name: str, kept: t.Mapping[str, t.Any], confirmed: int) -> Snapsh
         account=_account(kept["account"]),
         layout=_word(kept["layout"]),
         taken=taken,
-        confirmed=max(taken, confirmed),
+        confirmed=taken,
         newest=_count(kept, "newest"),
         state=_word(kept["state"]),
         files=_count(kept, "files"),
@@ -251,12 +265,6 @@ def _count(document: t.Mapping[str, t.Any], field: str) -> int:
     if not is_integer(value) or not 0 <= value < _LATEST:
         raise ValueError("not a count")
     return value
-
-
-def _read_confirmed(store: DirFd) -> dict[str, int]:
-    """Return the recorded confirmations; one that is missing or malformed only makes a snapshot look older."""
-    document = _document(store, CONFIRMED)
-    return {name: when for name, when in document.items() if is_integer(when) and 0 <= when < _LATEST}
 
 
 def _document(directory: DirFd, name: str) -> dict[str, t.Any]:

@@ -35,7 +35,7 @@ from .._fs.free_space import SpaceReserve
 from .._fs.leases import has_writer, leases_allowed
 from .._fs.link_tree import link_below, link_tree
 from .._fs.syscalls import rename_new
-from .._fs.walk_tree import Tally, files_below, measure
+from .._fs.walk_tree import Tally, files_below
 from .._layouts.account import AccountRef, open_account
 from .._layouts.sqlite import Records, bring_stores, put_store, records_of_store, store_names
 from .known import Choice, document_of, files_in, read_known
@@ -154,7 +154,7 @@ class _Copy:
     ) -> None:
         self.store, self.order, self.choice, self.layout = store, order, order.choice, order.choice.layout
         self.root, self.source, self.partial, self.top, self.target = root, source, partial, top, target
-        self.known = read_known(partial, self.choice)
+        self.known = self.recorded = read_known(partial, self.choice)
         self.stores_before = self._stores_before() if self.layout.databases else {}
         self.rules = Rules(
             uid=os.geteuid(),
@@ -170,7 +170,8 @@ class _Copy:
 
     def remember(self) -> None:
         """Record what is known about the copied files for the next step."""
-        write_unsynced(self.partial, FILES, json.dumps(document_of(self.known, self.choice)).encode())
+        if self.known != self.recorded:
+            write_unsynced(self.partial, FILES, json.dumps(document_of(self.known, self.choice)).encode())
 
     def link_previous(self) -> None:
         """Share the files of the previous snapshot; those that have changed are replaced in the first pass."""
@@ -196,14 +197,15 @@ class _Copy:
     def until_quiet(self, until: float, *, is_held: bool) -> bool:
         """Make passes until one finds nothing to copy, and record that moment. Returns False after the monotonic time ``until``.
 
-        ``is_held``: the backend was frozen or stopped, so waiting does not close the file that it is writing.
+        ``is_held``: the backend was frozen or stopped, so waiting does not close the file that it is writing, and such a file is looked
+        for only once. Otherwise it could be closed during the pass, so it is looked for before.
         """
         while True:
             taken = time.time_ns()
             mark = mark_with_parts(AccountRef(self.root, self.order.name, self.layout), self.source)
-            written = self._is_being_written()
+            written = not is_held and self._is_being_written()
             same = self.once()
-            if same and not written:
+            if same and not written and not (is_held and self._is_being_written()):
                 moment = {"taken": taken, "mark": dataclasses.asdict(mark)}
                 write_unsynced(self.partial, _MOMENT, json.dumps(moment).encode())
                 return True
@@ -236,8 +238,9 @@ class _Copy:
 
     def described(self) -> Snapshot:
         """Check the finished copy and write its manifest."""
-        held = {path: status.st_size for path, status in files_below(self.target, lambda name: None, None)}
-        if any(held.get(path) != record[1] for path, record in files_in(self.known.files)):
+        held = {path: status.st_size for path, status in files_below(self.top, lambda name: None, None)}
+        above = "" if self.order.name == "." else f"{self.order.name}/"
+        if any(held.get(above + path) != record[1] for path, record in files_in(self.known.files)):
             raise UnfitTree(
                 "its copy in the directory of backups was changed meanwhile; find out by what, and run again"
             )
@@ -246,7 +249,7 @@ class _Copy:
             raise Unsound(f"its copy is {state}")
         moment = parsed_json(read_file_at(self.partial, _MOMENT) or b"")
         os.unlink(_MOMENT, dir_fd=self.partial)
-        mark, total = mark_in(moment["mark"]), measure(self.top, lambda name: None)
+        mark = mark_in(moment["mark"])
         snapshot = Snapshot(
             name=name_of(self.order.name, moment_now()),
             account=self.order.name,
@@ -255,8 +258,8 @@ class _Copy:
             confirmed=moment["taken"],
             newest=_newest_in(mark),
             state=state,
-            files=total.files,
-            bytes=total.bytes,
+            files=len(held),
+            bytes=sum(held.values()),
             mark=mark,
             path=self.order.path,
             sequence=self.order.sequence,

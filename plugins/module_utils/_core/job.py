@@ -85,7 +85,8 @@ def execute(job: Job, options: t.Mapping[str, t.Any], *, check_mode: bool) -> Ou
     """Run one job from options to outcome. In check mode nothing is applied or verified.
 
     A job may have a function ``rehearse``, which takes State and Params: in check mode it examines what the real run sees only later, and
-    returns the resulting State, or raises the same errors as the real run.
+    returns the resulting State, or raises the same errors as the real run. It may also have ``observe_again``, which takes both and
+    returns the State after the steps: for a job that changes little of what it observes.
     """
     params = job.read_params(options)
     before = job.observe(params)
@@ -99,6 +100,7 @@ def execute(job: Job, options: t.Mapping[str, t.Any], *, check_mode: bool) -> Ou
     if check_mode or not steps:
         return Outcome(changed, difference, job.report(params, before, steps, None))
     evidence = job.apply(steps, before, params)
-    after = job.observe(params)
+    observe_again = getattr(job, "observe_again", None)
+    after = observe_again(before, params) if observe_again is not None else job.observe(params)
     job.verify(after, params)
     return Outcome(changed, difference, job.report(params, after, steps, evidence))

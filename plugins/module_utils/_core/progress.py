@@ -9,6 +9,7 @@ durable. Without ``reported`` around them, the other functions do nothing.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -27,10 +28,14 @@ _WORDS = 40  # characters of a phase
 
 
 class _Counter:
-    """Counts across forked processes: the size of a file in memory that they share, because each write appends atomically."""
+    """Counts across forked processes: the size of a file in memory that they share, because each write appends atomically.
+
+    That takes O_APPEND: the position of such a file, which they share as well, is not locked while one of them writes.
+    """
 
     def __init__(self) -> None:
         self._memory = os.memfd_create("progress")
+        fcntl.fcntl(self._memory, fcntl.F_SETFL, os.O_APPEND)
 
     def add(self, number: int) -> None:
         os.write(self._memory, bytes(number))
@@ -40,7 +45,6 @@ class _Counter:
 
     def reset(self) -> None:
         os.ftruncate(self._memory, 0)
-        os.lseek(self._memory, 0, os.SEEK_SET)
 
     def close(self) -> None:
         os.close(self._memory)
@@ -128,13 +132,14 @@ def advance(accounts: int = 0, files: int = 0) -> None:
         return
     work = _works[-1]
     work.pending += files
+    if work.pending < _FILES_AT_ONCE and not accounts:
+        return
     with contextlib.suppress(OSError):
-        if work.pending >= _FILES_AT_ONCE or accounts:
-            work.files.add(work.pending)
-            work.pending = 0
-            work.accounts.add(accounts)
-            if time.monotonic() >= work.next_write:
-                work.write()
+        work.files.add(work.pending)
+        work.pending = 0
+        work.accounts.add(accounts)
+        if time.monotonic() >= work.next_write:
+            work.write()
 
 
 def backend(is_up: bool) -> None:

@@ -15,7 +15,7 @@ import os
 import signal
 import typing as t
 
-from .fdopen import DirFd, open_regular
+from .fdopen import READ_FLAGS, DirFd
 
 
 @contextlib.contextmanager
@@ -34,12 +34,12 @@ def has_writer(directory: DirFd, name: str) -> bool:
     Used within leases_allowed.
     """
     try:
-        descriptor = open_regular(directory, name)
+        descriptor = os.open(name, READ_FLAGS, dir_fd=directory)
     except OSError:
         return False
     try:
+        # Fails for anything but a regular file. The lease ends with the descriptor.
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError as error:
         return error.errno == errno.EAGAIN
     finally:

@@ -54,12 +54,12 @@ def decide_restored(
         return _decide_recovered(present, facts)
     if present is None:
         return Decision("restored", "the sessions path does not have it", publish=True, displace=facts.occupied)
+    if facts.again and present.state in LINKED and not present.is_of_another_device(snapshot):
+        return Decision("unchanged", "it was restored from this snapshot before")
     if same():
         return Decision("unchanged", "it is equal to the snapshot")
     if present.state not in LINKED:
         return Decision("restored", f"the account was {present.state}", publish=True, displace=True)
-    if facts.again and not present.is_of_another_device(snapshot):
-        return Decision("unchanged", "it was restored from this snapshot before and has been used since")
     if way == FORCE:
         return Decision("restored", "force=true", publish=True, displace=True)
     if present.newest_ns >= snapshot.newest_ns:

@@ -8,6 +8,7 @@ What is restored is never published, and never seen by any backend.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import stat
@@ -18,7 +19,7 @@ from .._accounts import info
 from .._backup.store import ROOT, Snapshot, newest_sound, snapshots
 from .._core import names as core_names
 from .._core.errors import SessionsError
-from .._fs.fdopen import opened_directory
+from .._fs.fdopen import OPEN_DIRECTORY, DirFd, names_in, opened_below, opened_directory
 from .._layouts.layout import LINKED
 from . import repository as restic
 
@@ -61,16 +62,29 @@ def drilled(repository: restic.Repository, copy: restic.Copy, store: str, layout
 
 @contextlib.contextmanager
 def _private_directory() -> t.Iterator[str]:
-    """Create a directory of root, and remove it and those of drills that were killed."""
+    """Create a directory of root, and remove it and those of drills that were killed. A drill holds the lock of its directory."""
     os.makedirs(core_names.HOME, mode=0o700, exist_ok=True)
-    for name in os.listdir(core_names.HOME):
-        if name.startswith(_PREFIX):
-            shutil.rmtree(f"{core_names.HOME}/{name}", ignore_errors=True)
-    target = tempfile.mkdtemp(prefix=_PREFIX, dir=core_names.HOME)
+    with opened_directory(core_names.HOME) as home:
+        fcntl.flock(home, fcntl.LOCK_EX)  # held for a moment: meanwhile no directory of a drill is without its lock
+        left = [name for name in names_in(home) if name.startswith(_PREFIX) and _is_abandoned(home, name)]
+        target = tempfile.mkdtemp(prefix=_PREFIX, dir=core_names.HOME)
+        lock = os.open(target, OPEN_DIRECTORY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
     try:
+        for name in left:
+            shutil.rmtree(f"{core_names.HOME}/{name}", ignore_errors=True)
         yield target
     finally:
         shutil.rmtree(target, ignore_errors=True)
+        os.close(lock)
+
+
+def _is_abandoned(home: DirFd, name: str) -> bool:
+    """Whether no drill holds the lock of a directory, because it was killed."""
+    with contextlib.suppress(OSError), opened_below(home, name) as directory:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 def _is_sound(snapshot: Snapshot, path: str, layout: t.Mapping[str, t.Any]) -> bool:

@@ -172,6 +172,17 @@ def test_confirmations_are_kept_beside_the_snapshots(store: int) -> None:
     assert of.snapshots(store) == (one(),)
 
 
+def test_what_was_read_before_is_not_read_again(store: int) -> None:
+    place = put(store, one())
+    before = of.snapshots(store)
+    (place / of.MANIFEST).unlink()
+    of.write_confirmed(store, {place.name: 50})
+    put(store, one("b"))
+    assert of.snapshots(store, before) == (one("b"), one(confirmed=50))
+    place.rename(place.parent / f".partial-{place.name}")
+    assert of.snapshots(store, before) == (one("b"),)
+
+
 def test_the_newest_sound_one_of_each_account() -> None:
     found = [one(taken=3, state="corrupt"), one(taken=2), one(taken=1), one("b", taken=9, state="pending")]
     assert of.newest_sound(found) == {"4915": found[1]}

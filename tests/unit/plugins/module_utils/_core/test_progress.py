@@ -51,6 +51,18 @@ def test_it_counts_what_each_process_does(directory: int) -> None:
     assert (found["accounts"], found["accounts_total"], found["files"]) == (8, 8, 2000)
 
 
+def test_no_count_is_lost_when_processes_count_at_once(directory: int) -> None:
+    def work(number: int) -> int:
+        for _account in range(1000):
+            progress._works[-1].accounts.add(1)
+        return number
+
+    with progress.reported(directory, "migration"):
+        for _time in range(5):
+            parallel_map(work, list(range(4)))
+        assert progress._works[-1].accounts.value() == 20_000
+
+
 def test_each_phase_begins_at_zero_and_is_one_line_of_the_journal(
     directory: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

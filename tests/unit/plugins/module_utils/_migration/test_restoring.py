@@ -63,6 +63,14 @@ def test_the_table(now: CopyState | None, facts: Facts, same: bool, actions: str
     assert [decided(now, way, facts, same=same).action for way in (RESTORE, FORCE, RECOVER)] == actions.split()
 
 
+@pytest.mark.parametrize("way", [RESTORE, FORCE])
+def test_contents_are_not_read_if_it_was_restored_from_this_snapshot(way: str) -> None:
+    def read() -> bool:
+        raise AssertionError("all files of both were read")
+
+    assert decide_restored(SNAPSHOT, present(newest=9), way, AGAIN, read).action == "unchanged"
+
+
 def test_what_is_replaced_is_displaced_and_nothing_else_is_published() -> None:
     every = itertools.product(
         [None, *(present(state, newest, device) for state in STATES for newest in (1, 5, 9) for device in "ab")],

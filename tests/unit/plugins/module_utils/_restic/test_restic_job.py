@@ -17,7 +17,7 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._backup impo
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.job import Outcome, execute
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._proc.command import Completed
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._restic import job
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._restic import drill, job
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._restic import repository as restic
 
 MARK = Mark(FolderMark(1, 2), {})
@@ -266,6 +266,17 @@ def test_a_drill_notices_what_is_missing(
     with pytest.raises(SessionsError, match="restored 2 accounts and only 1 are sound") as raised:
         run(state="drilled")
     assert raised.value.facts["sound"] == 1
+
+
+def test_a_drill_leaves_the_directory_of_another_one(run: Run, save: Save, control_home: pathlib.Path) -> None:
+    """Another drill of this host restores at the same time, of any sessions path."""
+    save("a")
+    run()
+    with drill._private_directory() as other:
+        pathlib.Path(other, "restored").touch()
+        run(state="drilled")
+        assert [path.name for path in control_home.glob("drill-*/*")] == ["restored"]
+    assert not list(control_home.glob("drill-*"))
 
 
 def test_a_drill_needs_a_copy(run: Run, save: Save) -> None:
