@@ -28,7 +28,7 @@ from .._layouts.layout import LINKED
 
 MANIFEST, ROOT, FILES = "snapshot.json", "root", "files.json"
 PREFIX, PARTIAL = "backup-", ".partial-"
-LOCK, CONFIRMED, LAST_RUN = "lock", "confirmed.json", "last_run.json"
+LOCK, CONFIRMED, LAST_RUN, GONE = "lock", "confirmed.json", "last_run.json", "gone.json"
 SAVED_STATES = (*LINKED, "unknown")  # 'unknown': the credentials are not on this disk, but the keys are
 _VERSION = 1
 _READABLE = re.compile(r"[A-Za-z0-9._-]{1,80}")
@@ -190,7 +190,7 @@ def write_confirmed(store: DirFd, moments: t.Mapping[str, int]) -> None:
 
 def last_run(store: DirFd) -> LastRun | None:
     """Return the outcome of the last run; None if there was none or its record is damaged."""
-    document = _document(store, LAST_RUN)
+    document = read_document(store, LAST_RUN)
     try:
         return LastRun(*(_count(document, field) for field in LastRun._fields))
     except _MALFORMED:
@@ -202,6 +202,17 @@ def write_last_run(store: DirFd, outcome: LastRun) -> None:
     write_document(store, LAST_RUN, outcome._asdict())
 
 
+def gone_accounts(store: DirFd) -> frozenset[str]:
+    """Return the accounts that have snapshots, but were gone or not linked in the last run: removed, logged out, moved away, or lost."""
+    names = read_document(store, GONE).get("accounts")
+    return frozenset(filter(lambda name: isinstance(name, str), names)) if isinstance(names, list) else frozenset()
+
+
+def write_gone(store: DirFd, accounts: t.Iterable[str]) -> None:
+    """Record the accounts that a run did not find."""
+    write_document(store, GONE, {"accounts": sorted(accounts)})
+
+
 def write_document(directory: DirFd, name: str, document: t.Mapping[str, t.Any]) -> None:
     """Write a JSON document atomically and durably, readable by root only."""
     content = json.dumps(document, separators=(",", ":")).encode()
@@ -211,7 +222,7 @@ def write_document(directory: DirFd, name: str, document: t.Mapping[str, t.Any])
 def _snapshot_at(store: DirFd, name: str, confirmed: int) -> Snapshot | None:
     try:
         with opened_snapshot(store, name) as directory:
-            return _validated(name, _document(directory, MANIFEST), confirmed)
+            return _validated(name, read_document(directory, MANIFEST), confirmed)
     except (*_MALFORMED, OSError):
         return None
 
@@ -264,11 +275,11 @@ def _count(document: t.Mapping[str, t.Any], field: str) -> int:
 
 def _read_confirmed(store: DirFd) -> dict[str, int]:
     """Return the recorded confirmations; one that is missing or malformed only makes a snapshot look older."""
-    document = _document(store, CONFIRMED)
+    document = read_document(store, CONFIRMED)
     return {name: when for name, when in document.items() if is_integer(when) and 0 <= when < _LATEST}
 
 
-def _document(directory: DirFd, name: str) -> dict[str, t.Any]:
+def read_document(directory: DirFd, name: str) -> dict[str, t.Any]:
     """Return the JSON document ``name`` of root in an open directory; empty if there is none or it is none."""
     with contextlib.suppress(SessionsError, ValueError, RecursionError):
         held = read_held_at(directory, name, at_most=MANIFEST_BYTES)
