@@ -65,7 +65,7 @@ options:
     type: str
   from_store:
     description:
-      - The directory of snapshots of O(from_host), if it has copies of several. Defaults to the same directory as on this host.
+      - The directory of snapshots of O(from_host), if it has copies of several. Defaults to the directory that O(path) has on this host.
     type: path
   keep_days:
     description:

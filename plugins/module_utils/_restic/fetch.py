@@ -12,6 +12,7 @@ import contextlib
 import os
 import stat
 import time
+import typing as t
 
 from .._backup.save import locked_store
 from .._backup.store import (
@@ -37,10 +38,11 @@ _TARGET = f"{PARTIAL}fetch"
 _NAMED_AT_MOST = 5
 
 
-def chosen_copy(repository: restic.Repository, host: str, likely: str, named: str) -> restic.Copy:
+def chosen_copy(repository: restic.Repository, host: str, named: str, likely: t.Sequence[str]) -> restic.Copy:
     """Return the newest copy that ``host`` made of its directory of snapshots.
 
-    ``named``: that directory, or '': then ``likely`` if the host has copies of it, else its only one. Raises SessionsError for none.
+    ``named``: that directory, or '': then the first of ``likely`` that the host has copies of, else its only one. Raises SessionsError for
+    none.
     """
     copies = [copy for copy in restic.copies_of(repository, host) if copy.store]
     stores = sorted({copy.store for copy in copies})
@@ -50,13 +52,13 @@ def chosen_copy(repository: restic.Repository, host: str, likely: str, named: st
             f"the repository has no off-host copy of {what}; nothing was changed: 'restic snapshots --tag whatsapp-ops' lists the "
             "hosts and their directories"
         )
-    if likely not in stores and len(stores) > 1:
+    fitting = [named] if named else [store for store in (*likely, *stores) if store in stores]
+    if len(stores) > 1 and fitting[0] not in (named, *likely):
         raise SessionsError(
             f"the repository has copies of several directories of {host}: {', '.join(stores[:_NAMED_AT_MOST])}; nothing was changed: name "
             "one of them in 'from_store'"
         )
-    store = likely if likely in stores else stores[0]
-    return [copy for copy in copies if copy.store == store][-1]
+    return [copy for copy in copies if copy.store == fitting[0]][-1]
 
 
 def is_fetched(path: str, backup_path: str | None, copy: restic.Copy) -> bool:

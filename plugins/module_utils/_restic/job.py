@@ -136,7 +136,9 @@ def observe(params: Params) -> State:
     if not restic.exists(params.repository):
         return State(False, (), names, frozenset())
     if params.from_host:
-        copy = chosen_copy(params.repository, params.from_host, params.from_store or params.store, params.from_store)
+        copy = chosen_copy(
+            params.repository, params.from_host, params.from_store, (params.store, store_path(params.path))
+        )
         wanted = frozenset(
             one for one in restic.names_in(params.repository, copy, copy.store) if one.startswith(PREFIX)
         )

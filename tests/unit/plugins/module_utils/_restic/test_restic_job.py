@@ -79,7 +79,7 @@ class Restic:
 
     def _restore(self, words: list[str]) -> None:
         target = next(word.partition("=")[2] for word in words if word.startswith("--target="))
-        shutil.copytree(f"{self.place}/{words[-1]}", target, dirs_exist_ok=True)
+        shutil.copytree(f"{self.place}/{words[-1]}", target, symlinks=True, dirs_exist_ok=True)
 
 
 @pytest.fixture
@@ -347,11 +347,14 @@ def test_snapshots_of_two_hosts_are_not_mixed(fetch: Run, save: Save, tmp_path: 
 
 def test_a_directory_has_to_be_chosen_if_there_are_several(fetch: Run, program: Restic, tmp_path: pathlib.Path) -> None:
     program.made["1"] = ("lost", "/srv/other")
-    elsewhere = f"{tmp_path}/elsewhere"
-    with pytest.raises(SessionsError, match=r"several directories of lost: .*, /srv/other; .* 'from_store'"):
-        fetch(backup_path=elsewhere)
-    assert fetch(backup_path=elsewhere, from_store=program.made["0"][1]).changed
-    assert fetch().changed  # the one that is the same on this host
+    assert fetch(backup_path=f"{tmp_path}/elsewhere").changed  # the one that has the same name on this host
+    with pytest.raises(SessionsError, match=r"several directories of lost: /srv/other, .* 'from_store'"):
+        fetch(path=f"{tmp_path}/new")
+    assert fetch(path=f"{tmp_path}/new", from_store=program.made["0"][1]).changed
+
+
+def test_the_only_directory_needs_no_name(fetch: Run, tmp_path: pathlib.Path) -> None:
+    assert fetch(path=f"{tmp_path}/new").changed
 
 
 @pytest.mark.parametrize("options", [{"from_host": "unknown"}, {"from_store": "/srv/unknown"}])
