@@ -13,6 +13,8 @@ description:
   - Copies the directory of snapshots that M(whatsapp_ops.sessions.session_backup) writes to a repository of restic, usually on another
     machine. The copies are encrypted.
   - Creates the repository if it does not exist, removes old copies, and verifies the repository.
+  - With O(state=fetched), brings the newest copy of a lost host to the directory of snapshots of this host, from which
+    M(whatsapp_ops.sessions.session_restore) restores accounts.
   - With O(state=drilled), restores the newest copy to a private directory, judges every account in it, and removes it again.
   - A drill judges each account by O(layout), with V(auto) by the layout that it was saved with.
 requirements:
@@ -66,9 +68,20 @@ options:
       - With V(copied), the snapshots are copied unless the newest copy has all of them already.
       - With V(drilled), the newest copy is restored to a private directory below C(/var/lib/whatsapp-ops) and removed again. The module
         fails if an account in it is damaged or incomplete. Nothing else is changed.
+      - With V(fetched), the snapshots in the newest copy of O(from_host) are added to the directory of snapshots. The module fails if that
+        directory has others, because accounts of two hosts may have the same names. A copy is fetched only once.
     type: str
-    choices: [copied, drilled]
+    choices: [copied, drilled, fetched]
     default: copied
+  from_host:
+    description:
+      - The host whose copy is fetched, by its own name, as C(restic snapshots) lists it. Required with O(state=fetched).
+      - Fetch only from a host that is off for good. Two backends with the same account log each other out.
+    type: str
+  from_store:
+    description:
+      - The directory of snapshots of O(from_host), if it has copies of several. Defaults to the directory that O(path) has on this host.
+    type: path
   keep_days:
     description:
       - Keep all copies of this many days.
@@ -108,6 +121,14 @@ EXAMPLES = r"""
     password_file: /etc/whatsapp-ops/restic-password
     environment_file: /etc/whatsapp-ops/restic-environment
     state: drilled
+
+- name: Bring the snapshots of a lost host to this one
+  whatsapp_ops.sessions.session_restic:
+    path: /var/lib/whatsapp-backend/sessions
+    repository: sftp:backup@vault:/srv/whatsapp
+    password_file: /etc/whatsapp-ops/restic-password
+    state: fetched
+    from_host: old-host
 """
 
 RETURN = r"""
@@ -141,6 +162,11 @@ store:
   returned: success
   type: str
   sample: /var/lib/whatsapp-ops/var-lib-whatsapp-backend-sessions-0f3c5c7a9e11/backups
+fetched:
+  description: How many snapshots were fetched, or would be in check mode.
+  returned: if O(state=fetched)
+  type: int
+  sample: 12
 drill:
   description: What the drill found.
   returned: if O(state=drilled), not in check mode

@@ -58,12 +58,19 @@ options:
     type: str
   accounts:
     description:
-      - Names of the accounts to restore, as they are on disk. Required with O(state=restored).
+      - Names of the accounts to restore, as they are on disk. Required with O(state=restored), unless O(all_accounts) is set.
       - With O(state=recovered), the only accounts to consider. Defaults to all that have a snapshot.
       - The names are often phone numbers, so neither the host's journal nor the module's invocation shows them.
     type: list
     elements: str
     default: []
+  all_accounts:
+    description:
+      - With O(state=restored), restore all accounts that have a sound snapshot and are not linked at O(path), for example on a host that
+        replaces a lost one.
+      - Accounts that the last backup did not find are skipped. They may have been moved to another host.
+    type: bool
+    default: false
   snapshot:
     description:
       - The moment of the snapshot, as M(whatsapp_ops.sessions.session_backup) returns it, or V(latest) for the newest one in which the
@@ -140,6 +147,12 @@ EXAMPLES = r"""
     unit: whatsapp-backend
     state: recovered
 
+- name: Restore all accounts of a lost host whose snapshots were fetched
+  whatsapp_ops.sessions.session_restore:
+    path: /var/lib/whatsapp-backend/sessions
+    unit: whatsapp-backend
+    all_accounts: true
+
 - name: Restore an account on a new host, from an off-host copy of the snapshots
   whatsapp_ops.sessions.session_restore:
     path: /srv/sessions
@@ -199,7 +212,7 @@ counts:
   type: dict
   sample: {restored: 1, unchanged: 0, kept: 0, skipped: 0}
 sound:
-  description: With O(state=recovered), the number of accounts that have a snapshot and are linked.
+  description: With O(state=recovered) or O(all_accounts), the number of accounts that have a snapshot and are linked.
   returned: success
   type: int
   sample: 3

@@ -38,10 +38,12 @@ options:
       - The job to run.
       - V(backup) saves snapshots of accounts, as M(whatsapp_ops.sessions.session_backup) does.
       - V(metrics) writes metrics for node_exporter, as M(whatsapp_ops.sessions.session_metrics) does.
-      - V(restic) copies the snapshots to another machine, as M(whatsapp_ops.sessions.session_restic) does.
+      - V(recover) restores accounts that are certainly damaged or lost, as M(whatsapp_ops.sessions.session_restore) does with
+        C(state=recovered), which has to be among O(options). It stops and starts the backend for that.
+      - V(restic) copies snapshots to another machine, as M(whatsapp_ops.sessions.session_restic) does.
     type: str
     required: true
-    choices: [backup, metrics, restic]
+    choices: [backup, metrics, recover, restic]
   options:
     description:
       - The options of the module of that job.
@@ -96,6 +98,7 @@ notes:
 seealso:
   - module: whatsapp_ops.sessions.session_backup
   - module: whatsapp_ops.sessions.session_restic
+  - module: whatsapp_ops.sessions.session_restore
   - name: systemd.timer(5)
     description: Schedules and delays.
     link: https://www.freedesktop.org/software/systemd/man/latest/systemd.timer.html

@@ -18,6 +18,7 @@ import pytest
 
 from accounts import CANARY, content, give, looks, put_account, put_file, use
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.tombstone import leave_tombstone
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._backup.store import write_gone
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.fdopen import opened_directory
 from areas import control_of
 from module_server import Server
@@ -299,6 +300,8 @@ def test_a_run_that_prunes_the_store_is_waited_for_by_nobody_else(host: Host) ->
     ("options", "words"),
     [
         ({}, "names no account"),
+        ({"all_accounts": True, "force": True}, "neither 'accounts' nor 'force'"),
+        ({"all_accounts": True, "state": "recovered"}, "nor state=recovered"),
         ({"state": "recovered", "force": True}, "neither 'force' nor 'snapshot'"),
         ({"state": "recovered", "snapshot": "20200101T000000.000000Z"}, "neither 'force' nor 'snapshot'"),
         ({"state": "recovered", "recover_at_most": 0}, "at least 1"),
@@ -308,6 +311,43 @@ def test_a_run_that_prunes_the_store_is_waited_for_by_nobody_else(host: Host) ->
 def test_options_that_contradict_each_other_are_refused(host: Host, options: dict[str, t.Any], words: str) -> None:
     refused = host.restore(**options)
     assert refused["failed"] and words in refused["msg"]
+
+
+# --- all accounts ---------------------------------------------------------------------------------------
+
+
+def test_all_accounts_that_are_not_linked_come_back_then_nothing_changes(host: Host) -> None:
+    saved = content(host.path)
+    for name in ("wa1", "wa2"):
+        put_snapshot(host.path, name, taken=time.time() - HOUR)
+    whole = put_snapshot(host.path, "wa1")
+    spoiled = put_snapshot(host.path, "wa1")
+    truncate_credentials(store_of(host.path) / spoiled.name / "root")
+    shutil.rmtree(host.path)
+    made = host.restore(all_accounts=True, owner="nobody")
+    assert (actions(made), content(host.path)) == (["restored", "restored"], saved)
+    assert whole.moment in [account["snapshot"] for account in made["accounts"]]
+    host.use()
+    again = host.restore(all_accounts=True)
+    assert (again["changed"], actions(again), again["sound"]) == (False, [], 2)
+
+
+def test_accounts_that_may_be_elsewhere_are_restored_only_by_name(host: Host) -> None:
+    for name in ("wa1", "wa2"):
+        put_snapshot(host.path, name)
+    with opened_directory(str(store_of(host.path))) as store:
+        write_gone(store, ["wa1", "wa2"])
+    shutil.rmtree(host.path / "wa1")
+    left = host.restore(all_accounts=True)
+    assert (left["changed"], actions(left)) == (False, ["skipped"])
+    assert "may have been moved to another host" in left["accounts"][0]["reason"]
+    assert actions(host.restore("wa1")) == ["restored"]
+
+
+def test_all_of_nothing_is_an_error(host: Host) -> None:
+    shutil.rmtree(store_of(host.path) / put_snapshot(host.path, "wa1").name)
+    refused = host.restore(all_accounts=True)
+    assert refused["failed"] and "has no sound snapshot" in refused["msg"]
 
 
 # --- recovering -----------------------------------------------------------------------------------------

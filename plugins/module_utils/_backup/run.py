@@ -15,7 +15,17 @@ from .job import SAVED, SKIPPED, Prune, Record, Save, Step, expired_in
 from .observe import Params, State
 from .quiesce import Hold, Interruption, hold_of
 from .save import FAILED, Outcome, locked_store, prune, save
-from .store import LastRun, confirmations, opened_store, snapshot_at, snapshots, write_confirmed, write_last_run
+from .store import (
+    LastRun,
+    confirmations,
+    gone_accounts,
+    opened_store,
+    snapshot_at,
+    snapshots,
+    write_confirmed,
+    write_gone,
+    write_last_run,
+)
 from .take import Order
 
 if t.TYPE_CHECKING:
@@ -47,6 +57,7 @@ def carried_out(steps: t.Sequence[Step], state: State, params: Params) -> Eviden
                 pruned = _prune(store, step, state, params)
             else:
                 _record(store, step, state, outcomes)
+                _record_gone(store, state, params)
     _require_all(outcomes, params)
     return Evidence(outcomes, pruned, interruption.seconds)
 
@@ -95,6 +106,15 @@ def _record(store: DirFd, step: Record, state: State, outcomes: t.Mapping[str, O
     done = [outcome.action for outcome in outcomes.values()]
     skipped = len(state.accounts) - len(step.confirmed) - len(done) + done.count(SKIPPED)
     write_last_run(store, LastRun(state.now, done.count(SAVED), len(step.confirmed), skipped, done.count(FAILED)))
+
+
+def _record_gone(store: DirFd, state: State, params: Params) -> None:
+    """Record accounts that are gone or no longer linked. A run that looked at some accounts only, or found none, does not know."""
+    if params.accounts or not state.accounts:
+        return
+    gone = state.newest.keys() - {one.name for one in state.accounts if one.state != "fresh"}
+    if gone != gone_accounts(store):
+        write_gone(store, gone)
 
 
 def _require_all(outcomes: t.Mapping[str, Outcome], params: Params) -> None:

@@ -28,7 +28,7 @@ from .._layouts.layout import LINKED
 
 MANIFEST, ROOT, FILES = "snapshot.json", "root", "files.json"
 PREFIX, PARTIAL = "backup-", ".partial-"
-LOCK, CONFIRMED, LAST_RUN = "lock", "confirmed.json", "last_run.json"
+LOCK, CONFIRMED, LAST_RUN, GONE = "lock", "confirmed.json", "last_run.json", "gone.json"
 SAVED_STATES = (*LINKED, "unknown")  # 'unknown': the credentials are not on this disk, but the keys are
 _VERSION = 1
 _READABLE = re.compile(r"[A-Za-z0-9._-]{1,80}")
@@ -184,13 +184,13 @@ def write_confirmed(store: DirFd, moments: t.Mapping[str, int]) -> None:
 
 def confirmations(store: DirFd) -> dict[str, int]:
     """Return by snapshot when its account was last found unchanged (ns). One that is missing or malformed only makes it look older."""
-    document = _document(store, CONFIRMED)
+    document = read_document(store, CONFIRMED)
     return {name: when for name, when in document.items() if is_integer(when) and 0 <= when < _LATEST}
 
 
 def last_run(store: DirFd) -> LastRun | None:
     """Return the outcome of the last run; None if there was none or its record is damaged."""
-    document = _document(store, LAST_RUN)
+    document = read_document(store, LAST_RUN)
     try:
         return LastRun(*(_count(document, field) for field in LastRun._fields))
     except _MALFORMED:
@@ -200,6 +200,17 @@ def last_run(store: DirFd) -> LastRun | None:
 def write_last_run(store: DirFd, outcome: LastRun) -> None:
     """Record the outcome of a run."""
     write_document(store, LAST_RUN, outcome._asdict())
+
+
+def gone_accounts(store: DirFd) -> frozenset[str]:
+    """Return the accounts that have snapshots, but were gone or not linked in the last run: removed, logged out, moved away, or lost."""
+    names = read_document(store, GONE).get("accounts")
+    return frozenset(filter(lambda name: isinstance(name, str), names)) if isinstance(names, list) else frozenset()
+
+
+def write_gone(store: DirFd, accounts: t.Iterable[str]) -> None:
+    """Record the accounts that a run did not find."""
+    write_document(store, GONE, {"accounts": sorted(accounts)})
 
 
 def write_document(directory: DirFd, name: str, document: t.Mapping[str, t.Any]) -> None:
@@ -216,7 +227,7 @@ def snapshot_at(store: DirFd, name: str) -> Snapshot | None:
     """Return the snapshot ``name`` of an open store, as if it was never confirmed; None if it is none."""
     try:
         with opened_snapshot(store, name) as directory:
-            return _validated(name, _document(directory, MANIFEST))
+            return _validated(name, read_document(directory, MANIFEST))
     except (*_MALFORMED, OSError):
         return None
 
@@ -267,7 +278,7 @@ def _count(document: t.Mapping[str, t.Any], field: str) -> int:
     return value
 
 
-def _document(directory: DirFd, name: str) -> dict[str, t.Any]:
+def read_document(directory: DirFd, name: str) -> dict[str, t.Any]:
     """Return the JSON document ``name`` of root in an open directory; empty if there is none or it is none."""
     with contextlib.suppress(SessionsError, ValueError, RecursionError):
         held = read_held_at(directory, name, at_most=MANIFEST_BYTES)

@@ -179,6 +179,7 @@ SESSION_RESTORE: Spec = {
     "snapshot_path": {"type": "path"},
     "owner": {"type": "str"},
     "group": {"type": "str"},
+    "all_accounts": {"type": "bool", "default": False},
     "recover_interval": {"type": "int", "default": 3600},
     "recover_at_most": {"type": "int", "default": 3},
     "logout_patterns": {"type": "list", "elements": "str", "default": []},
@@ -276,7 +277,9 @@ SESSION_RESTIC: Spec = {
     "repository": {"type": "str", "required": True, "no_log": True},
     "password_file": {"type": "path", "required": True, "no_log": False},
     "environment_file": {"type": "path"},
-    "state": {"type": "str", "choices": ["copied", "drilled"], "default": "copied"},
+    "state": {"type": "str", "choices": ["copied", "drilled", "fetched"], "default": "copied"},
+    "from_host": {"type": "str"},
+    "from_store": {"type": "path"},
     "keep_days": {"type": "int", "default": 7},
     "keep_last": {"type": "int", "default": 3},
     "check": {"type": "bool", "default": True},
@@ -284,7 +287,7 @@ SESSION_RESTIC: Spec = {
 }
 
 SESSION_TIMER: Spec = {
-    "job": {"type": "str", "required": True, "choices": ["backup", "metrics", "restic"]},
+    "job": {"type": "str", "required": True, "choices": ["backup", "metrics", "recover", "restic"]},
     "options": {"type": "dict", "default": {}},
     "name": {"type": "str"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # This file is private to the collection whatsapp_ops.sessions.
-"""The job of session_restic: copies the store of one sessions path to a repository, or drills the restore of the newest copy.
+"""The job of session_restic: copies the store of one sessions path to a repository, drills the restore of the newest copy, or fetches the
+copy of a lost host.
 
 It reads the store and never the sessions path. A copy is made if the store has a snapshot that the newest copy does not have.
 """
@@ -12,13 +13,14 @@ import datetime
 import time
 import typing as t
 
-from .._backup.store import existing_store, snapshots, store_path, write_document
+from .._backup.store import PREFIX, existing_store, snapshots, store_path, write_document
 from .._core.errors import SessionsError
 from .._core.job import Report
 from .._fs.fdopen import normal_path
 from .._layouts.registry import chosen_layout
 from . import repository as restic
 from .drill import Outcome, drilled
+from .fetch import chosen_copy, fetched, is_fetched
 
 # In the store: when it was last copied, and when a drill last restored it.
 LAST_COPY, LAST_DRILL = "last_copy.json", "last_drill.json"
@@ -26,7 +28,8 @@ LAST_COPY, LAST_DRILL = "last_copy.json", "last_drill.json"
 
 class Params(t.NamedTuple):
     """The requested copy, or drill if ``drill``. ``store``: the directory to copy. ``layout``: how to judge
-    accounts, empty for the layout of each snapshot."""
+    accounts, empty for the layout of each snapshot. ``from_host``: the host whose copy is fetched to ``store``, '' to
+    fetch none; ``from_store``: the directory of its snapshots, '' if there is only one."""
 
     path: str
     backup_path: str | None
@@ -37,15 +40,21 @@ class Params(t.NamedTuple):
     check: bool
     drill: bool
     layout: t.Mapping[str, t.Any]
+    from_host: str = ""
+    from_store: str = ""
 
 
 class State(t.NamedTuple):
-    """Whether the repository exists, its copies of the store, and the names of the snapshots in the store and in the newest copy."""
+    """Whether the repository exists, its copies of the store, and the names of the snapshots in the store and in the newest copy.
+
+    ``fetched``: whether the newest copy was fetched before.
+    """
 
     exists: bool
     copies: tuple[restic.Copy, ...]
     names: frozenset[str]
     copied: frozenset[str]
+    fetched: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +84,14 @@ class Drill:
     bookkeeping: bool = True
 
 
-Step = t.Union[Initialize, Copy, Confirm, Drill]
+@dataclasses.dataclass(frozen=True)
+class Fetch:
+    """Bring the snapshots of a copy that the store lacks to the store."""
+
+    copy: restic.Copy
+
+
+Step = t.Union[Initialize, Copy, Confirm, Drill, Fetch]
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
@@ -89,6 +105,11 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
         normal_path(str(environment), "environment_file") if environment else "",
     )
     store = store_path(path, backup_path)
+    fetches = options.get("state") == "fetched"
+    if fetches and not options.get("from_host"):
+        raise SessionsError(
+            "'from_host' does not say whose copy is fetched; name the lost host as the repository lists it"
+        )
     if repository.local and f"{repository.local}/".startswith((f"{store}/", f"{path}/")):
         raise SessionsError(
             f"the repository {repository.local} is in the directory that it should be a copy of; name another place, on another machine"
@@ -103,6 +124,8 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
         check=options.get("check", True),
         drill=options.get("state") == "drilled",
         layout=_layout(options),
+        from_host=str(options["from_host"]) if fetches else "",
+        from_store=str(options.get("from_store") or "") if fetches else "",
     )
 
 
@@ -112,13 +135,23 @@ def observe(params: Params) -> State:
         names = frozenset(() if store is None else (one.name for one in snapshots(store)))
     if not restic.exists(params.repository):
         return State(False, (), names, frozenset())
+    if params.from_host:
+        copy = chosen_copy(
+            params.repository, params.from_host, params.from_store, (params.store, store_path(params.path))
+        )
+        wanted = frozenset(
+            one for one in restic.names_in(params.repository, copy, copy.store) if one.startswith(PREFIX)
+        )
+        return State(True, (copy,), names, wanted, is_fetched(params.path, params.backup_path, copy))
     found = restic.copies(params.repository, params.store)
     copied = restic.names_in(params.repository, found[-1], params.store) if found else frozenset()
     return State(True, found, names, copied)
 
 
 def plan(state: State, params: Params) -> tuple[Step, ...]:
-    """Return what has to be done. Raises SessionsError for a drill without a copy."""
+    """Return what has to be done. Raises SessionsError for a drill without a copy, and for a fetch to a store in use."""
+    if params.from_host:
+        return _fetching(state, params)
     if params.drill:
         if not state.copies:
             raise SessionsError(
@@ -133,6 +166,8 @@ def plan(state: State, params: Params) -> tuple[Step, ...]:
 
 def diff(state: State, steps: tuple[Step, ...], params: Params) -> t.Mapping[str, t.Any]:
     """Return how many of the snapshots are in the newest copy."""
+    if params.from_host:
+        return {"before": f"{len(state.names)} snapshots\n", "after": f"{_after(state, steps)} snapshots\n"}
     held = len(state.names & state.copied)
     after = len(state.names) if any(isinstance(step, Copy) for step in steps) else held
     return {"before": f"{held} of the snapshots copied\n", "after": f"{after} of the snapshots copied\n"}
@@ -151,6 +186,8 @@ def apply(steps: tuple[Step, ...], state: State, params: Params) -> Outcome | No
                 restic.check(params.repository)
         if isinstance(step, (Copy, Confirm)):
             _record(params, LAST_COPY, {"time": time.time_ns(), "snapshots": len(state.names)})
+        elif isinstance(step, Fetch):
+            fetched(params.repository, step.copy, params.path, params.backup_path)
         elif isinstance(step, Drill):
             outcome = drilled(params.repository, step.copy, params.store, params.layout)
             _record(params, LAST_DRILL, {"time": time.time_ns(), **outcome._asdict()})
@@ -164,8 +201,13 @@ def apply(steps: tuple[Step, ...], state: State, params: Params) -> Outcome | No
 
 
 def verify(state: State, params: Params) -> None:
-    """Raise SessionsError if the newest copy lacks a snapshot that the store has had since."""
-    if not params.drill and not state.names <= state.copied:
+    """Raise SessionsError if the newest copy lacks a snapshot that the store has had since, or nothing that was fetched can be read."""
+    if params.from_host:
+        if not state.names:
+            raise SessionsError(
+                f"none of the fetched snapshots can be read in {params.store}; check the disk, and the copy with 'restic check'"
+            )
+    elif not params.drill and not state.names <= state.copied:
         raise SessionsError(
             f"{len(state.names - state.copied)} snapshots of {params.store} are not in the newest off-host copy; run again"
         )
@@ -181,9 +223,32 @@ def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Outc
         "newest_age_seconds": _age(state.copies[-1].time) if state.copies else None,
         "store": params.store,
     }
+    if params.from_host:
+        values["fetched"] = sum(len(state.copied - state.names) for step in steps if isinstance(step, Fetch))
     if evidence is not None:
         values["drill"] = evidence._asdict()
     return Report(values)
+
+
+def _fetching(state: State, params: Params) -> tuple[Step, ...]:
+    """Return the step that fetches a copy; none if that was done before. Raises SessionsError if it would mix two hosts."""
+    if not state.exists:
+        raise SessionsError(
+            "the repository of off-host copies does not exist, so nothing can be fetched; check its address"
+        )
+    if state.fetched or state.copied <= state.names:
+        return ()
+    others = len(state.names - state.copied)
+    if others:
+        raise SessionsError(
+            f"{params.store} has {others} snapshots that are not in the copy of {params.from_host}, and accounts of both hosts may have "
+            "the same names; nothing was changed: name an empty directory in 'backup_path', or move the snapshots away"
+        )
+    return (Fetch(state.copies[-1]),)
+
+
+def _after(state: State, steps: tuple[Step, ...]) -> int:
+    return len(state.names | state.copied) if steps else len(state.names)
 
 
 def _layout(options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

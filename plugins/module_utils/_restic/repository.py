@@ -47,10 +47,11 @@ class Repository(t.NamedTuple):
 
 
 class Copy(t.NamedTuple):
-    """A snapshot of restic. ``time``: as restic prints it."""
+    """A snapshot of restic. ``time``: as restic prints it. ``store``: the directory that was copied."""
 
     id: str
     time: str
+    store: str = ""
 
 
 def exists(repository: Repository) -> bool:
@@ -66,8 +67,17 @@ def exists(repository: Repository) -> bool:
 def copies(repository: Repository, store: str) -> tuple[Copy, ...]:
     """Return the copies of the store that are in the repository, oldest first."""
     done = _checked(repository, "list the copies in", "snapshots", "--json", "--no-lock", *_selected(store))
-    listed = _parsed(done.stdout)
-    found = (Copy(str(one["id"]), str(one["time"])) for one in listed)
+    return _listed(done)
+
+
+def copies_of(repository: Repository, host: str) -> tuple[Copy, ...]:
+    """Return the copies that ``host`` made of any directory, oldest first."""
+    words = (f"--tag={_TAG}", f"--host={host}")
+    return _listed(_checked(repository, "list the copies in", "snapshots", "--json", "--no-lock", *words))
+
+
+def _listed(done: Completed) -> tuple[Copy, ...]:
+    found = (Copy(str(one["id"]), str(one["time"]), str((one.get("paths") or [""])[0])) for one in _parsed(done.stdout))
     return tuple(sorted(found, key=lambda copy: copy.time))
 
 

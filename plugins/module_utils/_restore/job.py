@@ -117,7 +117,8 @@ def verify(state: State, params: Params) -> None:
     Accounts that nobody named, and that are lost again, are reported as skipped.
     """
     present = state.migration.survey.present if state.migration else {}
-    gone = [name for name in params.accounts if present.get(name) not in LINKED]
+    # Of all accounts, those are picked again that are not linked.
+    gone = [name for name in params.accounts or state.picked if present.get(name) not in LINKED]
     if gone and not params.recovers:
         raise SessionsError(
             f"{counted(len(gone))}, first {masked(gone[0])!r}, is not linked at {params.path} after it was restored; find out whether the "

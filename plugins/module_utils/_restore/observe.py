@@ -13,12 +13,13 @@ import os
 import time
 import typing as t
 
-from .._backup.store import ROOT, Snapshot, existing_store, newest_sound, snapshots, store_path
+from .._backup.store import ROOT, Snapshot, existing_store, gone_accounts, newest_sound, snapshots, store_path
 from .._containers.service import read_service
 from .._core.errors import SessionsError
 from .._core.masking import account_key
 from .._core.query_cache import one_look
 from .._fs.fdopen import DirFd, exists, normal_path, opened_directory
+from .._layouts.layout import LINKED
 from .._migration.observe import State as MigrationState
 from .._migration.observe import observe as observe_migration
 from .._migration.params import Params as Migration
@@ -27,17 +28,20 @@ from .._migration.restoring import FORCE, RECOVER, RESTORE
 from .._usage.in_use import ELSEWHERE
 from .attempts import KEPT, earlier_attempts
 from .choice import LATEST, chosen, layout_for, of_path, require_whole, why_not_whole
-from .evidence import Log, compiled, log_since, look_at, unmounted_volume
+from .evidence import MOVED, Log, compiled, log_since, look_at, unmounted_volume
 from .recoverable import Limits, judged, needs_log
 
 if t.TYPE_CHECKING:
     from .._layouts.layout import Layout
 
+_NONE_WHOLE = "none of its snapshots is whole"
+_MAY_BE_ELSEWHERE = "the last backup did not find it, so it may have been moved to another host or removed on purpose: restore it by name"
+
 
 class Params(t.NamedTuple):
     """Options of session_restore. ``migration``: those that a migration has as well, without its sources.
 
-    ``accounts``: their names, to recover: only those, all if empty. ``moment``: of the snapshot, or ``latest``. ``snapshot_path``: the
+    ``accounts``: their names; if empty, all. ``moment``: of the snapshot, or ``latest``. ``snapshot_path``: the
     sessions path that the snapshots were taken of. ``patterns``: of lines about a logout.
     """
 
@@ -67,8 +71,8 @@ class Skipped(t.NamedTuple):
 class State(t.NamedTuple):
     """What is to be restored. ``picked``: the snapshot of each account. ``migration``: None if there is nothing to restore.
 
-    To recover: ``sound``: the number of accounts that are linked and have a snapshot. ``lost``: those of ``picked`` that are missing or no
-    longer linked, instead of damaged.
+    Unless accounts were named: ``sound``: the number of accounts that are linked and have a snapshot. To recover: ``lost``: those of
+    ``picked`` that are missing or no longer linked, instead of damaged.
     """
 
     picked: t.Mapping[str, Snapshot]
@@ -83,9 +87,14 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
     """Return the typed parameters. Raises SessionsError for values that are invalid on every host."""
     recovers, accounts = options.get("state") == "recovered", tuple(map(str, options.get("accounts") or ()))
     moment = options.get("snapshot") or LATEST
-    if not recovers and not accounts:
+    if not recovers and not accounts and not options.get("all_accounts"):
         raise SessionsError(
             "'accounts' names no account to restore; name those that are to be replaced by their snapshots"
+        )
+    if options.get("all_accounts") and (recovers or accounts or options.get("force") or moment != LATEST):
+        raise SessionsError(
+            "all_accounts restores accounts that are not linked, from their newest sound snapshot, so it takes neither 'accounts' nor "
+            "'force' nor 'snapshot' nor state=recovered; leave them out, or name the accounts instead"
         )
     if recovers and (options.get("force") or moment != LATEST):
         raise SessionsError(
@@ -133,7 +142,8 @@ def observe(params: Params) -> State:
                 f"there is no store of snapshots at {store_at}; session_backup makes one, or name the directory of a copy in 'backup_path'"
             )
         found = of_path(snapshots(store), params.snapshot_path, store_at)
-        state = _lost(store, found, params, store_at) if params.recovers else _named(store, found, params, store_at)
+        choose = _lost if params.recovers else _named if params.accounts else _all
+        state = choose(store, found, params, store_at)
     if not state.picked:
         return state
     return state._replace(migration=_observed(state, params))
@@ -145,10 +155,36 @@ def _named(store: DirFd, found: tuple[Snapshot, ...], params: Params, store_at: 
     layout = layout_for(picked.values(), params.migration.layout)
     for snapshot in picked.values():
         require_whole(store, snapshot, layout)
-    volume = unmounted_volume(params.path)
+    _require_volume(params.path)
+    return State(picked, (), None, store_at)
+
+
+def _all(store: DirFd, found: tuple[Snapshot, ...], params: Params, store_at: str) -> State:
+    """Return the state with a snapshot of each account but those that are linked at the sessions path, and those that may be elsewhere."""
+    newest = newest_sound(found)
+    if not newest:
+        raise SessionsError(
+            f"{store_at} has no sound snapshot, so there is nothing to restore; check where the snapshots are"
+        )
+    _require_volume(params.path)
+    layout = layout_for(newest.values(), params.migration.layout)
+    lives = look_at(params.path, newest, layout, running=False)
+    gone = gone_accounts(store) | {name for name, live in lives.items() if live.state == MOVED}
+    picked, skipped = dict[str, Snapshot](), list[Skipped]()
+    away = [name for name, live in sorted(lives.items()) if live.state not in LINKED]
+    for name in away:
+        whole = None if name in gone else _newest_whole(store, found, name, layout)
+        if whole is not None:
+            picked[name] = whole
+        else:
+            skipped.append(Skipped(name, _MAY_BE_ELSEWHERE if name in gone else _NONE_WHOLE))
+    return State(picked, tuple(skipped), None, store_at, sound=len(newest) - len(away))
+
+
+def _require_volume(path: str) -> None:
+    volume = unmounted_volume(path)
     if volume:
         raise SessionsError(f"the volume of {volume} is not mounted; nothing was changed: mount it and run again")
-    return State(picked, (), None, store_at)
 
 
 def _lost(store: DirFd, found: tuple[Snapshot, ...], params: Params, store_at: str) -> State:
@@ -174,7 +210,7 @@ def _lost(store: DirFd, found: tuple[Snapshot, ...], params: Params, store_at: s
             picked[name] = whole
             lost |= {name} if verdict.lost else set()
         else:
-            reason = "none of its snapshots is whole" if verdict.restore else verdict.reason
+            reason = _NONE_WHOLE if verdict.restore else verdict.reason
             skipped.append(Skipped(name, reason))
     return State(picked, tuple(skipped), None, store_at, sound, frozenset(lost))
 

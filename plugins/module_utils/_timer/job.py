@@ -28,11 +28,11 @@ from .._proc.command import run_checked
 from .._systemd.file_steps import Reload, Remove
 from .._systemd.unit import daemon_reload, parse_show, systemd_runs, unit_name
 from .bundle import program_for
-from .jobs import JOBS, Needs, name_of
+from .jobs import JOBS, SYSTEM_UNITS, Needs, name_of
 from .units import Names, Schedule, names_of, unit_texts
 
 PROGRAMS = "/usr/local/lib/whatsapp-ops"
-UNITS = "/etc/systemd/system"
+UNITS = SYSTEM_UNITS
 _INTERPRETER = "/usr/bin/python3"
 _LARGEST = 16 * MIB  # bytes of a program
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")

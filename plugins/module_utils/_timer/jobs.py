@@ -10,17 +10,20 @@ from __future__ import annotations
 import os
 import typing as t
 
-from .._core.argument_specs import SESSION_BACKUP, SESSION_METRICS, SESSION_RESTIC, Spec
+from .._core.argument_specs import SESSION_BACKUP, SESSION_METRICS, SESSION_RESTIC, SESSION_RESTORE, Spec
+from .._core.errors import SessionsError
 from .._core.job import Job
 
 Options = t.Mapping[str, t.Any]
+SYSTEM_UNITS = "/etc/systemd/system"
 
 
 class Needs(t.NamedTuple):
     """What a job needs. ``name``: of the sessions path among others of this host. ``mounts``: paths that must be mounted.
 
     ``writes``: directories of root that it writes to, in addition to ``/var/lib/whatsapp-ops``. ``network``: whether it connects to other
-    hosts. ``holds``: whether it stops, starts or freezes the backend.
+    hosts. ``holds``: whether it stops, starts or freezes the backend. ``changes``: directories of others in which it changes something;
+    they are never created.
     """
 
     name: str
@@ -28,6 +31,7 @@ class Needs(t.NamedTuple):
     writes: tuple[str, ...] = ()
     network: bool = False
     holds: bool = False
+    changes: tuple[str, ...] = ()
 
 
 class Entry(t.NamedTuple):
@@ -67,6 +71,23 @@ def _restic_needs(options: Options) -> Needs:
     return Needs(name_of(params.path), tuple(places), tuple(places), network=not params.repository.local)
 
 
+def _load_recover() -> Job:
+    from .._restore import job
+
+    return job
+
+
+def _recover_needs(options: Options) -> Needs:
+    """A restart of the host in the middle of it is undone by a unit of systemd, which it writes."""
+    if options.get("state") != "recovered":
+        raise SessionsError(
+            "the job recover restores only what is certainly damaged or lost; set 'state: recovered' in its options"
+        )
+    path, backup_path = str(options["path"]), options.get("backup_path")
+    own = (str(backup_path),) if backup_path else ()
+    return Needs(name_of(path), (path, *own), own, holds=True, changes=(os.path.dirname(path), SYSTEM_UNITS))
+
+
 def name_of(path: str) -> str:
     """Return the name of a sessions path in names of units and files: that of its control directory."""
     from .._backup.store import store_path
@@ -88,6 +109,7 @@ def _metrics_needs(options: Options) -> Needs:
 JOBS: dict[str, Entry] = {
     "metrics": Entry(_load_metrics, SESSION_METRICS, {}, _metrics_needs),
     "backup": Entry(_load_backup, SESSION_BACKUP, {}, _backup_needs),
+    "recover": Entry(_load_recover, SESSION_RESTORE, {}, _recover_needs),
     "restic": Entry(_load_restic, SESSION_RESTIC, {}, _restic_needs),
 }
 

@@ -41,8 +41,9 @@ def main(job: Job, loader: Loader) -> int:
 
 
 def counts(values: t.Mapping[str, t.Any]) -> str:
-    """Return the numbers among the return values of a job in one line."""
-    numbers = {name: value for name, value in values.items() if isinstance(value, (int, float))}
+    """Return the numbers among the return values of a job, and in its ``counts``, in one line."""
+    counted = {**values, **(values.get("counts") or {})}
+    numbers = {name: value for name, value in counted.items() if isinstance(value, (int, float))}
     return " ".join(f"{name}={int(value) if isinstance(value, bool) else value}" for name, value in numbers.items())
 
 

@@ -117,8 +117,9 @@ def _service(described: str, command: t.Sequence[str], needs: Needs, when: Sched
         "ProtectControlGroups": not needs.holds,
         "ProtectSystem": "full" if needs.holds else "strict",
     }
-    if needs.writes:
-        service["ReadWritePaths"] = listed(needs.writes)
+    if needs.writes or needs.changes:
+        # The minus sign: a directory that does not exist, which may have been lost, does not keep the service from starting.
+        service["ReadWritePaths"] = listed((*needs.writes, *(f"-{path}" for path in needs.changes)))
     return _rendered({"Unit": unit, "Service": service})
 
 

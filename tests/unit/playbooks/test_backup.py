@@ -25,12 +25,24 @@ def fleet(tmp_path: pathlib.Path) -> Fleet:
 
 
 def test_a_schedule_takes_one_call_for_each_job(fleet: Fleet) -> None:
-    fleet.add("a", session_backup_1=TAKEN, session_timer_1=TIMER, session_timer_2=TIMER)
-    played = fleet.play("backup")
+    fleet.add("a", session_backup_1=TAKEN, session_timer_1=TIMER, session_timer_2=TIMER, session_timer_3=TIMER)
+    played = fleet.play("backup", wa_recover_on_calendar="hourly", wa_recover_at_most=1)
     assert played.rc == 0, played.output
-    assert played.calls["a"] == ["session_backup", "session_timer", "session_timer"]
+    assert played.calls["a"] == ["session_backup", "session_timer", "session_timer", "session_timer"]
+    saves, recovers = played.options["a"][2:]
+    assert saves["job"] == "backup"
+    assert (recovers["job"], recovers["state"], recovers["on_calendar"]) == ("recover", "present", "hourly")
+    assert (recovers["options"]["state"], recovers["options"]["recover_at_most"]) == ("recovered", 1)
     words = " ".join(played.output.split())
     assert "a: 3 saved, 0 unchanged, 0 skipped, newest snapshots at most 1 minutes old, next run tomorrow" in words
+
+
+def test_nothing_is_recovered_by_itself_unless_that_is_wanted(fleet: Fleet) -> None:
+    fleet.add("a", session_backup_1=TAKEN, session_timer_1=TIMER, session_timer_2=TIMER, session_timer_3=TIMER)
+    played = fleet.play("backup")
+    assert played.rc == 0, played.output
+    absent = played.options["a"][-1]
+    assert (absent["job"], absent["state"]) == ("recover", "absent")
 
 
 def test_without_a_schedule_there_is_one_call(fleet: Fleet) -> None:

@@ -37,7 +37,7 @@ MAY_IMPORT = {
 # The job decides whether anything is done at all, and loads what does it only then. The table of jobs names each job that it installs.
 UPWARD = {
     ("_migration.job", "_migration.apply"),
-    *(("_timer.jobs", job) for job in ("_backup", "_restic", "_report")),
+    *(("_timer.jobs", job) for job in ("_backup", "_restic", "_report", "_restore")),
 }
 
 
@@ -149,7 +149,7 @@ def test_a_program_gets_what_ansible_would_send(module: str) -> None:
     assert found == {f"{name.replace('.', '/')}.py" for name in sent_with(module)}
 
 
-@pytest.mark.parametrize("job", ["_backup.job", "_restic.job"])
+@pytest.mark.parametrize("job", ["_backup.job", "_restic.job", "_restore.job"])
 def test_all_that_a_program_needs_is_sent_with_session_timer(job: str) -> None:
     needed = bundle.needed((bundle.LOADER, bundle.RUNNER, job), bundle.own_source)
     modules = {path[:-3].replace("/", ".") for path in needed if not path.endswith("__init__.py")}

@@ -197,6 +197,14 @@ def test_a_clock_that_was_wrong_does_not_make_a_snapshot_the_newest(store: int) 
     assert of.newest_sound((early, late)) == of.newest_sound((late, early)) == {"4915": late}
 
 
+def test_accounts_that_are_gone_are_recorded(store: int) -> None:
+    assert of.gone_accounts(store) == frozenset()
+    of.write_gone(store, {"b", "a"})
+    assert of.gone_accounts(store) == {"a", "b"}
+    of.write_document(store, of.GONE, {"accounts": "a"})
+    assert of.gone_accounts(store) == frozenset()
+
+
 def test_the_last_run_is_recorded(store: int) -> None:
     assert of.last_run(store) is None
     of.write_last_run(store, of.LastRun(5, 1, 2, 3, 4))

@@ -32,6 +32,7 @@ class Restic:
         self.calls: list[str] = []
         self.fails: dict[str, list[tuple[int, str]]] = {}
         self.environment: t.Mapping[str, str] = {}
+        self.made: dict[str, tuple[str, str]] = {}  # the host and the directory of each copy
 
     def __call__(self, argv: t.Sequence[str], *, timeout: float, environment: t.Mapping[str, str]) -> Completed:
         verb, *words = argv[1:]
@@ -51,8 +52,13 @@ class Restic:
         self.place.mkdir()
 
     def _snapshots(self, words: list[str]) -> str:
-        copies = sorted(path.name for path in self.place.iterdir())
-        return json.dumps([{"id": name, "time": f"2026-01-02T03:04:0{name}.123456789Z"} for name in copies])
+        wanted = {word.partition("=")[0]: word.partition("=")[2] for word in words}
+        copies = [
+            {"id": name, "time": f"2026-01-02T03:04:0{name}.123456789Z", "paths": [store]}
+            for name, (host, store) in self.made.items()
+            if host == wanted["--host"] and store == wanted.get("--path", store)
+        ]
+        return json.dumps(copies)
 
     def _ls(self, words: list[str]) -> str:
         copy, store = words[-2:]
@@ -61,7 +67,9 @@ class Restic:
         return "\n".join(json.dumps(node) for node in ({"struct_type": "snapshot"}, *nodes))
 
     def _backup(self, words: list[str]) -> None:
-        shutil.copytree(words[-1], f"{self.place}/{len(list(self.place.iterdir()))}{words[-1]}")
+        name = str(len(self.made))
+        self.made[name] = (os.uname().nodename, words[-1])
+        shutil.copytree(words[-1], f"{self.place}/{name}{words[-1]}")
 
     def _forget(self, words: list[str]) -> None:
         pass
@@ -71,7 +79,7 @@ class Restic:
 
     def _restore(self, words: list[str]) -> None:
         target = next(word.partition("=")[2] for word in words if word.startswith("--target="))
-        shutil.copytree(f"{self.place}/{words[-1]}", target, dirs_exist_ok=True)
+        shutil.copytree(f"{self.place}/{words[-1]}", target, symlinks=True, dirs_exist_ok=True)
 
 
 @pytest.fixture
@@ -210,6 +218,7 @@ def test_a_failure_is_one_sentence_without_the_words_of_restic(
 
 def test_a_copy_that_lacks_a_snapshot_is_noticed(run: Run, save: Save, program: Restic, tmp_path: pathlib.Path) -> None:
     place = save("a")
+    program.made["0"] = (os.uname().nodename, of.store_path(f"{tmp_path}/sessions"))
     program._backup = lambda words: [  # type: ignore[method-assign, assignment, func-returns-value]
         os.makedirs(f"{program.place}/0{words[-1]}")
     ]
@@ -290,3 +299,101 @@ def test_a_copy_without_a_sound_snapshot_cannot_be_restored(run: Run, save: Save
     run()
     with pytest.raises(SessionsError, match="contains no sound snapshot"):
         run(state="drilled")
+
+
+# --- fetching ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fetch(run: Run, save: Save, program: Restic, tmp_path: pathlib.Path) -> Run:
+    """Fetch the copy that a lost host made of two accounts; this host has no snapshots."""
+    save("a")
+    save("b", 2)
+    store = pathlib.Path(of.store_path(f"{tmp_path}/sessions"))
+    (store / of.GONE).write_text('{"accounts":["b"]}')
+    (store / of.GONE).chmod(0o600)
+    run()
+    shutil.rmtree(store)
+    program.made["0"] = ("lost", program.made["0"][1])
+    program.calls.clear()
+    return lambda **options: run(**{"state": "fetched", "from_host": "lost", **options})
+
+
+def found_in(tmp_path: pathlib.Path, backup_path: str | None = None) -> list[str]:
+    with of.existing_store(f"{tmp_path}/sessions", backup_path) as store:
+        return [] if store is None else sorted(one.account for one in of.snapshots(store))
+
+
+def test_the_copy_of_a_lost_host_is_fetched_once(fetch: Run, save: Save, tmp_path: pathlib.Path) -> None:
+    foreseen = fetch(check_mode=True)
+    assert (foreseen.changed, foreseen.report.values["fetched"], found_in(tmp_path)) == (True, 2, [])
+    done = fetch()
+    assert (done.changed, found_in(tmp_path)) == (True, ["a", "b"])
+    with of.opened_store(f"{tmp_path}/sessions") as store:
+        assert of.gone_accounts(store) == {"b"}
+        assert not [name for name in os.listdir(store) if name.startswith(of.PARTIAL)]
+    save("a", 3)  # as a backup of this host does; another one expires
+    shutil.rmtree(next(pathlib.Path(of.store_path(f"{tmp_path}/sessions")).glob("backup-b-*")))
+    assert not fetch().changed
+
+
+def test_a_fetch_that_was_killed_is_completed(fetch: Run, tmp_path: pathlib.Path) -> None:
+    fetch()
+    store = pathlib.Path(of.store_path(f"{tmp_path}/sessions"))
+    shutil.rmtree(next(store.glob("backup-b-*")))
+    (store / "last_fetch.json").unlink()
+    (store / f"{of.PARTIAL}fetch").mkdir()
+    assert fetch().report.values["snapshots"] == 2
+
+
+def test_snapshots_of_two_hosts_are_not_mixed(fetch: Run, save: Save, tmp_path: pathlib.Path) -> None:
+    save("a", 3)
+    with pytest.raises(SessionsError, match=r"1 snapshots that are not in the copy of lost.*nothing was changed"):
+        fetch()
+    assert found_in(tmp_path) == ["a"]
+    elsewhere = f"{tmp_path}/elsewhere"
+    assert fetch(backup_path=elsewhere).changed
+    assert found_in(tmp_path, elsewhere) == ["a", "b"]
+
+
+def test_a_directory_has_to_be_chosen_if_there_are_several(fetch: Run, program: Restic, tmp_path: pathlib.Path) -> None:
+    program.made["1"] = ("lost", "/srv/other")
+    assert fetch(backup_path=f"{tmp_path}/elsewhere").changed  # the one that has the same name on this host
+    with pytest.raises(SessionsError, match=r"several directories of lost: /srv/other, .* 'from_store'"):
+        fetch(path=f"{tmp_path}/new")
+    assert fetch(path=f"{tmp_path}/new", from_store=program.made["0"][1]).changed
+
+
+def test_the_only_directory_needs_no_name(fetch: Run, tmp_path: pathlib.Path) -> None:
+    assert fetch(path=f"{tmp_path}/new").changed
+
+
+@pytest.mark.parametrize("options", [{"from_host": "unknown"}, {"from_store": "/srv/unknown"}])
+def test_what_is_not_in_the_repository_cannot_be_fetched(fetch: Run, options: dict[str, str]) -> None:
+    with pytest.raises(SessionsError, match=r"has no off-host copy of .*unknown; nothing was changed"):
+        fetch(**options)
+
+
+def test_a_fetch_has_to_say_of_which_host(fetch: Run, program: Restic) -> None:
+    with pytest.raises(SessionsError, match="'from_host' does not say"):
+        fetch(from_host=None)
+    shutil.rmtree(program.place)
+    with pytest.raises(SessionsError, match="the repository of off-host copies does not exist"):
+        fetch()
+
+
+def test_a_fetch_that_fails_leaves_nothing(fetch: Run, program: Restic, tmp_path: pathlib.Path) -> None:
+    program.fails["restore"] = [(1, "no space left")]
+    with pytest.raises(SessionsError, match="cannot restore from the repository"):
+        fetch()
+    assert os.listdir(of.store_path(f"{tmp_path}/sessions")) == [of.LOCK]
+
+
+def test_links_in_a_copy_are_neither_followed_nor_fetched(fetch: Run, program: Restic, tmp_path: pathlib.Path) -> None:
+    copied = pathlib.Path(f"{program.place}/0{program.made['0'][1]}")
+    (copied / "backup-c-20260102T030409.000000Z").symlink_to("/etc")
+    (copied / of.CONFIRMED).unlink(missing_ok=True)
+    (copied / of.CONFIRMED).symlink_to("/etc/passwd")
+    fetch()
+    store = pathlib.Path(of.store_path(f"{tmp_path}/sessions"))
+    assert not [entry for entry in store.iterdir() if entry.is_symlink()]

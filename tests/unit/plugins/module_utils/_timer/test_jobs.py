@@ -10,10 +10,13 @@ import pytest
 
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.control_directory import control_path
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core import argument_specs
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._timer.bundle import program_for
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._timer.jobs import JOBS, name_of, nested_options
 
 RESTIC: t.Final = {"repository": "sftp:vault:/srv", "password_file": "/etc/password"}
+
+RECOVER: t.Final = {"state": "recovered"}
 
 
 def test_the_option_job_has_all_jobs_of_the_table() -> None:
@@ -50,6 +53,8 @@ def test_a_job_is_named_after_the_control_directory_of_its_path(tmp_path: pathli
             {**RESTIC, "repository": "/mnt/r"},
             {"mounts": ("/mnt/r",), "writes": ("/mnt/r",), "network": False},
         ),
+        ("recover", RECOVER, {"mounts": ("/srv/wa",), "holds": True, "changes": ("/srv", "/etc/systemd/system")}),
+        ("recover", {**RECOVER, "backup_path": "/mnt/b"}, {"mounts": ("/srv/wa", "/mnt/b"), "writes": ("/mnt/b",)}),
         ("restic", {**RESTIC, "repository": "local:/mnt/r"}, {"writes": ("/mnt/r",), "network": False}),
         ("restic", {**RESTIC, "backup_path": "/mnt/b"}, {"writes": ("/mnt/b",), "network": True}),
     ],
@@ -57,3 +62,9 @@ def test_a_job_is_named_after_the_control_directory_of_its_path(tmp_path: pathli
 def test_what_a_job_needs(job: str, options: dict[str, t.Any], expected: dict[str, t.Any]) -> None:
     needs = JOBS[job].needs({"path": "/srv/wa", **options})
     assert {name: getattr(needs, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("options", [{}, {"state": "restored", "accounts": ["wa1"]}])
+def test_what_runs_by_itself_restores_only_what_is_certainly_lost(options: dict[str, t.Any]) -> None:
+    with pytest.raises(SessionsError, match="set 'state: recovered'"):
+        JOBS["recover"].needs({"path": "/srv/wa", **options})

@@ -33,7 +33,9 @@ def options(unit: str, needs: Needs = NEEDS, when: Schedule = ALL) -> dict[str, 
 
 def test_systemd_accepts_all_units() -> None:
     verify_units(texts())
-    verify_units(texts(NEEDS._replace(network=True, holds=True, writes=("/var/backups",)), Schedule()))
+    verify_units(
+        texts(NEEDS._replace(network=True, holds=True, writes=("/var/backups",), changes=("/srv/a b",)), Schedule())
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,7 @@ def test_a_change_starts_the_service_once_it_has_settled() -> None:
         (NEEDS._replace(network=True), {"RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6"}),
         (NEEDS._replace(holds=True), {"ProtectControlGroups": "no", "ProtectSystem": "full"}),
         (NEEDS._replace(writes=("/var/my backups",)), {"ReadWritePaths": '"/var/my backups"'}),
+        (NEEDS._replace(writes=("/var/b",), changes=("/srv",)), {"ReadWritePaths": "/var/b -/srv"}),
         (NEEDS._replace(mounts=("/var/tmp/sessions",)), {"PrivateTmp": "no"}),
         (NEEDS._replace(mounts=("/var/tmpsessions",)), {"PrivateTmp": "yes"}),
     ],
