@@ -36,7 +36,7 @@ _PATIENCE = 10.0  # seconds for the last look, if the module ends during one
 _WORDS = re.compile("[a-z][a-z_ ]{0,39}")
 
 
-class ReportingModule(RunModule):  # type: ignore[misc]
+class ReportingModule(RunModule):
     """Run the module of the task; show lines on the error output, so that the output of a callback stays what it is."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:

@@ -66,7 +66,9 @@ class _Look:
 
     def _listed(self, directory: DirFd) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]:
         """Return the folders and the files in a directory, as far as files are still to be counted."""
-        folders, files, room = [], [], self.most - self.files
+        folders: list[os.DirEntry[str]] = []
+        files: list[os.DirEntry[str]] = []
+        room = self.most - self.files
         with os.scandir(directory) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
