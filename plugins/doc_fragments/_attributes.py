@@ -57,3 +57,13 @@ attributes:
       - V(group/whatsapp_ops.sessions.units) sets C(unit).
     support: full
 """
+
+    # For modules whose calls may take long, see plugins/plugin_utils/_progress.py.
+    PROGRESS = r"""
+options: {}
+notes:
+  - A call that takes longer shows what it is doing every 5 seconds, and less often after a minute. These lines have phases and counts
+    only. The variable C(wa_progress) sets the seconds; with V(0), there are no lines.
+  - The lines are read from the host while the module runs as usual, and are part of the error output. There are none in check mode, with
+    C(no_log), with C(async), or if the module does not run as root.
+"""

@@ -41,6 +41,7 @@ description:
 extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes
   - whatsapp_ops.sessions._attributes.action_group
+  - whatsapp_ops.sessions._attributes.progress
   - whatsapp_ops.sessions._layout
   - whatsapp_ops.sessions._options.interruption
 attributes:

@@ -5,27 +5,34 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 
 from hostkit import PATH, UNIT, Host
 from playkit import module_calls, play
 
+PROGRESS = re.compile(r"\S+: (migration: [a-z_]+(, [\w ,]+)?|examining the accounts) \(\d+ s\)")
 COLLECTOR = "/var/lib/prometheus/node-exporter"
 
 
 def test_one_call_shows_a_host_and_what_happened_to_it(host: Host, tmp_path: pathlib.Path) -> None:
     now = host.sh("date +%s").strip()
-    assert play(host, "persist").rc == 0
+    persisted = play(host, "persist", wa_progress=0.2)
+    assert persisted.rc == 0, persisted.output
+    shown = [line for line in persisted.output.splitlines() if PROGRESS.fullmatch(line)]
+    assert any(" migration: " in line for line in shown), persisted.output
+    assert "accounts moved" in persisted.output or "account moved" in persisted.output
+    assert host.sh("ls /run/whatsapp-ops | grep progress", may_fail=True) == ""
     host.well()
     before = module_calls(host)
 
     played = play(host, "report", wa_report_dir=str(tmp_path))
 
     assert (played.rc, module_calls(host) - before) == (0, 1), played.output
-    shown = json.loads((tmp_path / "report.json").read_text())["hosts"][0]
-    record = shown["record"]
+    reported = json.loads((tmp_path / "report.json").read_text())["hosts"][0]
+    record = reported["record"]
     assert record["problems"] == []
     assert (record["linked"], record["total"]) == (len(host.before["legacy"]),) * 2
-    assert (record["backend"]["state"], record["backend"]["use"]) == ("running", "used"), shown["reasons"]
+    assert (record["backend"]["state"], record["backend"]["use"]) == ("running", "used"), reported["reasons"]
     assert {"migrated", "started"} <= {event["event"] for event in record["history"]}
     assert "backup_missing" in {finding["id"] for finding in record["findings"]}
     lines = host.sh(f"journalctl --identifier=whatsapp-ops --output=cat --since=@{now}").splitlines()

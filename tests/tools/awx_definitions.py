@@ -36,7 +36,7 @@ NOT_IN_AWX = ("wa_restart_confirm",)
 # would hide the value of the inventory, so surveys only ask for decisions about one run.
 OF_THE_INVENTORY = """
     attach back_signal backup_* connected_key drop_in environment_file expected_* forbid health_* journal layout layout_custom
-    legacy_paths mode move_address move_port require require_mount service sessions_path signals stop_* unit_timeout use_timeout
+    legacy_paths mode move_address move_port progress require require_mount service sessions_path signals stop_* unit_timeout use_timeout
     variable
 """.split()
 

@@ -19,7 +19,7 @@ _KEYS = ("*.json",)
 
 
 def scanned(account: DirFd, layout: Layout, *, files: int, statuses: int, reachable: bool) -> Scan:
-    """Count the files of an open account up to ``files``, and read the status of the first ``statuses`` names.
+    """Count the files of an open account up to ``files``, and read the status of at most ``statuses`` of them, evenly spread.
 
     ``reachable``: whether other users can enter the directory above. Symbolic links are not followed.
     """
@@ -47,20 +47,15 @@ class _Look:
     def into(self, directory: DirFd, reachable: bool, level: int) -> None:
         """Count what is in an open directory and below it."""
         reachable = reachable and bool(os.fstat(directory).st_mode & stat.S_IXOTH)
-        folders = []
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                if self.files >= self.most:
-                    return
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.name)
-                    continue
-                self.files += 1
-                if self.looked_at < self.statuses:
-                    self._note(entry, reachable)
-        for name in folders if level < DEPTH else ():
+        folders, files = self._listed(directory)
+        self.files += len(files)
+        for entry in _spread(files, self.statuses - self.looked_at):
+            self._note(entry, reachable)
+        for folder in folders if level < DEPTH else ():
+            if self.files >= self.most:
+                return
             try:
-                below = DirFd(os.open(name, OPEN_DIRECTORY, dir_fd=directory))
+                below = DirFd(os.open(folder.name, OPEN_DIRECTORY, dir_fd=directory))
             except OSError:
                 continue  # gone or replaced since it was listed
             try:
@@ -68,6 +63,21 @@ class _Look:
                 self.into(below, reachable, level + 1)
             finally:
                 os.close(below)
+
+    def _listed(self, directory: DirFd) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]:
+        """Return the folders and the files in a directory, as far as files are still to be counted."""
+        folders: list[os.DirEntry[str]] = []
+        files: list[os.DirEntry[str]] = []
+        room = self.most - self.files
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry)
+                elif len(files) < room:
+                    files.append(entry)
+                else:
+                    break
+        return folders, files
 
     def _note(self, entry: os.DirEntry[str], reachable: bool) -> None:
         try:
@@ -79,7 +89,15 @@ class _Look:
         if not stat.S_ISREG(status.st_mode):
             return
         self.open += reachable and bool(status.st_mode & stat.S_IROTH)
-        self.empty += not status.st_size and bool(self.is_key(entry.name)) and not self.is_volatile(entry.name)
+        if not status.st_size:
+            self.empty += bool(self.is_key(entry.name)) and not self.is_volatile(entry.name)
 
     def _note_owner(self, status: os.stat_result) -> None:
         self.foreign += status.st_uid != self.owner
+
+
+def _spread(entries: t.Sequence[os.DirEntry[str]], most: int) -> t.Sequence[os.DirEntry[str]]:
+    """Return at most ``most`` entries, evenly spread: some filesystems list old files first, others by no order at all."""
+    if most <= 0:
+        return ()
+    return entries[:: -(-len(entries) // most) or 1]

@@ -231,7 +231,7 @@ SESSION_AUDIT: Spec = {
     "min_free_inodes": {"type": "int", "default": 5000},
     "max_files": {"type": "int", "default": 20000},
     "max_restarts": {"type": "int", "default": 5},
-    "scan_files": {"type": "int", "default": 1000},
+    "scan_files": {"type": "int", "default": 200},
     "show_accounts": {"type": "bool", "default": False},
 }
 

@@ -2,6 +2,8 @@
 # This file is private to the collection whatsapp_ops.sessions.
 """Report the progress of long work while it runs: phases and counts in a file of root, and one line of the journal for each phase.
 
+A controller that waits for the work names a link to the file, see ``REQUESTED``, because it does not know where the file is.
+
 Must never contain a name, and never make the work fail or wait: an error of the file or the journal is ignored, and the file is not made
 durable. Without ``reported`` around them, the other functions do nothing.
 """
@@ -12,11 +14,15 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import socket
 import time
 import typing as t
 
 FILE = "progress.json"
+# The environment variable with the number of the link, which plugins/plugin_utils/_progress.py sets and reads from.
+REQUESTED = "WHATSAPP_OPS_PROGRESS"
+_RUNTIME = "/run/whatsapp-ops"
 _WRITING = f".{FILE}."
 _VERSION = 1
 _EVERY = 0.3  # seconds between two writes
@@ -60,6 +66,7 @@ class _Work:
         self.accounts, self.files = _Counter(), _Counter()
         self.pending = 0
         self.next_write = 0.0
+        self.link = _linked(directory)
         self.begin("start")
 
     def begin(self, phase: str) -> None:
@@ -88,6 +95,15 @@ class _Work:
             os.close(descriptor)
         os.rename(temporary, FILE, src_dir_fd=self.directory, dst_dir_fd=self.directory)
 
+    def end(self) -> None:
+        """Remove the file and the link."""
+        self.accounts.close()
+        self.files.close()
+        with contextlib.suppress(OSError):
+            clear(self.directory)
+            if self.link:
+                os.unlink(self.link)
+
 
 _works: list[_Work] = []  # the work in progress, if any
 
@@ -105,10 +121,7 @@ def reported(directory: int, kind: str, unit: str = "") -> t.Iterator[None]:
     finally:
         if work:
             _works.remove(work)
-            work.accounts.close()
-            work.files.close()
-            with contextlib.suppress(OSError):
-                clear(directory)
+            work.end()
 
 
 def phase(name: str) -> None:
@@ -173,6 +186,20 @@ def read(directory: int) -> dict[str, t.Any] | None:
         return None
     finally:
         os.close(descriptor)
+
+
+def _linked(directory: int) -> str:
+    """Make the link that the controller asked for, and return its path; '' if it asked for none, or if that is not possible."""
+    number = os.environ.get(REQUESTED, "")
+    if not re.fullmatch("[0-9a-f]{16}", number):
+        return ""
+    link = f"{_RUNTIME}/progress-{number}"
+    try:
+        os.makedirs(_RUNTIME, mode=0o755, exist_ok=True)
+        os.symlink(f"{os.readlink(f'/proc/self/fd/{directory}')}/{FILE}", link)
+    except OSError:
+        return ""
+    return link
 
 
 def _described(kept: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

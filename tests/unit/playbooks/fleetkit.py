@@ -13,17 +13,24 @@ import typing as t
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 
-# Runs the last word as a command. A connection that is cut says so as ssh does, with 255, and once it is cut it stays so.
+# Runs the last word as a command. A connection that is cut says so as ssh does, with 255, and once it is cut it stays so. Who looks at the
+# progress is shown what was laid out for the first, second, ... look.
 SSH = """#!/bin/sh
 here={here}
 [ ! -e "$here/cut" ] || exit 255
 for word; do :; done
+case $word in
+*/progress-*)
+    echo look >>"$here/looks"
+    exec cat "$here/progress.$(wc -l <"$here/looks")"
+esac
 sh -c "$word"
 status=$?
 [ ! -e "$here/cut" ] || exit 255
 exit "$status"
 """
-# Notes which module was sent and its options, and answers what was laid out for its first, second, ... call.
+# Notes which module was sent and its options, and answers what was laid out for its first, second, ... call, when all of its progress was
+# looked at.
 PYTHON = """#!/bin/sh
 here={here}
 cat >"$here/sent"
@@ -32,6 +39,9 @@ echo "$module" >>"$here/calls"
 grep ANSIBLE_MODULE_ARGS "$here/sent" | sed -n "s/.*\\('{{\\"ANSIBLE_MODULE_ARGS\\".*}}'\\).*/\\1/p" >>"$here/options"
 number=$(grep -cx "$module" "$here/calls")
 [ ! -e "$here/$module.cuts" ] || touch "$here/cut"
+if [ -e "$here/$module.shows" ]; then
+    until [ "$(cat "$here/looks" 2>/dev/null | wc -l)" -ge "$(cat "$here/$module.shows")" ]; do sleep 0.02; done
+fi
 cat "$here/$module.$number" 2>/dev/null || cat "$here/$module" 2>/dev/null || echo '{{"changed": true}}'
 """
 
@@ -56,11 +66,17 @@ class Fleet:
         self._hosts: dict[str, t.Mapping[str, t.Any]] = {}
 
     def add(
-        self, name: str, *, cut_by: str = "", variables: t.Mapping[str, t.Any] | None = None, **answers: Answer
+        self,
+        name: str,
+        *,
+        cut_by: str = "",
+        variables: t.Mapping[str, t.Any] | None = None,
+        progress: t.Sequence[Answer] = (),
+        **answers: Answer,
     ) -> None:
         """Add a host. ``answers``: by module and number of its call (``session_plan_2``); ``cut_by``: a module that never answers.
 
-        ``variables``: what its inventory says about it besides.
+        ``variables``: what its inventory says about it besides. ``progress``: what session_migrate shows before it answers.
         """
         here = self._folder / name
         here.mkdir()
@@ -72,6 +88,10 @@ class Fleet:
         for call, answer in laid.items():
             module, _line, number = call.rpartition("_")
             (here / f"{module}.{number}").write_text(json.dumps(answer))
+        for number, shown in enumerate(progress, start=1):
+            (here / f"progress.{number}").write_text(json.dumps(shown))
+        if progress:
+            (here / "session_migrate.shows").write_text(str(len(progress)))
         if cut_by:
             (here / f"{cut_by}.cuts").touch()
         self._hosts[name] = variables or {}

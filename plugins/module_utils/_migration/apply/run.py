@@ -15,8 +15,8 @@ from ..._accounts.mount_points import closed_in
 from ..._accounts.receipts import RECEIPT, entries_in
 from ..._accounts.work_area import opened_area, remove_unused
 from ..._core.errors import SessionsError
-from ..._core.progress import reported
-from ..._fs.fdopen import make_directory
+from ..._core.progress import backend, reported
+from ..._fs.fdopen import DirFd, make_directory
 from ..._fs.modes import directory_bits
 from ..._systemd.bindings import placed_bindings
 from ..._systemd.effective import read_sources
@@ -51,7 +51,7 @@ def apply_steps(steps: tuple[Step, ...], state: State) -> Evidence:
             _given_back(state),
             _made(state) as path_made,
             opened_area(path, control) as data,
-            reported(control, "migration", state.unit.name if state.unit else ""),
+            _reported(control, state),
             contextlib.closing(Run(control, data, folders, state, warnings=[*state.miscounts])) as run,
         ):
             take_over(path, control, data, (RECEIPT, INTENT))
@@ -62,6 +62,17 @@ def apply_steps(steps: tuple[Step, ...], state: State) -> Evidence:
             f"cannot {verb} to {path}: {error.strerror}; changes were rolled back: fix the disk or its permissions and run again"
         ) from error
     return Evidence(run.survey.accounts, run.watch.downtime, run.watch.phases, path_made, tuple(run.warnings))
+
+
+@contextlib.contextmanager
+def _reported(control: DirFd, state: State) -> t.Iterator[None]:
+    """Report the progress of the body."""
+    with reported(
+        control, "restore" if state.effective.restores else "migration", state.unit.name if state.unit else ""
+    ):
+        if state.unit and state.unit.active:
+            backend(True)
+        yield
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
     """Write each change at once, and log to nowhere."""
     monkeypatch.setattr(progress, "_EVERY", 0.0)
     monkeypatch.setattr(progress, "_JOURNAL", str(tmp_path / "no-journal"))
+    monkeypatch.delenv(progress.REQUESTED, raising=False)
 
 
 def now(directory: int) -> dict[str, t.Any]:
@@ -127,3 +128,35 @@ def test_without_work_there_is_nothing_to_report(directory: int) -> None:
     progress.advance(accounts=1, files=1)
     progress.backend(False)
     assert progress.read(directory) is None
+
+
+def test_who_asked_for_it_finds_it_by_a_link_as_long_as_it_lasts(
+    directory: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links = tmp_path / "run"
+    monkeypatch.setattr(progress, "_RUNTIME", str(links))
+    monkeypatch.setenv(progress.REQUESTED, "0123456789abcdef")
+    with progress.reported(directory, "migration"):
+        progress.phase("stage")
+        assert json.loads((links / "progress-0123456789abcdef").read_text())["phase"] == "stage"
+    assert list(links.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", ["", "../../etc/0123", "0123456789ABCDEF", "0123456789abcdef0"])
+def test_a_link_that_it_did_not_number_is_not_made(
+    directory: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, number: str
+) -> None:
+    monkeypatch.setattr(progress, "_RUNTIME", str(tmp_path / "run"))
+    monkeypatch.setenv(progress.REQUESTED, number)
+    with progress.reported(directory, "migration"):
+        assert not (tmp_path / "run").exists()
+
+
+def test_work_is_reported_without_a_place_for_the_link(
+    directory: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").write_text("in the way")
+    monkeypatch.setattr(progress, "_RUNTIME", str(tmp_path / "run"))
+    monkeypatch.setenv(progress.REQUESTED, "0123456789abcdef")
+    with progress.reported(directory, "migration"):
+        assert now(directory)["work"] == "migration"
