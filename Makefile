@@ -195,6 +195,20 @@ build: $(call ready,units)  ## builds dist/whatsapp_ops-sessions-VERSION.tar.gz,
 	$(call say,build and install)
 	@$(units) tests/tools/build dist .work/installed
 
+# awx.awx: one collection from the package that contains a hundred.
+AWX_COLLECTIONS := .work/awx/collections
+$(AWX_COLLECTIONS)/.ready: tests/requirements/awx.txt | $(call ready,units)
+	@rm -rf $(dir $(@D)) && mkdir -p $(@D)
+	@$(VENV)/units/bin/pip download -qq --no-deps --only-binary :all: --dest $(dir $(@D))package --requirement $<
+	@$(PYTHON) tests/tools/extract_collection.py $(dir $(@D))package/ansible-*.whl awx/awx $(@D)
+	@rm -rf $(dir $(@D))package
+	@touch $@
+
+.PHONY: awx
+awx: $(call ready,units) $(AWX_COLLECTIONS)/.ready  ## applies the definitions for AWX with awx.awx to a server that answers as AWX does (ARGS=... for pytest)
+	$(call say,definitions for AWX)
+	@AWX_COLLECTIONS=$(CURDIR)/$(AWX_COLLECTIONS) $(units) pytest --timeout 300 tests/awx $(ARGS)
+
 # A placeholder while galaxy.yml has no repository; no host has this name.
 REPOSITORY ?= https://repository.example.invalid/set-by-the-publisher
 

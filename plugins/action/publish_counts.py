@@ -8,7 +8,7 @@ import typing as t
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.whatsapp_ops.sessions.plugins.plugin_utils._awx import job_of, slice_of
-from ansible_collections.whatsapp_ops.sessions.plugins.plugin_utils._counts import Counts, checked, worked
+from ansible_collections.whatsapp_ops.sessions.plugins.plugin_utils._counts import Counts, checked, in_words, worked
 
 _KEY = "whatsapp_ops"
 _STAGES: dict[str, t.Callable[[str, t.Sequence[t.Mapping[str, t.Any]]], Counts]] = {
@@ -36,8 +36,10 @@ class ActionModule(ActionBase):
         results = [variables["hostvars"].raw_get(host) for host in hosts or ()]
         known = {name: int(count) for name, count in (arguments.get("counts") or {}).items()}
         counts = {**_STAGES[str(arguments["stage"])](playbook, results), **known}
-        published = {_key(variables): {**_earlier(variables), playbook: counts}}
-        return {**result, "ansible_stats": {"data": published, "per_host": False, "aggregate": True}}
+        text = in_words(counts)
+        published = {_key(variables): {**_earlier(variables), playbook: {**counts, "text": text}}}
+        stats = {"data": published, "per_host": False, "aggregate": True}
+        return {**result, "counts": counts, "text": text, "ansible_stats": stats}
 
 
 def _key(variables: t.Mapping[str, t.Any]) -> str:

@@ -15,7 +15,7 @@ description:
     ansible-runner keep it as an artifact, and AWX passes it to the next jobs of a workflow. Entries of earlier jobs
     are kept.
   - In a slice of an AWX job, the name is C(whatsapp_ops_JOB), because AWX keeps only one artifact of each name.
-  - Contains numbers only.
+  - Contains numbers only, and C(text), the same numbers in one sentence for a person who approves the next step.
 extends_documentation_fragment:
   - whatsapp_ops.sessions._attributes
   - whatsapp_ops.sessions._attributes.info
@@ -56,4 +56,15 @@ EXAMPLES = r"""
   run_once: true
 """
 
-RETURN = ""
+RETURN = r"""
+counts:
+  description: The numbers, without those of earlier jobs.
+  returned: always
+  type: dict
+  sample: {hosts: 40, linked: 118, todo: 12, not_checked: 0}
+text:
+  description: The same in one sentence.
+  returned: always
+  type: str
+  sample: 12 of 40 hosts need changes, 118 accounts are linked
+"""

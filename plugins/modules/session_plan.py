@@ -132,6 +132,43 @@ options:
           - With V(0), a day if M(whatsapp_ops.sessions.session_timer) has installed a schedule, and any age otherwise.
         type: int
         default: 0
+  moment:
+    description:
+      - When a backend may be interrupted. Applies if something is left to do, or if none of O(dir), O(stop), O(overrides),
+        O(environment_file) and O(migrate) is given, because the caller is then about to do it.
+      - The module fails outside of the window, and waits until no account has been written to for a while. In check mode it does neither:
+        a warning reports that it is outside of the window.
+    type: dict
+    suboptions:
+      window:
+        description:
+          - The time of day in which interruptions may begin, for example V(22:00-05:00), in the time zone of the host.
+          - Another time zone follows after a space, for example V(22:00-05:00 Europe/Berlin).
+        type: str
+      paths:
+        description: The directories that contain the accounts. One that does not exist has none.
+        type: list
+        elements: path
+        default: []
+      layout:
+        description: How the library stores accounts, as in M(whatsapp_ops.sessions.session_info).
+        type: str
+        default: auto
+      custom:
+        description: With O(moment.layout=custom), the description of a library, as in M(whatsapp_ops.sessions.session_info).
+        type: dict
+      quiet_seconds:
+        description: For how many seconds no file of an account may have been written to. With V(0), this does not matter.
+        type: float
+        default: 0
+      quiet_timeout:
+        description: How many seconds to wait for that.
+        type: float
+        default: 300
+      quiet_required:
+        description: Fail if it was never quiet within O(moment.quiet_timeout). Otherwise, continue.
+        type: bool
+        default: true
 seealso:
   - module: whatsapp_ops.sessions.session_backup
   - module: whatsapp_ops.sessions.session_dir
@@ -287,6 +324,23 @@ backup:
       description: What failed or is overdue, in one sentence; empty if nothing is.
       type: str
       sample: ""
+moment:
+  description: Whether the backend may be interrupted now.
+  returned: when O(moment) is given
+  type: dict
+  contains:
+    time:
+      description: The time of the host, in the time zone of the window.
+      type: str
+      sample: 23:10 CET
+    problem:
+      description: Why it may not be interrupted now; empty if it may be.
+      type: str
+      sample: ""
+    quiet_for_seconds:
+      description: How long ago a file of an account was written to. V(null) if O(moment.quiet_seconds) is 0 or there is no account.
+      type: float
+      sample: 12.5
 health:
   description: Result of M(whatsapp_ops.sessions.session_health).
   returned: when O(health) is given

@@ -35,6 +35,29 @@ def worked(playbook: str, hosts: t.Sequence[Variables]) -> Counts:
     }
 
 
+def in_words(counts: Counts) -> str:
+    """Return counts of ``checked`` or ``worked``, with those that a playbook adds, as one sentence for who approves the next step."""
+    said = [
+        _said(counts, "{todo} of {hosts} hosts need changes"),
+        "" if "todo" in counts else _said(counts, "{hosts} hosts were checked"),
+        _said(counts, "{linked} accounts are linked"),
+        _said(counts, "{findings} findings"),
+        _said(counts, "{not_checked} hosts could not be checked") if counts.get("not_checked") else "",
+        _said(counts, "{done} hosts are done, {failed} failed and {untouched} were not touched")
+        or _said(counts, "{failed} hosts failed"),
+        _said(counts, "{migrated} accounts were moved, no backend was away for longer than {downtime_seconds} s"),
+    ]
+    return ", ".join(filter(None, said))
+
+
+def _said(counts: Counts, words: str) -> str:
+    """Return ``words`` with the counts that they name; '' unless all are known."""
+    try:
+        return words.format_map(counts)
+    except KeyError:
+        return ""
+
+
 def _is_verified(outcome: Variables) -> bool:
     return bool(outcome) and not any(outcome.get(state) for state in ("failed", "unreachable", "skipped"))
 

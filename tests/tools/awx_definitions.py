@@ -21,6 +21,9 @@ ORGANIZATION = "{{ sessions_organization | default('Default') }}"
 NOTIFIED = "{{ ['WhatsApp sessions'] if sessions_alert_url | default('') else [] }}"
 CANARY = "{{ sessions_canary | default('canary') }}"
 
+# Where the artifacts of the preview have the sentence that an approver reads.
+PREVIEWED = "whatsapp_ops.persist.text"
+
 # Playbooks that change nothing, so that they need no twin in check mode and may run on a schedule.
 READ_ONLY = ("audit", "report", "verify")
 # When those run that a fleet needs regularly.
@@ -36,8 +39,8 @@ NOT_IN_AWX = ("wa_restart_confirm",)
 # would hide the value of the inventory, so surveys only ask for decisions about one run.
 OF_THE_INVENTORY = """
     attach back_signal backup_* connected_key drop_in environment_file expected_* forbid health_* journal layout layout_custom
-    legacy_paths mode move_address move_port progress require require_mount service sessions_path signals stop_* unit_timeout use_timeout
-    variable
+    legacy_paths mode move_address move_port progress quiet_seconds quiet_timeout require require_mount service sessions_path signals
+    stop_* unit_timeout use_timeout variable window
 """.split()
 
 Spec = dict[str, t.Any]
@@ -121,7 +124,11 @@ def notification() -> Spec:
         "notification_type": "webhook",
         "notification_configuration": {
             "url": "{{ sessions_alert_url | default('') }}",
+            # AWX adds what is omitted here, and would then report a change each time.
             "http_method": "POST",
+            "disable_ssl_verification": False,
+            "username": "",
+            "password": "",
             "headers": {"Content-Type": "application/json"},
         },
         "state": "{{ 'present' if sessions_alert_url | default('') else 'absent' }}",
@@ -214,9 +221,8 @@ def nodes(known: dict[str, Playbook]) -> Iterator[Spec]:
     yield node("canary", persist.template, CANARY, success="verify_canary")
     yield node("verify_canary", verify.template, CANARY, success="approve", failure="rollback_canary")
     yield node("rollback_canary", rollback.template, CANARY)
-    yield approval(
-        "approve", "Continue with all hosts?", "The artifacts of the preview have the counts.", success="rest"
-    )
+    seen = f"The artifact {PREVIEWED} of the job preview has the counts in one sentence."
+    yield approval("approve", "Continue with all hosts?", seen, success="rest")
     yield node("rest", persist.template, success="verify")
     yield node("verify", verify.template, failure="approve_rollback")
     yield approval("approve_rollback", "Roll back all hosts?", "At least one host failed.", success="rollback")

@@ -240,6 +240,15 @@ BACKUP_AGE: Spec = {
     "backup_path": {"type": "path"},
     "max_age": {"type": "int", "default": 0},
 }
+MOMENT: Spec = {
+    "window": {"type": "str"},
+    "paths": {"type": "list", "elements": "path", "default": []},
+    "layout": LAYOUT["layout"],
+    "custom": {"type": "dict"},
+    "quiet_seconds": {"type": "float", "default": 0},
+    "quiet_timeout": {"type": "float", "default": 300},
+    "quiet_required": {"type": "bool", "default": True},
+}
 SESSION_PLAN: Spec = {
     "dir": {"type": "dict"},
     "overrides": {"type": "list", "elements": "dict", "default": []},
@@ -253,6 +262,7 @@ SESSION_PLAN: Spec = {
     "expected_accounts": {"type": "int", "default": 0},
     "allow_stopped": {"type": "bool", "default": False},
     "backup": {"type": "dict", "options": BACKUP_AGE},
+    "moment": {"type": "dict", "options": MOMENT},
 }
 # With neither, only the receipt could say where the accounts were.
 SESSION_MIGRATE_RULES: dict[str, t.Any] = {
@@ -314,4 +324,5 @@ NESTED_IN_PLAN: dict[str, tuple[Spec, dict[str, t.Any]]] = {
     **{f"migrate.{option}": drop_in for option, drop_in in DROP_INS.items()},
     "info": (SESSION_INFO, SESSION_INFO_RULES),
     "health": (SESSION_HEALTH, SESSION_HEALTH_RULES),
+    "moment.custom": (LAYOUT["custom"]["options"], {}),
 }

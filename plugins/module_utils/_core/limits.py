@@ -69,6 +69,8 @@ STUCK_SECONDS = 60.0
 FROZEN_SECONDS = 5.0
 # Seconds that a backup waits for an account that is being written to become quiet.
 QUIET_SECONDS = 5.0
+# Seconds that an interruption may be put off until accounts are quiet; a run that waits longer is better started again.
+QUIET_TIMEOUT = 86400.0
 # Seconds that a boot waits until an interrupted run is undone.
 BOOT_SECONDS = 120
 

@@ -92,11 +92,13 @@ class _Module(AnsibleModule):
         super().__init__(**settings)
 
     def add_path_info(self, kwargs: dict[str, t.Any]) -> dict[str, t.Any]:
-        """Finish a result: add the options that may be shown, without sensitive ones.
+        """Finish a result: at -vvv, add the options that may be shown, without sensitive ones.
 
+        Otherwise they would be half of the result of a host in the events that AWX stores, where no one sees them.
         AnsibleModule's own method would overwrite the predicted owner and mode of ``path`` with the current ones in check mode.
         """
-        kwargs.setdefault("invocation", {"module_args": _shown(self.params)})
+        is_shown = getattr(self, "_verbosity", 0) > 2
+        kwargs.setdefault("invocation", {"module_args": _shown(self.params)} if is_shown else {})
         self.no_log_values.update(self._nested_secrets())
         return kwargs
 

@@ -3,7 +3,8 @@
 """The job behind session_plan: reports in one call what the other modules would do on this host.
 
 Each module call costs a host about 0.2 s of CPU time whatever it does, so a host with nothing to do should need only one.
-The only step that this job applies is waiting: if nothing else is left to do, it waits for a backend that is not healthy yet.
+The only steps that this job applies are waiting: if something is left to do, for a moment at which the backend may be interrupted,
+and otherwise for a backend that is not healthy yet.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from . import graceful_stop
 
 if t.TYPE_CHECKING:
     from .._usage import variables
-    from . import backup
+    from . import backup, moment
 
 
 class Params(t.NamedTuple):
@@ -61,6 +62,7 @@ class Params(t.NamedTuple):
     expected_accounts: int = 0
     allow_stopped: bool = False
     backup: backup.Params | None = None
+    moment: moment.Params | None = None
 
 
 class StopState(t.NamedTuple):
@@ -84,6 +86,7 @@ class State(t.NamedTuple):
     info: accounts_info.State | None
     health: health_job.Observation | None
     backup: backup.Seen | None = None
+    moment: moment.Seen | None = None
 
 
 def read_params(options: t.Mapping[str, t.Any]) -> Params:
@@ -107,6 +110,7 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
         expected_accounts=options.get("expected_accounts") or 0,
         allow_stopped=bool(options.get("allow_stopped")),
         backup=_read_backup(options["backup"]) if options.get("backup") else None,
+        moment=_read_moment(options["moment"]) if options.get("moment") else None,
     )
 
 
@@ -126,6 +130,27 @@ def _report_backup(params: backup.Params, seen: backup.Seen, state: State) -> di
     from . import backup
 
     return backup.report(params, seen, _linked(state))
+
+
+def _read_moment(options: t.Mapping[str, t.Any]) -> moment.Params:
+    from . import moment
+
+    return moment.read_params(options)
+
+
+def _observe_moment(params: moment.Params) -> moment.Seen:
+    from . import moment
+
+    return moment.observe(params)
+
+
+def _awaits(state: State, params: Params) -> tuple[moment.Await, ...]:
+    """Return the step to wait for a moment at which the backend may be interrupted, if one is needed."""
+    if params.moment is None or state.moment is None:
+        return ()
+    from . import moment
+
+    return moment.plan(params.moment, state.moment)
 
 
 def _read_in_force(options: t.Mapping[str, t.Any]) -> variables.Params:
@@ -165,6 +190,7 @@ def _observe_all_but_health(params: Params) -> State:
         info=info,
         health=None,
         backup=_observe_backup(params.backup) if params.backup else None,
+        moment=_observe_moment(params.moment) if params.moment else None,
     )
 
 
@@ -173,24 +199,26 @@ def _is_mounted(migrate: migration_observe.State | None) -> bool:
     return bool(migrate and migrate.container and not migrate.container.root)
 
 
-def plan(state: State, params: Params) -> tuple[health_job.Wait, ...]:
-    """Return the step to wait for a backend that is not healthy, if nothing else is left to do.
+def plan(state: State, params: Params) -> tuple[health_job.Wait | moment.Await, ...]:
+    """Return the step to wait for a backend that is not healthy, if nothing else is left to do, and otherwise for the moment to do it.
 
+    If no job is requested whose changes could be left to do, the caller is about to make some.
     Raises what the plans of the jobs raise, and SessionsError for problems that no job can fix.
     """
-    if any(_left(state, params).values()):
+    left = _left(state, params)
+    if any(left.values()):
         if params.migrate and state.migrate:
             from .._migration.switch_refusals import require_expected
 
             require_expected(state.migrate, params.expected_accounts)
-        return ()
+        return _awaits(state, params)
     _require_kept(state, params)
     waiting: tuple[health_job.Wait, ...] = ()
     if params.health is not None and state.health is not None and not _is_stopped(state.health, params):
         waiting = health_job.plan(state.health, params.health)
     if not waiting:  # a process that was just started may not even have its own environment yet
         _require_used(state, params)
-    return waiting
+    return waiting if left or waiting else _awaits(state, params)
 
 
 def diff(state: State, steps: tuple[t.Any, ...], params: Params) -> t.Mapping[str, t.Any]:
@@ -198,16 +226,28 @@ def diff(state: State, steps: tuple[t.Any, ...], params: Params) -> t.Mapping[st
     return {}
 
 
-def apply(steps: tuple[health_job.Wait, ...], state: State, params: Params) -> health_job.Observation:
-    """Wait until the backend is healthy. Raises SessionsError on a timeout."""
+def apply(
+    steps: tuple[health_job.Wait | moment.Await, ...], state: State, params: Params
+) -> health_job.Observation | None:
+    """Wait until the backend is healthy, or may be interrupted. Raises SessionsError on a timeout."""
+    waits = tuple(step for step in steps if isinstance(step, health_job.Wait))
+    if params.moment is not None and not waits:
+        from . import moment
+
+        moment.apply(params.moment)
+        return None
     if params.health is None or state.health is None:
         raise SessionsError("there is nothing to wait for; describe the backend's health in 'health'")
-    return health_job.apply(steps, state.health, params.health)
+    return health_job.apply(waits, state.health, params.health)
 
 
 def verify(state: State, params: Params) -> None:
-    """Check again where the backend keeps its accounts, because programs save late. The end of the wait has already proved its health."""
-    _require_used(state, params)
+    """Check again where the backend keeps its accounts, because programs save late. The end of the wait has already proved its health.
+
+    If something is left to do, it was about the moment, and nothing has changed since.
+    """
+    if not any(_left(state, params).values()):
+        _require_used(state, params)
 
 
 def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: health_job.Observation | None) -> Report:
@@ -230,6 +270,10 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: hea
         values["in_use"] = {**_shown_use(state.in_use.use), "newer": list(state.in_use.newer)}
     if params.backup and state.backup:
         values["backup"] = _report_backup(params.backup, state.backup, state)
+    if params.moment and state.moment:
+        values["moment"] = _report_moment(params.moment, state.moment)
+        if evidence is None and steps and values["moment"]["problem"]:
+            warnings.append(f"{values['moment']['problem']}, so a run would change nothing now")
     if state.in_force is not None:
         values["in_force"] = [variable._asdict() for variable in state.in_force]
     if state.stop:
@@ -239,6 +283,12 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: hea
             "sections": state.stop.sections,
         }
     return Report(values, tuple(warnings))
+
+
+def _report_moment(params: moment.Params, seen: moment.Seen) -> dict[str, t.Any]:
+    from . import moment
+
+    return moment.report(params, seen)
 
 
 def _is_stopped(look: health_job.Observation, params: Params) -> bool:

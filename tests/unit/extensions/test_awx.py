@@ -69,7 +69,7 @@ def test_secrets_come_from_credentials_in_a_form_that_is_accepted() -> None:
     headers = injected.pop("wa_health_headers")
     assert headers == injected.pop("wa_expected_headers", headers) == "{{ {header: key} | tojson }}"
     assert complaint("wa_health_headers", '{"x-api-key": "a\\u0026b"}', {"type": "dict"}) == ""
-    assert injected == {"wa_backup_restic_repository": "{{ value }}"}
+    assert injected == dict.fromkeys(("wa_backup_restic_repository", "wa_hook_before", "wa_hook_after"), "{{ value }}")
     password = awx.Playbook("backup", "", {"wa_backup_password": {"type": "str", "no_log": True}})
     (kind,) = awx.credential_types({"backup": password})
     assert kind["injectors"] == {"extra_vars": {"wa_backup_password": "{{ value }}"}}

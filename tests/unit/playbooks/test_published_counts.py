@@ -45,7 +45,9 @@ def test_a_rollout_publishes_what_it_did_on_all_hosts(fleet: Fleet) -> None:
     assert played.rc == 0, played.output
     counts = {"hosts": 3, "linked": 9, "todo": 2, "not_checked": 0, "done": 2, "failed": 0, "untouched": 0}
     counts |= {"migrated": 6, "linked_before": 6, "linked_after": 6, "downtime_seconds": 1.5}
-    assert published(played) == {"whatsapp_ops": {"persist": counts}}
+    done = "2 hosts are done, 0 failed and 0 were not touched"
+    text = f"{done}, 6 accounts were moved, no backend was away for longer than 1.5 s"
+    assert published(played) == {"whatsapp_ops": {"persist": {**counts, "text": text}}}
 
 
 def test_a_rollout_that_stops_publishes_how_far_it_came(fleet: Fleet) -> None:
@@ -65,7 +67,8 @@ def test_an_approver_sees_what_a_check_found(fleet: Fleet) -> None:
     fleet.add("b", session_plan_1={"failed": True, "msg": "the disk is full"})
     played = fleet.play("persist", "--check", environment=SHOWN)
     counts = published(played)["whatsapp_ops"]["persist"]
-    assert counts == {"hosts": 2, "linked": 3, "todo": 1, "not_checked": 1}
+    text = "1 of 2 hosts need changes, 3 accounts are linked, 1 hosts could not be checked"
+    assert counts == {"hosts": 2, "linked": 3, "todo": 1, "not_checked": 1, "text": text}
 
 
 def test_a_later_step_keeps_what_earlier_ones_published(fleet: Fleet) -> None:
@@ -73,9 +76,10 @@ def test_a_later_step_keeps_what_earlier_ones_published(fleet: Fleet) -> None:
     fleet.add("b", session_plan_1={"failed": True, "msg": "the disk is full"})
     earlier = {"persist": {"todo": 1}, "verify": {"failed": 9}}
     played = fleet.play("verify", environment=SHOWN, wa_attach="none", whatsapp_ops=earlier)
+    text = "2 hosts were checked, 3 accounts are linked, 1 hosts failed"
     assert published(played)["whatsapp_ops"] == {
         "persist": {"todo": 1},
-        "verify": {"hosts": 2, "linked": 3, "failed": 1},
+        "verify": {"hosts": 2, "linked": 3, "failed": 1, "text": text},
     }
 
 
@@ -134,4 +138,11 @@ def test_an_audit_publishes_the_number_of_findings(fleet: Fleet) -> None:
     fleet.add("b", session_audit_1={"findings": [], "accepted": [], "summary": "no findings"})
     played = fleet.play("audit", environment=SHOWN)
     assert played.rc == 0, played.output
-    assert published(played)["whatsapp_ops"]["audit"] == {"hosts": 2, "linked": 0, "failed": 0, "findings": 2}
+    text = "2 hosts were checked, 0 accounts are linked, 2 findings, 0 hosts failed"
+    assert published(played)["whatsapp_ops"]["audit"] == {
+        "hosts": 2,
+        "linked": 0,
+        "failed": 0,
+        "findings": 2,
+        "text": text,
+    }
