@@ -103,8 +103,8 @@ def _blocks(part: Figures) -> t.Iterator[str]:
     yield _measured(part)
     yield (
         f"A browser profile of {figures['mebibytes']} MiB on XFS; {_medians(figures)}, without the start of Python. Files of 64 KiB "
-        f"and more share their blocks. The goal is at most {GOAL_OF_BLOCKS} times `cp -a --reflink=never`. *Fixed* are the seconds for the same "
-        "profile without its large files: to look whether a process uses the accounts, and to be safe against a power failure at each "
+        f"and more share their blocks. The goal is at most {GOAL_OF_BLOCKS} times `cp -a --reflink=never`. *Fixed* are the seconds for the "
+        "same profile without its large files: to look whether a process uses the accounts, and to be safe against a power failure at each "
         "step. They do not grow with the size, so the ratios are worse the faster the disk is. A job uses the CPU for a part of its "
         "seconds only; the rest it waits, on a busy machine for other programs.\n"
     )

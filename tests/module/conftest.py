@@ -110,7 +110,9 @@ class Host:
     def python(self, arguments: str, stdin: str = "") -> str:
         """Run the host's Python, which finds the collection and ansible-core."""
         search_path = "/opt/checkout/playbooks/collections:/opt/controller"
-        return self.ssh(f"PYTHONPYCACHEPREFIX=/var/cache/bytecode PYTHONPATH={search_path} python3 {arguments}", stdin=stdin)
+        return self.ssh(
+            f"PYTHONPYCACHEPREFIX=/var/cache/bytecode PYTHONPATH={search_path} python3 {arguments}", stdin=stdin
+        )
 
     def run_module(self, name: str, /, check: bool = False, diff: bool = False, **options: t.Any) -> Result:
         """Do on the host what the fixture ``run_module`` does here."""

@@ -16,9 +16,10 @@ import typing as t
 
 from .._core.errors import SessionsError
 from .._core.limits import QUIET_TIMEOUT
-from .._fs.copy_tree import files_below
 from .._fs.fdopen import DirFd, normal_path, opened_directory
-from .._layouts.registry import account_names, chosen_layout, open_account, recognition
+from .._fs.walk_tree import files_below
+from .._layouts.account import open_account
+from .._layouts.registry import account_names, chosen_layout, recognition
 
 if t.TYPE_CHECKING:
     from .._layouts.layout import Layout
