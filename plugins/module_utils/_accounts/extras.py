@@ -15,8 +15,6 @@ from .._core.masking import account_key
 from .._fs.copy_file import Rules
 from .._fs.copy_tree import Index, bring_entry, remove_tree
 from .._fs.fdopen import DirFd, exists, open_private, opened_parent
-from .._fs.give_tree import Fit, hand_over_entry, require_entry_fit
-from .._fs.syscalls import rename_new
 from .._fs.walk_tree import Tally
 from .._layouts.sqlite import DamagedStore, bring_stores, put_as_it_is, put_stores
 from .entries import is_kept
@@ -45,29 +43,11 @@ def bring_entries(
         with (
             contextlib.suppress(FileNotFoundError, NotADirectoryError),  # removed in the meantime
             opened_parent(root, path) as (parent, name),
-            _opened_slot(holder, slot_of(path)) as slot,
+            opened_slot(holder, slot_of(path)) as slot,
         ):
             fresh[path], figures = bring_entry(parent, slot, name, rules, known.get(path, {}))
             tally.add(figures)
     return fresh, tally
-
-
-def move_entries_to_staging(root: DirFd, holder: DirFd, paths: t.Sequence[str], rules: Rules) -> Tally:
-    """Move ``paths``, relative to the open ``root``, into the staging area unchanged, and give them to their new owner."""
-    tally = Tally()
-    for path in paths:
-        if is_kept(root, path):
-            with opened_parent(root, path) as (parent, name), _opened_slot(holder, slot_of(path)) as slot:
-                rename_new(parent, name, slot, name)
-                tally.add(hand_over_entry(slot, name, rules))
-    return tally
-
-
-def require_entries_fit(root: DirFd, paths: t.Sequence[str], rules: Rules, fit: Fit) -> None:
-    """Raise UnfitTree for what bring_entries, or a move of the entries, would raise it for: see require_fit."""
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), opened_parent(root, path) as (parent, name):
-            require_entry_fit(parent, name, rules, fit)
 
 
 def bring_database(root: DirFd, holder: DirFd, path: str, rules: Rules) -> bool:
@@ -79,8 +59,8 @@ def bring_database(root: DirFd, holder: DirFd, path: str, rules: Rules) -> bool:
     remove_tree(holder, slot_of(path))
     with (
         opened_parent(root, path) as (parent, name),
-        _opened_slot(holder, slot_of(path)) as slot,
-        _opened_slot(holder, f"{slot_of(path)}.raw") as raw,
+        opened_slot(holder, slot_of(path)) as slot,
+        opened_slot(holder, f"{slot_of(path)}.raw") as raw,
     ):
         bring_stores(parent, raw, [name], rules, {})
         try:
@@ -94,7 +74,8 @@ def bring_database(root: DirFd, holder: DirFd, path: str, rules: Rules) -> bool:
 
 
 @contextlib.contextmanager
-def _opened_slot(holder: DirFd, name: str) -> t.Iterator[DirFd]:
+def opened_slot(holder: DirFd, name: str) -> t.Iterator[DirFd]:
+    """Open the directory in the staging area that one entry is staged in, creating it if necessary."""
     slot = open_private(holder, name, called=_CALLED)
     try:
         yield slot

@@ -12,7 +12,6 @@ import os
 import shutil
 import typing as t
 
-from ..._accounts.extras import require_entries_fit
 from ..._core.errors import SessionsError
 from ..._fs.copy_file import UnfitTree, require_own
 from ..._fs.fdopen import DirFd, opened_directory, opened_parent
@@ -29,6 +28,7 @@ from .checks import require_nobody_holds, without_damaged
 from .space import need_at, require_space
 from .stage import Stage, stage_in, tasks_of
 from .staging_area import StagedCopy
+from .take_out import require_entries_fit
 
 
 def rehearsed(state: State) -> State:

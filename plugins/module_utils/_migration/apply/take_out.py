@@ -8,10 +8,18 @@ import contextlib
 import os
 import typing as t
 
-from ..._accounts.extras import move_entries_to_staging, require_entries_fit
-from ..._fs.copy_file import UnfitTree
-from ..._fs.fdopen import DirFd, opened_directory
-from ..._fs.give_tree import chown_tree, require_fit, require_may_change_hands
+from ..._accounts.entries import is_kept
+from ..._accounts.extras import opened_slot, slot_of
+from ..._fs.copy_file import Rules, UnfitTree
+from ..._fs.fdopen import DirFd, opened_directory, opened_parent
+from ..._fs.give_tree import (
+    Fit,
+    chown_tree,
+    hand_over_entry,
+    require_entry_fit,
+    require_fit,
+    require_may_change_hands,
+)
 from ..._fs.syscalls import rename_new
 from ..._fs.walk_tree import Tally
 from ..._layouts.account import opened_account
@@ -58,8 +66,26 @@ def take_out(copy: StagedCopy) -> Tally:
         tally = chown_tree(target, rules)
         if task.parts:
             holder = stack.enter_context(copy.opened_parts(staging))
-            tally.add(move_entries_to_staging(root, holder, task.parts, rules))
+            tally.add(_move_entries(root, holder, task.parts, rules))
         return tally
+
+
+def require_entries_fit(root: DirFd, paths: t.Sequence[str], rules: Rules, fit: Fit) -> None:
+    """Raise UnfitTree for what a copy or a move of the entries ``paths`` would raise it for: see require_fit."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), opened_parent(root, path) as (parent, name):
+            require_entry_fit(parent, name, rules, fit)
+
+
+def _move_entries(root: DirFd, holder: DirFd, paths: t.Sequence[str], rules: Rules) -> Tally:
+    """Move ``paths``, relative to the open ``root``, into the staging area unchanged, and give them to their new owner."""
+    tally = Tally()
+    for path in paths:
+        if is_kept(root, path):
+            with opened_parent(root, path) as (parent, name), opened_slot(holder, slot_of(path)) as slot:
+                rename_new(parent, name, slot, name)
+                tally.add(hand_over_entry(slot, name, rules))
+    return tally
 
 
 def split_parent(root: str, name: str) -> tuple[str, str]:

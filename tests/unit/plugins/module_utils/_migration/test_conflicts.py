@@ -8,7 +8,12 @@ import typing as t
 
 import pytest
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import Entry, FolderMark, Mark
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.receipts import (
+    Entry,
+    FileMark,
+    FolderMark,
+    Mark,
+)
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.conflicts import (
     CopyState,
     Decision,
@@ -22,7 +27,7 @@ MIGRATED_AT = 1000.0
 
 
 def mark(number: int) -> Mark:
-    return Mark(FolderMark(number, number), {"creds.json": (number, number, number, number, str(number))})
+    return Mark(FolderMark(number, number), {"creds.json": FileMark(number, number, number, number, str(number))})
 
 
 BEFORE, LEGACY_AFTER, PRESENT_AFTER = mark(1), mark(2), mark(3)
