@@ -31,8 +31,8 @@ def _unchanged(part: Figures) -> t.Iterator[str]:
     yield "## A second snapshot\n"
     yield _measured(part)
     yield (
-        f"{figures['files']} files of 200 bytes to 2 KB, 1000 in each account, on ext4, in the page cache; {_medians(figures)}, and one of "
-        "the first. `session_backup` includes the start of Python, which is also listed by itself. It reads back what it "
+        f"{figures['files']} files of 200 bytes to 2 KB, 1000 in each account, on ext4, in the page cache; {_medians(figures)} after "
+        "the first run of each. `session_backup` includes the start of Python, which is also listed by itself. It reads back what it "
         "copied, and judges each account. restic compresses, encrypts and deduplicates.\n"
     )
     yield "| `session_backup`: second of first | goal | measured | met |"
