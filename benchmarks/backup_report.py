@@ -12,7 +12,7 @@ HEAD = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
 # Backups compared with other tools
 
 Only ratios within one table are meaningful: its candidates ran one after the other on one machine, with whatever else was running.
-The time of a candidate ends when what it wrote is durable.
+The time of a candidate ends when what it wrote is durable. Each part was measured by itself.
 """
 
 GOALS_OF_UNCHANGED = (("time", "wall", 0.15), ("CPU time", "cpu", 0.15), ("new bytes", "disk", 0.02))
@@ -31,8 +31,8 @@ def _unchanged(part: Figures) -> t.Iterator[str]:
     yield "## A second snapshot\n"
     yield _measured(part)
     yield (
-        f"{figures['files']} files of 200 bytes to 2 KB, 1000 in each account, on ext4, in the page cache; {_medians(figures)} except for "
-        "the first ones. `session_backup` includes the start of Python, which is also listed by itself. It reads back what it "
+        f"{figures['files']} files of 200 bytes to 2 KB, 1000 in each account, on ext4, in the page cache; {_medians(figures)} after "
+        "the first run of each. `session_backup` includes the start of Python, which is also listed by itself. It reads back what it "
         "copied, and judges each account. restic compresses, encrypts and deduplicates.\n"
     )
     yield "| `session_backup`: second of first | goal | measured | met |"
@@ -84,7 +84,9 @@ def _held(part: Figures) -> t.Iterator[str]:
     yield (
         f"{figures['accounts']} accounts of {figures['files']} files on a host of {figures['suite']} ({', '.join(figures['host'])}). Its "
         f"backend rewrites the credentials and a key of one account after the other; {_medians(figures)}. On control groups of version 1, "
-        "`freeze` suspends the processes by signals.\n"
+        "`freeze` suspends the processes by signals. A backend that is caught in the middle of a write is frozen again, and all times add "
+        "up: one that never pauses may be stopped in less time, but loses its connections. What `stop` takes depends on the backend; this "
+        "one ends and starts at once.\n"
     )
     yield "| backend | `quiesce` | seconds of interruption | times `stop` | accounts skipped |"
     yield "| --- | --- | --- | --- | --- |"
@@ -103,10 +105,10 @@ def _blocks(part: Figures) -> t.Iterator[str]:
     yield _measured(part)
     yield (
         f"A browser profile of {figures['mebibytes']} MiB on XFS; {_medians(figures)}, without the start of Python. Files of 64 KiB "
-        f"and more share their blocks. The goal is at most {GOAL_OF_BLOCKS} times `cp -a --reflink=never`. *Fixed* are the seconds for the "
-        "same profile without its large files: to look whether a process uses the accounts, and to be safe against a power failure at each "
-        "step. They do not grow with the size, so the ratios are worse the faster the disk is. A job uses the CPU for a part of its "
-        "seconds only; the rest it waits, on a busy machine for other programs.\n"
+        f"and more share their blocks. The goal is at most {GOAL_OF_BLOCKS} times `cp -a --reflink=never`. *Fixed* are the seconds "
+        "for the same profile without its large files: to look whether a process uses the accounts, and to be safe against a power "
+        "failure at each step. They do not grow with the size, so the ratios are worse the faster the disk is. A job uses the CPU "
+        "for a part of its seconds only; the rest it waits, on a busy machine for other programs.\n"
     )
     yield "| | seconds | times `cp` | goal met | fixed | CPU seconds | MiB |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
