@@ -136,8 +136,8 @@ options:
     description:
       - When a backend may be interrupted. Applies if something is left to do, or if none of O(dir), O(stop), O(overrides),
         O(environment_file) and O(migrate) is given, because the caller is then about to do it.
-      - The module fails outside of the window, and waits until no account has been written to for a while. In check mode it does neither:
-        a warning reports that it is outside of the window.
+      - The module fails outside of the window, and waits until no account has been written to for a while.
+      - In check mode it does neither, and a warning reports that it is outside of the window.
     type: dict
     suboptions:
       window:

@@ -40,12 +40,16 @@ def in_words(counts: Counts) -> str:
     said = [
         _said(counts, "{todo} of {hosts} hosts need changes"),
         "" if "todo" in counts else _said(counts, "{hosts} hosts were checked"),
-        _said(counts, "{linked} accounts are linked"),
+        _said(counts, "{linked} accounts are linked") if counts.get("linked") else "",
+        _said(counts, "{saved} accounts were saved and {unchanged} have not changed since"),
         _said(counts, "{findings} findings"),
         _said(counts, "{not_checked} hosts could not be checked") if counts.get("not_checked") else "",
         _said(counts, "{done} hosts are done, {failed} failed and {untouched} were not touched")
         or _said(counts, "{failed} hosts failed"),
-        _said(counts, "{migrated} accounts were moved, no backend was away for longer than {downtime_seconds} s"),
+        _said(counts, "{migrated} accounts were moved") if counts.get("migrated") else "",
+        _said(counts, "no backend was away for longer than {downtime_seconds} s")
+        if counts.get("downtime_seconds")
+        else "",
     ]
     return ", ".join(filter(None, said))
 

@@ -213,3 +213,25 @@ def test_a_host_that_cannot_be_reached_any_more_counts_as_failed_and_its_backend
     assert "backend cannot be reached since its restart began, which systemd completes nevertheless" in message
     assert "stopped at backend (cannot be reached)" in message
     assert host.well()["pid"] != host.before["pid"]
+
+
+def test_a_backend_is_not_interrupted_while_it_writes_or_outside_of_its_window(host: Host) -> None:
+    busy = restart(host, wa_quiet_seconds=3, wa_quiet_timeout=3)  # messages arrive every 0.6 s
+    assert busy.rc != 0
+    said = " ".join(busy.output.split())
+    assert "accounts were written to all the time, never 3 s apart within 3 s, so nothing was changed" in said
+    assert "'quiet_timeout' is wa_quiet_timeout" in said
+
+    far = (int(host.sh("date +%H")) + 12) % 24
+    calls = module_calls(host)
+    closed = restart(host, wa_window=f"{far:02}:00-{far:02}:30")
+    assert closed.rc != 0
+    assert (
+        f"outside of the maintenance window {far:02}:00-{far:02}:30, so whatsapp-backend was not restarted"
+        in closed.output
+    )
+    assert module_calls(host) - calls == 1
+    foreseen = restart(host, "--check", wa_window=f"{far:02}:00-{far:02}:30")
+    assert foreseen.rc == 0, foreseen.output
+    assert "so a run would change nothing now" in " ".join(foreseen.output.split())
+    assert host.look()["pid"] == host.before["pid"]

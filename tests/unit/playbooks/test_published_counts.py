@@ -138,7 +138,7 @@ def test_an_audit_publishes_the_number_of_findings(fleet: Fleet) -> None:
     fleet.add("b", session_audit_1={"findings": [], "accepted": [], "summary": "no findings"})
     played = fleet.play("audit", environment=SHOWN)
     assert played.rc == 0, played.output
-    text = "2 hosts were checked, 0 accounts are linked, 2 findings, 0 hosts failed"
+    text = "2 hosts were checked, 2 findings, 0 hosts failed"
     assert published(played)["whatsapp_ops"]["audit"] == {
         "hosts": 2,
         "linked": 0,
@@ -146,3 +146,21 @@ def test_an_audit_publishes_the_number_of_findings(fleet: Fleet) -> None:
         "findings": 2,
         "text": text,
     }
+
+
+def test_a_backup_publishes_how_many_accounts_it_saved(fleet: Fleet) -> None:
+    fleet.add(
+        "a", session_backup_1={"changed": True, "saved": 2, "unchanged": 1, "skipped": 0, "oldest_age_seconds": 1}
+    )
+    fleet.add("b", session_backup_1={"failed": True, "msg": "the disk is full"})
+    played = fleet.play("backup", environment=SHOWN, wa_backup_schedule="false")
+    counts = published(played)["whatsapp_ops"]["backup"]
+    assert (counts["hosts"], counts["failed"], counts["saved"], counts["unchanged"]) == (2, 1, 2, 1)
+    assert "2 accounts were saved and 1 have not changed since" in counts["text"]
+
+
+def test_check_mode_publishes_only_what_would_be_done(fleet: Fleet) -> None:
+    fleet.add("a", session_migrate_1=MIGRATED)
+    counts = published(fleet.play("persist", "--check", environment=SHOWN))["whatsapp_ops"]["persist"]
+    text = "1 of 1 hosts need changes, 3 accounts are linked"
+    assert counts == {"hosts": 1, "linked": 3, "todo": 1, "not_checked": 0, "text": text}
