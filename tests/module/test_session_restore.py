@@ -284,7 +284,7 @@ def test_what_is_recorded_has_no_names_and_leaves_the_receipt_alone(host: Host) 
     control = control_of(host.path)
     assert facts(control / "restores.json") == (0, 0, 0o600)
     assert not (control / "receipt.json").exists()
-    assert "wa1" not in json.dumps(json.loads((control / "restores.json").read_text())["accounts"].keys().__repr__())
+    assert "wa1" not in (control / "restores.json").read_text()
 
 
 def test_a_run_that_prunes_the_store_is_waited_for_by_nobody_else(host: Host) -> None:

@@ -17,7 +17,7 @@ from .._layouts.account import AccountRef, open_account
 from .._layouts.layout import KEYS_MISSING, Layout
 from .conflicts import CopyState, Decision, decide
 from .left_behind import Clash, LeftBehind, left_twin
-from .restoring import WAYS, Facts, decide_restored
+from .restoring import WAYS, Facts, decide_restored, receipt_source
 from .sources import Source
 
 _MOVED_AWAY = Decision("skipped", "it has been moved to another host since; move it back from that host")
@@ -132,7 +132,7 @@ class AccountPair(t.NamedTuple):
         if present is not None and self.target is not None:
             present = present._replace(newest_ns=_newest(account._replace(root=self.target)))
         facts = Facts(
-            again=receipt is not None and receipt.source == self.source.path,
+            again=receipt is not None and receipt.source == receipt_source(self.source.path),
             occupied=has_entry(self.target, name),
             lost=name in choice.lost,
         )

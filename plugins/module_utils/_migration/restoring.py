@@ -12,6 +12,7 @@ import time
 import typing as t
 
 from .._core.errors import SessionsError
+from .._core.masking import account_key
 from .._layouts.layout import LINKED
 from .conflicts import Decision
 
@@ -75,6 +76,11 @@ def _decide_recovered(present: CopyState | None, facts: Facts) -> Decision:
     if state == "corrupt" or (state in ("missing", "fresh") and facts.lost):
         return Decision("restored", f"the account was {state}", publish=True, displace=facts.occupied)
     return Decision("kept", f"it is {state} now")
+
+
+def receipt_source(snapshot: str) -> str:
+    """Return what a receipt says about the path of a snapshot: a digest, because the path contains the name of the account."""
+    return account_key(snapshot)
 
 
 def require_restorable(survey: Survey, path: str) -> None:

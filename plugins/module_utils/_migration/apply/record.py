@@ -14,6 +14,7 @@ from ..._core.masking import account_key
 from ..._fs.fdopen import DirFd, opened_directory
 from ..._layouts.account import AccountRef
 from ..pair import Account
+from ..restoring import receipt_source
 from ..survey import Survey
 from .progress import Run
 
@@ -29,11 +30,12 @@ def write_receipt(
     with opened_directory(run.params.path) as root:
         for account in run.survey.accounts:
             mark = account.legacy.mark
+            source = receipt_source(account.root) if run.params.restores else account.root
             if account.name in published or account.decision.adopt:
                 present = _present_mark(root, account, run.survey, account.name in published)
-                written[account_key(account.name)] = Entry(account.root, mark, present, time.time())
+                written[account_key(account.name)] = Entry(source, mark, present, time.time())
             elif account.name in damaged:
-                written[account_key(account.name)] = Entry(account.root, mark, mark, time.time(), damaged=True)
+                written[account_key(account.name)] = Entry(source, mark, mark, time.time(), damaged=True)
         document = {**document_of(run.params.path, written), "path_inode": os.fstat(root).st_ino, **notes}
     write_document_at(run.control, run.params.receipt, document)
 
