@@ -11,6 +11,7 @@ import collections
 import contextlib
 import ctypes
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -47,6 +48,15 @@ LOOKING = ("openat", "newfstatat", "getdents64", "read", "pread64", "clone", "cl
 PARTS = ("noiseKey", "signedIdentityKey", "signedPreKey", "registrationId", "advSecretKey")
 Files = dict[str, bytes]
 Outcome = dict[str, t.Any]
+
+
+def in_turn(kinds: t.Iterable[str]) -> list[tuple[str, str]]:
+    """Return pairs of a kind and an engine: the first kind with each engine, every other one with the next engine.
+
+    Engines differ in how they bring an account, kinds in which accounts there are.
+    """
+    first, *others = kinds
+    return [*((first, engine) for engine in ENGINES), *zip(others, itertools.cycle(ENGINES))]
 
 
 def compile_modules() -> None:

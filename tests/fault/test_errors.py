@@ -8,7 +8,7 @@ import typing as t
 
 import pytest
 
-from faultkit import ENGINES, Outcome, Scene, count_calls
+from faultkit import ENGINES, Outcome, Scene, count_calls, in_turn
 from test_kill import SCENES, spread_over
 
 MakeScene = t.Callable[..., Scene]
@@ -119,9 +119,8 @@ def test_an_error_that_stays(scene: MakeScene, engine: str, fault: str, record_p
     struck.check_converges()
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("error", ["ENOSYS", "EINVAL"])
-@pytest.mark.parametrize("kind", SCENES)
+@pytest.mark.parametrize(("kind", "engine"), in_turn(SCENES))
 def test_a_kernel_without_renameat2(scene: MakeScene, engine: str, error: str, kind: str) -> None:
     struck = scene(engine=engine, **SCENES[kind])
     outcome = struck.run([f"renameat2:error={error}:when=1+"])

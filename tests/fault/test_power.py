@@ -15,7 +15,7 @@ import typing as t
 import pytest
 
 import disks
-from faultkit import ENGINES, Scene, content, count_calls, write_in_place
+from faultkit import ENGINES, Scene, content, count_calls, in_turn, write_in_place
 from layoutkit import scene_of
 from test_kill import SCENES, spread_over
 
@@ -111,8 +111,7 @@ def test_lost_anywhere(machine: t.Any, engine: str, tmp_path: pathlib.Path, reco
     assert not failures, "\n".join([f"{len(failures)} of {len(points)}:", *failures])
 
 
-@pytest.mark.parametrize("kind", SCENES)
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("kind", "engine"), in_turn(SCENES))
 def test_lost_right_after_success(machine: t.Any, engine: str, kind: str, record_property: t.Any) -> None:
     """What was called done is done."""
     with machine() as struck:
