@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import pytest
 import yaml
@@ -15,10 +16,16 @@ from tree import ROOT
 SETTINGS = {"src": "wa_legacy_paths", "allow_empty": "wa_allow_empty", "switch.environment_file": "wa_environment_file"}
 # The report shows the messages of hosts on its page.
 ROLES = sorted({path.name for path in (ROOT / "roles").iterdir()} - {"report"})
+
+
+def _suboptions(option: object) -> Iterable[str]:
+    return option.get("options") or () if isinstance(option, dict) else ()
+
+
 SPECS = [spec for name, spec in vars(argument_specs).items() if name.isupper() and isinstance(spec, dict)]
 OPTIONS = {
     *(option for spec in SPECS for option in spec),
-    *(f"switch.{option}" for option in argument_specs.SESSION_MIGRATE["switch"]["options"]),
+    *(f"{option}.{name}" for spec in SPECS for option in spec for name in _suboptions(spec[option])),
     *argument_specs.SESSION_MIGRATE["switch"]["options"],
 }
 
