@@ -34,6 +34,7 @@ ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",  # system calls of runs are counted
 }
 ENGINES = ("native", "rsync", "rename")
+EVERYWHERE = bool(os.environ.get("WA_EVERYWHERE"))
 BACKEND = 1500  # uid and gid that own the sessions; no such user has to exist
 SECONDS = 60.0
 CLONE_NEWPID = 0x20000000  # sched.h; os.setns() came with Python 3.12 only
@@ -53,8 +54,10 @@ Outcome = dict[str, t.Any]
 def in_turn(kinds: t.Iterable[str]) -> list[tuple[str, str]]:
     """Return pairs of a kind and an engine: the first kind with each engine, every other one with the next engine.
 
-    Engines differ in how they bring an account, kinds in which accounts there are.
+    Engines differ in how they bring an account, kinds in which accounts there are. With WA_EVERYWHERE, all of them with all.
     """
+    if EVERYWHERE:
+        return list(itertools.product(kinds, ENGINES))
     first, *others = kinds
     return [*((first, engine) for engine in ENGINES), *zip(others, itertools.cycle(ENGINES))]
 

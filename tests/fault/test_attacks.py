@@ -7,6 +7,7 @@ An escape is content of a root-only file anywhere it was not, a file written or 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pathlib
 import shutil
@@ -19,7 +20,7 @@ import typing as t
 
 import pytest
 
-from faultkit import BACKEND, ENGINES, Scene, content, write_account
+from faultkit import BACKEND, ENGINES, EVERYWHERE, Scene, content, write_account
 
 MakeScene = t.Callable[..., Scene]
 ATTACKER = pathlib.Path(__file__).with_name("attacker.py")
@@ -32,9 +33,10 @@ LONG = "d" * 250
 # What the backend's user swaps, see swaps().
 KINDS = ("account", "root", "parent", "file", "folder", "hard link", "published", "path", "parent of the path")
 # Each with the engine that reads and writes most itself, and with one of the others in turn.
-SWAPPED = [
+IN_TURN = [
     (kind, engine) for number, kind in enumerate(KINDS) for engine in ("native", ("rsync", "rename")[number % 2])
 ]
+SWAPPED = list(itertools.product(KINDS, ENGINES)) if EVERYWHERE else IN_TURN
 
 
 class Victim:

@@ -212,7 +212,7 @@ def test_keys_that_were_written_before_the_start_failed_go_back_with_the_backend
     require_converged(before, end)
 
 
-@pytest.mark.parametrize("number", range(9, 26) if os.environ.get("WA_EVERYWHERE") else [11, 12, 14])
+@pytest.mark.parametrize("number", range(9, 26) if os.environ.get("WA_EVERYWHERE") else [11, 14])
 def test_killed_while_it_goes_back(booted: Host, number: int) -> None:
     """The unit did not start on the new path, and the run is killed on its way back to the old one."""
     killing = (
