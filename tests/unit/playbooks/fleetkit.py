@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import ast
+import atexit
+import functools
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import tempfile
 import typing as t
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
@@ -45,6 +49,9 @@ fi
 cat "$here/$module.$number" 2>/dev/null || cat "$here/$module" 2>/dev/null || echo '{{"changed": true}}'
 """
 
+# By which ansible-core recognises a module in Python.
+NEW_STYLE = "from ansible.module_utils.common.text.converters import to_text\n"
+
 Answer = dict[str, t.Any]
 PLAN: Answer = {
     "health": {"unit": {"name": "whatsapp-backend.service", "active": True, "container": ""}},
@@ -56,6 +63,26 @@ PLAN: Answer = {
 LEFT = {**PLAN, "todo": ["dir", "stop", "migrate"], "summary": "3 accounts linked, left to do: dir stop migrate"}
 DONE = {**PLAN, "todo": [], "summary": "3 accounts linked, backend healthy, nothing left to do"}
 MOVED: Answer = {"changed": True, "summary": "3 accounts moved, away for 0.6 s", "downtime_seconds": 0.6}
+
+
+@functools.cache
+def collections() -> pathlib.Path:
+    """Return a path of collections with this one, whose modules are only their documentation.
+
+    No code of a module runs here, and collecting what each imports is most of what a run of ansible-playbook costs.
+    """
+    path = pathlib.Path(tempfile.mkdtemp(prefix="collections-"))
+    atexit.register(shutil.rmtree, path)
+    sessions = path / "ansible_collections/whatsapp_ops/sessions"
+    (sessions / "plugins/modules").mkdir(parents=True)
+    for entry in (*REPOSITORY.iterdir(), *(REPOSITORY / "plugins").iterdir()):
+        link = sessions / entry.relative_to(REPOSITORY)
+        if not link.exists() and not entry.name.startswith("."):
+            link.symlink_to(entry)
+    for module in (REPOSITORY / "plugins/modules").glob("*.py"):
+        documentation = module.read_text().partition("\nfrom ansible_collections.")[0]
+        (sessions / "plugins/modules" / module.name).write_text(f"{documentation}\n{NEW_STYLE}")
+    return path
 
 
 class Fleet:
@@ -128,7 +155,7 @@ class Fleet:
         ]
         variables = {
             **os.environ,
-            "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "playbooks" / "collections"),
+            "ANSIBLE_COLLECTIONS_PATH": str(collections()),
             "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
             "ANSIBLE_HOME": str(self._folder / "home"),
             "ANSIBLE_NOCOLOR": "1",
