@@ -71,41 +71,74 @@ class ReportingModule(RunModule):
 
 
 class _Watch:
-    """Shows lines until the module has ended."""
+    """Shows lines until the module has ended.
+
+    What a worker process displays goes through a queue whose lock all workers share, and a process that ends while a thread of it holds
+    that lock blocks all others forever. So the thread puts nothing in it but its lines, and none once the module has ended.
+    """
 
     def __init__(self, action: ActionBase, name: str, number: str, pause: float) -> None:
         self._channel = _channel(action)
         self._name, self._pause = name, pause
         self._command = f"head -c {_LARGEST} /run/whatsapp-ops/progress-{number} 2>/dev/null"
-        self._ended = threading.Event()
+        self._ended, self._showing = threading.Event(), threading.Lock()
+        self._queue = Display()._final_q
 
     @contextlib.contextmanager
     def shown(self) -> t.Iterator[None]:
         """Show lines while the body runs."""
         context = contextvars.copy_context()
         thread = threading.Thread(target=context.run, args=(self._show,), daemon=True)
+        if self._queue is not None:
+            display: t.Any = Display()
+            display._final_q = QueueOfOthers(self._queue, thread)
         thread.start()
         try:
             yield
         finally:
-            self._ended.set()
+            with self._showing:
+                self._ended.set()
             thread.join(_PATIENCE)
 
     def _show(self) -> None:
-        display, begin, pause = Display(), time.monotonic(), self._pause
+        begin, pause = time.monotonic(), self._pause
         while not self._ended.wait(pause):
             line = line_of(self._read())
             passed = time.monotonic() - begin
-            if not self._ended.is_set():
-                display.display(f"{self._name}: {line} ({passed:.0f} s)", stderr=True)
+            with self._showing:
+                if not self._ended.is_set():
+                    self._display(f"{self._name}: {line} ({passed:.0f} s)")
             pause = max(self._pause, min(_LONGEST, passed * _SHARE))
+
+    def _display(self, text: str) -> None:
+        if self._queue is None:
+            Display().display(text, stderr=True)
+        else:
+            self._queue.send_display("display", text, stderr=True)
 
     def _read(self) -> str:
         try:
             return str(self._channel._low_level_execute_command(self._command).get("stdout", ""))
-        except Exception as error:  # the connection may be of any kind
-            Display().vvv(f"{self._name}: the progress could not be read: {error}")
+        except Exception:  # the connection may be of any kind, and only lines are lost
             return ""
+
+
+class QueueOfOthers:
+    """The queue of a worker process, in which one ``thread`` displays nothing: a connection reports each command at -vvv.
+
+    It stays in its place until the process ends, since the thread may outlive the module.
+    """
+
+    def __init__(self, queue: t.Any, thread: threading.Thread) -> None:
+        self._queue, self._thread = queue, thread
+
+    def send_display(self, *arguments: t.Any, **options: t.Any) -> None:
+        """Display something, unless the thread wants to."""
+        if threading.current_thread() is not self._thread:
+            self._queue.send_display(*arguments, **options)
+
+    def __getattr__(self, name: str) -> t.Any:
+        return getattr(self._queue, name)
 
 
 def _channel(action: ActionBase) -> ActionBase:
