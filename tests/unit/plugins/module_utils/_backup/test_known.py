@@ -34,10 +34,10 @@ def test_what_is_written_is_read_back(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("record", [[1, 2, 3], [1, 2, 3, True], [1, 2, 3, 4.0], [1, 2, 3, "4"], "1234", 1234, None])
-@pytest.mark.parametrize("field", ["files", "stores", "beside"])
+@pytest.mark.parametrize("field", ["files", "stores", "parts"])
 def test_a_malformed_record_counts_as_none(tmp_path: pathlib.Path, field: str, record: t.Any) -> None:
     held = {"": {"good": [1, 2, 3, 4], "bad": record}}
-    document = {**of.document_of(KNOWN, CHOICE), field: {"p": held} if field == "beside" else held}
+    document = {**of.document_of(KNOWN, CHOICE), field: {"p": held} if field == "parts" else held}
     assert read(tmp_path, document) == NOTHING
 
 
@@ -45,7 +45,7 @@ def test_a_snapshot_that_was_made_in_another_way_counts_as_none(tmp_path: pathli
     assert read(tmp_path, of.document_of(KNOWN, CSHARP)) == NOTHING
 
 
-def test_an_account_differs_if_a_part_beside_it_does(tmp_path: pathlib.Path) -> None:
+def test_an_account_differs_if_a_part_parts_it_does(tmp_path: pathlib.Path) -> None:
     part = "acc\\store.db"
     (tmp_path / "acc").mkdir()
     put_file(tmp_path / "acc/acc_creds.json", "{}")
@@ -58,7 +58,7 @@ def test_an_account_differs_if_a_part_beside_it_does(tmp_path: pathlib.Path) -> 
             return of.difference_of(root, "acc", directory, CSHARP, known)
 
     assert compared(known) == of.Difference(same=True)
-    assert compared(known._replace(beside={})) == of.Difference(False, 1, 2)
+    assert compared(known._replace(parts={})) == of.Difference(False, 1, 2)
     assert not compared(NOTHING).same
     os.utime(tmp_path / part)
     assert compared(known) == of.Difference(False, 1, 2)

@@ -11,7 +11,7 @@ import pytest
 
 from accounts import put_file
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs import copy_tree
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs import walk_tree
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.compare_tree import Difference, difference
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.copy_file import UNSETTLED, record_of
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.copy_tree import Index
@@ -105,6 +105,6 @@ def test_a_file_that_kept_changing_is_never_the_same(tree: pathlib.Path, copied:
 
 
 def test_names_are_read_up_to_a_limit(tree: pathlib.Path, copied: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copy_tree, "NAMES", 3)
+    monkeypatch.setattr(walk_tree, "NAMES", 3)
     with pytest.raises(SessionsError, match="more than 3 files"):
         compared(tree, copied)
