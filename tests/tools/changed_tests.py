@@ -40,6 +40,7 @@ ELSEWHERE = {
     "tests/mutants": ("tests/unit/tools/test_mutants.py",),
     "docs": ("tests/unit/docs/test_*.py",),
     "extensions": ("tests/unit/extensions/test_*.py",),
+    "tests/unit/playbooks": ("tests/unit/playbooks/test_rollout.py",),
 }
 # Tests of the tree itself: who may import whom, what is sent to a target, which planted faults still fit.
 ALWAYS = {
