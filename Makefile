@@ -171,7 +171,7 @@ sanity: $(call ready,$(core))  ## every test of ansible-test sanity (ARGS=... fo
 units: $(call ready,$(core))  ## unit tests, without hosts and without root (ARGS=... for pytest, CORE=oldest or newest)
 	$(call say,unit tests)
 	@$(VENV)/$(core)/bin/python tests/tools/say_core.py $(CORE)
-	@PATH="$(CURDIR)/$(VENV)/$(core)/bin:$$PATH" pytest --numprocesses 2 --dist worksteal --timeout 120 tests/unit $(ARGS)
+	@PATH="$(CURDIR)/$(VENV)/$(core)/bin:$$PATH" pytest --numprocesses 2 --dist worksteal --timeout 300 tests/unit $(ARGS)
 
 cores: $(call ready,oldest) $(call ready,newest)  ## what can differ on the oldest and the newest ansible-core
 	$(call say,oldest and newest ansible-core)
