@@ -231,7 +231,7 @@ def test_a_backend_is_not_interrupted_while_it_writes_or_outside_of_its_window(h
         in closed.output
     )
     assert module_calls(host) - calls == 1
-    foreseen = restart(host, "--check", wa_window=f"{far:02}:00-{far:02}:30")
-    assert foreseen.rc == 0, foreseen.output
-    assert "so a run would change nothing now" in " ".join(foreseen.output.split())
+    predicted = restart(host, "--check", wa_window=f"{far:02}:00-{far:02}:30")
+    assert predicted.rc == 0, predicted.output
+    assert "so a run would stop before it changes anything" in " ".join(predicted.output.split())
     assert host.look()["pid"] == host.before["pid"]

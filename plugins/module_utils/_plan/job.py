@@ -273,7 +273,7 @@ def report(params: Params, state: State, steps: tuple[t.Any, ...], evidence: hea
     if params.moment and state.moment:
         values["moment"] = _report_moment(params.moment, state.moment)
         if evidence is None and steps and values["moment"]["problem"]:
-            warnings.append(f"{values['moment']['problem']}, so a run would change nothing now")
+            warnings.append(f"{values['moment']['problem']}, so a run would stop before it changes anything")
     if state.in_force is not None:
         values["in_force"] = [variable._asdict() for variable in state.in_force]
     if state.stop:

@@ -186,7 +186,6 @@ def _changes(path: str, chosen: Layout | None) -> t.Iterator[int]:
 
 
 def _changes_in(root: DirFd, account: str, layout: Layout) -> t.Iterator[int]:
-
     directory = open_account(root, account)
     try:
         yield os.fstat(directory).st_ctime_ns

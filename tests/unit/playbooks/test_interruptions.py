@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whoever is told of interruptions is told once before and once after, and the moment for them is asked for before anything is changed."""
+"""A hook is called once before an interruption and once after it, and the moment for it is checked before anything is changed."""
 
 from __future__ import annotations
 

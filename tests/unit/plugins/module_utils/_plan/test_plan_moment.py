@@ -93,8 +93,8 @@ def run(options: dict[str, t.Any], check_mode: bool = False) -> job.Report:
 
 
 def test_it_waits_until_nothing_was_written_for_a_while(account: pathlib.Path) -> None:
-    told = run(look(account, quiet_seconds=0.5)).values["moment"]
-    assert told["quiet_for_seconds"] >= 0.5
+    moment = run(look(account, quiet_seconds=0.5)).values["moment"]
+    assert moment["quiet_for_seconds"] >= 0.5
     assert run(look(account)).values["moment"]["quiet_for_seconds"] is None
 
 
@@ -124,13 +124,13 @@ def test_caches_and_other_directories_do_not_count(account: pathlib.Path) -> Non
     run(look(account, quiet_seconds=0.3))
     (account / "cache" / "entry").write_text("")
     (account.parent / "notes").write_text("")
-    told = run(look(account, quiet_seconds=0.3), check_mode=True).values["moment"]
-    assert told["quiet_for_seconds"] >= 0.3
+    moment = run(look(account, quiet_seconds=0.3), check_mode=True).values["moment"]
+    assert moment["quiet_for_seconds"] >= 0.3
 
 
 def test_without_accounts_there_is_nothing_to_wait_for(tmp_path: pathlib.Path) -> None:
-    told = run(look(tmp_path / "sessions" / "one", quiet_seconds=200)).values["moment"]
-    assert told["quiet_for_seconds"] is None
+    moment = run(look(tmp_path / "sessions" / "one", quiet_seconds=200)).values["moment"]
+    assert moment["quiet_for_seconds"] is None
 
 
 def test_outside_of_the_window_a_run_refuses_and_check_mode_warns(
@@ -142,7 +142,7 @@ def test_outside_of_the_window_a_run_refuses_and_check_mode_warns(
         run(closed)
     report = run(closed, check_mode=True)
     assert "outside of the maintenance window" in report.values["moment"]["problem"]
-    assert [warning for warning in report.warnings if "so a run would change nothing now" in warning]
+    assert [warning for warning in report.warnings if "so a run would stop before it changes anything" in warning]
 
 
 def test_a_window_that_closes_during_the_wait_is_closed(account: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
