@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import ast
-import atexit
 import functools
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -66,13 +64,12 @@ MOVED: Answer = {"changed": True, "summary": "3 accounts moved, away for 0.6 s",
 
 
 @functools.cache
-def collections() -> pathlib.Path:
-    """Return a path of collections with this one, whose modules are only their documentation.
+def collections(place: pathlib.Path) -> pathlib.Path:
+    """Return a path of collections in ``place`` with this one, whose modules are only their documentation.
 
     No code of a module runs here, and collecting what each imports is most of what a run of ansible-playbook costs.
     """
-    path = pathlib.Path(tempfile.mkdtemp(prefix="collections-"))
-    atexit.register(shutil.rmtree, path)
+    path = pathlib.Path(tempfile.mkdtemp(prefix="collections-", dir=place))  # pytest removes it with its own
     sessions = path / "ansible_collections/whatsapp_ops/sessions"
     (sessions / "plugins/modules").mkdir(parents=True)
     for entry in (*REPOSITORY.iterdir(), *(REPOSITORY / "plugins").iterdir()):
@@ -155,7 +152,7 @@ class Fleet:
         ]
         variables = {
             **os.environ,
-            "ANSIBLE_COLLECTIONS_PATH": str(collections()),
+            "ANSIBLE_COLLECTIONS_PATH": str(collections(self._folder.parent)),
             "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
             "ANSIBLE_HOME": str(self._folder / "home"),
             "ANSIBLE_NOCOLOR": "1",
