@@ -11,26 +11,12 @@ import typing as t
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._accounts.control_directory import control_path
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._backup.store import Snapshot, snapshots
 from faultkit import CHANGING, Files, content, count_calls, put, read_account, run_job, write_account
+from snapshots import OPTIONS
 from test_kill import spread_over
 
 ACCOUNTS = ("5511999990001", "5511999990002")
 # Fatal each time they come; of others that change something, some are taken, and of those that only look, one.
 DECISIVE = ("rename", "renameat", "renameat2", "fsync", "syncfs", "mkdir", "mkdirat", "unlinkat", "flock")
-OPTIONS: dict[str, t.Any] = {
-    "unit": None,
-    "layout": "baileys",
-    "custom": None,
-    "accounts": [],
-    "state": "present",
-    "backup_path": None,
-    "quiesce": "none",
-    "keep_days": 0,
-    "keep_last": 1,
-    "min_free_bytes": 0,
-    "exclude_caches": True,
-    "unit_timeout": 30,
-    "show_accounts": False,
-}
 
 
 def whole(account: str, generation: int) -> Files:
@@ -51,7 +37,9 @@ class Backups:
             write_account(self.path / account, whole(account, 2))
 
     def run(self, faults: t.Sequence[str] = (), log: pathlib.Path | None = None) -> dict[str, t.Any]:
-        return run_job("backup", {**OPTIONS, "path": str(self.path)}, faults, log)
+        return run_job(
+            "backup", {**OPTIONS, "keep_days": 0, "show_accounts": False, "path": str(self.path)}, faults, log
+        )
 
     def use(self) -> None:
         self.generation += 1

@@ -15,6 +15,23 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs.fdopen i
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
 from areas import control_of
 
+# Options of session_backup as it has them by default, except for what a test decides.
+OPTIONS: dict[str, t.Any] = {
+    "unit": None,
+    "layout": "baileys",
+    "custom": None,
+    "accounts": [],
+    "state": "present",
+    "backup_path": None,
+    "quiesce": "none",
+    "keep_days": 7,
+    "keep_last": 1,
+    "min_free_bytes": 0,
+    "exclude_caches": True,
+    "unit_timeout": 30,
+    "show_accounts": True,
+}
+
 
 def store_of(path: pathlib.Path) -> pathlib.Path:
     """Return the store of a sessions path."""

@@ -16,31 +16,16 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._backup.obse
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._backup.store import Snapshot
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named
+from snapshots import OPTIONS
 
 DAY = 86_400_000_000_000
 NOW = 20_000 * DAY
 PATH = "/srv/wa"
 CHOICE = choice_of(layout_named("baileys"), exclude_caches=True)
-OPTIONS: dict[str, t.Any] = {
-    "path": PATH,
-    "unit": None,
-    "layout": "baileys",
-    "custom": None,
-    "accounts": [],
-    "state": "present",
-    "backup_path": None,
-    "quiesce": "none",
-    "keep_days": 7,
-    "keep_last": 1,
-    "min_free_bytes": 0,
-    "exclude_caches": True,
-    "unit_timeout": 30,
-    "show_accounts": True,
-}
 
 
 def params(**changed: t.Any) -> Params:
-    return job.read_params({**OPTIONS, **changed})
+    return job.read_params({**OPTIONS, "path": PATH, **changed})
 
 
 def kept(account: str, days_ago: int, sequence: int, **fields: t.Any) -> Snapshot:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import pathlib
-import typing as t
 
 import pytest
 
@@ -12,22 +11,7 @@ from accounts import put_account, use
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._backup import job, observe
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._backup import store as of
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.job import Outcome, execute
-
-OPTIONS: dict[str, t.Any] = {
-    "unit": None,
-    "layout": "baileys",
-    "custom": None,
-    "accounts": [],
-    "state": "present",
-    "backup_path": None,
-    "quiesce": "none",
-    "keep_days": 7,
-    "keep_last": 1,
-    "min_free_bytes": 0,
-    "exclude_caches": True,
-    "unit_timeout": 30,
-    "show_accounts": True,
-}
+from snapshots import OPTIONS
 
 
 @pytest.fixture
