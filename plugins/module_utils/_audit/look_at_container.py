@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from .._containers.handling import Container
+from .._containers.recognise import Container
 from .._containers.view import ANONYMOUS, LAYER, MOUNT, UNREACHABLE, Root, roots_of
 from .._fs.fdopen import follow_no_link_below
 from .facts import Box

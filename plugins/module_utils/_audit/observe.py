@@ -38,7 +38,7 @@ from .look_at_service import key_lines, other_users, service_of, stop_difference
 from .params import Params
 
 if t.TYPE_CHECKING:
-    from .._containers.handling import Container
+    from .._containers.recognise import Container
 
 Answer = t.TypeVar("Answer")
 

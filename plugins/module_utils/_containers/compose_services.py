@@ -18,8 +18,9 @@ from .._fs.fdopen import follow_no_link_below
 from .._fs.files import read_file
 from .command_lines import DOCKER, PODMAN, lasting_mount_over
 from .compose import LABEL, Compose, conditions_for, found_files, identities, is_changed, next_line
-from .handling import Container, Handling, WayBack, by_hand
+from .handling import Handling, WayBack, by_hand
 from .inspect import Box, inspected
+from .recognise import Container
 from .view import LAYER, MOUNT, Root, roots_of
 
 if t.TYPE_CHECKING:

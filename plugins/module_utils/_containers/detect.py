@@ -15,7 +15,7 @@ from .service import compose_of
 if t.TYPE_CHECKING:
     from .._layouts.layout import Layout
     from .._systemd.unit import Unit
-    from .handling import Container
+    from .recognise import Container
 
 _ENGINES = ("docker", "podman", "docker-compose", "podman-compose")
 # Programs that may run between systemd and an engine.
@@ -28,7 +28,7 @@ def container_of(unit: Unit) -> Container | None:
     """Describe how the unit or Compose service runs its program in a container; None if it runs without one."""
     if compose_of(unit) is None and not _may_be_one(unit):
         return None
-    from .handling import recognised
+    from .recognise import recognised
 
     return recognised(unit.name)
 

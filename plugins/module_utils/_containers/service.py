@@ -59,7 +59,7 @@ def service_identity(unit: Unit) -> Identity:
 
     container = container_of(unit)
     if container:
-        from .handling import owner_in
+        from .recognise import owner_in
 
         inside = owner_in(container)
         if inside:

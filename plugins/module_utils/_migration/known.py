@@ -28,7 +28,8 @@ from .sources import Source, directories_of, found_sources, layout_of, named_sou
 from .switch import PlainFile, Switch
 
 if t.TYPE_CHECKING:
-    from .._containers.handling import Container, Handling
+    from .._containers.handling import Handling
+    from .._containers.recognise import Container
 
 
 class Known(t.NamedTuple):

@@ -18,7 +18,7 @@ from .._systemd.effective import Effective, Sources, effective_in, environment_n
 from .._systemd.unit import Unit, process_environment, unit_name
 
 if t.TYPE_CHECKING:
-    from .._containers.handling import Container
+    from .._containers.recognise import Container
 
 
 class Params(t.NamedTuple):

@@ -18,9 +18,10 @@ import typing as t
 
 from ..._containers.command_lines import lasting_mount_over
 from ..._containers.detect import container_of, has_mounted
-from ..._containers.handling import DROP_IN, Handling, by_hand, next_line
+from ..._containers.handling import DROP_IN, Handling, by_hand
 from ..._containers.hold import held_still, mount_over, require_still, require_whole
 from ..._containers.inspect import Box
+from ..._containers.recognise import next_line
 from ..._containers.service import compose_of, read_service
 from ..._containers.view import LAYER, payload_groups
 from ..._core.errors import SessionsError, StartFailed

@@ -18,8 +18,8 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._audit.look_
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._audit.programs import program_around
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._audit.scan import scanned
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.handling import Container
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.inspect import Box
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.recognise import Container
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.view import (
     ANONYMOUS,
     LAYER,

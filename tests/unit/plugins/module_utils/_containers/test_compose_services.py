@@ -17,12 +17,9 @@ from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.
     brought,
     way_back,
 )
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.handling import (
-    Container,
-    WayBack,
-    handling_of,
-)
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.handling import WayBack, handling_of
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.inspect import Box, BoxMount
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.recognise import Container
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.view import Root
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._migration.apply.compose_rollback import (

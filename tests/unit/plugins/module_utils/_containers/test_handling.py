@@ -11,16 +11,16 @@ import pytest
 
 from accounts import put_account
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers import handling as containers_handling
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers import service, view
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers import recognise, service, view
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.command_lines import parse_line
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.handling import (
-    Container,
     by_hand,
     handling_of,
     require_attach,
     require_outside,
 )
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.inspect import Box, BoxMount
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.recognise import Container
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.view import Root
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._fs import fdopen
@@ -65,7 +65,7 @@ def links(monkeypatch: pytest.MonkeyPatch) -> None:
 def found(monkeypatch: pytest.MonkeyPatch) -> list[Root]:
     """What is found in the container."""
     roots: list[Root] = []
-    monkeypatch.setattr(containers_handling, "_roots", lambda _unit, _layout: tuple(roots))
+    monkeypatch.setattr(containers_handling, "roots_in", lambda _unit, _layout: tuple(roots))
     monkeypatch.setattr(containers_handling, "_trouble_with_users", lambda _box: "")
     monkeypatch.setattr(containers_handling, "_is_enforcing", lambda: False)
     monkeypatch.setattr(containers_handling, "sees", lambda _box, _inode, _path: "")
@@ -363,15 +363,15 @@ def test_a_container_that_another_process_keeps(monkeypatch: pytest.MonkeyPatch,
     """What is called conmon says by its own words which container it keeps: that one has to be started by it."""
     unit = Unit("bot.service", {**dict.fromkeys(PROPERTIES, ""), "ActiveState": "active"})
     monkeypatch.setattr(service, "read_service", lambda _name: unit)
-    monkeypatch.setattr(containers_handling, "next_line", lambda _unit: None)
-    monkeypatch.setattr(containers_handling, "engine_processes", lambda _unit: [("conmon", os.getppid())])
-    arguments = containers_handling.process_file
+    monkeypatch.setattr(recognise, "next_line", lambda _unit: None)
+    monkeypatch.setattr(recognise, "engine_processes", lambda _unit: [("conmon", os.getppid())])
+    arguments = recognise.process_file
     monkeypatch.setattr(
-        containers_handling,
+        recognise,
         "process_file",
         lambda pid, name: b"conmon\0-c\0bot\0" if name == "cmdline" else arguments(pid, name),
     )
     first = os.getpid() if is_its_own else 1
-    monkeypatch.setattr(containers_handling, "inspected", lambda _engine, _name: box(pid=first))
-    found = containers_handling.recognised("bot.service")
+    monkeypatch.setattr(recognise, "inspected", lambda _engine, _name: box(pid=first))
+    found = recognise.recognised("bot.service")
     assert (found.box is not None, not found.trouble) == (is_its_own, is_its_own)

@@ -10,7 +10,8 @@ import pytest
 from test_migration_plan import PUBLISH, state
 
 from accounts import put_account, put_file
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.handling import Container, Handling
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.handling import Handling
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.recognise import Container
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.view import Root
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import layout_named

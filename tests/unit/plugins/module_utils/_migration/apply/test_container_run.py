@@ -7,8 +7,9 @@ import contextlib
 
 import pytest
 
-from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.handling import Container, Handling
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.handling import Handling
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.inspect import Box
+from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.recognise import Container
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._containers.view import Root
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._core.errors import SessionsError
 from ansible_collections.whatsapp_ops.sessions.plugins.module_utils._layouts.registry import first_layout
