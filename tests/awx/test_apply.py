@@ -89,7 +89,8 @@ def test_all_arrives_and_a_second_run_changes_nothing(
             one["name"] for one in held[variable]
         )
     assert_surveys(controller, held)
-    assert_workflow(controller, held["controller_workflows"][0]["simplified_workflow_nodes"])
+    for workflow in held["controller_workflows"]:
+        assert_workflow(controller, workflow)
 
     controller.changes.clear()
     assert apply(server, tmp_path, sessions_alert_url=ALERTS) == 0
@@ -105,9 +106,19 @@ def assert_surveys(controller: Controller, held: dict[str, t.Any]) -> None:
         assert [controller.items["notification_templates"][one]["name"] for one in notified] == ["WhatsApp sessions"]
 
 
-def assert_workflow(controller: Controller, nodes: list[dict[str, t.Any]]) -> None:
+def assert_workflow(controller: Controller, workflow: dict[str, t.Any]) -> None:
     """Every node runs what it should, and leads where it should."""
-    by_name = {item["identifier"]: item for item in controller.items["workflow_job_template_nodes"].values()}
+    nodes = workflow["simplified_workflow_nodes"]
+    (number,) = (
+        number
+        for number, item in controller.items["workflow_job_templates"].items()
+        if item["name"] == workflow["name"]
+    )
+    by_name = {
+        item["identifier"]: item
+        for item in controller.items["workflow_job_template_nodes"].values()
+        if item["workflow_job_template"] == number
+    }
     assert set(by_name) == {node["identifier"] for node in nodes}
     for node in nodes:
         item = by_name[node["identifier"]]

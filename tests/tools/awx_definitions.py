@@ -86,7 +86,7 @@ def definitions(known: dict[str, Playbook]) -> Spec:
         "controller_credential_types": list(credential_types(known)),
         "controller_notifications": [notification()],
         "controller_templates": [template for playbook in known.values() for template in templates(playbook)],
-        "controller_workflows": [rollout(known)],
+        "controller_workflows": list(workflows(known)),
         "controller_schedules": [schedule(known[name], *when) for name, when in SCHEDULES.items() if name in known],
     }
 
@@ -199,19 +199,28 @@ def schedule(playbook: Playbook, when: str, rule: str) -> Spec:
     }
 
 
-def rollout(known: dict[str, Playbook]) -> Spec:
-    """Return the workflow that introduces persist to a fleet. It uses the playbooks that exist."""
+def workflows(known: dict[str, Playbook]) -> Iterator[Spec]:
+    """Yield the workflow that introduces persist to a fleet, and the one that recovers what verify finds damaged."""
+    text = "Persist on canary hosts, verify, ask for approval, then the other hosts; rolls back what fails"
+    yield workflow("rollout", text, rollout(known))
+    if "recover" in known:
+        text = "Verify, restore accounts that are certainly damaged or lost if that fails, and verify again"
+        yield workflow("verify and recover", text, recovery(known))
+
+
+def workflow(name: str, text: str, steps: Iterator[Spec]) -> Spec:
     return {
-        "name": PREFIX + "rollout",
-        "description": "Persist on canary hosts, verify, ask for approval, then the other hosts; rolls back what fails",
+        "name": PREFIX + name,
+        "description": text,
         "organization": ORGANIZATION,
         "notification_templates_error": NOTIFIED,
         "notification_templates_approvals": NOTIFIED,
-        "simplified_workflow_nodes": list(nodes(known)),
+        "simplified_workflow_nodes": list(steps),
     }
 
 
-def nodes(known: dict[str, Playbook]) -> Iterator[Spec]:
+def rollout(known: dict[str, Playbook]) -> Iterator[Spec]:
+    """Yield the nodes. It uses the playbooks that exist."""
     persist, verify, rollback = (known[name] for name in ("persist", "verify", "rollback"))
     begin = [name for name in ("audit", "backup") if name in known]
     for name, following in itertools.pairwise([*begin, "preview"]):
@@ -227,6 +236,13 @@ def nodes(known: dict[str, Playbook]) -> Iterator[Spec]:
     yield node("verify", verify.template, failure="approve_rollback")
     yield approval("approve_rollback", "Roll back all hosts?", "At least one host failed.", success="rollback")
     yield node("rollback", rollback.template)
+
+
+def recovery(known: dict[str, Playbook]) -> Iterator[Spec]:
+    verify, recover = known["verify"], known["recover"]
+    yield node("verify", verify.template, failure="recover")
+    yield node("recover", recover.template, success="verify_again")
+    yield node("verify_again", verify.template)
 
 
 def node(name: str, template: str, limit: str = "", **following: str) -> Spec:

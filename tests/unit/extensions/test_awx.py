@@ -77,13 +77,21 @@ def test_secrets_come_from_credentials_in_a_form_that_is_accepted() -> None:
 
 
 @pytest.mark.parametrize("more", [(), ("audit",), ("backup",), ("audit", "backup", "report")])
-def test_the_workflow_uses_the_playbooks_that_exist(more: tuple[str, ...]) -> None:
+def test_rollout_uses_the_playbooks_that_exist(more: tuple[str, ...]) -> None:
     known = PLAYBOOKS | {name: awx.Playbook(name, name, {}) for name in more}
     held = awx.definitions(known)
     names = {template["name"] for template in held["controller_templates"]}
     nodes = held["controller_workflows"][0]["simplified_workflow_nodes"]
     order = [node["identifier"] for node in nodes]
     assert [name for name in ("audit", "backup") if name in known] == order[: order.index("preview")]
+    assert {entry["unified_job_template"] for entry in held["controller_schedules"]} <= names
+
+
+@pytest.mark.parametrize("workflow", HELD["controller_workflows"], ids=lambda workflow: workflow["name"])
+def test_nodes_of_workflows_run_templates_and_lead_to_later_nodes(workflow: dict[str, t.Any]) -> None:
+    names = {template["name"] for template in HELD["controller_templates"]}
+    nodes = workflow["simplified_workflow_nodes"]
+    order = [node["identifier"] for node in nodes]
     for number, node in enumerate(nodes):
         assert node.get("unified_job_template") in names or "approval_node" in node
         following = [name for when in ("success", "failure", "always") for name in node.get(f"{when}_nodes", ())]
@@ -92,7 +100,16 @@ def test_the_workflow_uses_the_playbooks_that_exist(more: tuple[str, ...]) -> No
         name for node in nodes for when in ("success", "failure", "always") for name in node.get(f"{when}_nodes", ())
     }
     assert set(order) - linked == {order[0]}
-    assert {entry["unified_job_template"] for entry in held["controller_schedules"]} <= names
+
+
+def test_what_verify_finds_damaged_is_recovered_and_nothing_else() -> None:
+    nodes = HELD["controller_workflows"][1]["simplified_workflow_nodes"]
+    assert nodes[0] == {
+        "identifier": "verify",
+        "unified_job_template": "WhatsApp sessions: verify",
+        "failure_nodes": ["recover"],
+    }
+    assert nodes[1]["unified_job_template"] == "WhatsApp sessions: recover"
 
 
 def test_files_are_what_the_playbooks_say(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
