@@ -122,7 +122,7 @@ lint-types: $(call ready,units)
 	$(call say,types)
 	@$(VENV)/units/bin/mypy --package ansible_collections.whatsapp_ops.sessions.plugins
 	@MYPYPATH=tests/tools $(VENV)/units/bin/mypy --no-warn-unused-configs tests/tools
-	@MYPYPATH=tests/tools:benchmarks:playbooks/collections $(VENV)/units/bin/mypy --no-warn-unused-configs benchmarks
+	@MYPYPATH=tests/tools:tests/host:benchmarks:playbooks/collections $(VENV)/units/bin/mypy --no-warn-unused-configs benchmarks
 
 lint-floor: $(call ready,units)
 	$(call say,nothing newer than Python 3.9 on targets)
@@ -289,6 +289,13 @@ FLEET_RUNS ?= 3
 bench-fleet: deps $(call ready,units)  ## compares persist with a manual playbook on up to 50 hosts, 45 minutes; root (HOSTS, FLEET_RUNS)
 	$(call say,benchmarks with a fleet)
 	@$(units) python benchmarks/fleet.py --hosts "$(HOSTS)" --runs $(FLEET_RUNS)
+
+SLICE_HOSTS ?= 100
+
+.PHONY: bench-slices
+bench-slices: deps $(call ready,units)  ## measures a job in 1, 2 and 4 slices on 100 hosts, 20 minutes; root, 16 GB of memory (SLICE_HOSTS)
+	$(call say,benchmark of slices)
+	@$(units) python benchmarks/slices.py --hosts $(SLICE_HOSTS)
 
 .PHONY: bench-audit
 bench-audit: deps $(call ready,units)  ## compares an audit of 300 accounts with find, two minutes; root
