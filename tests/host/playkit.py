@@ -90,6 +90,9 @@ def environment(host: Host) -> dict[str, str]:
         "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
         "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "playbooks" / "collections"),
         "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_CALLBACK_PLUGINS": str(REPOSITORY / "tests" / "tools" / "callbacks"),
+        "ANSIBLE_CALLBACKS_ENABLED": "kept_payloads",
+        "KEPT_PAYLOADS": str(REPOSITORY / ".work" / "cache" / "payloads"),
     }
 
 
