@@ -273,7 +273,7 @@ class _Decision:
         return next(root.path for root in self.roots if point == root.path or point.startswith(f"{root.path}/"))
 
     def _several_roots(self) -> str:
-        roots = ", ".join(root.given for root in self.roots)
+        roots = ", ".join(sorted(root.given for root in self.roots))
         return (
             f"{self.unit.name} keeps accounts in {len(self.roots)} directories ({roots}), like a unit that runs several programs, "
             "and one bind mount would merge them; nothing was changed: run once per directory, each time with its own 'src', "
