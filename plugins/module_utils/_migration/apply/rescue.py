@@ -174,7 +174,7 @@ def kept_file(path: str, at_most: int = _LARGEST_FILE) -> KeptFile:
     try:
         folder = identity_of(parent)
         try:
-            content, status = _read_regular(parent, name, at_most)
+            content, status = _read_regular(parent, path, at_most)
         except FileNotFoundError:
             return {**gone, "folder": folder}
     finally:
@@ -272,16 +272,22 @@ def _restore_file(file: KeptFile, intent: Intent, opened: Opened | None) -> None
         os.close(parent)
 
 
-def _read_regular(parent: int, name: str, at_most: int) -> tuple[bytes, os.stat_result]:
-    """Read a regular file of an open directory without blocking, even if it was replaced with a FIFO."""
-    descriptor = os.open(name, _FILE, dir_fd=parent)
+def _read_regular(parent: int, path: str, at_most: int) -> tuple[bytes, os.stat_result]:
+    """Read the regular file ``path`` in its open directory without blocking, even if it was replaced with a FIFO."""
+    try:
+        descriptor = os.open(os.path.basename(path), _FILE, dir_fd=parent)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, f"{path} cannot be read ({error.strerror})") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"{path} is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, f"{name} is not a regular file")
         content = file.read(at_most + 1)
     if len(content) > at_most:
-        raise OSError(errno.EFBIG, f"{name} is larger than {at_most} bytes")
+        raise OSError(errno.EFBIG, f"{path} is larger than {at_most} bytes")
     return content, status
 
 
@@ -289,7 +295,7 @@ def _read_intent(path: str) -> tuple[Intent, int]:
     """Return an intent and when it was written (nanoseconds since the epoch)."""
     parent = open_real(os.path.realpath(os.path.dirname(path)))
     try:
-        content, status = _read_regular(parent, os.path.basename(path), _LARGEST_DOCUMENT)
+        content, status = _read_regular(parent, path, _LARGEST_DOCUMENT)
     finally:
         os.close(parent)
     return json.loads(content), status.st_mtime_ns
