@@ -78,13 +78,15 @@ class Controller:
         way = path.removeprefix("/api/v2/").strip("/").split("/")
         if len(way) == 1:
             return (200, self._found(way[0], query)) if method == "GET" else (201, self._created(way[0], given))
-        item = self._item(way[0], int(way[1]))
+        item = self._item(way[0], int(way[1])) if way[1].isdigit() else self._named(way[0], way[1])
         if len(way) == 2:
             return self._one(method, way[0], item, given)
         if way[2] == "survey_spec":
             return self._survey(method, item["id"], given)
         if way[2] == "create_approval_template":
             return 201, self._approval(item, given)
+        if way[0] == "workflow_approval_templates":
+            raise Refused(404, {"detail": "The requested resource could not be found."})  # only nodes have links
         return self._association(method, path, given)
 
     def _one(self, method: str, kind: str, item: Item, given: Item) -> tuple[int, Item]:
@@ -113,6 +115,14 @@ class Controller:
         if number not in self._all(kind):
             raise Refused(404, {"detail": "Not found."})
         return self.items[kind][number]
+
+    def _named(self, kind: str, named: str) -> Item:
+        """Return the object of a named URL: its name, and that of its organization."""
+        name, _mark, organization = urllib.parse.unquote(named).partition("++")
+        for item in self._all(kind).values():
+            if item["name"] == name and self._item("organizations", item["organization"])["name"] == organization:
+                return item
+        raise Refused(404, {"detail": "Not found."})
 
     def _valid(self, kind: str, given: Item) -> Item:
         """Complete the fields of an object as AWX does, or refuse them."""

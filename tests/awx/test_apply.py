@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import re
@@ -41,7 +42,7 @@ def server(controller: Controller) -> t.Iterator[Server]:
     server.close()
 
 
-def apply(server: Server, folder: pathlib.Path, **settings: str) -> int:
+def apply(server: Server, folder: pathlib.Path, **settings: str | list[str]) -> int:
     """Apply the definitions; return how many tasks changed something."""
     command = [
         os.path.join(os.path.dirname(sys.executable), "ansible-playbook"),
@@ -56,7 +57,7 @@ def apply(server: Server, folder: pathlib.Path, **settings: str) -> int:
         "CONTROLLER_HOST": server.url,
         "CONTROLLER_OAUTH_TOKEN": TOKEN,
     }
-    options = [word for name, value in settings.items() for word in ("--extra-vars", f"{name}={value}")]
+    options = ["--extra-vars", json.dumps(settings)]
     done = subprocess.run(
         [*command, *options],
         cwd=folder,
@@ -76,7 +77,7 @@ def apply(server: Server, folder: pathlib.Path, **settings: str) -> int:
 def test_all_arrives_and_a_second_run_changes_nothing(
     controller: Controller, server: Server, tmp_path: pathlib.Path
 ) -> None:
-    assert apply(server, tmp_path, sessions_alert_url=ALERTS) == 6
+    assert apply(server, tmp_path, sessions_alert_url=ALERTS) == 7
     held = awx.definitions(awx.playbooks())
     for kind, variable in (
         ("credential_types", "controller_credential_types"),
@@ -95,6 +96,31 @@ def test_all_arrives_and_a_second_run_changes_nothing(
     controller.changes.clear()
     assert apply(server, tmp_path, sessions_alert_url=ALERTS) == 0
     assert controller.changes == []
+
+
+def test_another_organization_has_definitions_of_the_same_names(
+    controller: Controller, server: Server, tmp_path: pathlib.Path
+) -> None:
+    apply(server, tmp_path, sessions_alert_url=ALERTS)
+    number = controller.add("organizations", name="Messaging")["id"]
+    controller.add("projects", name="WhatsApp sessions", organization=number)
+    controller.add("inventories", name="Messaging hosts", organization=number)
+    controller.add("credentials", name="Messaging key", organization=number)
+
+    its = {
+        "sessions_inventory": "Messaging hosts",
+        "sessions_credentials": ["Messaging key"],
+        "sessions_alert_url": ALERTS,
+    }
+    assert apply(server, tmp_path, sessions_organization="Messaging", **its) == 6
+
+    for kind in ("job_templates", "workflow_job_templates", "notification_templates"):
+        names = [item["name"] for item in controller.items[kind].values() if item["organization"] == number]
+        assert len(names) == len(set(names)) == len(controller.items[kind]) / 2
+    own = {item["id"] for item in controller.items["workflow_job_templates"].values() if item["organization"] == number}
+    for node in controller.items["workflow_job_template_nodes"].values():
+        runs = controller.items["job_templates"].get(node["unified_job_template"])
+        assert runs is None or (runs["organization"] == number) == (node["workflow_job_template"] in own)
 
 
 def assert_surveys(controller: Controller, held: dict[str, t.Any]) -> None:

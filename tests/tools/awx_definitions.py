@@ -18,7 +18,8 @@ from tree import ROOT
 
 PREFIX = "WhatsApp sessions: "
 ORGANIZATION = "{{ sessions_organization | default('Default') }}"
-NOTIFIED = "{{ ['WhatsApp sessions'] if sessions_alert_url | default('') else [] }}"
+# By name and organization, because each organization may have one of this name.
+NOTIFIED = "{{ ['WhatsApp sessions++' ~ sessions_organization | default('Default')] if sessions_alert_url | default('') else [] }}"
 CANARY = "{{ sessions_canary | default('canary') }}"
 
 # Where the artifacts of the preview have the sentence that an approver reads.
@@ -177,6 +178,8 @@ def question(name: str, option: Spec) -> Spec:
         form = {"type": "multiplechoice", "choices": ["", *map(str, option["choices"])]}
     if option.get("no_log"):
         form = {"type": "password", "max": 8192}
+    if option.get("required") and "max" in form:
+        form = {**form, "min": 1}  # AWX accepts an empty text as an answer
     return {
         "question_name": name.removeprefix("wa_").replace("_", " ").capitalize(),
         "question_description": described(option),
