@@ -38,8 +38,7 @@ NO_FAULTS = ("renameat,fsync,unlinkat:delay_enter=0:when=1",)
 OF_EACH_CALL = {"conflict": 3, "stores": 2, "parts": 2}
 
 
-@pytest.mark.parametrize("kind", OF_EACH_CALL)
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("kind", "engine"), in_turn(OF_EACH_CALL))
 def test_one_error(scene: MakeScene, engine: str, kind: str, tmp_path: pathlib.Path, record_property: t.Any) -> None:
     fields = {"engine": engine, **SCENES[kind]}
     log = tmp_path / "calls"
