@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,6 +49,10 @@ MASKED = (
     "console-getty.service",
 )
 
+# See compiled_once.py: read at each start of Python, like any .pth file there.
+COMPILED_ONCE = (Path(__file__).parents[1] / "compiled_once.py").read_text(encoding="utf-8")
+PACKAGES_OF_PYTHON = "usr/lib/python3/dist-packages"
+
 HOOKS = (
     # The name in the image would override the name of a host.
     'rm -f "$1/etc/hostname" "$1/etc/resolv.conf" "$1/var/lib/dbus/machine-id"; : >"$1/etc/machine-id"',
@@ -56,6 +61,8 @@ HOOKS = (
     # Like operators, tests log in as a user and become root.
     'chroot "$1" useradd --create-home --shell /bin/bash ansible',
     'install -m 0440 /dev/null "$1/etc/sudoers.d/ansible"; echo "ansible ALL=(ALL) NOPASSWD:ALL" >"$1/etc/sudoers.d/ansible"',
+    f'printf %s {shlex.quote(COMPILED_ONCE)} >"$1/{PACKAGES_OF_PYTHON}/lab_compiled_once.py"',
+    f'echo "import lab_compiled_once" >"$1/{PACKAGES_OF_PYTHON}/lab_compiled_once.pth"',
 )
 
 
