@@ -59,7 +59,7 @@ def reset() -> dict[str, t.Any]:
     run("cp", "--archive", str(PRISTINE), str(LEGACY))
     run("chown", "--recursive", "whatsapp:whatsapp", str(LEGACY))
     DROP_INS.mkdir()
-    (DROP_INS / "05-chatter.conf").write_text("[Service]\nEnvironment=CHATTER_MS=1200\n")
+    (DROP_INS / "05-chatter.conf").write_text("[Service]\nEnvironment=CHATTER_MS=2000\n")
     run("systemctl", "daemon-reload")
     run("systemctl", "reset-failed", UNIT)
     run("systemctl", "start", UNIT)
