@@ -177,3 +177,12 @@ def require_same(before: State, now: State, stops: int) -> None:
 def _groups_of_docker() -> set[str]:
     """The control groups at the top of the machine that Docker calls its own: it makes them outside of the host's."""
     return {str(path) for path in pathlib.Path("/sys/fs/cgroup").glob("*/docker")}
+
+
+def lost_with_container(host: Engines) -> list[str]:
+    """Audit the backend; return what the finding says that is lost with its container, nothing if there is no such finding."""
+    audited = host.module("session_audit", path=PATH, unit="wabot")
+    assert not audited["changed"], audited
+    found = {one["id"]: [evidence["what"] for evidence in one["evidence"]] for one in audited["findings"]}
+    assert "container_unknown" not in found, found
+    return found.get("container_without_volume", [])

@@ -7,7 +7,7 @@ import os
 import typing as t
 
 import pytest
-from containerkit import COMPOSED, INSIDE, OVERRIDE, PATH, PROJECT, Engines, State, require_same
+from containerkit import COMPOSED, INSIDE, OVERRIDE, PATH, PROJECT, Engines, State, lost_with_container, require_same
 from playkit import Play, play
 
 
@@ -47,6 +47,7 @@ def redeployed(host: Engines, before: State, times: int = 3) -> State:
 def test_the_layer_of_a_service(engines: Engines) -> None:
     """Its accounts are brought out with what it writes as it stops, and stay through redeploys, which threw them away before."""
     before = engines.compose()
+    assert lost_with_container(engines) == [f"{INSIDE} in the container is on the container's own layer"]
     asked = run(engines, "persist", "--check")
     assert asked.rc == 0 and asked.changed == 1, asked.output
     require_untouched(engines, before)
@@ -54,6 +55,7 @@ def test_the_layer_of_a_service(engines: Engines) -> None:
     assert played.rc == 0, played.output
     now = engines.running("compose", but=before["container"])
     require_same(before, now, 1)
+    assert lost_with_container(engines) == []
     again = run(engines, "persist")
     assert (again.rc, again.changed) == (0, 0), again.output
     assert engines.now("compose")["container"] == now["container"]

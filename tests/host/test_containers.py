@@ -7,7 +7,18 @@ import os
 import typing as t
 
 import pytest
-from containerkit import CONTAINER, DROP_IN, INSIDE, PATH, QUADLET, UNIT, Engines, State, require_same
+from containerkit import (
+    CONTAINER,
+    DROP_IN,
+    INSIDE,
+    PATH,
+    QUADLET,
+    UNIT,
+    Engines,
+    State,
+    lost_with_container,
+    require_same,
+)
 from playkit import Play, play
 
 
@@ -34,6 +45,7 @@ def require_untouched(host: Engines, engine: str, before: State) -> None:
 def test_the_layer_of_a_quadlet(engines: Engines) -> None:
     """Its accounts are brought to the sessions path with what it writes as it stops, and the next containers use them there."""
     before = engines.quadlet()
+    assert lost_with_container(engines) == [f"{INSIDE} in the container is on the container's own layer"]
     asked = persist(engines, "--check")
     assert asked.rc == 0 and asked.changed == 1, asked.output
     require_untouched(engines, "podman", before)
@@ -42,6 +54,7 @@ def test_the_layer_of_a_quadlet(engines: Engines) -> None:
     now = engines.running("podman", but=before["container"])
     require_same(before, now, 1)
     assert f"Volume={PATH}:{INSIDE}" in engines.sh(f"cat {DROP_IN}")
+    assert lost_with_container(engines) == []
     again = persist(engines)
     assert (again.rc, again.changed) == (0, 0), again.output
     assert engines.now("podman")["container"] == now["container"]
