@@ -149,8 +149,13 @@ def rename(place: Place) -> Figures:
     return {"cost": cost, "stopped": waited_for(result), "phases": result["phases"]}
 
 
-def migrate(place: Place, *, late: int | None = None, **options: t.Any) -> tuple[Cost, dict[str, t.Any]]:
-    """Run session_migrate without a unit. ``late``: as if it stopped one whose backend writes so many files right before."""
+def migrate(
+    place: Place, *, late: int | None = None, program: t.Sequence[str] = (), **options: t.Any
+) -> tuple[Cost, dict[str, t.Any]]:
+    """Run session_migrate without a unit. ``late``: as if it stopped one whose backend writes so many files right before.
+
+    ``program``: what runs the module instead of its own main function.
+    """
     arguments = {
         "src": [str(place.source)],
         "path": str(place.target),
@@ -159,7 +164,7 @@ def migrate(place: Place, *, late: int | None = None, **options: t.Any) -> tuple
         "group": str(trees.NEW_OWNER),
         **options,
     }
-    program = ["-m", _module("session_migrate")]
+    program = program or ["-m", _module("session_migrate")]
     if late is not None:
         program = [str(REPOSITORY / "benchmarks" / "late_writer.py"), str(place.source), str(late)]
     return _module_run(program, arguments, place.work)
