@@ -48,12 +48,13 @@ help:  ## lists the commands
 demo: deps $(call ready,molecule)  ## shows a redeployment with and without this collection on a disposable host
 	@$(molecule) demo/demo
 
-# Checks that only read, mostly on one core, run in parallel; the others use all cores themselves.
+# Checks that only read, mostly on one core, run in parallel; the others use all cores themselves. One process more than there are
+# cores runs where they wait for downloads, disks or hosts.
 READING := lint sanity cores docs-check build importer
 RUNNING := units page lab-tests module-tests fault host-tests molecule
 test: deps  ## all checks, from lint to scenarios on real hosts
 	@$(MAKE) --jobs 3 environments
-	@$(MAKE) --jobs 2 --output-sync=target $(READING); \
+	@$(MAKE) --jobs 3 --output-sync=target $(READING); \
 	echo "-- $(READING) passed, $${SECONDS} s since the start"; \
 	for gate in $(RUNNING); do \
 	    $(MAKE) "$$gate"; \
@@ -220,7 +221,8 @@ importer: build $(call ready,importer)  ## imports the built collection as Galax
 
 # --- Checks on real hosts ----------------------------------------------------------------------------
 
-SCENARIOS := $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml))
+# The longest one first.
+SCENARIOS := fleet $(filter-out fleet,$(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
 
 .PHONY: lab-tests module-tests fault host-tests molecule
 lab-tests: deps $(call ready,units)  ## the test hosts themselves: boot, separate cgroup, complete removal; root
@@ -229,11 +231,11 @@ lab-tests: deps $(call ready,units)  ## the test hosts themselves: boot, separat
 
 module-tests: deps $(call ready,units)  ## real modules against real directories, users and mounts; root (ARGS=... for pytest)
 	$(call say,module tests)
-	@$(units) pytest --numprocesses 2 --dist loadfile --timeout 300 $(if $(filter tests/%,$(ARGS)),,tests/module) $(ARGS)
+	@$(units) pytest --numprocesses 3 --dist loadfile --timeout 300 $(if $(filter tests/%,$(ARGS)),,tests/module) $(ARGS)
 
 fault: deps $(call ready,units)  ## kills, failing disks, power cuts and attacks during migrations; root (ARGS=... for pytest)
 	$(call say,fault tests)
-	@$(units) pytest --numprocesses 2 --dist worksteal --timeout 300 $(if $(filter tests/%,$(ARGS)),,tests/fault) $(ARGS)
+	@$(units) pytest --numprocesses 3 --dist worksteal --timeout 300 $(if $(filter tests/%,$(ARGS)),,tests/fault) $(ARGS)
 
 host-tests: deps $(call ready,units)  ## a real host with a real backend: playbooks as an operator runs them, kills in every phase; root
 	$(call say,host tests)
@@ -301,6 +303,11 @@ bench-slices: deps $(call ready,units)  ## measures a job in 1, 2 and 4 slices o
 bench-audit: deps $(call ready,units)  ## compares an audit of 300 accounts with find, two minutes; root
 	$(call say,benchmark of an audit)
 	@$(units) python benchmarks/audit.py
+
+.PHONY: bench-progress
+bench-progress: deps $(call ready,units)  ## measures what reports of progress cost a migration of 100,000 files, ten minutes; root
+	$(call say,benchmark of progress)
+	@$(units) python benchmarks/progress.py
 
 BENCH_FILES ?= 100000
 

@@ -27,8 +27,8 @@ HEAD = """\
 ---
 """
 DEFINITIONS = """\
-# Credential types, job templates with surveys, workflows and schedules for AWX and Automation Controller, as variables of
-# infra.aap_configuration. apply.yml in this directory applies them with awx.awx alone."""
+# Credential types, job templates with surveys, workflows and schedules for AWX and Automation Controller, as
+# variables of infra.aap_configuration. apply.yml in this directory applies them with awx.awx alone."""
 RULES = """\
 # Turns reports such as {{"host": "wa1", "event": "unhealthy"}}, from a health check or OnFailure= of a timer, into
 # {jobs}, at most one for each host and event in a while. Senders need the token.
