@@ -104,10 +104,11 @@ def test_no_process_of_the_service_user_reaches_who_checks_a_store(stores: Host)
 def environment_file_of_the_user(host: Host, at_stop: str) -> None:
     """An environment file where the backend's user rules, who does ``at_stop`` (a shell command) once the backend has stopped.
 
-    Beside it lies a private file of root.
+    Beside it lies a private file of root, and a link to it, which some kernels do not let that user make.
     """
     host.sh(
-        f"rm -rf {FOLDER}; mkdir {FOLDER}; cd {FOLDER}; (umask 077; echo PASSWORD=OF-ROOT >{ROOTS_FILE}); echo A=1 >{USERS_FILE};"
+        f"rm -rf {FOLDER}; mkdir {FOLDER}; cd {FOLDER}; (umask 077; echo PASSWORD=OF-ROOT >{ROOTS_FILE}); ln {ROOTS_FILE} link.env;"
+        f" echo A=1 >{USERS_FILE};"
         f" chown {SERVICE_USER}: {FOLDER} {USERS_FILE}; mkdir -p /etc/systemd/system/{UNIT}.d"
     )
     host.put("/srv/at-stop", "#!/bin/sh\n")
@@ -123,7 +124,7 @@ AT_STOP = [
     "rm -f env; mkfifo env",
     "rm -f env; mkdir env",
     "rm -f env; ln -s /etc/shadow env",
-    "rm -f env; ln other.env env",
+    "mv -f link.env env",
     "printf 'A=2\\n' >env",
     "mv -f other.env env",
     "dd if=/dev/zero of=env bs=1M count=64 2>/dev/null",

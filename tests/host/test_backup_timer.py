@@ -140,6 +140,7 @@ def test_a_backup_that_fails_is_seen_in_the_unit_and_by_verify(at: Scheduled) ->
 
 
 def test_a_copy_that_fails_is_seen(at: Scheduled) -> None:
+    at.wait(f"test $(systemctl show --value -p ActiveState {at.copying}) = inactive")  # the last backup has started it
     at.host.sh(f"echo wrong >{PASSWORD}")
     try:
         at.host.sh(f"systemctl start {at.copying} || true")

@@ -114,7 +114,10 @@ def _problem(params: Params, seen: Seen, linked: t.Collection[str], saved: t.Seq
         )
     if "restic" in seen.scheduled and _age(seen, seen.copied) > limit:
         age = f"is {_hours(_age(seen, seen.copied))} old" if seen.copied else "does not exist"
-        return f"the newest off-host copy of the snapshots of {params.path} {age}; run the playbook backup"
+        return (
+            f"the newest off-host copy of the snapshots of {params.path} {age}, and {_hours(limit)} are allowed (see 'backup.max_age'); "
+            "run the playbook backup"
+        )
     return ""
 
 
