@@ -123,7 +123,7 @@ lint-types: $(call ready,units)
 	$(call say,types)
 	@$(VENV)/units/bin/mypy --package ansible_collections.whatsapp_ops.sessions.plugins
 	@MYPYPATH=tests/tools $(VENV)/units/bin/mypy --no-warn-unused-configs tests/tools
-	@MYPYPATH=tests/tools:tests/host:benchmarks:playbooks/collections $(VENV)/units/bin/mypy --no-warn-unused-configs benchmarks
+	@MYPYPATH=tests/tools:benchmarks:playbooks/collections $(VENV)/units/bin/mypy --no-warn-unused-configs benchmarks
 
 lint-floor: $(call ready,units)
 	$(call say,nothing newer than Python 3.9 on targets)

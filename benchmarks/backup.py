@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measures session_backup next to what it replaces, and writes backup.md. As root, with restic and xfsprogs.
 
-    backup.py [--parts "unchanged live held silence blocks"] [--files 100000] [--runs 3] [--snapshots 300] [--suite bookworm] [--report]
+    backup.py [--parts "unchanged live held blocks"] [--files 100000] [--runs 3] [--snapshots 300] [--suite bookworm] [--report]
 
 unchanged   a second snapshot of unchanged files, next to the first one, restic, tar and rsync
 live        snapshots and copies of a backend that writes all the time: how many are torn or mixed
 held        for how long a backend on a test host is interrupted
-silence     for how long the other end hears nothing of a real backend
 blocks      large files on XFS: backup, restore and migration next to cp
 
 Each part keeps its last figures. ``--report`` only writes the page again.
@@ -29,7 +28,6 @@ import backup_blocks  # noqa: E402
 import backup_held  # noqa: E402
 import backup_live  # noqa: E402
 import backup_report  # noqa: E402
-import backup_silence  # noqa: E402
 import backup_unchanged  # noqa: E402
 import report  # noqa: E402
 
@@ -37,7 +35,6 @@ PARTS: dict[str, t.Callable[[argparse.Namespace], t.Any]] = {
     "unchanged": lambda options: backup_unchanged.measured(options.files, options.runs),
     "live": lambda options: backup_live.measured(options.snapshots),
     "held": lambda options: backup_held.measured(options.suite, options.runs),
-    "silence": lambda options: backup_silence.measured(options.suite, options.runs),
     "blocks": lambda options: backup_blocks.measured(options.runs),
 }
 

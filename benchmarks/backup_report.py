@@ -18,7 +18,6 @@ The time of a candidate ends when what it wrote is durable. Each part was measur
 GOALS_OF_UNCHANGED = (("time", "wall", 0.15), ("CPU time", "cpu", 0.15), ("new bytes", "disk", 0.02))
 WAYS = {"none": "`none`", "freeze": "`freeze`", "stop": "`stop`"}
 GOAL_OF_BLOCKS = 0.2
-GOAL_OF_FREEZE = 0.1
 
 
 def page(parts: t.Mapping[str, Figures]) -> str:
@@ -99,25 +98,6 @@ def _held(part: Figures) -> t.Iterator[str]:
     yield ""
 
 
-def _silence(part: Figures) -> t.Iterator[str]:
-    figures = part["figures"]
-    yield "## Silence of a backend with the real library\n"
-    yield _measured(part)
-    yield (
-        f"Three Baileys clients on a host of {figures['suite']} send a message every {figures['every']} ms each, to an emulated server; "
-        f"{_medians(figures)}. Silence is the longest time between two messages that the server received from one of them while a snapshot "
-        "was taken: after `stop`, it ends when the client has connected again. The goal for `freeze` is at most a tenth of `stop`.\n"
-    )
-    yield "| `quiesce` | seconds of silence | times `stop` | goal met | accounts skipped |"
-    yield "| --- | --- | --- | --- | --- |"
-    stop = figures["ways"]["stop"]["seconds"]
-    for way, found in figures["ways"].items():
-        share = 100 * found["skipped"] / (found["skipped"] + found["saved"])
-        met = _yes(found["seconds"] <= GOAL_OF_FREEZE * stop) if way == "freeze" else ""
-        yield f"| {WAYS[way]} | {found['seconds']:.3f} | {found['seconds'] / stop:.2f} | {met} | {share:.0f} % |"
-    yield ""
-
-
 def _blocks(part: Figures) -> t.Iterator[str]:
     figures = part["figures"]
     usual = figures["costs"]["cp"]
@@ -156,6 +136,5 @@ _PARTS: dict[str, t.Callable[[Figures], t.Iterator[str]]] = {
     "unchanged": _unchanged,
     "live": _live,
     "held": _held,
-    "silence": _silence,
     "blocks": _blocks,
 }

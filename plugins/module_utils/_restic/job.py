@@ -131,8 +131,7 @@ def read_params(options: t.Mapping[str, t.Any]) -> Params:
 
 def observe(params: Params) -> State:
     """List the snapshots of the store and of its newest copy."""
-    with existing_store(params.path, params.backup_path) as store:
-        names = frozenset(() if store is None else (one.name for one in snapshots(store)))
+    names = _names(params)
     if not restic.exists(params.repository):
         return State(False, (), names, frozenset())
     if params.from_host:
@@ -180,10 +179,14 @@ def apply(steps: tuple[Step, ...], state: State, params: Params) -> Outcome | No
         if isinstance(step, Initialize):
             restic.initialize(params.repository)
         elif isinstance(step, Copy):
-            restic.copy(params.repository, params.store)
+            _copy(params)
             restic.forget(params.repository, params.store, params.keep_days, params.keep_last)
             if step.check:
                 restic.check(params.repository)
+            # A backup that has ended meanwhile did not start this job, because systemd starts none that is running.
+            now = observe(params)
+            if not now.names <= now.copied:
+                _copy(params)
         if isinstance(step, (Copy, Confirm)):
             _record(params, LAST_COPY, {"time": time.time_ns(), "snapshots": len(state.names)})
         elif isinstance(step, Fetch):
@@ -200,16 +203,23 @@ def apply(steps: tuple[Step, ...], state: State, params: Params) -> Outcome | No
     return outcome
 
 
-def verify(state: State, params: Params) -> None:
-    """Raise SessionsError if the newest copy lacks a snapshot that the store has had since, or nothing that was fetched can be read."""
-    if params.from_host:
-        if not state.names:
-            raise SessionsError(
-                f"none of the fetched snapshots can be read in {params.store}; check the disk, and the copy with 'restic check'"
-            )
-    elif not params.drill and not state.names <= state.copied:
+def _copy(params: Params) -> None:
+    """Copy the store. Raises SessionsError if a snapshot that was there before is not in the newest copy."""
+    before = _names(params)
+    restic.copy(params.repository, params.store)
+    after = observe(params)
+    missing = (before & after.names) - after.copied
+    if missing:
         raise SessionsError(
-            f"{len(state.names - state.copied)} snapshots of {params.store} are not in the newest off-host copy; run again"
+            f"{len(missing)} snapshots of {params.store} are not in the newest off-host copy; run again"
+        )
+
+
+def verify(state: State, params: Params) -> None:
+    """Raise SessionsError if nothing that was fetched can be read. What a copy has to contain is known when it is made."""
+    if params.from_host and not state.names:
+        raise SessionsError(
+            f"none of the fetched snapshots can be read in {params.store}; check the disk, and the copy with 'restic check'"
         )
 
 
@@ -228,6 +238,11 @@ def report(params: Params, state: State, steps: tuple[Step, ...], evidence: Outc
     if evidence is not None:
         values["drill"] = evidence._asdict()
     return Report(values)
+
+
+def _names(params: Params) -> frozenset[str]:
+    with existing_store(params.path, params.backup_path) as store:
+        return frozenset(() if store is None else (one.name for one in snapshots(store)))
 
 
 def _fetching(state: State, params: Params) -> tuple[Step, ...]:
