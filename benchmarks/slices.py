@@ -126,7 +126,7 @@ def _page(options: argparse.Namespace, rounds: t.Mapping[int, t.Sequence[Round]]
     yield "# A job in slices\n"
     yield f"{datetime.date.today().isoformat()}. {machine()}.\n"
     yield (
-        f"`persist` in check mode on {options.hosts} hosts, which share an image. Medians of {options.runs} rounds. *Alone*: the longest "
+        f"`persist` in check mode on {options.hosts} hosts, which share an image. {_rounds(options.runs)}. *Alone*: the longest "
         "slice while it runs alone on this machine, as on an execution node of its own. *Of ideal*: that time, multiplied by the number of "
         f"slices, compared with the whole job; the goal is at most {1 + ALLOWED:.2f}. *Together*: all slices at the same time on this "
         "machine, whose cores they and the hosts share, compared with the whole job.\n"
@@ -142,6 +142,10 @@ def _page(options: argparse.Namespace, rounds: t.Mapping[int, t.Sequence[Round]]
         yield (
             f"| {count} | {-(-options.hosts // count)} | {alone:.1f} | {ideal:.2f} | {met} | {together:.1f} | {together / whole:.2f} |"
         )
+
+
+def _rounds(number: int) -> str:
+    return f"Medians of {number} rounds" if number > 1 else "One round"
 
 
 if __name__ == "__main__":
