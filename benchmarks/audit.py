@@ -15,7 +15,6 @@ import datetime
 import pathlib
 import statistics
 import sys
-import tempfile
 import typing as t
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -25,9 +24,7 @@ import candidates  # noqa: E402
 import measure  # noqa: E402
 import report  # noqa: E402
 import trees  # noqa: E402
-from disk import Disk  # noqa: E402
-
-import disks  # noqa: E402
+from disk import Disk, private_mounts  # noqa: E402
 
 _FIND = 'find "$0" -type f ( -perm /004 -o ! -user "$1" -o -size 0 ) | wc -l'.replace("(", r"\(").replace(")", r"\)")
 Costs = dict[str, list[measure.Cost]]
@@ -36,10 +33,8 @@ Costs = dict[str, list[measure.Cost]]
 def main() -> None:
     options = _options()
     work = HERE.parent / ".work" / "bench"
-    work.mkdir(parents=True, exist_ok=True)
-    disks.unshare_mounts()
-    with tempfile.TemporaryDirectory(prefix="mounts-", dir=work, ignore_cleanup_errors=True) as mounts:
-        costs = _measured(options, work, pathlib.Path(mounts))
+    with private_mounts(work) as mounts:
+        costs = _measured(options, work, mounts)
     page = "\n".join(_page(options, costs)) + "\n"
     (HERE / "audit.md").write_text(page, encoding="utf-8")
     print(page)

@@ -19,6 +19,15 @@ import disks
 BYTES_PER_FILE = 6400  # a block, an inode, a share of directories, and the reserve that session_migrate requires
 
 
+@contextlib.contextmanager
+def private_mounts(work: pathlib.Path) -> t.Iterator[pathlib.Path]:
+    """Yield a new directory below ``work`` for mounts that only this process and its children see."""
+    work.mkdir(parents=True, exist_ok=True)
+    disks.unshare_mounts()
+    with tempfile.TemporaryDirectory(prefix="mounts-", dir=work, ignore_cleanup_errors=True) as mounts:
+        yield pathlib.Path(mounts)
+
+
 class Disk:
     """An image in an unnamed file, recreated by each ``mounted``."""
 
